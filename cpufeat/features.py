@@ -1,0 +1,185 @@
+"""Features and sets of them: names, what implies what, comparison.
+
+The rows are those of ``data/<family>/features.tsv``; the header of that file says what each column holds.
+"""
+
+from __future__ import annotations
+
+from cpufeat import tables
+from cpufeat.errors import TargetError, UnknownNameError
+from cpufeat.value import TYPE_CHECKING, Value
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+FAMILIES = {"x86_64": "x86", "i686": "x86"}
+"""The folder of tables that each architecture uses."""
+
+
+class Feature(Value):
+    """One row: a capability of one architecture, where to read it and what it rests on."""
+
+    name: str
+    """LLVM's newest name, lower case, with ``.`` and ``-`` written ``_``."""
+    kind: str
+    """``isa``, ``privileged``, ``tuning`` or ``codegen``; only ``isa`` decides what runs where."""
+    bit: str
+    """Where hardware says it (``7.0:ebx[16]``: CPUID leaf 7, subleaf 0), empty where nothing does."""
+    state: str
+    """The operating-system state that it needs, a row of ``states.tsv``, or empty."""
+    implies: tuple[str, ...]
+    """The features that it directly rests on."""
+    spellings: dict[str, tuple[str, ...]]
+    """Names in other systems, where they differ from ``name`` by more than case and punctuation."""
+
+
+def normalize(spelling: str) -> str:
+    """Return a spelling in the form of our names: ``SSE4.1`` and ``has_sse4_1`` are both ``sse4_1``."""
+    return spelling.strip().lower().removeprefix("has_").replace(".", "_").replace("-", "_")
+
+
+def family(arch: str) -> str:
+    """Return the folder of tables for an architecture. Raises UnknownNameError."""
+    if arch in FAMILIES:
+        return FAMILIES[arch]
+    raise UnknownNameError("architecture", arch, tuple(FAMILIES))
+
+
+_tables: dict[str, dict[str, Feature]] = {}
+_closures: dict[str, dict[str, frozenset[str]]] = {}
+_spellings: dict[str, dict[str, str]] = {}
+
+
+def table(arch: str) -> dict[str, Feature]:
+    """Return every feature of an architecture by name, in the order of its table. Raises UnknownNameError."""
+    folder = family(arch)
+    if folder not in _tables:
+        _tables[folder] = {row[0]: _feature(*row) for row in tables.rows(f"{folder}/features.tsv")}
+    return _tables[folder]
+
+
+def _feature(name: str, kind: str, bit: str, state: str, implies: str, spellings: str) -> Feature:
+    pairs = (item.split("=", 1) for item in spellings.split())
+    return Feature(name, kind, bit, state, tuple(implies.split()), {system: tuple(names.split(",")) for system, names in pairs})
+
+
+def find(arch: str, spelling: str) -> Feature:
+    """Return the feature that any system spells so. Raises UnknownNameError with the nearest names."""
+    known, name = table(arch), normalize(spelling)
+    if name in known:
+        return known[name]
+    others = _other_spellings(arch)
+    if name in others:
+        return known[others[name]]
+    raise UnknownNameError(f"{family(arch)} feature", spelling, nearest(name, [*known, *others]))
+
+
+def _other_spellings(arch: str) -> dict[str, str]:
+    folder = family(arch)
+    if folder not in _spellings:
+        _spellings[folder] = {
+            normalize(spelling): feature.name
+            for feature in table(arch).values()
+            for names in feature.spellings.values()
+            for spelling in names
+        }
+    return _spellings[folder]
+
+
+def nearest(name: str, known: Iterable[str]) -> tuple[str, ...]:
+    """Return up to three of the known names that look most like ``name``."""
+    import difflib
+
+    return tuple(difflib.get_close_matches(name, list(known), 3, 0.6))
+
+
+def implied(arch: str, name: str) -> frozenset[str]:
+    """Return a feature's name and all that it rests on, directly or not."""
+    folder = family(arch)
+    closures = _closures.setdefault(folder, {})
+    if name not in closures:
+        direct = table(arch)[name].implies
+        closures[name] = frozenset([name]).union(*(implied(arch, other) for other in direct))
+    return closures[name]
+
+
+class FeatureSet:
+    """An immutable set of one architecture's features, by name, in table order.
+
+    ``<=``, ``&``, ``|`` and ``-`` work on sets of the same tables; others raise TargetError.
+    """
+
+    __slots__ = ("arch", "names")
+    arch: str
+    names: frozenset[str]
+
+    def __init__(self, arch: str, names: Iterable[str] = ()) -> None:
+        """Hold ``names``, each a name of the table of ``arch``. Raises UnknownNameError for another."""
+        object.__setattr__(self, "arch", arch)
+        object.__setattr__(self, "names", frozenset(names))
+        unknown = self.names - table(arch).keys()
+        if unknown:
+            raise UnknownNameError(f"{family(arch)} feature", min(unknown), nearest(min(unknown), table(arch)))
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError("FeatureSet is immutable")
+
+    def closed(self) -> FeatureSet:
+        """Return the set with all that its members imply."""
+        return self._with(frozenset().union(*(implied(self.arch, name) for name in self.names)))
+
+    def without(self, removed: Iterable[str]) -> FeatureSet:
+        """Return the set less ``removed`` and less whatever implies one of them."""
+        gone = frozenset(removed)
+        return self._with(name for name in self.names if gone.isdisjoint(implied(self.arch, name)))
+
+    def of_kind(self, *kinds: str) -> FeatureSet:
+        """Return the members of those classes (``"isa"``, ``"privileged"``, ...)."""
+        known = table(self.arch)
+        return self._with(name for name in self.names if known[name].kind in kinds)
+
+    @property
+    def isa(self) -> FeatureSet:
+        """The members that decide what runs where."""
+        return self.of_kind("isa")
+
+    def _with(self, names: Iterable[str]) -> FeatureSet:
+        return FeatureSet(self.arch, names)
+
+    def _names_of(self, other: FeatureSet) -> frozenset[str]:
+        if family(self.arch) != family(other.arch):
+            raise TargetError(f"features of {self.arch} and of {other.arch} cannot be compared")
+        return other.names
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.names
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name in table(self.arch) if name in self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __le__(self, other: FeatureSet) -> bool:
+        return self.names <= self._names_of(other)
+
+    def __lt__(self, other: FeatureSet) -> bool:
+        return self.names < self._names_of(other)
+
+    def __and__(self, other: FeatureSet) -> FeatureSet:
+        return self._with(self.names & self._names_of(other))
+
+    def __or__(self, other: FeatureSet) -> FeatureSet:
+        return self._with(self.names | self._names_of(other))
+
+    def __sub__(self, other: FeatureSet) -> FeatureSet:
+        return self._with(self.names - self._names_of(other))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, FeatureSet) and (self.arch, self.names) == (other.arch, other.names)
+
+    def __hash__(self) -> int:
+        return hash((self.arch, self.names))
+
+    def __repr__(self) -> str:
+        return f"FeatureSet({self.arch!r}, {list(self)!r})"

@@ -1,0 +1,245 @@
+"""The seam to the outside: everything that cpufeat learns about a machine comes through :class:`Machine`.
+
+:class:`ThisMachine` asks the processor and the kernel; a :class:`Recording` answers what was written down earlier.
+A reading that cannot be had is None, which callers take as "off".
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from cpufeat import native
+from cpufeat.errors import DumpError
+from cpufeat.native import Registers
+from cpufeat.value import TYPE_CHECKING, Value
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+LARGEST_FILE = 16 << 20
+"""Bytes that are read of a file at the most: ``/proc/cpuinfo`` of 2,048 processors is about 3 MiB."""
+Leaves = dict[tuple[int, int], Registers]
+"""CPUID answers by (leaf, subleaf)."""
+
+
+class Machine:
+    """A machine of which nothing can be read; the others override what they can."""
+
+    system: str = ""
+    """``linux``, ``darwin``, ``windows``, ``freebsd``, ..."""
+    arch: str = ""
+    """What this process runs as: ``x86_64``, ``i686``, ..."""
+    libc: str = ""
+    """The last part of the triple: ``gnu``, ``musl`` or empty."""
+
+    def cpuid(self, leaf: int, subleaf: int = 0, cpu: int | None = None) -> Registers | None:
+        """Return what CPUID answers, on processor ``cpu`` or on the one at hand."""
+        return None
+
+    def xgetbv(self, index: int = 0) -> int | None:
+        """Return an extended control register (0 is XCR0). Ask only where CPUID 1:ECX[27] is set."""
+        return None
+
+    def read_file(self, path: str) -> bytes | None:
+        """Return a file's bytes, :data:`LARGEST_FILE` at the most."""
+        return None
+
+    def online_cpus(self) -> tuple[int, ...]:
+        """Return the numbers of the processors that this process may run on."""
+        return ()
+
+    def py_cpuinfo(self) -> dict[str, Any] | None:
+        """Return the answer of the py-cpuinfo library, the last resort: it starts programs and takes a second."""
+        return None
+
+
+_SYSTEMS = {"win32": "windows", "cygwin": "windows"}
+
+
+class ThisMachine(Machine):
+    """The machine, and the operating system, that this process runs on."""
+
+    def __init__(self) -> None:
+        self.system = _SYSTEMS.get(sys.platform, sys.platform.rstrip("0123456789"))
+        self.arch = _process_arch()
+        self.libc = _libc() if self.system == "linux" else ""
+        self._native: tuple[Callable[[int, int], Registers], Callable[[int], int]] | None | bool = False
+
+    def _instructions(self) -> tuple[Callable[[int, int], Registers], Callable[[int], int]] | None:
+        if isinstance(self._native, bool):
+            self._native = native.load()
+        return self._native
+
+    def cpuid(self, leaf: int, subleaf: int = 0, cpu: int | None = None) -> Registers | None:
+        """Execute CPUID; with ``cpu``, on that processor (None where this thread may not run there)."""
+        instructions = self._instructions()
+        if instructions is None:
+            return None
+        if cpu is None:
+            return instructions[0](leaf, subleaf)
+        if not hasattr(os, "sched_setaffinity"):
+            return None
+        allowed = os.sched_getaffinity(0)
+        try:
+            os.sched_setaffinity(0, {cpu})
+            return instructions[0](leaf, subleaf)
+        except OSError:
+            return None
+        finally:
+            os.sched_setaffinity(0, allowed)
+
+    def xgetbv(self, index: int = 0) -> int | None:
+        """Execute XGETBV."""
+        instructions = self._instructions()
+        return None if instructions is None else instructions[1](index)
+
+    def read_file(self, path: str) -> bytes | None:
+        """Read a file of this machine."""
+        try:
+            with open(path, "rb") as file:
+                return file.read(LARGEST_FILE)
+        except OSError:
+            return None
+
+    def online_cpus(self) -> tuple[int, ...]:
+        """Return the processors in this thread's affinity mask."""
+        return tuple(sorted(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else ()
+
+    def py_cpuinfo(self) -> dict[str, Any] | None:
+        """Ask py-cpuinfo."""
+        try:
+            from cpuinfo import get_cpu_info
+        except ImportError:
+            return None
+        return dict(get_cpu_info())
+
+
+def _process_arch() -> str:
+    machine = os.uname().machine if hasattr(os, "uname") else os.environ.get("PROCESSOR_ARCHITECTURE", "")
+    machine = {"amd64": "x86_64"}.get(machine.lower(), machine)
+    is_x86 = machine == "x86_64" or (machine[:1] == "i" and machine.endswith("86"))
+    if is_x86:
+        return "x86_64" if sys.maxsize > 2**32 else "i686"
+    return machine
+
+
+def _libc() -> str:
+    try:
+        return "gnu" if os.confstr("CS_GNU_LIBC_VERSION") else "musl"
+    except ValueError:
+        return "musl"
+
+
+class Recording(Value, Machine):
+    """A machine written down: readings by processor, files by path."""
+
+    system: str = "linux"
+    arch: str = "x86_64"
+    libc: str = "gnu"
+    leaves: dict[int, Leaves] = {}
+    """CPUID answers of each processor; one processor stands for every one like it."""
+    xcr0: int | None = None
+    files: dict[str, bytes] = {}
+    online: tuple[int, ...] = ()
+    cpuinfo: dict[str, Any] | None = None
+    """What py-cpuinfo said, where that was asked."""
+
+    def cpuid(self, leaf: int, subleaf: int = 0, cpu: int | None = None) -> Registers | None:
+        """Return the recorded answer."""
+        if cpu is None:
+            cpu = min(self.leaves, default=0)
+        return self.leaves.get(cpu, {}).get((leaf, subleaf))
+
+    def xgetbv(self, index: int = 0) -> int | None:
+        """Return the recorded XCR0."""
+        return self.xcr0 if index == 0 else None
+
+    def read_file(self, path: str) -> bytes | None:
+        """Return the recorded file."""
+        return self.files.get(path)
+
+    def online_cpus(self) -> tuple[int, ...]:
+        """Return the recorded processors."""
+        return self.online or tuple(self.leaves)
+
+    def py_cpuinfo(self) -> dict[str, Any] | None:
+        """Return the recorded answer."""
+        return self.cpuinfo
+
+    def to_json(self) -> str:
+        """Return the recording as JSON text that :meth:`from_json` reads; registers and masks are hexadecimal."""
+        import json
+
+        content = {
+            "cpufeat": _FORMAT,
+            "system": self.system,
+            "arch": self.arch,
+            "libc": self.libc,
+            "online": list(self.online),
+            "xcr0": None if self.xcr0 is None else f"{self.xcr0:x}",
+            "cpuid": {
+                str(cpu): {f"{leaf:x}.{sub:x}": " ".join(f"{r:08x}" for r in regs) for (leaf, sub), regs in sorted(leaves.items())}
+                for cpu, leaves in self.leaves.items()
+            },
+            "files": {path: content.decode("utf-8", "surrogateescape") for path, content in self.files.items()},
+            "py-cpuinfo": self.cpuinfo,
+        }
+        return json.dumps({key: value for key, value in content.items() if value or key == "cpufeat"}, indent=1) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, path: str = "recording") -> Recording:
+        """Read :meth:`to_json`'s text. Raises DumpError, naming ``path`` and the part that is wrong."""
+        import json
+
+        try:
+            content = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise DumpError(f"{path}: not JSON: {error}") from None
+        if not isinstance(content, dict) or content.get("cpufeat") != _FORMAT:
+            raise DumpError(f"{path}: not a recording of cpufeat (\"cpufeat\": {_FORMAT} is missing)")
+        part = ""
+        try:
+            values: dict[str, Any] = {}
+            for part, key, read in _PARTS:
+                if part in content:
+                    values[key] = read(content[part])
+        except (ValueError, TypeError, AttributeError, KeyError) as error:
+            raise DumpError(f'{path}: bad "{part}" in the recording: {error}') from None
+        return cls(**values)
+
+
+_FORMAT = 1
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is not text")
+    return value
+
+
+def _leaf(key: str) -> tuple[int, int]:
+    leaf, subleaf = key.split(".")
+    return int(leaf, 16), int(subleaf, 16)
+
+
+def _registers(text: str) -> Registers:
+    eax, ebx, ecx, edx = (int(word, 16) & 0xFFFFFFFF for word in text.split())
+    return eax, ebx, ecx, edx
+
+
+def _leaves(value: Any) -> dict[int, Leaves]:
+    return {int(cpu): {_leaf(key): _registers(text) for key, text in leaves.items()} for cpu, leaves in value.items()}
+
+
+_PARTS: tuple[tuple[str, str, Callable[[Any], Any]], ...] = (
+    ("system", "system", _text),
+    ("arch", "arch", _text),
+    ("libc", "libc", _text),
+    ("online", "online", lambda value: tuple(int(cpu) for cpu in value)),
+    ("xcr0", "xcr0", lambda value: int(value, 16)),
+    ("cpuid", "leaves", _leaves),
+    ("files", "files", lambda value: {_text(path): _text(text).encode("utf-8", "surrogateescape") for path, text in value.items()}),
+    ("py-cpuinfo", "cpuinfo", dict),
+)

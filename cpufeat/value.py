@@ -1,0 +1,61 @@
+"""Immutable records without the start-up cost of :mod:`dataclasses`.
+
+``import dataclasses`` takes longer than detecting this machine does (it loads ``inspect`` and ``re``), so the values that
+:func:`cpufeat.target_for_host` makes derive from :class:`Value`. Type checkers see a frozen dataclass.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False  # typing itself costs more than everything that is loaded here; type checkers take this to be true
+if TYPE_CHECKING:
+    from typing import Any, ClassVar, NoReturn
+
+    from typing_extensions import Self, dataclass_transform
+else:
+
+    def dataclass_transform(**_):
+        return lambda cls: cls
+
+
+@dataclass_transform(frozen_default=True)
+class Value:
+    """An immutable record: annotated fields become arguments, compared and hashed by their contents."""
+
+    _fields: ClassVar[tuple[str, ...]] = ()
+
+    if not TYPE_CHECKING:
+
+        def __init_subclass__(cls):
+            cls._fields = tuple(cls.__annotations__)
+
+        def __init__(self, *args, **kwargs):
+            given = dict(zip(self._fields, args), **kwargs)
+            if len(given) != len(args) + len(kwargs) or not given.keys() <= set(self._fields):
+                raise TypeError(f"{type(self).__name__} takes {', '.join(self._fields)}, each once")
+            for name in self._fields:
+                if name not in given and not hasattr(type(self), name):
+                    raise TypeError(f"{type(self).__name__} needs {name}")
+                self.__dict__[name] = given[name] if name in given else getattr(type(self), name)
+
+    def __setattr__(self, name: str, value: Any) -> NoReturn:
+        raise AttributeError(f"{type(self).__name__} is immutable: .replace({name}=...) makes a changed copy")
+
+    def __delattr__(self, name: str) -> NoReturn:
+        raise AttributeError(f"{type(self).__name__} is immutable")
+
+    def replace(self, **changes: Any) -> Self:
+        """Return a copy in which the named fields have other values. Raises TypeError for a field that there is not."""
+        return type(self)(**{**self.__dict__, **changes})
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and other.__dict__ == self.__dict__
+
+    def __hash__(self) -> int:
+        return hash(tuple(_hashable(getattr(self, name)) for name in type(self)._fields))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in self._fields)})"
+
+
+def _hashable(value: object) -> object:
+    return frozenset(value.items()) if isinstance(value, dict) else value
