@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 FAMILIES = {"x86_64": "x86", "i686": "x86"}
 """The folder of tables that each architecture uses."""
+NO_SPELLING = "!"
+"""In a table: that system has no name for the feature."""
 
 
 class Feature(Value):
@@ -82,6 +84,7 @@ def _other_spellings(arch: str) -> dict[str, str]:
             for feature in table(arch).values()
             for names in feature.spellings.values()
             for spelling in names
+            if spelling != NO_SPELLING
         }
     return _spellings[folder]
 

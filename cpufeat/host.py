@@ -1,0 +1,145 @@
+"""What a machine is and can run, merged from the evidence."""
+
+from __future__ import annotations
+
+import os
+
+from cpufeat.arch import x86
+from cpufeat.arch.reading import Identity, Reading
+from cpufeat.decisions import DIFFERS, NOT_REPORTED, Decision, Withheld
+from cpufeat.errors import CpufeatError
+from cpufeat.features import FeatureSet, family, implied, table
+from cpufeat.machine import Machine, ThisMachine
+from cpufeat.value import Value
+
+
+class Core(Value):
+    """A kind of core: its LLVM CPU, and how many processors are of it."""
+
+    cpu: str
+    count: int
+
+
+class Host(Value):
+    """A machine's identity and its usable features."""
+
+    arch: str
+    system: str
+    libc: str
+    source: str
+    """Where the features were read: ``CPUID``, ``/proc/cpuinfo``, ``lscpu`` or ``py-cpuinfo``."""
+    vendor: str
+    family: int | None
+    model: int | None
+    stepping: int | None
+    brand: str
+    name: str
+    """What people call the model, empty where no table has it."""
+    hypervisor: str
+    cpu: str
+    """The LLVM CPU that code for it is best tuned for, or a level."""
+    cores: tuple[Core, ...]
+    features: FeatureSet
+    """What runs here, closed under what each feature rests on."""
+    withheld: dict[str, Withheld]
+    """What the CPU has by its name, or by what it reports, and may not be used."""
+    evidence: dict[str, str]
+    """Where each reported feature was read."""
+    level: str
+    """The highest psABI level that runs here, empty if none does."""
+    decisions: tuple[Decision, ...] = ()
+
+    def why_missing(self, name: str) -> Withheld:
+        """Return why a feature is not usable here."""
+        return self.withheld.get(name) or _not_reported(self.arch, self.source, name)
+
+
+def detect(machine: Machine | None = None) -> Host:
+    """Return what a machine (this one, if None) is and can run.
+
+    ``CPUFEAT_MACHINE`` names a recording that takes the place of this machine. Raises DumpError for a bad recording
+    and CpufeatError for a machine of which nothing can be read.
+    """
+    machine = machine or _default_machine()
+    family(machine.arch)
+    readings = x86.read(machine)
+    if not readings:
+        raise CpufeatError(f"nothing can be read of this {machine.arch} machine: no CPUID, no kernel flags")
+    identities = [x86.identify(machine.arch, reading) for reading in readings]
+    return _merge(machine, readings, identities)
+
+
+def _default_machine() -> Machine:
+    path = os.environ.get("CPUFEAT_MACHINE")
+    if not path:
+        return ThisMachine()
+    from cpufeat.probe.dumps import load
+
+    return load(path)[1]
+
+
+def _merge(machine: Machine, readings: list[Reading], identities: list[Identity]) -> Host:
+    """Put the kinds of core together: what all can run, tuned for the one that is no efficiency core."""
+    lead = next((index for index, reading in enumerate(readings) if not reading.core), 0)
+    reading, identity = readings[lead], identities[lead]
+    usable = [_usable(machine.arch, one) for one in readings]
+    features = FeatureSet(machine.arch, frozenset.intersection(*(one.names for one in usable)))
+    withheld = {name: why for one in readings for name, why in one.withheld.items()}
+    for name in frozenset().union(*(one.names for one in usable)) - features.names:
+        withheld.setdefault(name, Withheld(DIFFERS, _which_cores(name, usable, identities)))
+    for name in frozenset(reading.reported).union(identity.expected) - features.names - withheld.keys():
+        withheld[name] = _missing_base(machine.arch, reading, name, withheld)
+    return Host(
+        arch=machine.arch,
+        system=machine.system,
+        libc=machine.libc,
+        source=reading.source,
+        vendor=reading.vendor,
+        family=reading.family,
+        model=reading.model,
+        stepping=reading.stepping,
+        brand=reading.brand,
+        name=identity.name,
+        hypervisor=reading.hypervisor,
+        cpu=identity.cpu,
+        cores=_cores(readings, identities),
+        features=features,
+        withheld={name: withheld[name] for name in FeatureSet(machine.arch, withheld)},
+        evidence={name: where for one in reversed(readings) for name, where in one.reported.items()},
+        level=x86.level(features),
+        decisions=tuple(dict.fromkeys(decision for one in identities for decision in one.decisions)),
+    )
+
+
+def _usable(arch: str, reading: Reading) -> FeatureSet:
+    """What is reported and not gated, as far as all that it rests on is usable too."""
+    names = reading.reported.keys() - reading.withheld.keys()
+    return FeatureSet(arch, (name for name in names if implied(arch, name) <= names))
+
+
+def _which_cores(name: str, usable: list[FeatureSet], identities: list[Identity]) -> str:
+    without = dict.fromkeys(identity.cpu for identity, one in zip(identities, usable, strict=True) if name not in one)
+    return f"not on {', '.join(without)}"
+
+
+def _missing_base(arch: str, reading: Reading, name: str, withheld: dict[str, Withheld]) -> Withheld:
+    if name not in reading.reported:
+        return _not_reported(arch, reading.source, name)
+    names = reading.reported.keys() - withheld.keys()
+    base = min(implied(arch, name) - names)
+    return withheld.get(base) or Withheld(NOT_REPORTED, f"it rests on {base}, which is not")
+
+
+def _not_reported(arch: str, source: str, name: str) -> Withheld:
+    feature = table(arch)[name]
+    if source == "CPUID":
+        return Withheld(NOT_REPORTED, f"CPUID {feature.bit} is 0" if feature.bit else "no CPUID bit says so")
+    flags = feature.spellings.get("kernel", (name,))
+    return Withheld(NOT_REPORTED, f"{source} has no flag {', '.join(flags)}" if flags != ("!",) else f"no flag of {source} says so")
+
+
+def _cores(readings: list[Reading], identities: list[Identity]) -> tuple[Core, ...]:
+    counts: dict[str, int] = {}
+    for reading, identity in zip(readings, identities, strict=True):
+        counts[identity.cpu] = counts.get(identity.cpu, 0) + reading.count
+    return tuple(Core(cpu, count) for cpu, count in counts.items())

@@ -1,0 +1,119 @@
+"""What each version of LLVM knows: its features, what they imply for it, and its CPUs.
+
+Read from ``data/<family>/llvm-NN.tsv``, which ``tools/llvm_tables.py`` generates from LLVM itself.
+"""
+
+from __future__ import annotations
+
+import os
+
+from cpufeat import tables
+from cpufeat.features import FeatureSet, family, find, table
+from cpufeat.value import Value
+
+NEWEST = 22
+"""The newest LLVM of which there is a table."""
+
+
+class Llvm(Value):
+    """One version's tables, in LLVM's spelling, sets as space-separated text until they are asked for."""
+
+    version: int
+    arch: str
+    implied: dict[str, str]
+    """Every hardware feature, and all that it implies."""
+    options: frozenset[str]
+    """Tuning flags and code generation options: known by name, no fact about hardware."""
+    cpus: dict[str, str]
+    """Every CPU, and all its hardware features."""
+
+    def cpu_features(self, cpu: str) -> FeatureSet | None:
+        """Return what a CPU has by this LLVM, None if this LLVM does not know it."""
+        if cpu not in self.cpus:
+            return None
+        names = (name for name in self.cpus[cpu].split() if name in self.implied)
+        return FeatureSet(self.arch, (find(self.arch, name).name for name in names)).closed()
+
+    def attribute_string(self, features: FeatureSet, options: tuple[str, ...] = ()) -> str:
+        """Return ``+a,-b,...``: every hardware feature of this LLVM, on only if all that it implies here is on as well.
+
+        ``options`` (``+prefer_256_bit``) follow, those that this LLVM knows.
+        """
+        ours = {name: find(self.arch, name).name for name in self.implied}
+        on = {
+            name
+            for name, implied in self.implied.items()
+            if ours[name] in features and all(ours[other] in features for other in implied.split())
+        }
+        spelled = {find(self.arch, name).name: name for name in self.options}
+        signed = [("+" if name in on else "-") + name for name in self.implied]
+        return ",".join(signed + [option[0] + spelled[option[1:]] for option in options if option[1:] in spelled])
+
+
+_loaded: dict[tuple[str, int], Llvm] = {}
+
+
+def versions(arch: str) -> tuple[int, ...]:
+    """Return the LLVM versions that have a table, oldest first."""
+    names = os.listdir(os.path.join(tables.DATA, family(arch)))
+    return tuple(sorted(int(name[5:-4]) for name in names if name.startswith("llvm-") and name.endswith(".tsv")))
+
+
+def installed() -> int:
+    """Return the major version of the LLVM inside llvmlite, :data:`NEWEST` where llvmlite cannot be loaded."""
+    try:
+        from llvmlite.binding import llvm_version_info
+    except (ImportError, OSError):
+        return NEWEST
+    return int(llvm_version_info[0])
+
+
+def load(arch: str, version: int = NEWEST) -> Llvm:
+    """Return a version's tables; a version without any gets what its neighbours have in common."""
+    key = (family(arch), version)
+    if key not in _loaded:
+        _loaded[key] = _read(arch, version)
+    return _loaded[key]
+
+
+def _read(arch: str, version: int) -> Llvm:
+    known = versions(arch)
+    if version not in known:
+        older = [other for other in known if other < version][-1:]
+        newer = [other for other in known if other > version][:1]
+        neighbours = [load(arch, other) for other in older + newer]
+        return neighbours[0] if len(neighbours) == 1 else _common(version, *neighbours)
+    rows = tables.rows(f"{family(arch)}/llvm-{version}.tsv")
+    hardware, features = ("isa", "privileged"), table(arch)
+    named = {name: implied for kind, name, _, implied in rows if kind == "feature"}
+    is_hardware = {name: features[find(arch, name).name].kind in hardware for name in named}
+    return Llvm(
+        version,
+        arch,
+        {name: implied for name, implied in named.items() if is_hardware[name]},
+        frozenset(name for name in named if not is_hardware[name]),
+        {name: has for kind, name, _, has in rows if kind == "cpu"},
+    )
+
+
+def _common(version: int, older: Llvm, newer: Llvm) -> Llvm:
+    """Names that both know; a feature rests on whatever either says, a CPU has what both say."""
+    return Llvm(
+        version,
+        newer.arch,
+        {
+            name: _words(set(implied.split()) | set(older.implied[name].split()))
+            for name, implied in newer.implied.items()
+            if name in older.implied
+        },
+        older.options & newer.options,
+        {
+            cpu: _words(set(has.split()) & set(older.cpus[cpu].split()))
+            for cpu, has in newer.cpus.items()
+            if cpu in older.cpus
+        },
+    )
+
+
+def _words(names: set[str]) -> str:
+    return " ".join(sorted(names))

@@ -1,0 +1,142 @@
+"""CPUID readings: which leaves exist, whether a bit is set, and which states the operating system enabled.
+
+Sources: Intel SDM volume 2A "CPUID" and volume 1 chapter 13 (XSAVE-managed state); AMD APM volume 3 appendix E.
+"""
+
+from __future__ import annotations
+
+from cpufeat.machine import Leaves, Machine
+from cpufeat.value import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cpufeat.native import Registers
+
+_REGISTERS = {"eax": 0, "ebx": 1, "ecx": 2, "edx": 3}
+_OSXSAVE = "1.0:ecx[27]"
+_HYPERVISOR = "1.0:ecx[31]"
+_LEGACY_AREA = 576
+"""Bytes of an XSAVE area before its extended components (SDM volume 1, 13.4)."""
+
+
+class Cpuid:
+    """CPUID of one processor, each leaf read once.
+
+    A leaf above the highest that the processor names is not read: Intel's answer the highest basic leaf there.
+    """
+
+    def __init__(self, machine: Machine, cpu: int | None = None) -> None:
+        """Read from processor ``cpu``, or from the one at hand."""
+        self._machine, self._cpu = machine, cpu
+        self._read: dict[tuple[int, int], Registers | None] = {}
+
+    @property
+    def available(self) -> bool:
+        """Whether CPUID can be read at all."""
+        return self.registers(0) is not None
+
+    def registers(self, leaf: int, subleaf: int = 0) -> Registers | None:
+        """Return a leaf's four registers, None where it does not exist or cannot be read."""
+        if (leaf, subleaf) not in self._read:
+            exists = leaf in _FIRST_LEAVES or self._exists(leaf, subleaf)
+            self._read[leaf, subleaf] = self._machine.cpuid(leaf, subleaf, self._cpu) if exists else None
+        return self._read[leaf, subleaf]
+
+    def _exists(self, leaf: int, subleaf: int) -> bool:
+        first = leaf & 0xFFFF0000
+        if first == _HYPERVISOR_LEAVES and not self.holds(_HYPERVISOR):
+            return False
+        bounds = self.registers(first)
+        if bounds is None or not first <= leaf <= max(bounds[0], first):
+            return False
+        if subleaf and leaf in _SUBLEAVES_IN_EAX:
+            return subleaf <= (self.registers(leaf) or (0,))[0]
+        return True
+
+    def value(self, field: str) -> int:
+        """Return a field written ``LEAF.SUBLEAF:REGISTER[BIT]`` or ``...[LOW-HIGH]``; 0 where it cannot be read."""
+        where, _, bits = field.rstrip("]").partition("[")
+        leaves, _, register = where.partition(":")
+        leaf, _, subleaf = leaves.partition(".")
+        registers = self.registers(int(leaf, 16), int(subleaf, 16))
+        if registers is None:
+            return 0
+        low, _, high = bits.partition("-")
+        width = int(high or low) - int(low) + 1
+        return registers[_REGISTERS[register]] >> int(low) & ((1 << width) - 1)
+
+    def holds(self, condition: str) -> bool:
+        """Whether a condition of ``features.tsv`` holds: fields, ``>=`` for numbers, ``&`` for and, ``|`` for or."""
+        return any(all(map(self._term, terms.split("&"))) for terms in condition.split("|"))
+
+    def _term(self, term: str) -> bool:
+        field, _, least = term.partition(">=")
+        return self.value(field) >= int(least or 1)
+
+    def text(self, *leaves: int) -> str:
+        """Return the text that whole leaves hold, EAX to EDX in turn (the brand string)."""
+        read = [self.registers(leaf) for leaf in leaves]
+        data = b"".join(register.to_bytes(4, "little") for registers in read if registers for register in registers)
+        return " ".join(data.split(b"\0")[0].decode("ascii", "replace").split())
+
+    def vendor(self, leaf: int = 0) -> str:
+        """Return the vendor string of leaf 0 (EBX, EDX, ECX) or of a hypervisor (0x40000000: EBX, ECX, EDX)."""
+        _, ebx, ecx, edx = self.registers(leaf) or (0, 0, 0, 0)
+        order = (ebx, edx, ecx) if leaf == 0 else (ebx, ecx, edx)
+        return b"".join(register.to_bytes(4, "little") for register in order).decode("ascii", "replace").strip("\0 ")
+
+    def signature(self) -> tuple[int, int, int]:
+        """Return family, model and stepping as vendors count them (SDM: DisplayFamily, DisplayModel)."""
+        family, model = self.value("1.0:eax[8-11]"), self.value("1.0:eax[4-7]")
+        extended = self.value("1.0:eax[16-19]") << 4
+        uses_extended_model = family in (6, 15)
+        if family == 15:
+            family += self.value("1.0:eax[20-27]")
+        return family, model + extended if uses_extended_model else model, self.value("1.0:eax[0-3]")
+
+    def xcr0(self) -> tuple[int, str]:
+        """Return the states that the operating system enabled, a bit each, and where that was read."""
+        if not self.holds(_OSXSAVE):
+            return 0, "CPUID 1:ECX[27] (OSXSAVE) is 0"
+        enabled = self._machine.xgetbv(0)
+        if enabled is not None:
+            return enabled, f"XCR0 is {enabled:#x}"
+        enabled = self._enabled_by_size()
+        if enabled:
+            return enabled, f"XCR0 was not recorded; by the sizes of CPUID leaf D it is {enabled:#x}"
+        return 0, "XCR0 was not recorded"
+
+    def _enabled_by_size(self) -> int:
+        """XCR0 from what leaf D says of the save area in use: its size ends with the last component enabled."""
+        supported = self.value("D.0:eax[0-31]")
+        size, compacted = self.value("D.0:ebx[0-31]"), self.value("D.1:ebx[0-31]")
+        enabled, needed = supported & 3, _LEGACY_AREA
+        for component in range(2, 32):
+            length, offset, _, _ = self.registers(0xD, component) or (0, 0, 0, 0)
+            if not supported >> component & 1 or not length or offset + length > size:
+                continue
+            needed += length
+            if compacted and needed > compacted:
+                break
+            enabled |= 1 << component
+        return enabled
+
+
+_HYPERVISOR_LEAVES = 0x40000000
+_FIRST_LEAVES = (0, _HYPERVISOR_LEAVES, 0x80000000)
+_SUBLEAVES_IN_EAX = (0x7, 0x14, 0x17, 0x18, 0x1D, 0x20, 0x24)
+_SUBLEAVES = {0x4: 8, 0x7: 4, 0xB: 4, 0xD: 32, 0xF: 2, 0x10: 4, 0x12: 4, 0x14: 2, 0x1D: 2, 0x1E: 2, 0x1F: 6, 0x24: 2}
+_SERIAL_NUMBER = 0x3
+
+
+def all_leaves(machine: Machine, cpu: int | None = None) -> Leaves:
+    """Return every leaf that a processor has, for a recording; the processor's serial number (leaf 3) is left out."""
+    cpuid = Cpuid(machine, cpu)
+    found: Leaves = {}
+    for first in _FIRST_LEAVES:
+        last = (cpuid.registers(first) or (0,))[0]
+        for leaf in range(first, min(last, first + 0xFF) + 1):
+            for subleaf in range(_SUBLEAVES.get(leaf, 1)):
+                registers = cpuid.registers(leaf, subleaf)
+                if registers is not None and leaf != _SERIAL_NUMBER:
+                    found[leaf, subleaf] = registers
+    return found

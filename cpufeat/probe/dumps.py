@@ -1,0 +1,201 @@
+"""Files in which somebody wrote a machine down: cpufeat's own, CPUID leaves, ``/proc/cpuinfo`` and lscpu.
+
+CPUID leaves come in two forms: that of ``cpuid -r`` (Todd Allen), and that of InstLatx64's and AIDA64's collections.
+"""
+
+from __future__ import annotations
+
+from cpufeat.errors import DumpError
+from cpufeat.machine import LARGEST_FILE, Leaves, Recording
+from cpufeat.probe import lscpu, procfs
+from cpufeat.value import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cpufeat.native import Registers
+
+_BINARY = frozenset(map(chr, range(32))) - frozenset("\t\n\v\f\r\x1a")
+_HEX = frozenset("0123456789abcdefABCDEF")
+_LONG_MODE = 0x80000001, 0
+_LSCPU_LABELS = ("Architecture", "CPU op-mode(s)", "Byte Order", "On-line CPU(s) list")
+_CPUINFO_KEYS = (
+    ("processor", "processor 0", "Processor", "vendor_id", "cpu family", "flags")  # x86 and most others
+    + ("CPU implementer", "Features", "isa", "ISA", "cpu", "cpu model")  # Arm, RISC-V, LoongArch, POWER, MIPS
+)
+_FORMATS = "a recording of cpufeat, CPUID leaves (cpuid -r, InstLatx64), /proc/cpuinfo, lscpu (with LC_ALL=C)"
+
+
+def load(path: str) -> tuple[str, Recording]:
+    """Return a dump's format (``recording``, ``cpuid``, ``cpuinfo`` or ``lscpu``) and the machine in it.
+
+    ``/proc/cpuinfo`` is kept under its path, lscpu's output as the file ``lscpu``, CPUID leaves by processor.
+    Raises DumpError, naming the path and, where there is one, the line, for a file that cannot be read, is empty,
+    binary, larger than 16 MiB, damaged, or in none of these formats.
+    """
+    try:
+        with open(path, "rb") as file:
+            content = file.read(LARGEST_FILE + 1)
+    except (OSError, ValueError) as error:
+        raise DumpError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
+    return parse(content, path)
+
+
+def parse(content: bytes, path: str) -> tuple[str, Recording]:
+    """Do what :func:`load` does, with bytes that were read earlier; ``path`` is for messages."""
+    if len(content) > LARGEST_FILE:
+        raise DumpError(f"{path}: larger than {LARGEST_FILE >> 20} MiB, so no dump of a machine")
+    text = _text(content, path)
+    name = _format(text)
+    if name == "recording":
+        return name, Recording.from_json(text, path)
+    if name == "cpuid":
+        return name, _from_leaves(text, path)
+    if name == "cpuinfo":
+        return name, _from_cpuinfo(text.encode())
+    if name == "lscpu":
+        return name, _from_lscpu(text.encode(), path)
+    raise DumpError(f"{path}: in no known format; expected {_FORMATS}")
+
+
+def _text(content: bytes, path: str) -> str:
+    """Decode UTF-8, UTF-16 as Windows writes it, or else Latin-1."""
+    encoding = _encoding(content)
+    try:
+        text = content.decode(encoding).lstrip("\ufeff")
+    except UnicodeDecodeError as error:
+        raise DumpError(f"{path}: not {encoding.upper()} as it begins: byte {error.start} is wrong") from None
+    if not text.strip():
+        raise DumpError(f"{path}: empty; expected {_FORMATS}")
+    binary = _BINARY.intersection(text)
+    if binary:
+        line = 1 + text.count("\n", 0, min(map(text.index, binary)))
+        raise DumpError(f"{path}:{line}: binary; expected text: {_FORMATS}")
+    return text
+
+
+def _encoding(content: bytes) -> str:
+    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return "utf-16"
+    if content[1:2] == b"\0":
+        return "utf-16-le"
+    try:
+        content.decode()
+    except UnicodeDecodeError:
+        return "latin-1"
+    return "utf-8"
+
+
+def _format(text: str) -> str:
+    if text.lstrip().startswith("{"):
+        return "recording" if '"lscpu"' not in text or '"cpufeat"' in text else "lscpu"
+    for line in text.splitlines():
+        key = line.partition(":")[0].strip()
+        if _is_leaf(key):
+            return "cpuid"
+        if key in _LSCPU_LABELS:
+            return "lscpu"
+        if key in _CPUINFO_KEYS:
+            return "cpuinfo"
+    return ""
+
+
+# --- CPUID leaves
+
+
+def _from_leaves(text: str, path: str) -> Recording:
+    cpus: dict[int, Leaves] = {}
+    cpu, xcr0 = 0, None
+    for number, line in enumerate(text.splitlines(), 1):
+        key, _, value = (part.strip() for part in line.partition(":"))
+        if _is_leaf(key):
+            leaf, subleaf, registers = _leaf(key, value, f"{path}:{number}")
+            if (leaf, subleaf or 0) == (0, 0) and (0, 0) in cpus.get(cpu, {}):
+                cpu = max(cpus) + 1
+            leaves = cpus.setdefault(cpu, {})
+            if subleaf is None:
+                subleaf = next(count for count in range(len(leaves) + 1) if (leaf, count) not in leaves)
+            leaves.setdefault((leaf, subleaf), registers)
+        elif key.upper() == "XCR0":
+            xcr0 = _number(value.replace("-", ""), 16)
+        else:
+            cpu = _cpu_number(line, cpu)
+    is_64bit = all(leaves.get(_LONG_MODE, (0,) * 4)[3] >> 29 & 1 for leaves in cpus.values())
+    return Recording(arch="x86_64" if is_64bit else "i686", leaves=cpus, xcr0=xcr0)
+
+
+def _is_leaf(key: str) -> bool:
+    """Whether a line begins like one of :func:`_leaf`."""
+    return key.startswith("0x") or (key.startswith("CPUID ") and _number(key[6:], 8) is not None)
+
+
+def _leaf(key: str, value: str, where: str) -> tuple[int, int | None, Registers]:
+    """Parse ``0x00000007 0x00: eax=0x... ...`` or ``CPUID 00000007: ...-...-...-... [SL 00]``."""
+    if key.startswith("0x"):
+        numbers = [_number(word, 8) for word in key.split()]
+        words = [word.partition("=") for word in value.split()]
+        registers = [_number(word, 8, least=8) for name, _, word in words]
+        names = [name for name, _, _ in words]
+        example = "0x00000007 0x00: eax=0x00000000 ebx=0x00000000 ecx=0x00000000 edx=0x00000000"
+    else:
+        values, _, note = value.partition(" ")
+        subleaf = note.partition("[SL ")[2].partition("]")[0]
+        numbers = [_number(key[6:], 8), *([_number(subleaf, 8)] if subleaf else [])]
+        registers = [_number(word, 8, least=8) for word in values.split("-")]
+        names = _REGISTERS if len(registers) == 4 else []
+        example = "CPUID 00000007: 00000000-00000000-00000000-00000000 [SL 00]"
+    if names != _REGISTERS or None in registers or None in numbers or len(numbers) > 2:
+        raise DumpError(f"{where}: damaged or cut off; expected a line like {example!r}")
+    eax, ebx, ecx, edx = (register or 0 for register in registers)
+    return numbers[0] or 0, numbers[1] if len(numbers) == 2 else None, (eax, ebx, ecx, edx)
+
+
+_REGISTERS = ["eax", "ebx", "ecx", "edx"]
+
+
+def _number(word: str, most: int, least: int = 1) -> int | None:
+    """Return a hexadecimal number of ``least`` to ``most`` digits, or None for any other word."""
+    digits = word.removeprefix("0x")
+    return int(digits, 16) if least <= len(digits) <= most and _HEX.issuperset(digits) else None
+
+
+def _cpu_number(line: str, current: int) -> int:
+    """Return the number in a heading: ``CPU 3:``, ``CPU#003 AffMask: 0x8``, ``------[ Logical CPU #3 ]------``."""
+    rest = line.partition("CPU")[2].lstrip(" #\t")
+    digits = rest[: len(rest) - len(rest.lstrip("0123456789"))]
+    number = procfs.number(digits)
+    return current if number is None else number
+
+
+# --- the kernel's accounts
+
+
+def _from_cpuinfo(content: bytes) -> Recording:
+    values: dict[str, str] = {}
+    for block in procfs.blocks(content):
+        values = {**block, **values}
+    return Recording(arch=_arch(values), libc="gnu", files={"/proc/cpuinfo": content})
+
+
+def _arch(values: dict[str, str]) -> str:
+    """Infer the architecture from the keys that only its kernel prints."""
+    if "flags" in values or "cpu family" in values:
+        return "x86_64" if "lm" in values.get("flags", "").split() else "i686"
+    if "CPU implementer" in values or "Features" in values:
+        marks = " ".join(values.get(key, "") for key in ("Features", "CPU architecture", "Processor")).lower()
+        return "aarch64" if "asimd" in marks or "aarch64" in marks else "arm"
+    if "isa" in values:
+        return "riscv64" if "rv64" in values["isa"] else "riscv32"
+    return next((arch for key, arch in _KEYS.items() if key in values), "")
+
+
+_KEYS = {"ISA": "loongarch64", "CPU Family": "loongarch64", "timebase": "ppc64le", "features": "s390x", "cpu model": "mips"}
+
+
+def _from_lscpu(content: bytes, path: str) -> Recording:
+    try:
+        fields = lscpu.fields(content)
+    except ValueError as error:
+        raise DumpError(f"{path}: {error}") from None
+    arch = fields.get("Architecture", "")
+    if arch in ("i386", "i486", "i586"):
+        arch = "i686"
+    return Recording(arch=arch, files={"lscpu": content})

@@ -1,0 +1,66 @@
+"""``lscpu`` of util-linux: its text, flat or indented, and its JSON (``lscpu --json``).
+
+Its labels are translated; only the English ones (``LC_ALL=C lscpu``) are understood.
+"""
+
+from __future__ import annotations
+
+from cpufeat.probe.procfs import Processor, brand, number
+from cpufeat.value import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any
+
+def fields(content: bytes) -> dict[str, str]:
+    """Return lscpu's values by label, without the indentation and sections of newer versions; a label's first counts.
+
+    Raises ValueError for what begins like JSON and is no JSON of lscpu.
+    """
+    text = content.decode("utf-8", "replace")
+    if text.lstrip()[:1] == "{":
+        return _json_fields(text)
+    found: dict[str, str] = {}
+    for line in text.splitlines():
+        label, colon, value = line.partition(":")
+        if colon:
+            found.setdefault(label.strip(), value.strip())
+    return found
+
+
+def _json_fields(text: str) -> dict[str, str]:
+    import json
+
+    try:
+        waiting: list[Any] = list(json.loads(text)["lscpu"])
+    except (KeyError, TypeError, RecursionError) as error:
+        raise ValueError(f"no JSON of lscpu: {error!r}") from None
+    waiting.reverse()
+    found: dict[str, str] = {}
+    while waiting:
+        item = waiting.pop()
+        if not isinstance(item, dict):
+            raise ValueError(f"no JSON of lscpu: {item!r:.40} in place of a field")
+        found.setdefault(str(item.get("field", "")).strip().rstrip(":"), str(item.get("data") or "").strip())
+        children = item.get("children")
+        waiting += reversed(children if isinstance(children, list) else [])
+    return found
+
+
+def processor(found: dict[str, str]) -> Processor:
+    """Return the x86 processor that the values of :func:`fields` describe."""
+    return Processor(
+        vendor=found.get("Vendor ID", ""),
+        family=number(found.get("CPU family", "")),
+        model=number(found.get("Model", "")),
+        stepping=number(found.get("Stepping", "")),
+        brand=brand(found.get("Model name", "")),
+        flags=frozenset(found.get("Flags", "").split()),
+    )
+
+
+def online(found: dict[str, str]) -> int:
+    """Return the number of processors in ``On-line CPU(s) list`` (``0-3,8``), or in ``CPU(s)``; at least one."""
+    ends = [item.partition("-") for item in found.get("On-line CPU(s) list", "").split(",")]
+    spans = [(number(first.strip()), number(last.strip() or first.strip())) for first, _, last in ends]
+    count = sum(last - first + 1 for first, last in spans if first is not None and last is not None and first <= last)
+    return count or number(found.get("CPU(s)", "")) or 1

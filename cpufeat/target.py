@@ -1,0 +1,157 @@
+"""What to compile for: a triple, a CPU to tune for, and an explicit, closed set of features."""
+
+from __future__ import annotations
+
+from cpufeat import llvm
+from cpufeat.arch import x86
+from cpufeat.errors import CpufeatError, TargetError
+from cpufeat.features import FeatureSet
+from cpufeat.request import NATIVE, Request, cpu_features, cpus, find_cpu, parse
+from cpufeat.value import TYPE_CHECKING, Value
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from cpufeat.host import Host
+
+_HARDWARE = ("isa", "privileged")
+
+
+class Target(Value):
+    """A target. ``a <= b``: code for a runs wherever code for b does. ``a & b`` runs on both."""
+
+    triple: str
+    """LLVM's triple, ``x86_64-unknown-linux-gnu``."""
+    cpu: str
+    """LLVM's name of the CPU to tune for, or a level: no promise that its features are there."""
+    features: FeatureSet
+    """All that code may use, closed under what each feature rests on."""
+    options: tuple[str, ...] = ()
+    """LLVM's tuning and code generation flags asked for (``+prefer_256_bit``): never compared."""
+
+    @classmethod
+    def parse(cls, request: str, triple: str = "x86_64-unknown-linux-gnu") -> Target:
+        """Return the target that a request names, whatever this machine is: not ``native``.
+
+        Raises UnknownNameError, and TargetError for a request that is relative to a host or that fits no ``triple``.
+        """
+        arch = triple.partition("-")[0]
+        parsed = parse(request, arch)
+        if parsed.base == NATIVE:
+            raise TargetError(f"{request!r} is relative to a host: use cpufeat.resolve")
+        return cls(triple, parsed.base, wanted(parsed, base_features(arch, parsed.base)), options(parsed))
+
+    @property
+    def arch(self) -> str:
+        """The architecture, the triple's first part."""
+        return self.features.arch
+
+    @property
+    def level(self) -> str:
+        """The highest psABI level that the features hold, empty if not even the baseline."""
+        return x86.level(self.features)
+
+    def llvm_features(self, version: int | None = None) -> str:
+        """Return LLVM's attribute string: ``+`` or ``-`` for every hardware feature that this LLVM knows.
+
+        ``version`` is LLVM's major version, by default that of the installed llvmlite. The order is LLVM's own.
+        """
+        return self._llvm(version).attribute_string(self.features, self.options)
+
+    def llvm_cpu(self, version: int | None = None) -> str:
+        """Return the CPU's name, or that of its nearest predecessor that this LLVM knows."""
+        known, table, cpu = self._llvm(version).cpus, cpus(self.arch), self.cpu
+        while cpu not in known and cpu in table:
+            cpu = table[cpu].predecessor
+        return cpu if cpu in known else x86.BASELINE
+
+    def _llvm(self, version: int | None) -> llvm.Llvm:
+        return llvm.load(self.arch, llvm.installed() if version is None else version)
+
+    def missing_on(self, host: Host) -> FeatureSet:
+        """Return the ISA features that the host cannot run."""
+        return self.features.isa - host.features
+
+    def runs_on(self, host: Host) -> bool:
+        """Whether code for this target runs on the host."""
+        return host.arch == self.arch and not self.missing_on(host)
+
+    def __le__(self, other: Target) -> bool:
+        return self._platform == other._platform and self.features.isa <= other.features.isa
+
+    def __lt__(self, other: Target) -> bool:
+        return self <= other and not other <= self
+
+    def __and__(self, other: Target) -> Target:
+        """Return the target whose code runs on both. Raises TargetError for another architecture or system."""
+        if self._platform != other._platform:
+            raise TargetError(f"no code runs on both {self.triple} and {other.triple}")
+        features = self.features & other.features
+        options = tuple(option for option in self.options if option in other.options)
+        smaller = self.cpu if self <= other else other.cpu if other <= self else x86.level(features) or x86.BASELINE
+        return Target(self.triple, smaller, features, options)
+
+    @property
+    def _platform(self) -> tuple[str, ...]:
+        arch, _, *system = self.triple.split("-")
+        return (arch, *system)
+
+    def to_json(self) -> str:
+        """Return the target as one line of JSON that :meth:`from_json` reads."""
+        import json
+
+        return json.dumps(
+            {"triple": self.triple, "cpu": self.cpu, "features": list(self.features), "options": list(self.options)}
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> Target:
+        """Read :meth:`to_json`'s text. Raises TargetError for any other."""
+        import json
+
+        try:
+            content = json.loads(text)
+            triple, cpu, names, options = (content[key] for key in ("triple", "cpu", "features", "options"))
+            arch = triple.partition("-")[0]
+            features = FeatureSet(arch, map(str, names))
+            if features != features.closed():
+                raise TargetError(f"its features lack {', '.join(features.closed() - features)}, which others rest on")
+            if cpu not in x86.levels():
+                find_cpu(arch, cpu)
+            return cls(triple, cpu, features, tuple(map(str, options)))
+        except (ValueError, TypeError, KeyError, AttributeError, CpufeatError) as error:
+            raise TargetError(f"not the JSON of a target: {error}") from None
+
+    def create_target_machine(self, **machine_options: Any) -> Any:
+        """Return llvmlite's TargetMachine for this target; ``machine_options`` go to ``create_target_machine``."""
+        from llvmlite import binding
+
+        binding.initialize_all_targets()
+        binding.initialize_all_asmprinters()
+        return binding.Target.from_triple(self.triple).create_target_machine(
+            cpu=self.llvm_cpu(), features=self.llvm_features(), **machine_options
+        )
+
+
+def base_features(arch: str, base: str) -> FeatureSet:
+    """Return what a CPU or level has. Raises TargetError for a CPU that cannot run this architecture's code."""
+    features = cpu_features(arch, base)
+    if arch == "x86_64" and not x86.level(features):
+        raise TargetError(f"{base} is a 32-bit CPU: x86_64 code needs at least {x86.BASELINE}")
+    return features
+
+
+def wanted(request: Request, base: FeatureSet) -> FeatureSet:
+    """Apply a request's changes to its base: ``+f`` with all that f rests on, ``-f`` with all that rests on f."""
+    features = base
+    for sign, feature in request.changes:
+        if feature.kind in _HARDWARE:
+            one = FeatureSet(base.arch, [feature.name])
+            features = (features | one).closed() if sign == "+" else features.without(one)
+    return features
+
+
+def options(request: Request) -> tuple[str, ...]:
+    """Return the changes that are no hardware features, the last of each name."""
+    last = {feature.name: sign for sign, feature in request.changes if feature.kind not in _HARDWARE}
+    return tuple(sign + name for name, sign in last.items())
