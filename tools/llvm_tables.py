@@ -189,8 +189,8 @@ def cpus_with_sahf(cpus: dict[str, set[str]]) -> set[str]:
 ARCHITECTURES = {
     "x86": Architecture(
         triples={"i686-unknown-linux-gnu": (), "x86_64-unknown-linux-gnu": ("+64bit",)},
-        base_cpu="i386",
-        bare=("-x87",),
+        base_cpu="generic",
+        bare=("-x87", "-cx8"),
         literal=("-evex512",),
         modes=frozenset({"16bit-mode", "32bit-mode", "64bit-mode"}),
         unchecked={"64bit": cpus_with_64bit, "cx16": cpus_with_cx16, "nopl": cpus_with_nopl, "sahf": cpus_with_sahf},
