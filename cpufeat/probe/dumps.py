@@ -5,6 +5,8 @@ CPUID leaves come in two forms: that of ``cpuid -r`` (Todd Allen), and that of I
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from cpufeat.errors import DumpError
 from cpufeat.machine import LARGEST_FILE, Leaves, Recording
 from cpufeat.probe import lscpu, procfs
@@ -16,10 +18,11 @@ if TYPE_CHECKING:
 _BINARY = frozenset(map(chr, range(32))) - frozenset("\t\n\v\f\r\x1a")
 _HEX = frozenset("0123456789abcdefABCDEF")
 _LONG_MODE = 0x80000001, 0
+_MOST_PROCESSORS = 8192
 _LSCPU_LABELS = ("Architecture", "CPU op-mode(s)", "Byte Order", "On-line CPU(s) list")
 _CPUINFO_KEYS = (
-    ("processor", "processor 0", "Processor", "vendor_id", "cpu family", "flags")  # x86 and most others
-    + ("CPU implementer", "Features", "isa", "ISA", "cpu", "cpu model")  # Arm, RISC-V, LoongArch, POWER, MIPS
+    *("processor", "processor 0", "Processor", "vendor_id", "cpu family", "flags"),  # x86 and most others
+    *("CPU implementer", "Features", "isa", "ISA", "cpu", "cpu model"),  # Arm, RISC-V, LoongArch, POWER, MIPS
 )
 _FORMATS = "a recording of cpufeat, CPUID leaves (cpuid -r, InstLatx64), /proc/cpuinfo, lscpu (with LC_ALL=C)"
 
@@ -32,7 +35,7 @@ def load(path: str) -> tuple[str, Recording]:
     binary, larger than 16 MiB, damaged, or in none of these formats.
     """
     try:
-        with open(path, "rb") as file:
+        with Path(path).open("rb") as file:
             content = file.read(LARGEST_FILE + 1)
     except (OSError, ValueError) as error:
         raise DumpError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
@@ -50,7 +53,7 @@ def parse(content: bytes, path: str) -> tuple[str, Recording]:
     if name == "cpuid":
         return name, _from_leaves(text, path)
     if name == "cpuinfo":
-        return name, _from_cpuinfo(text.encode())
+        return name, _from_cpuinfo(text.encode(), path)
     if name == "lscpu":
         return name, _from_lscpu(text.encode(), path)
     raise DumpError(f"{path}: in no known format; expected {_FORMATS}")
@@ -103,23 +106,30 @@ def _format(text: str) -> str:
 
 def _from_leaves(text: str, path: str) -> Recording:
     cpus: dict[int, Leaves] = {}
-    cpu, xcr0 = 0, None
+    repeats: dict[tuple[int, int], int] = {}
+    cpu, unused, xcr0 = 0, 0, None
     for number, line in enumerate(text.splitlines(), 1):
         key, _, value = (part.strip() for part in line.partition(":"))
-        if _is_leaf(key):
-            leaf, subleaf, registers = _leaf(key, value, f"{path}:{number}")
-            if (leaf, subleaf or 0) == (0, 0) and (0, 0) in cpus.get(cpu, {}):
-                cpu = max(cpus) + 1
-            leaves = cpus.setdefault(cpu, {})
-            if subleaf is None:
-                subleaf = next(count for count in range(len(leaves) + 1) if (leaf, count) not in leaves)
-            leaves.setdefault((leaf, subleaf), registers)
-        elif key.upper() == "XCR0":
-            xcr0 = _number(value.replace("-", ""), 16)
-        else:
+        if not _is_leaf(key):
             cpu = _cpu_number(line, cpu)
+            xcr0 = _number(value.replace("-", ""), 16) if key.upper() == "XCR0" else xcr0
+            continue
+        leaf, subleaf, registers = _leaf(key, value, f"{path}:{number}")
+        if (leaf, subleaf or 0) == (0, 0) and (0, 0) in cpus.get(cpu, {}):
+            cpu = unused
+        unused = max(unused, cpu + 1)
+        repeats[cpu, leaf] = repeats.get((cpu, leaf), -1) + 1
+        if subleaf is None:
+            subleaf = repeats[cpu, leaf]
+        cpus.setdefault(cpu, {}).setdefault((leaf, subleaf), registers)
+    _check_count(len(cpus), path)
     is_64bit = all(leaves.get(_LONG_MODE, (0,) * 4)[3] >> 29 & 1 for leaves in cpus.values())
     return Recording(arch="x86_64" if is_64bit else "i686", leaves=cpus, xcr0=xcr0)
+
+
+def _check_count(count: int, path: str) -> None:
+    if count > _MOST_PROCESSORS:
+        raise DumpError(f"{path}: {count} processors, which no machine has (Linux: {_MOST_PROCESSORS} at the most)")
 
 
 def _is_leaf(key: str) -> bool:
@@ -168,26 +178,40 @@ def _cpu_number(line: str, current: int) -> int:
 # --- the kernel's accounts
 
 
-def _from_cpuinfo(content: bytes) -> Recording:
+def _from_cpuinfo(content: bytes, path: str) -> Recording:
+    blocks = procfs.blocks(content)
+    _check_count(len(blocks), path)
     values: dict[str, str] = {}
-    for block in procfs.blocks(content):
-        values = {**block, **values}
-    return Recording(arch=_arch(values), libc="gnu", files={"/proc/cpuinfo": content})
+    for block in reversed(blocks):
+        values.update(block)
+    return Recording(arch=_arch(values), files={"/proc/cpuinfo": content})
 
 
 def _arch(values: dict[str, str]) -> str:
-    """Infer the architecture from the keys that only its kernel prints."""
-    if "flags" in values or "cpu family" in values:
-        return "x86_64" if "lm" in values.get("flags", "").split() else "i686"
-    if "CPU implementer" in values or "Features" in values:
-        marks = " ".join(values.get(key, "") for key in ("Features", "CPU architecture", "Processor")).lower()
-        return "aarch64" if "asimd" in marks or "aarch64" in marks else "arm"
-    if "isa" in values:
-        return "riscv64" if "rv64" in values["isa"] else "riscv32"
-    return next((arch for key, arch in _KEYS.items() if key in values), "")
+    """Infer the architecture of ``/proc/cpuinfo`` from what only its kernel prints; empty where nothing tells."""
+    padded = {key: f" {value} ".lower() for key, value in values.items()}
+    return next((arch for key, part, arch in _ARCHITECTURES if part in padded.get(key, "")), "")
 
 
-_KEYS = {"ISA": "loongarch64", "CPU Family": "loongarch64", "timebase": "ppc64le", "features": "s390x", "cpu model": "mips"}
+_ARCHITECTURES = (
+    ("flags", " lm ", "x86_64"),
+    ("flags", " ", "i686"),
+    ("isa", "rv64", "riscv64"),
+    ("isa", "rv32", "riscv32"),
+    ("isa", "loongarch64", "loongarch64"),
+    ("ISA", "loongarch64", "loongarch64"),
+    ("Features", "asimd", "aarch64"),
+    ("Processor", "aarch64", "aarch64"),
+    ("CPU architecture", "aarch64", "aarch64"),
+    ("CPU implementer", " ", "arm"),
+    ("Processor", "arm", "arm"),
+    ("vendor_id", "ibm/s390", "s390x"),
+    ("cpu", "power8", "ppc64le"),
+    ("cpu", "power9", "ppc64le"),
+    ("cpu", "power1", "ppc64le"),
+    ("cpu", "power", "ppc64"),
+    ("cpu", "ppc", "ppc64"),
+)
 
 
 def _from_lscpu(content: bytes, path: str) -> Recording:
@@ -195,7 +219,5 @@ def _from_lscpu(content: bytes, path: str) -> Recording:
         fields = lscpu.fields(content)
     except ValueError as error:
         raise DumpError(f"{path}: {error}") from None
-    arch = fields.get("Architecture", "")
-    if arch in ("i386", "i486", "i586"):
-        arch = "i686"
-    return Recording(arch=arch, files={"lscpu": content})
+    arch = fields.get("Architecture") or _arch({"flags": fields.get("Flags", "")})
+    return Recording(arch="i686" if arch in ("i386", "i486", "i586") else arch, files={"lscpu": content})

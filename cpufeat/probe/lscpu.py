@@ -11,6 +11,7 @@ from cpufeat.value import TYPE_CHECKING
 if TYPE_CHECKING:
     from typing import Any
 
+
 def fields(content: bytes) -> dict[str, str]:
     """Return lscpu's values by label, without the indentation and sections of newer versions; a label's first counts.
 
