@@ -42,6 +42,10 @@ class Machine:
         """Return an extended control register (0 is XCR0). Ask only where CPUID 1:ECX[27] is set."""
         return None
 
+    def permitted_states(self) -> int:
+        """Return the states, as bits of XCR0, that this process has asked the kernel for and may use."""
+        return 0
+
     def read_file(self, path: str) -> bytes | None:
         """Return a file's bytes, :data:`LARGEST_FILE` at the most."""
         return None
@@ -55,6 +59,7 @@ class Machine:
         return None
 
 
+_ARCH_PRCTL, _ARCH_GET_XCOMP_PERM = 158, 0x1022
 _SYSTEMS = {"win32": "windows", "cygwin": "windows"}
 
 
@@ -94,6 +99,16 @@ class ThisMachine(Machine):
         """Execute XGETBV."""
         instructions = self._instructions()
         return None if instructions is None else instructions[1](index)
+
+    def permitted_states(self) -> int:
+        """Ask the kernel (``arch_prctl(ARCH_GET_XCOMP_PERM)``, Linux Documentation/arch/x86/xstate.rst)."""
+        if self.system != "linux" or self.arch != "x86_64":
+            return 0
+        import ctypes
+
+        permitted = ctypes.c_uint64()
+        refused = ctypes.CDLL(None).syscall(_ARCH_PRCTL, _ARCH_GET_XCOMP_PERM, ctypes.byref(permitted))
+        return 0 if refused else permitted.value
 
     def read_file(self, path: str) -> bytes | None:
         """Read a file of this machine."""

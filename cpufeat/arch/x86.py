@@ -45,9 +45,9 @@ def from_cpuid(machine: Machine) -> list[Reading]:
     if not cpuid.available:
         return []
     if not cpuid.holds(_HYBRID):
-        return [_reading(machine.arch, cpuid, max(1, len(machine.online_cpus())))]
-    readings = (_reading(machine.arch, Cpuid(machine, cpu), count) for cpu, count in _representatives(machine))
-    return _merge_like(reading for reading in readings if reading.reported) or [_reading(machine.arch, cpuid, 1)]
+        return [_reading(machine, cpuid, max(1, len(machine.online_cpus())))]
+    readings = (_reading(machine, Cpuid(machine, cpu), count) for cpu, count in _representatives(machine))
+    return _merge_like(reading for reading in readings if reading.reported) or [_reading(machine, cpuid, 1)]
 
 
 def _representatives(machine: Machine) -> Iterable[tuple[int, int]]:
@@ -85,9 +85,9 @@ def _merge_like(readings: Iterable[Reading]) -> list[Reading]:
     return merged
 
 
-def _reading(arch: str, cpuid: Cpuid, count: int) -> Reading:
+def _reading(machine: Machine, cpuid: Cpuid, count: int) -> Reading:
     family, model, stepping = cpuid.signature()
-    features = [feature for feature in table(arch).values() if feature.bit and cpuid.holds(feature.bit)]
+    features = [feature for feature in table(machine.arch).values() if feature.bit and cpuid.holds(feature.bit)]
     return Reading(
         source="CPUID",
         vendor=cpuid.vendor(),
@@ -99,7 +99,7 @@ def _reading(arch: str, cpuid: Cpuid, count: int) -> Reading:
         core="atom" if cpuid.value(_CORE_TYPE) == _ATOM else "",
         count=count,
         reported={feature.name: f"CPUID {_in_capitals(feature.bit)}" for feature in features},
-        withheld=_gated(features, *cpuid.xcr0()),
+        withheld=_gated(machine, features, *cpuid.xcr0()),
     )
 
 
@@ -125,7 +125,7 @@ def states() -> dict[str, State]:
     }
 
 
-def _gated(features: list[Feature], xcr0: int, evidence: str) -> dict[str, Withheld]:
+def _gated(machine: Machine, features: list[Feature], xcr0: int, evidence: str) -> dict[str, Withheld]:
     known = states()
     withheld = {}
     for feature in features:
@@ -134,7 +134,7 @@ def _gated(features: list[Feature], xcr0: int, evidence: str) -> dict[str, Withh
         state = known[feature.state]
         if xcr0 & state.mask != state.mask:
             withheld[feature.name] = Withheld(STATE_OFF, f"{feature.state}: {evidence}, needs {state.mask:#x}")
-        elif state.permission:
+        elif state.permission and machine.permitted_states() & state.mask != state.mask:
             withheld[feature.name] = Withheld(NEEDS_PERMISSION, state.permission)
     return withheld
 
@@ -149,11 +149,11 @@ def from_kernel(machine: Machine) -> list[Reading]:
     content = machine.read_file("/proc/cpuinfo")
     if content:
         alike = procfs.alike(procfs.processors(content))
-        return [_from_flags(machine.arch, "/proc/cpuinfo", processor, count) for processor, count in alike.items()]
+        return [_from_flags(machine, "/proc/cpuinfo", processor, count) for processor, count in alike.items()]
     content = machine.read_file("lscpu")
     if content:
         fields = lscpu.fields(content)
-        return [_from_flags(machine.arch, "lscpu", lscpu.processor(fields), lscpu.online(fields))]
+        return [_from_flags(machine, "lscpu", lscpu.processor(fields), lscpu.online(fields))]
     return []
 
 
@@ -164,12 +164,12 @@ def from_py_cpuinfo(machine: Machine) -> list[Reading]:
     answer = machine.py_cpuinfo()
     if not answer:
         return []
-    return [_from_flags(machine.arch, "py-cpuinfo", pycpuinfo.processor(answer), pycpuinfo.count(answer))]
+    return [_from_flags(machine, "py-cpuinfo", pycpuinfo.processor(answer), pycpuinfo.count(answer))]
 
 
-def _from_flags(arch: str, source: str, processor: Processor, count: int) -> Reading:
-    features = [feature for feature in table(arch).values() if not processor.flags.isdisjoint(_flags_of(feature))]
-    every_state = sum(state.mask for state in states().values())
+def _from_flags(machine: Machine, source: str, processor: Processor, count: int) -> Reading:
+    features = [feature for feature in table(machine.arch).values() if not processor.flags.isdisjoint(_flags_of(feature))]
+    every_state = -1  # a flag that the kernel shows is one whose state it enabled
     return Reading(
         source=source,
         vendor=processor.vendor,
@@ -179,7 +179,7 @@ def _from_flags(arch: str, source: str, processor: Processor, count: int) -> Rea
         brand=processor.brand,
         count=count,
         reported={feature.name: f"{source} flag {', '.join(_flags_of(feature))}" for feature in features},
-        withheld=_gated(features, every_state, source),
+        withheld=_gated(machine, features, every_state, source),
     )
 
 
