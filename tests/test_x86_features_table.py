@@ -1,0 +1,264 @@
+"""The hand-kept x86 tables against what others say: LLVM's own tables, archspec, GCC, the kernel."""
+
+from __future__ import annotations
+
+import platform
+import re
+import shutil
+import subprocess
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from archspec.cpu.schema import CPUID_JSON, TARGETS_JSON
+from llvmlite import binding
+
+from cpufeat import llvm, tables
+from cpufeat.errors import UnknownNameError
+from cpufeat.features import Feature, FeatureSet, find, implied, table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+ARCH = "x86_64"
+FEATURES = table(ARCH)
+VERSIONS = llvm.versions(ARCH)
+LEVELS = {level: added.split() for level, added in tables.rows("x86/levels.tsv")}
+BITS = Counter(feature.bit for feature in FEATURES.values() if feature.bit)
+
+TERM = r"[0-9A-F]+\.[0-9A-F]+:e[abcd]x\[(\d+|\d+-\d+)\](>=\d+)?"
+
+ONE_BIT = [
+    {"64bit", "nopl"},
+    {"sse4_2", "crc32"},
+    {"avx512f", "evex512"},
+    {"egpr", "push2pop2", "ppx"},
+    {"ndd", "ccmp", "nf", "cf", "zu"},
+]
+"""Features that one CPUID bit announces together."""
+
+MORE_THAN_NEWEST_LLVM = {"avx512f": {"evex512"}, "avx512fp16": {"avx512dq", "avx512vl"}}
+"""Implications that LLVM 20 had and 22 has not: kept, so that one closed set is closed for every version."""
+
+TUNING_THAT_LLVM_INLINES_BY = {"ermsb", "fsrm", "prefer_legacy_setcc", "prefer_no_gather", "prefer_no_scatter"}
+"""Flags on what is fast that LLVM's check of callers and callees compares all the same."""
+
+NEWER_THAN_GCC_12 = {
+    13: "amx-complex amx-fp16 avxifma avxneconvert avxvnniint8 cmpccxadd prefetchi raoint",
+    14: "avx10.1 avxvnniint16 evex512 sha512 sm3 sm4 usermsr",
+    15: "amx-avx512 amx-fp8 amx-movrs amx-tf32 amx-transpose avx10.2 movrs",
+}
+"""Options by the GCC that brought them (its release notes)."""
+GONE_FROM_GCC = {15: "avx512er avx512pf prefetchwt1", 16: "amx-transpose evex512"}
+GCC_ONLY = {"avx5124fmaps", "avx5124vnniw", "hle", "mwait", "sse4"}
+"""GCC's options for instructions that LLVM never had, or for two features at once."""
+
+ARCHSPEC_ONLY = {"flush_l1d", "tsc_adjust"}
+"""Facts about the system that archspec counts as features of a microarchitecture."""
+
+
+def llvm_rows(version: int, kind: str) -> list[tuple[str, str, list[str]]]:
+    rows = tables.rows(f"x86/llvm-{version}.tsv")
+    return [(name, class_, features.split()) for row_kind, name, class_, features in rows if row_kind == kind]
+
+
+def llvm_names(version: int) -> list[str]:
+    return [name for name, _, _ in llvm_rows(version, "feature")]
+
+
+def ours(names: Iterable[str]) -> set[str]:
+    return {find(ARCH, name).name for name in names}
+
+
+def unknown(names: Iterable[str]) -> set[str]:
+    return {name for name in names if not is_known(name)}
+
+
+def is_known(name: str) -> bool:
+    try:
+        find(ARCH, name)
+    except UnknownNameError:
+        return False
+    return True
+
+
+def level(name: str) -> FeatureSet:
+    names = list(LEVELS)
+    return FeatureSet(ARCH, (added for above in names[: names.index(name) + 1] for added in LEVELS[above])).closed()
+
+
+def known_by(feature: Feature) -> str | None:
+    """How one learns that hardware has a feature; None for what is no fact about hardware."""
+    if feature.kind in ("tuning", "codegen"):
+        return None
+    if feature.name in LEVELS["x86-64"]:
+        return "baseline"
+    if not feature.bit:
+        return "undetectable"
+    return "set" if BITS[feature.bit] > 1 else "detectable"
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_every_llvm_feature_is_classed(version: int) -> None:
+    assert unknown(llvm_names(version)) == set()
+    contradicted, undetectable = set(), set()
+    for name, class_, _ in llvm_rows(version, "feature"):
+        feature = find(ARCH, name)
+        compared = class_ == "isa" and feature.kind != "codegen" and feature.name not in TUNING_THAT_LLVM_INLINES_BY
+        if compared != (known_by(feature) is not None):
+            contradicted.add(name)
+        if known_by(feature) == "undetectable":
+            undetectable.add(name)
+    assert contradicted == set()
+    assert undetectable == set()
+
+
+def test_rows_are_llvms_and_no_others() -> None:
+    assert FEATURES.keys() == set().union(*(ours(llvm_names(version)) for version in VERSIONS))
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_closure_contains_llvms(version: int) -> None:
+    short = {}
+    for name, _, llvm_implies in llvm_rows(version, "feature"):
+        lacking = ours(llvm_implies) - implied(ARCH, find(ARCH, name).name)
+        if lacking:
+            short[name] = lacking
+    assert short == {}
+
+
+def test_closure_goes_beyond_the_newest_llvm_only_where_listed() -> None:
+    newest: dict[str, set[str]] = {}
+    for version in VERSIONS:
+        newest |= {find(ARCH, name).name: ours(names) for name, _, names in llvm_rows(version, "feature")}
+    beyond = {}
+    for feature in FEATURES.values():
+        extra = set(feature.implies) - newest[feature.name]
+        if extra:
+            beyond[feature.name] = extra
+    assert beyond == MORE_THAN_NEWEST_LLVM
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("name", LEVELS)
+def test_levels_are_llvms(name: str, version: int) -> None:
+    (has,) = (features for cpu, _, features in llvm_rows(version, "cpu") if cpu == name)
+    assert level(name) == FeatureSet(ARCH, ours(has)).closed()
+
+
+def test_rows_are_well_formed() -> None:
+    states = {row[0] for row in tables.rows("x86/states.tsv")}
+    assert {feature.kind for feature in FEATURES.values()} == {"isa", "privileged", "codegen", "tuning"}
+    assert {feature.state for feature in FEATURES.values() if feature.state} == states
+    for feature in FEATURES.values():
+        assert re.fullmatch(rf"({TERM}([&|]{TERM})*)?", feature.bit), feature.name
+        assert set(feature.implies) <= FEATURES.keys(), feature.name
+
+
+def test_a_feature_needs_the_state_of_what_it_rests_on() -> None:
+    bits = {state: set(xcr0.split()) for state, xcr0, *_ in tables.rows("x86/states.tsv")} | {"": set()}
+    for feature in FEATURES.values():
+        needed = set().union(*(bits[FEATURES[other].state] for other in implied(ARCH, feature.name)))
+        assert needed == bits[feature.state], feature.name
+
+
+def test_bits_are_shared_only_where_listed() -> None:
+    together: dict[str, set[str]] = {}
+    for feature in FEATURES.values():
+        together.setdefault(feature.bit, set()).add(feature.name)
+    assert [names for bit, names in together.items() if bit and len(names) > 1] == ONE_BIT
+
+
+def test_no_two_rows_claim_a_spelling() -> None:
+    claims = Counter(
+        (system, spelling)
+        for feature in FEATURES.values()
+        for system, spellings in feature.spellings.items()
+        for spelling in spellings
+        if spelling != "!"
+    )
+    assert [claim for claim, count in claims.items() if count > 1] == []
+    read_elsewhere = {spelling: system for system, spelling in claims if spelling in FEATURES}
+    assert read_elsewhere == {"sse4_2": "kernel", "avx512f": "kernel"}
+
+
+# --- archspec
+
+
+def test_archspec_spellings() -> None:
+    ones = [
+        one for one in TARGETS_JSON["microarchitectures"].values() if one["vendor"] in ("GenuineIntel", "AuthenticAMD")
+    ]
+    assert unknown(name for one in ones for name in one["features"]) == ARCHSPEC_ONLY
+
+
+def test_archspec_bits() -> None:
+    compared = 0
+    for leaf in CPUID_JSON["flags"] + CPUID_JSON["extension-flags"]:
+        for bit in leaf["bits"]:
+            if not is_known(bit["name"]):
+                continue
+            feature = find(ARCH, bit["name"])
+            if not feature.bit or feature.name == "pku":  # archspec's PKU is the CPU's bit, ours the operating system's
+                continue
+            where = f"{leaf['input']['eax']:X}.{leaf['input']['ecx']:X}:{bit['register']}[{bit['bit']}]"
+            # 80000001:EDX repeats much of 1:EDX on AMD (APM volume 3, E.4.2).
+            assert feature.bit in (where, where.replace("80000001.0:edx", "1.0:edx")), bit["name"]
+            compared += 1
+    assert compared > 60
+
+
+# --- GCC
+
+
+GCC = shutil.which("gcc")
+
+
+def gcc(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([GCC or "gcc", *arguments], capture_output=True, text=True, check=False)
+
+
+needs_gcc = pytest.mark.skipif(
+    GCC is None or "Target: x86_64" not in gcc("-v").stderr or "gcc version" not in gcc("-v").stderr,
+    reason="needs GNU's gcc for x86-64: apt install gcc",
+)
+
+
+@needs_gcc
+def test_gcc_options_are_known() -> None:
+    assert unknown(re.findall(r"^  -m(\S+) +Support ", gcc("--help=target").stdout, re.M)) <= GCC_ONLY
+
+
+@needs_gcc
+def test_gcc_takes_our_spellings(tmp_path: Path) -> None:
+    major = int(gcc("-dumpversion").stdout.split(".")[0])
+    absent = {name for since, names in NEWER_THAN_GCC_12.items() if since > major for name in ours(names.split())}
+    absent |= {name for since, names in GONE_FROM_GCC.items() if since <= major for name in ours(names.split())}
+    source = tmp_path / "empty.c"
+    source.touch()
+    spelled = {find(ARCH, name).name: name for version in VERSIONS for name in reversed(llvm_names(version))}
+    for feature in FEATURES.values():
+        if feature.kind not in ("isa", "privileged"):
+            continue
+        (spelling,) = feature.spellings.get("gcc", (spelled[feature.name],))
+        option = "-m" + (spelling if spelling != "!" else spelled[feature.name])
+        taken = gcc(option, "-fsyntax-only", str(source)).returncode == 0
+        assert taken == (spelling != "!" and feature.name not in absent), feature.name
+
+
+# --- this machine
+
+
+def test_kernel_flags_agree_with_llvm() -> None:
+    cpuinfo = Path("/proc/cpuinfo")
+    found = re.search(r"^flags\s*:(.*)", cpuinfo.read_text() if cpuinfo.exists() else "", re.M)
+    if found is None or platform.machine() != "x86_64":
+        pytest.skip("needs an x86-64 Linux with /proc/cpuinfo")
+    flags = set(found.group(1).split())
+    by_llvm = {find(ARCH, name).name: has for name, has in binding.get_host_cpu_features().items()}
+    shown = {name for name in by_llvm if not flags.isdisjoint(FEATURES[name].spellings.get("kernel", (name,)))}
+    has = {name for name in by_llvm if by_llvm[name]}
+    assert shown <= has
+    # The kernel hides what it has not enabled (shstk) or distrusts (rdseed of an early Zen 5), but nothing of a level.
+    assert has - shown <= FEATURES.keys() - set(level("x86-64-v4"))
