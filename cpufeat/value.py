@@ -26,7 +26,7 @@ class Value:
     if not TYPE_CHECKING:
 
         def __init_subclass__(cls):
-            cls._fields = tuple(cls.__annotations__)
+            cls._fields = (*cls._fields, *cls.__annotations__)
 
         def __init__(self, *args, **kwargs):
             given = dict(zip(self._fields, args), **kwargs)

@@ -1,0 +1,79 @@
+"""Names, closure and comparison of features."""
+
+from __future__ import annotations
+
+import pytest
+
+import cpufeat
+from cpufeat.features import FeatureSet, find, implied, table
+
+
+@pytest.mark.parametrize(
+    ("spelling", "name"),
+    [
+        ("sse4_1", "sse4_1"),
+        ("SSE4.1", "sse4_1"),
+        ("has_avx512vnni", "avx512vnni"),
+        ("avx512_vnni", "avx512vnni"),
+        ("amx-int8", "amx_int8"),
+        ("pni", "sse3"),
+        ("abm", "lzcnt"),
+        ("lahf_lm", "sahf"),
+        ("cmpxchg16b", "cx16"),
+        ("avx10.1-512", "avx10_1"),
+        ("prefer-256-bit", "prefer_256_bit"),
+    ],
+)
+def test_every_systems_spelling_is_found(spelling: str, name: str) -> None:
+    assert find("x86_64", spelling).name == name
+
+
+def test_every_spelling_in_the_table_is_found() -> None:
+    for feature in table("x86_64").values():
+        for spellings in feature.spellings.values():
+            assert all(find("x86_64", spelling) for spelling in spellings if spelling != "!")
+
+
+def test_an_unknown_name_raises_with_the_nearest() -> None:
+    with pytest.raises(cpufeat.UnknownNameError, match="avx512vnn.*did you mean avx512vnni") as raised:
+        find("x86_64", "avx512vnn")
+    assert raised.value.nearest[0] == "avx512vnni"
+    with pytest.raises(cpufeat.UnknownNameError, match="unknown x86 feature '!'"):
+        find("x86_64", "!")
+    with pytest.raises(cpufeat.UnknownNameError):
+        FeatureSet("x86_64", ["neon"])
+
+
+def test_closing_adds_what_a_feature_rests_on() -> None:
+    assert {"avx512f", "avx2", "avx", "sse2"} <= FeatureSet("x86_64", ["avx512vnni"]).closed().names
+
+
+def test_removing_takes_along_what_rests_on_it() -> None:
+    full = FeatureSet("x86_64", ["avx512vnni", "bmi2", "vaes"]).closed()
+    left = full.without(["avx2"])
+    assert "bmi2" in left
+    assert "avx" in left
+    assert not left.names & {"avx2", "avx512f", "avx512vnni", "vaes"}
+    assert left == left.closed()
+
+
+def test_sets_compare_and_combine() -> None:
+    small, large = FeatureSet("x86_64", ["sse3"]).closed(), FeatureSet("x86_64", ["avx"]).closed()
+    assert small < large
+    assert small <= large
+    assert small & large == small
+    assert small | large == large
+    assert "avx" in large - small
+    assert hash(small) == hash(FeatureSet("x86_64", ["sse3", "sse2", "sse"]))
+    assert list(large) == [name for name in table("x86_64") if name in large]
+
+
+def test_sets_do_not_change() -> None:
+    features = FeatureSet("x86_64", ["sse3"])
+    with pytest.raises(AttributeError):
+        features.names = frozenset()  # type: ignore[misc]
+
+
+def test_implications_have_no_cycle() -> None:
+    for name in table("x86_64"):
+        assert not [other for other in implied("x86_64", name) if other != name and name in implied("x86_64", other)]

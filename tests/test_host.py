@@ -1,0 +1,168 @@
+"""What a machine is taken to be, and what of it may be used."""
+
+from __future__ import annotations
+
+import pytest
+
+import cpufeat
+from cpufeat import host, llvm
+from cpufeat.arch import x86
+from cpufeat.features import FeatureSet
+from cpufeat.machine import Machine, Recording
+from machines import leaves, machine
+
+INTEL, AMD = "GenuineIntel", "AuthenticAMD"
+
+
+def features_of(cpu: str) -> set[str]:
+    found = llvm.load("x86_64").cpu_features(cpu)
+    assert found is not None
+    return set(found)
+
+
+def test_a_plain_machine_is_its_model_and_all_that_it_reports() -> None:
+    found = host.detect(machine(INTEL, 6, 60, features_of("haswell")))
+    assert (found.cpu, found.level, found.cores) == ("haswell", "x86-64-v3", (host.Core("haswell", 1),))
+    assert features_of("haswell") <= found.features.names
+    assert not found.decisions
+
+
+@pytest.mark.parametrize(
+    ("xcr0", "lost", "level"),
+    [(0x7, "avx512f", "x86-64-v3"), (0x3, "avx", "x86-64-v2"), (0x67, "avx512f", "x86-64-v3"), (0xE7, None, "x86-64-v4")],
+)
+def test_a_state_that_is_not_enabled_withholds_what_needs_it(xcr0: int, lost: str | None, level: str) -> None:
+    found = host.detect(machine(INTEL, 6, 85, features_of("skylake-avx512"), xcr0=xcr0))
+    assert found.level == level
+    if lost:
+        assert lost not in found.features
+        assert found.withheld[lost].reason == "OS state not enabled"
+        assert f"XCR0 is {xcr0:#x}" in found.withheld[lost].evidence
+    else:
+        assert "avx512f" in found.features
+
+
+def test_without_osxsave_xgetbv_is_not_run() -> None:
+    class Faulting(Recording):
+        def xgetbv(self, index: int = 0) -> int:
+            raise AssertionError("XGETBV faults where OSXSAVE is 0")
+
+    words = leaves(INTEL, 6, 60, 3, features_of("haswell"))
+    eax, ebx, ecx, edx = words[1, 0]
+    words[1, 0] = (eax, ebx, ecx & ~(1 << 27), edx)
+    found = host.detect(Faulting(leaves={0: words}))
+    assert found.level == "x86-64-v2"
+    assert "OSXSAVE" in found.withheld["avx2"].evidence
+
+
+def test_amx_needs_a_permission() -> None:
+    found = host.detect(machine(INTEL, 6, 143, features_of("sapphirerapids")))
+    assert found.cpu == "sapphirerapids"
+    assert "amx_tile" not in found.features
+    assert found.withheld["amx_int8"].reason == "needs a permission"
+
+
+def test_amx_is_usable_with_the_permission() -> None:
+    class Permitted(Recording):
+        def permitted_states(self) -> int:
+            return 1 << 17 | 1 << 18
+
+    recording = machine(INTEL, 6, 143, features_of("sapphirerapids"))
+    assert "amx_int8" in host.detect(Permitted(leaves=recording.leaves, xcr0=recording.xcr0)).features
+
+
+def test_a_model_number_that_the_features_contradict() -> None:
+    """Seen on a KVM guest of Sapphire Rapids: model 167, Rocket Lake, with AMX."""
+    found = host.detect(machine(INTEL, 6, 167, features_of("sapphirerapids")))
+    assert found.cpu == "sapphirerapids"
+    (decision,) = found.decisions
+    assert decision.kind == "identity"
+    assert "Rocket Lake" in decision.reason
+    assert "amx_tile" in decision.reason
+
+
+def test_a_masked_guest_keeps_its_model() -> None:
+    masked = FeatureSet("x86_64", features_of("znver4")).without(["avx512f"]).names
+    found = host.detect(machine(AMD, 25, 0x11, set(masked)))
+    assert (found.cpu, found.level) == ("znver4", "x86-64-v3")
+    assert found.withheld["avx512vnni"].reason == "not reported"
+    assert "7.0:ecx[11]" in found.withheld["avx512vnni"].evidence
+
+
+def test_an_unknown_model_is_the_best_fit() -> None:
+    found = host.detect(machine(INTEL, 6, 254, features_of("graniterapids")))
+    assert found.cpu == "graniterapids"
+    assert "in no table" in found.decisions[0].reason
+
+
+def test_an_unknown_vendor_is_a_level() -> None:
+    assert host.detect(machine("NobodysCPU!!", 6, 1, features_of("haswell"))).cpu == "x86-64-v3"
+
+
+def test_a_reported_feature_rests_on_what_is_not_reported() -> None:
+    """A hypervisor that masks AVX-512F but forgets the rest: never over-report."""
+    words = leaves(INTEL, 6, 85, 4, features_of("skylake-avx512"))
+    eax, ebx, ecx, edx = words[7, 0]
+    words[7, 0] = (eax, ebx & ~(1 << 16), ecx, edx)
+    found = host.detect(Recording(leaves={0: words}, xcr0=0xE7))
+    assert not [name for name in found.features if name.startswith("avx512")]
+    assert "7.0:ebx[16]" in found.withheld["avx512f"].evidence
+
+
+def test_cores_that_differ_share_what_all_of_them_run() -> None:
+    """Alder Lake with AVX-512 on its performance cores, which no efficiency core has."""
+    big = leaves(INTEL, 6, 151, 2, features_of("alderlake") | features_of("rocketlake"), core_type=0x40)
+    small = leaves(INTEL, 6, 151, 2, features_of("gracemont"), core_type=0x20)
+    found = host.detect(Recording(leaves={0: big, 1: big, 2: small}, xcr0=0xE7))
+    assert found.withheld["avx512f"].reason == "differs between cores"
+    assert {core.cpu: core.count for core in found.cores} == {"alderlake": 2, "gracemont": 1}
+    assert found.cpu == "alderlake"
+
+
+def test_clearing_any_bit_never_adds_a_feature() -> None:
+    recording = machine(INTEL, 6, 143, features_of("sapphirerapids"))
+    before = host.detect(recording).features
+    for key, words in recording.leaves[0].items():
+        if key in ((0, 0), (1, 0)):  # a vendor or a model number is no set of bits
+            words = (0, *words[1:])
+        for register in range(4):
+            for bit in range(32):
+                if words[register] >> bit & 1:
+                    changed = list(recording.leaves[0][key])
+                    changed[register] &= ~(1 << bit)
+                    cut = {0: {**recording.leaves[0], key: tuple(changed)}}
+                    assert host.detect(recording.replace(leaves=cut)).features <= before
+
+
+def test_the_kernels_flags_where_cpuid_is_refused() -> None:
+    flags = "fpu cx8 cmov mmx fxsr sse sse2 lm pni cx16 lahf_lm ssse3 sse4_1 sse4_2 popcnt avx xsave avx2 nopl"
+    text = f"vendor_id : GenuineIntel\ncpu family : 6\nmodel : 60\nmodel name : A CPU\nstepping : 3\nflags : {flags}\n"
+    found = host.detect(Recording(files={"/proc/cpuinfo": (text * 1).encode()}))
+    assert (found.source, found.cpu) == ("/proc/cpuinfo", "haswell")
+    assert {"sse3", "avx2", "crc32", "64bit"} <= found.features.names
+    assert found.withheld["fma"].evidence == "/proc/cpuinfo has no flag fma"
+
+
+def test_a_machine_of_which_nothing_can_be_read() -> None:
+    silent = Machine()
+    silent.arch = "x86_64"
+    with pytest.raises(cpufeat.CpufeatError, match="nothing can be read"):
+        host.detect(silent)
+
+
+def test_an_architecture_without_tables() -> None:
+    with pytest.raises(cpufeat.UnknownNameError, match="architecture 'riscv64'"):
+        host.detect(Recording(arch="riscv64"))
+
+
+def test_levels_are_the_psabis() -> None:
+    """x86-64 psABI, table 3.1, in our names: what each level's row there lists beyond the one before."""
+    v2 = {"cx16", "sahf", "popcnt", "sse3", "sse4_1", "sse4_2", "ssse3"}
+    v3 = {"avx", "avx2", "bmi", "bmi2", "f16c", "fma", "lzcnt", "movbe", "xsave"}
+    v4 = {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}
+    assert v2 <= x86.level_features("x86_64", "x86-64-v2").names
+    assert v2 | v3 <= x86.level_features("x86_64", "x86-64-v3").names
+    assert v2 | v3 | v4 <= x86.level_features("x86_64", "x86-64-v4").names
+    for level, needed in (("x86-64", v2), ("x86-64-v2", v3), ("x86-64-v3", v4)):
+        full = x86.level_features("x86_64", level) | FeatureSet("x86_64", needed)
+        assert x86.level(full.without([min(needed)])) == level

@@ -1,0 +1,308 @@
+"""Requests, targets and what a host grants."""
+
+from __future__ import annotations
+
+import json
+import warnings
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import cpufeat
+from cpufeat import host, llvm
+from cpufeat.arch import x86
+from cpufeat.features import FeatureSet, table
+from cpufeat.request import cpus, parse
+from cpufeat.target import Target
+from machines import machine
+from test_host import AMD, INTEL, features_of
+
+VERSIONS = (14, 15, 20, 22)
+
+
+@pytest.fixture
+def haswell() -> cpufeat.Host:
+    return host.detect(machine(INTEL, 6, 60, features_of("haswell")))
+
+
+@pytest.fixture
+def sapphire_rapids() -> cpufeat.Host:
+    return host.detect(machine(INTEL, 6, 143, features_of("sapphirerapids")))
+
+
+@pytest.fixture(autouse=True)
+def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("CPUFEAT_TARGET", "CPUFEAT_DISABLE", "CPUFEAT_MACHINE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+# --- requests
+
+
+@pytest.mark.parametrize(
+    ("text", "base", "changes"),
+    [
+        ("native", "native", ""),
+        ("host", "native", ""),
+        ("+avx2", "native", "+avx2"),
+        ("-avx512f,+fma", "native", "-avx512f +fma"),
+        ("haswell,+avx512f,-fma", "haswell", "+avx512f -fma"),
+        ("haswell+avx512f-fma", "haswell", "+avx512f -fma"),
+        ("skylake-avx512-avx512vnni", "skylake-avx512", "-avx512vnni"),
+        ("skylake_avx512", "skylake-avx512", ""),
+        ("x86-64-v3+avx512_vnni-amx-int8", "x86-64-v3", "+avx512vnni -amx_int8"),
+        ("x86_64_v3", "x86-64-v3", ""),
+        ("X86-64-V2 , +SSE4.2", "x86-64-v2", "+sse4_2"),
+        ("zen4", "znver4", ""),
+        ("corei7-avx", "sandybridge", ""),
+        ("core-avx2", "haswell", ""),
+        ("icelake-server,+prefer-256-bit", "icelake-server", "+prefer_256_bit"),
+    ],
+)
+def test_a_request_is_taken_apart(text: str, base: str, changes: str) -> None:
+    request = parse(text, "x86_64")
+    said = " ".join(sign + feature.name for sign, feature in request.changes)
+    assert (_same_cpu(request.base), said) == (_same_cpu(base), changes)
+
+
+def _same_cpu(cpu: str) -> object:
+    features = llvm.load("x86_64").cpu_features(cpu)
+    return features if features else cpu
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("haswel", "unknown x86 CPU 'haswel'; did you mean haswell"),
+        ("haswell,+avx9", "unknown x86 feature 'avx9'"),
+        ("haswell+avx9", "unknown x86 feature 'avx9'"),
+        ("haswell,avx2", "where [+]FEATURE or -FEATURE is expected"),
+        ("haswell,+", "a sign without a feature"),
+        ("haswell,znver4", "where [+]FEATURE"),
+    ],
+)
+def test_a_request_that_makes_no_sense(text: str, message: str) -> None:
+    with pytest.raises(cpufeat.CpufeatError, match=message):
+        parse(text, "x86_64")
+
+
+@given(st.text(max_size=40) | st.from_regex(r"[a-z0-9-]{1,12}([,+-][a-z0-9.+-]{0,9}){0,4}", fullmatch=True))
+def test_any_text_is_a_request_or_an_error(text: str) -> None:
+    try:
+        request = parse(text, "x86_64")
+    except cpufeat.CpufeatError as error:
+        assert str(error)
+    else:
+        assert request.base
+
+
+# --- targets
+
+
+def test_no_base_that_is_a_32_bit_cpu() -> None:
+    with pytest.raises(cpufeat.TargetError, match="pentium3 is a 32-bit CPU"):
+        Target.parse("pentium3")
+
+
+def test_a_target_without_a_host_cannot_be_native() -> None:
+    with pytest.raises(cpufeat.TargetError, match="relative to a host"):
+        Target.parse("+avx2")
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_attribute_string_is_explicit_and_closed(version: int) -> None:
+    known = llvm.load("x86_64", version)
+    for cpu in cpus("x86_64"):
+        features = known.cpu_features(cpu)
+        if features is None or not x86.level(features):
+            continue
+        signed = Target.parse(f"{cpu},-avx2").llvm_features(version).split(",")
+        on = {name[1:] for name in signed if name[0] == "+"}
+        assert {name[1:] for name in signed} == set(known.implied)
+        assert all(set(known.implied[name].split()) <= on for name in on)
+        assert "avx512f" not in on
+        assert "avx2" not in on
+
+
+def test_a_name_that_an_llvm_does_not_know_becomes_its_predecessor() -> None:
+    target = Target.parse("znver5")
+    assert (target.llvm_cpu(22), target.llvm_cpu(15), target.llvm_cpu(14)) == ("znver5", "znver3", "znver3")
+    for version in VERSIONS:
+        known = llvm.load("x86_64", version)
+        for cpu in cpus("x86_64"):
+            assert Target("x86_64-unknown-linux-gnu", cpu, FeatureSet("x86_64")).llvm_cpu(version) in known.cpus
+
+
+def test_another_llvm_has_what_its_neighbours_share() -> None:
+    between = llvm.load("x86_64", 18)
+    assert set(between.implied) == set(llvm.load("x86_64", 15).implied) & set(llvm.load("x86_64", 20).implied)
+    assert llvm.load("x86_64", 99).implied == llvm.load("x86_64", 22).implied
+    assert llvm.load("x86_64", 11).cpus == llvm.load("x86_64", 14).cpus
+    assert "+evex512" in Target.parse("x86-64-v4").llvm_features(20)
+    assert "evex512" not in Target.parse("x86-64-v4").llvm_features(22)
+
+
+def test_targets_are_ordered_by_what_runs_on_what() -> None:
+    v2, v3, v4 = (Target.parse(f"x86-64-v{number}") for number in (2, 3, 4))
+    assert v2 < v3 < v4
+    assert not v3 <= v2
+    haswell, zen = Target.parse("haswell"), Target.parse("znver1")
+    assert not haswell <= zen
+    assert not zen <= haswell
+    both = haswell & zen
+    assert both <= haswell
+    assert both <= zen
+    assert v3 <= both
+    assert (both.cpu, (v4 & v3)) == ("x86-64-v3", v3)
+    assert len({v2, v3, Target.parse("x86-64-v2")}) == 2
+
+
+def test_tuning_is_not_compared() -> None:
+    plain, tuned = Target.parse("x86-64-v4"), Target.parse("x86-64-v4,+prefer-256-bit")
+    assert plain <= tuned <= plain
+    assert tuned.llvm_features(22) == plain.llvm_features(22) + ",+prefer-256-bit"
+
+
+def test_targets_of_other_systems_do_not_mix() -> None:
+    linux, windows = Target.parse("x86-64-v2"), Target.parse("x86-64-v2", "x86_64-pc-windows-msvc")
+    assert not linux <= windows
+    with pytest.raises(cpufeat.TargetError, match="no code runs on both"):
+        _ = linux & windows
+
+
+def test_json_both_ways() -> None:
+    target = Target.parse("znver4,-avx512f,+prefer-256-bit")
+    assert Target.from_json(target.to_json()) == target
+    for text in ("", "[]", "{}", "null", target.to_json().replace("znver4", "znver400"), target.to_json().replace('"avx2",', "")):
+        with pytest.raises(cpufeat.TargetError, match="not the JSON of a target"):
+            Target.from_json(text)
+
+
+@given(st.recursive(st.none() | st.integers() | st.text(max_size=8), lambda inner: st.lists(inner, max_size=4)), st.text())
+def test_any_json_is_a_target_or_an_error(value: object, text: str) -> None:
+    good = json.loads(Target.parse("x86-64-v2").to_json())
+    for bad in [text, *(json.dumps({**good, key: value}) for key in good)]:
+        try:
+            assert Target.from_json(bad)
+        except cpufeat.TargetError:
+            pass
+
+
+# --- a host's answer
+
+
+def test_native_is_the_host(haswell: cpufeat.Host) -> None:
+    resolution = cpufeat.resolve(host=haswell)
+    assert resolution.target.cpu == "haswell"
+    assert resolution.target.features == haswell.features
+    assert resolution.target.runs_on(haswell)
+    assert not resolution.decisions
+
+
+def test_what_the_host_lacks_is_dropped_with_one_warning(haswell: cpufeat.Host) -> None:
+    with pytest.warns(cpufeat.CpufeatWarning) as caught:
+        resolution = cpufeat.resolve("skylake-avx512", host=haswell)
+    assert len(caught) == 1
+    assert caught[0].filename == __file__
+    assert "avx512f: not reported (CPUID 7.0:ebx[16] is 0)" in str(caught[0].message)
+    assert resolution.target.cpu == "skylake-avx512"
+    assert resolution.target.level == "x86-64-v3"
+    assert {"avx512f", "avx512bw", "adx"} <= resolution.dropped.keys()
+    assert "avx2" not in resolution.dropped
+    assert resolution.target.runs_on(haswell)
+
+
+def test_missing_features_raise_when_asked_to(haswell: cpufeat.Host) -> None:
+    with pytest.raises(cpufeat.MissingFeaturesError, match="x86-64-v4 needs what this host cannot run") as raised:
+        cpufeat.resolve("x86-64-v4", host=haswell, on_missing="error")
+    assert raised.value.missing.keys() >= {"avx512f", "avx512vl"}
+    assert "avx2" not in raised.value.missing
+    assert cpufeat.resolve("x86-64-v3", host=haswell, on_missing="error").target.level == "x86-64-v3"
+    with pytest.raises(cpufeat.TargetError, match="on_missing"):
+        cpufeat.resolve(host=haswell, on_missing="ignore")  # type: ignore[arg-type]
+
+
+def test_a_removal_takes_along_what_rests_on_it_and_says_so(haswell: cpufeat.Host) -> None:
+    resolution = cpufeat.resolve("haswell,-avx", host=haswell)
+    assert not resolution.target.features.names & {"avx", "avx2", "fma", "f16c"}
+    assert {d.subject for d in resolution.decisions if d.kind == "removed"} == {"avx2", "fma", "f16c"}
+    assert resolution.target.level == "x86-64-v2"
+
+
+def test_amx_is_granted_when_asked_for(sapphire_rapids: cpufeat.Host) -> None:
+    assert "amx_tile" not in cpufeat.resolve(host=sapphire_rapids).target.features
+    resolution = cpufeat.resolve("native,+amx-int8", host=sapphire_rapids)
+    assert {"amx_tile", "amx_int8"} <= resolution.target.features.names
+    assert "amx_bf16" not in resolution.target.features
+    (tile, int8) = [decision for decision in resolution.decisions if decision.kind == "permission"]
+    assert (tile.subject, int8.subject) == ("amx_tile", "amx_int8")
+    assert "arch_prctl" in tile.evidence
+    assert not resolution.target.runs_on(sapphire_rapids)
+
+
+def test_amx_in_a_cpus_name_is_not_a_request_for_it(sapphire_rapids: cpufeat.Host) -> None:
+    with pytest.warns(cpufeat.CpufeatWarning, match="amx_tile: needs a permission"):
+        resolution = cpufeat.resolve("sapphirerapids", host=sapphire_rapids)
+    assert "amx_tile" not in resolution.target.features
+
+
+def test_the_environment_names_a_target(haswell: cpufeat.Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CPUFEAT_TARGET", "x86-64-v2")
+    resolution = cpufeat.resolve(host=haswell)
+    assert (resolution.target.cpu, resolution.request) == ("x86-64-v2", "x86-64-v2")
+    assert resolution.decisions[0].kind == "environment"
+    assert resolution.decisions[0].evidence == "CPUFEAT_TARGET"
+    assert cpufeat.resolve("native", host=haswell).target.cpu == "haswell"
+
+
+def test_the_environment_only_removes(haswell: cpufeat.Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CPUFEAT_DISABLE", "fma, AVX2 avx512f")
+    resolution = cpufeat.resolve(host=haswell)
+    assert not resolution.target.features.names & {"fma", "avx2"}
+    assert "avx" in resolution.target.features
+    assert {d.subject for d in resolution.decisions if d.kind == "environment"} == {"fma", "avx2"}
+    with pytest.warns(cpufeat.CpufeatWarning, match="fma: disabled by the user"):
+        cpufeat.resolve("+fma", host=haswell)
+    monkeypatch.setenv("CPUFEAT_DISABLE", "avx3")
+    with pytest.raises(cpufeat.UnknownNameError, match="avx3"):
+        cpufeat.resolve(host=haswell)
+
+
+@given(
+    st.sampled_from(["native", "x86-64", "x86-64-v2", "x86-64-v3", "x86-64-v4", "znver4", "graniterapids"]),
+    st.lists(st.tuples(st.sampled_from("+-"), st.sampled_from(sorted(table("x86_64")))), max_size=6),
+)
+def test_whatever_is_asked_runs_on_the_host(base: str, changes: list[tuple[str, str]]) -> None:
+    zen = host.detect(machine(AMD, 25, 0x11, features_of("znver4")))
+    request = ",".join([base, *(sign + name for sign, name in changes)])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", cpufeat.CpufeatWarning)
+        target = cpufeat.resolve(request, host=zen).target
+    assert target.runs_on(zen)
+    assert target.features == target.features.closed()
+    last = dict((name, sign) for sign, name in changes)
+    assert not [name for name in target.features if last.get(name) == "-" and not _asked_later(name, changes)]
+
+
+def _asked_later(name: str, changes: list[tuple[str, str]]) -> bool:
+    """Whether a ``+`` after the last ``-name`` brings it back."""
+    removed = max(index for index, change in enumerate(changes) if change == ("-", name))
+    later = [other for sign, other in changes[removed + 1 :] if sign == "+"]
+    return name in FeatureSet("x86_64", later).closed()
+
+
+def test_this_machine() -> None:
+    target = cpufeat.target_for_host()
+    assert target is cpufeat.target_for_host()
+    assert target.runs_on(cpufeat.detect())
+
+
+def test_a_recorded_machine_takes_this_ones_place(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "machine.json"
+    path.write_text(machine(INTEL, 6, 60, features_of("haswell")).to_json())
+    monkeypatch.setenv("CPUFEAT_MACHINE", str(path))
+    assert cpufeat.resolve().target.cpu == "haswell"
+    monkeypatch.setenv("CPUFEAT_MACHINE", str(tmp_path / "none"))
+    with pytest.raises(cpufeat.DumpError, match="none"):
+        cpufeat.resolve()
