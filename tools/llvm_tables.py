@@ -2,31 +2,32 @@
 
     python tools/llvm_tables.py [--check] [--arch x86]
 
-Only llvmlite is asked, and NN is its LLVM's major version. With --check nothing is written; the committed table is
-compared (comments apart) and a difference is printed with exit status 1.
+Only llvmlite is asked, and NN is the major version of its LLVM. With --check nothing is written: the committed table
+is compared, comments apart, and a difference is printed with exit status 1.
 
-The names are what LLVM lists for the attribute `+help`, in LLVM's own order, which is by ASCII. The rest comes from
-the inliner, which puts a callee with `"target-features"="+f"` into a caller exactly when the caller's subtarget has
-every bit of the callee's (`areInlineCompatible` of each target's TargetTransformInfo). So a caller with
-`"target-cpu"="c"` shows what c has, and one with `"target-features"="+f"` what f implies, through every step. Both
-start from the architecture's barest CPU and are tuned for it, since a CPU's tuning flags are bits like any others.
+The names are what LLVM lists for the feature string `+help`, in LLVM's order, which is by ASCII. The rest comes from
+the inliner: it puts a callee with `"target-features"="+f"` into a caller exactly when the caller's subtarget has
+every bit of the callee's (`areInlineCompatible` of the target's TargetTransformInfo). So a caller with
+`"target-cpu"="c"` shows what c has, and one with `"target-features"="+f"` what f implies, by however many steps.
+Callers and callees are tuned for one and the same CPU, since the tuning flags of a CPU are bits like any others.
 
 A feature row's class is
 
-- `mode`: chosen by the triple, never by a CPU;
-- `tuning`: either the check ignores it, or a CPU brings it as "tune-cpu", which carries no ISA feature;
-- `isa`: every other, which includes code generation options (retpoline, soft-float) that LLVM checks like ISA.
+- `mode`: chosen by the triple, never by a CPU, so not asked about;
+- `tuning`: the check ignores it, or a CPU named as "tune-cpu", which brings no ISA feature, brings it;
+- `isa`: every other. Options of the code generator that LLVM checks like ISA (retpoline, soft-float) are among them.
 
 x86 needs more than that:
 
 - Each question is asked in 32-bit and in 64-bit mode, and the answer is yes where both say so: 64-bit mode forces
   SSE2, and 32-bit mode masks what only 64-bit mode can run (APX, UINTR).
-- LLVM 18 to 21 read `+avx512f` in an attribute as `+avx512f,+evex512` unless `evex512` is mentioned. The tables hold
-  this as an implication, because whoever writes `-evex512` beside `+avx512f` loses the 512-bit registers.
-- The check ignores three features that are no tuning. `64bit` is seen by LLVM refusing, with an abort, 64-bit mode on
-  a CPU without it; `nopl` by the padding between two functions. `sahf` changes nothing that LLVM emits, so it is
-  inferred: LLVM's 64-bit CPUs have it from the generation on that brought SSSE3 (Intel) or SSE4a (AMD). No feature
-  is taken to imply any of the three.
+- LLVM 20 reads `+avx512...` on its default CPUs as if `+evex512` followed, unless the string mentions evex512. The
+  table holds this as an implication: whoever closes a set under the table never writes `-evex512` beside `+avx512f`,
+  which would take the 512-bit registers away.
+- The check ignores four features that are no tuning, and no feature is taken to imply any of them. `64bit` is told by
+  LLVM aborting in 64-bit mode on a CPU without it, `cx16` by a 16-byte compare-and-swap, `nopl` by the padding
+  between functions. `sahf` changes nothing that LLVM emits, so it is inferred: LLVM's 64-bit CPUs have it from the
+  generations on that brought SSSE3 (Intel, Core 2) and SSE4a (AMD, family 10h).
 """
 
 from __future__ import annotations
@@ -36,37 +37,45 @@ import difflib
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import llvmlite
 from llvmlite import binding
 
-DATA = Path(__file__).resolve().parent.parent / "data"
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+ROOT = Path(__file__).resolve().parent.parent
+LLVM = binding.llvm_version_info[0]
+I686, X86_64 = "i686-unknown-linux-gnu", "x86_64-unknown-linux-gnu"
+
+CpuFeatures = dict[str, set[str]]
+Row = tuple[str, str, str, str]
 
 
 class Function(NamedTuple):
-    """The attributes of a function that decide its subtarget."""
+    """The attributes that decide a function's subtarget."""
 
     cpu: str
+    tune_cpu: str
     features: tuple[str, ...] = ()
 
 
 class Architecture(NamedTuple):
-    """What the generator must know of an architecture to ask LLVM about it."""
+    """What must be known of an architecture to ask LLVM about it."""
 
-    triples: dict[str, tuple[str, ...]]  # each with the features without which LLVM does not accept a CPU there
     base_cpu: str
-    bare: tuple[str, ...]  # what makes the base CPU barer still
-    literal: tuple[str, ...]  # what keeps LLVM from reading more into an attribute than it says
+    bare: tuple[str, ...]  # takes from the base CPU what it has
+    literal: tuple[str, ...]  # keeps LLVM from reading more into a feature string than it says
+    triples: dict[str, tuple[str, ...]]  # each with the features without which LLVM refuses a CPU there
     modes: frozenset[str]
-    unchecked: dict[str, Callable[[dict[str, set[str]]], set[str]]]  # ISA feature -> the CPUs (of these) that have it
+    unchecked: dict[str, Callable[[CpuFeatures], set[str]]]  # feature -> those of the CPUs that have it
 
 
-def target_machine(triple: str, cpu: str, features: str = "") -> Any:
-    """An optimising TargetMachine. LLVM is initialised on the way, which is harmless when repeated."""
-    if binding.llvm_version_info[0] < 20:  # later llvmlites initialise themselves and refuse the call
+def target_machine(triple: str, cpu: str, features: str = "") -> binding.TargetMachine:
+    """Return an optimising TargetMachine; LLVM is initialised on the way, which can be repeated."""
+    if LLVM < 20:  # later llvmlites do this themselves, and refuse the call
         binding.initialize()
     binding.initialize_all_targets()
     binding.initialize_all_asmprinters()
@@ -74,29 +83,37 @@ def target_machine(triple: str, cpu: str, features: str = "") -> Any:
 
 
 def child(function: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run a function of this module in a process of its own, since LLVM writes to file descriptor 2, or aborts."""
-    call = f"import sys, llvm_tables; llvm_tables.{function}(*sys.argv[1:])"
-    command = [sys.executable, "-c", call, *arguments]
-    return subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+    """Call a function of this module in another process, for LLVM writes to file descriptor 2 there, or aborts."""
+    call = f"import sys; sys.path.insert(0, sys.argv[1]); import llvm_tables; llvm_tables.{function}(*sys.argv[2:])"
+    command = [sys.executable, "-c", call, str(Path(__file__).resolve().parent), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - this module again
 
 
 def listed_names(triple: str, cpu: str) -> tuple[list[str], list[str]]:
-    """The CPUs and the features that LLVM lists, in its order."""
-    text = child("target_machine", triple, cpu, "+help").stderr
-    cpus, features = text.split("Available features for this target:")
+    """Return the CPUs and the features that LLVM lists, in its order."""
+    listing = child("target_machine", triple, cpu, "+help").stderr
+    cpus, features = listing.split("Available features for this target:")
     return re.findall(r"^  (\S+) +- ", cpus, re.M), re.findall(r"^  (\S+) +- ", features, re.M)
 
 
-def define(name: str, function: Function, tune_cpu: str, calls: Iterable[str]) -> str:
-    """IR of a function that makes these calls."""
-    attributes = {"target-cpu": function.cpu, "tune-cpu": tune_cpu, "target-features": ",".join(function.features)}
+def define(name: str, function: Function, body: str) -> str:
+    """Return the IR of a function that returns nothing."""
+    attributes = {
+        "target-cpu": function.cpu,
+        "tune-cpu": function.tune_cpu,
+        "target-features": ",".join(function.features),
+    }
     written = " ".join(f'"{key}"="{value}"' for key, value in attributes.items())
-    body = "\n".join(f"  call void @{callee}()" for callee in calls)
-    return f"define void @{name}() inlinehint {written} {{\n{body}\n  ret void\n}}"
+    return f"define void @{name}() inlinehint {written} {{\n{body}  ret void\n}}\n"
 
 
-def run_inliner(module: Any, machine: Any) -> None:
-    """Run the inliner over a module, by whichever pass manager this llvmlite has."""
+def parse(triple: str, *text: str) -> binding.ModuleRef:
+    """Return the module of these pieces of IR."""
+    return binding.parse_assembly("\n".join([f'target triple = "{triple}"', *text]))
+
+
+def run_inliner(module: binding.ModuleRef, machine: binding.TargetMachine) -> None:
+    """Run the inliner over a module, with whichever pass manager this llvmlite has."""
     if hasattr(binding, "create_module_pass_manager"):
         passes = binding.create_module_pass_manager()
         machine.add_analysis_passes(passes)
@@ -107,165 +124,159 @@ def run_inliner(module: Any, machine: Any) -> None:
     builder.getModulePassManager().run(module, builder)
 
 
-def inlined(
-    triple: str, callers: Sequence[tuple[Function, str]], callees: Sequence[Function], base_cpu: str
-) -> list[set[int]]:
-    """For each caller, with the CPU that it is tuned for, the indices of the callees that LLVM inlines into it."""
-    names = [f"callee{index}" for index in range(len(callees))]
-    text = [f'target triple = "{triple}"', "declare void @opaque()"]
-    text += [define(name, callee, base_cpu, ["opaque"]) for name, callee in zip(names, callees, strict=True)]
-    text += [define(f"caller{index}", *caller, names) for index, caller in enumerate(callers)]
-    module = binding.parse_assembly("\n".join(text))
-    run_inliner(module, target_machine(triple, base_cpu))
+def inlined(triple: str, callers: Sequence[Function], callees: Sequence[Function]) -> list[set[int]]:
+    """Return, for each caller, the indices of the callees that LLVM inlines into it."""
+    calls = "".join(f"  call void @callee{index}()\n" for index in range(len(callees)))
+    module = parse(
+        triple,
+        "declare void @opaque()",
+        *(define(f"callee{index}", callee, "  call void @opaque()\n") for index, callee in enumerate(callees)),
+        *(define(f"caller{index}", caller, calls) for index, caller in enumerate(callers)),
+    )
+    run_inliner(module, target_machine(triple, callees[0].cpu))
     bodies = re.findall(r"^define [^\n]*@caller\d+\(\)[^\n]*\n(.*?)^}", str(module), re.M | re.S)
     everything = set(range(len(callees)))
     return [everything - {int(index) for index in re.findall(r"@callee(\d+)\(", body)} for body in bodies]
 
 
-def held(
-    architecture: Architecture, features: Sequence[str], callers: Sequence[tuple[Function, str]]
-) -> list[set[str]]:
-    """For each caller, with the CPU that it is tuned for, the features that LLVM's check finds in it."""
+def held(architecture: Architecture, features: Sequence[str], callers: Sequence[Function]) -> list[set[str]]:
+    """Return, for each caller, those of the features that LLVM's check does not miss in it."""
+    base = architecture.base_cpu
     literal = [change for change in architecture.literal if change[1:] in features]
     answers = [set(features) for _ in callers]
     for triple, needed in architecture.triples.items():
         start = (*needed, *architecture.bare, *literal)
-        callees = [Function(architecture.base_cpu, (*start, f"+{name}")) for name in features]
-        asked = [(caller._replace(features=(*needed, *caller.features)), tune_cpu) for caller, tune_cpu in callers]
-        for answer, found in zip(answers, inlined(triple, asked, callees, architecture.base_cpu), strict=True):
+        callees = [Function(base, base, (*start, f"+{name}")) for name in features]
+        asked = [caller._replace(features=(*needed, *caller.features)) for caller in callers]
+        for answer, found in zip(answers, inlined(triple, asked, callees), strict=True):
             answer &= {features[index] for index in found}
     return answers
 
 
 def enter_64bit_mode(*cpus: str) -> None:
-    """Generate 64-bit code for one CPU after another, printing each that LLVM accepted."""
+    """Generate 64-bit code for one CPU after another, and name each when done."""
     for cpu in cpus:
-        module = binding.parse_assembly("define void @f() {\n  ret void\n}")
-        target_machine("x86_64-unknown-linux-gnu", cpu).emit_object(module)
-        print(cpu, flush=True)
+        target_machine(X86_64, cpu).emit_object(parse(X86_64, "define void @f() {\n  ret void\n}"))
+        sys.stdout.write(f"{cpu}\n")
+        sys.stdout.flush()
 
 
-def cpus_with_64bit(cpus: dict[str, set[str]]) -> set[str]:
-    """The CPUs for which LLVM does not abort in 64-bit mode."""
-    accepted: list[str] = []
+def cpus_with_64bit(cpus: CpuFeatures) -> set[str]:
+    """Return the CPUs for which LLVM generates 64-bit code, where for others it aborts."""
+    accepted = set[str]()
     left = list(cpus)
     while left:
-        done = child("enter_64bit_mode", *left).stdout.split()
-        accepted += done
+        attempt = child("enter_64bit_mode", *left)
+        if attempt.returncode and "64-bit code requested" not in attempt.stderr:
+            raise RuntimeError(attempt.stderr)
+        done = attempt.stdout.split()
+        accepted.update(done)
         left = left[len(done) + 1 :]
-    return set(accepted)
+    return accepted
 
 
-def cpus_with_nopl(cpus: dict[str, set[str]]) -> set[str]:
-    """The CPUs for which LLVM pads with anything longer than one byte in 32-bit mode."""
-    triple = "i686-unknown-linux-gnu"
-    functions = [define("first", Function("i386"), "i386", [])]
-    functions += [define(f"f{index}", Function(cpu), "i386", []) for index, cpu in enumerate(cpus)]
-    machine = target_machine(triple, "i386")
-    code = machine.emit_object(binding.parse_assembly("\n".join([f'target triple = "{triple}"', *functions])))
-    sections = binding.ObjectFileRef.from_data(code).sections()
-    text = next(section.data() for section in sections if section.name() == b".text")
-    # Each function is one RET on a 16-byte boundary, and the padding before a boundary is made for what follows it.
-    return {cpu for index, cpu in enumerate(cpus) if text[16 * index + 1 : 16 * index + 16] != b"\x90" * 15}
-
-
-def cpus_with_cx16(cpus: dict[str, set[str]]) -> set[str]:
-    """The CPUs for which LLVM compares and exchanges 16 bytes by an instruction, not by a call."""
-    triple, pointer = "x86_64-unknown-linux-gnu", "i128*" if binding.llvm_version_info[0] < 20 else "ptr"
+def cpus_with_cx16(cpus: CpuFeatures) -> set[str]:
+    """Return the CPUs for which LLVM compares and swaps 16 bytes by an instruction, not by a call."""
+    pointer = "ptr" if LLVM > 15 else "i128*"  # llvmlite's LLVM 15 still has typed pointers
     swap = f"  cmpxchg {pointer} @word, i128 0, i128 1 seq_cst seq_cst\n"
-    functions = [
-        f'define void @f() "target-cpu"="{cpu}" "target-features"="+64bit" {{\n{swap}  ret void\n}}'.replace("@f", f"@f{index}") for index, cpu in enumerate(cpus)
-    ]
-    module = binding.parse_assembly("\n".join([f'target triple = "{triple}"', "@word = global i128 0", *functions]))
-    bodies = target_machine(triple, "i386", "+64bit").emit_assembly(module).split(".globl\tf")[1:]
+    functions = [define(f"f{index}", Function(cpu, "generic", ("+64bit",)), swap) for index, cpu in enumerate(cpus)]
+    assembly = target_machine(X86_64, "generic").emit_assembly(parse(X86_64, "@word = global i128 0", *functions))
+    bodies = re.split(r"^f\d+:", assembly, flags=re.M)[1:]
     return {cpu for cpu, body in zip(cpus, bodies, strict=True) if "cmpxchg16b" in body}
 
 
-def cpus_with_sahf(cpus: dict[str, set[str]]) -> set[str]:
-    """The 64-bit CPUs of the generations that brought SSSE3 or SSE4a, and later ones."""
+def cpus_with_nopl(cpus: CpuFeatures) -> set[str]:
+    """Return the CPUs for which LLVM pads 32-bit code with anything but single bytes."""
+    functions = [define(f"f{index}", Function(cpu, "generic"), "") for index, cpu in enumerate(["generic", *cpus])]
+    code = target_machine(I686, "generic").emit_object(parse(I686, *functions))
+    sections = binding.ObjectFileRef.from_data(code).sections()
+    text = next(section.data() for section in sections if section.name() == b".text")
+    # Each function is one RET at a multiple of 16, and the padding before it is made as its own subtarget allows.
+    return {cpu for index, cpu in enumerate(cpus) if text[16 * index + 1 : 16 * index + 16] != b"\x90" * 15}
+
+
+def cpus_with_sahf(cpus: CpuFeatures) -> set[str]:
+    """Return the 64-bit CPUs that have SSSE3 or SSE4a."""
     return {cpu for cpu, features in cpus.items() if "64bit" in features and features & {"ssse3", "sse4a"}}
 
 
 ARCHITECTURES = {
     "x86": Architecture(
-        triples={"i686-unknown-linux-gnu": (), "x86_64-unknown-linux-gnu": ("+64bit",)},
         base_cpu="generic",
         bare=("-x87", "-cx8"),
         literal=("-evex512",),
+        triples={I686: (), X86_64: ("+64bit",)},
         modes=frozenset({"16bit-mode", "32bit-mode", "64bit-mode"}),
         unchecked={"64bit": cpus_with_64bit, "cx16": cpus_with_cx16, "nopl": cpus_with_nopl, "sahf": cpus_with_sahf},
     ),
 }
 
 
-def closed(implied: dict[str, set[str]]) -> dict[str, set[str]]:
-    """The implications with those of what is implied; one round does, as only a guess of LLVM's is not transitive."""
-    return {name: others.union(*(implied[other] for other in others)) for name, others in implied.items()}
-
-
-def table(architecture: Architecture) -> list[tuple[str, str, str, str]]:
-    """The rows (kind, name, class, features) of the LLVM in this process."""
+def table(architecture: Architecture) -> list[Row]:
+    """Return the rows (kind, name, class, features) for the LLVM in this process."""
     base, bare = architecture.base_cpu, architecture.bare
     cpus, listed = listed_names(next(iter(architecture.triples)), base)
     features = [name for name in listed if name not in architecture.modes]
 
-    tuned = [(Function(base, bare), cpu) for cpu in [base, *cpus]]
-    enabled = [(Function(base, (*bare, f"+{name}")), base) for name in features]
-    untuned = [(Function(cpu), base) for cpu in cpus]
+    tuned = [Function(base, cpu, bare) for cpu in cpus]
+    enabled = [Function(base, base, (*bare, f"+{name}")) for name in features]
+    untuned = [Function(cpu, base) for cpu in cpus]
     answers = iter(held(architecture, features, tuned + enabled + untuned))
 
     tuning = set[str]().union(*(next(answers) for _ in tuned)) - architecture.unchecked.keys()
     checked = set(features) - tuning - architecture.unchecked.keys()
-    implied = closed({name: checked & next(answers) - {name} for name in features})
+    implied = {name: checked & next(answers) - {name} for name in features}
     has = {cpu: checked & next(answers) for cpu in cpus}
     for name, cpus_with in architecture.unchecked.items():
         for cpu in cpus_with(has):
             has[cpu].add(name)
 
-    def spelled(names: set[str]) -> str:
-        return " ".join(name for name in listed if name in names) or "-"
-
-    def feature_class(name: str) -> str:
+    def class_of(name: str) -> str:
         return "mode" if name in architecture.modes else "tuning" if name in tuning else "isa"
 
-    rows = [("feature", name, feature_class(name), spelled(implied.get(name, set()))) for name in listed]
+    def spelled(names: Iterable[str]) -> str:
+        return " ".join(sorted(names)) or "-"
+
+    # What LLVM reads into a string is no bit of the feature, so it does not carry over to what implies the feature.
+    closed = {name: others.union(*(implied[other] for other in others)) for name, others in implied.items()}
+    rows = [("feature", name, class_of(name), spelled(closed.get(name, ()))) for name in listed]
     return rows + [("cpu", cpu, "-", spelled(has[cpu])) for cpu in cpus]
 
 
-def written(rows: Iterable[tuple[str, str, str, str]]) -> str:
-    """The text of a table."""
+def written(rows: Iterable[Row]) -> str:
+    """Return the text of a table."""
     version = ".".join(map(str, binding.llvm_version_info))
-    head = [
-        f"# Written by tools/llvm_tables.py with llvmlite {llvmlite.__version__} (LLVM {version}); do not edit.",
-        "# A feature's row lists all that it implies, a CPU's all that it has besides tuning.",
-    ]
     lines = ["\t".join(row) for row in [("kind", "name", "class", "features"), *rows]]
-    return "\n".join([*head, *lines, ""])
+    return (
+        f"# Written by tools/llvm_tables.py with llvmlite {llvmlite.__version__} (LLVM {version}); do not edit.\n"
+        "# A feature's row lists all that it implies, a CPU's all that it has besides tuning.\n"
+    ) + "".join(f"{line}\n" for line in lines)
 
 
-def without_comments(text: str) -> list[str]:
-    return [line for line in text.splitlines() if not line.startswith("#")]
+def differences(name: str, committed: str, installed: str) -> list[str]:
+    """Return the lines of a unified diff between two tables' texts, comments apart."""
+    before, after = (
+        [line for line in text.splitlines() if not line.startswith("#")] for text in (committed, installed)
+    )
+    return list(difflib.unified_diff(before, after, f"{name} (committed)", f"{name} (installed)", lineterm="", n=0))
 
 
 def main() -> int:
+    """Run the command line, and return its exit status."""
     parser = argparse.ArgumentParser(description="Write what the installed LLVM knows: data/ARCH/llvm-NN.tsv.")
-    parser.add_argument("--check", action="store_true", help="compare with the committed table instead of writing it")
+    parser.add_argument("--check", action="store_true", help="compare with the committed table instead of writing")
     parser.add_argument("--arch", choices=ARCHITECTURES, default="x86")
     options = parser.parse_args()
 
-    path = DATA / options.arch / f"llvm-{binding.llvm_version_info[0]}.tsv"
+    name = f"data/{options.arch}/llvm-{LLVM}.tsv"
+    path = ROOT / name
     text = written(table(ARCHITECTURES[options.arch]))
     if not options.check:
         path.write_text(text, encoding="utf-8", newline="\n")
         return 0
-    committed = path.read_text(encoding="utf-8") if path.exists() else ""
-    name = path.relative_to(DATA.parent).as_posix()
-    difference = difflib.unified_diff(
-        without_comments(committed), without_comments(text), f"{name}, committed", f"{name}, installed", lineterm="", n=0
-    )
-    lines = list(difference)
-    print("\n".join(lines))
-    return 1 if lines else 0
+    found = differences(name, path.read_text(encoding="utf-8") if path.exists() else "", text)
+    sys.stdout.writelines(f"{line}\n" for line in found)
+    return 1 if found else 0
 
 
 if __name__ == "__main__":
