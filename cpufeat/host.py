@@ -48,6 +48,8 @@ class Host(Value):
     level: str
     """The highest psABI level that runs here, empty if none does."""
     decisions: tuple[Decision, ...] = ()
+    named: str = ""
+    """The CPU of the model number alone, which the features may contradict; empty where no table has it."""
 
     def why_missing(self, name: str) -> Withheld:
         """Return why a feature is not usable here."""
@@ -108,6 +110,7 @@ def _merge(machine: Machine, readings: list[Reading], identities: list[Identity]
         evidence={name: where for one in reversed(readings) for name, where in one.reported.items()},
         level=x86.level(features),
         decisions=tuple(dict.fromkeys(decision for one in identities for decision in one.decisions)),
+        named=identity.named,
     )
 
 

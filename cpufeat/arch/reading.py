@@ -37,3 +37,5 @@ class Identity(Value):
     expected: frozenset[str]
     """What that CPU has by LLVM."""
     decisions: tuple[Decision, ...] = ()
+    named: str = ""
+    """The CPU of the model number alone, which the features may contradict; empty where no table has it."""

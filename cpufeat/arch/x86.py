@@ -238,10 +238,11 @@ def identify(arch: str, reading: Reading) -> Identity:
     extra = FeatureSet(arch, reported).isa.names.difference(expected, row.may.split(), always)
     fitted = _best_fit(arch, models, reading, reported) if extra and row.may != "*" else row.cpu
     if fitted == row.cpu:
-        return Identity(row.cpu, row.name, expected)
+        return Identity(row.cpu, row.name, expected, named=row.cpu)
     listed = ", ".join(FeatureSet(arch, extra))
     reason = f"{what} is {row.name}, which has no {listed}; {fitted} fits the features best"
-    return Identity(fitted, "", _expected(arch, fitted), (Decision("identity", fitted, reason, reading.reported[min(extra)]),))
+    decision = Decision("identity", fitted, reason, reading.reported[min(extra)])
+    return Identity(fitted, "", _expected(arch, fitted), (decision,), row.cpu)
 
 
 def _best_fit(arch: str, models: list[Model], reading: Reading, reported: frozenset[str]) -> str:
