@@ -1,0 +1,57 @@
+"""What several tests share: tools that pip cannot install, and interpreters that have another LLVM.
+
+``CPUFEAT_LLVM_PYTHONS`` lists interpreters (between ``os.pathsep``), each with an llvmlite of another LLVM; ``.ci/run`` makes
+them. Where ``CI`` is ``true``, a test that lacks something which ``.ci/run`` installs fails instead of being skipped.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import subprocess
+import sys
+from typing import NoReturn
+
+import pytest
+
+from cpufeat import llvm
+
+LLVM_VERSIONS = llvm.versions("x86_64")
+
+
+def unavailable(what: str, how_to_get_it: str) -> NoReturn:
+    """Skip a test for want of a tool; in CI, fail it."""
+    stop = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
+    stop(f"needs {what}: {how_to_get_it}")
+
+
+@pytest.fixture(scope="session")
+def qemu() -> str:
+    """The path of qemu-user's qemu-x86_64."""
+    return shutil.which("qemu-x86_64") or unavailable("qemu-x86_64", "apt-get install qemu-user")
+
+
+@functools.cache
+def _llvm_pythons() -> dict[int, str]:
+    listed = os.environ.get("CPUFEAT_LLVM_PYTHONS", "").split(os.pathsep)
+    ask = ["-c", "from llvmlite.binding import llvm_version_info as version; print(version[0])"]
+    answers = {
+        int(subprocess.run([python, *ask], capture_output=True, text=True, check=True).stdout): python
+        for python in listed
+        if python
+    }
+    return {**answers, llvm.installed(): sys.executable}
+
+
+@pytest.fixture(scope="session", params=LLVM_VERSIONS, ids=lambda version: f"LLVM {version}")
+def llvm_version(request: pytest.FixtureRequest) -> int:
+    """Each LLVM that has a table."""
+    return int(request.param)
+
+
+@pytest.fixture(scope="session")
+def llvm_python(llvm_version: int) -> str:
+    """An interpreter whose llvmlite has that LLVM; only llvmlite is sure to be installed there."""
+    how = "list an interpreter with such an llvmlite in CPUFEAT_LLVM_PYTHONS (.ci/run makes one of every version)"
+    return _llvm_pythons().get(llvm_version) or unavailable(f"llvmlite with LLVM {llvm_version}", how)
