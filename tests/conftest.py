@@ -1,7 +1,7 @@
 """What several tests share: tools that pip cannot install, and interpreters that have another LLVM.
 
-``CPUFEAT_LLVM_PYTHONS`` lists interpreters (between ``os.pathsep``), each with an llvmlite of another LLVM; ``.ci/run`` makes
-them. Where ``CI`` is ``true``, a test that lacks something which ``.ci/run`` installs fails instead of being skipped.
+``CPUFEAT_LLVM_PYTHONS`` lists interpreters, between ``os.pathsep``, each with an llvmlite of another LLVM; ``.ci/run``
+makes them. Where ``CI`` is ``true``, a test that lacks what ``.ci/run`` installs fails instead of being skipped.
 """
 
 from __future__ import annotations
@@ -11,11 +11,14 @@ import os
 import shutil
 import subprocess
 import sys
-from typing import NoReturn
+from typing import TYPE_CHECKING
 
 import pytest
 
 from cpufeat import llvm
+
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 LLVM_VERSIONS = llvm.versions("x86_64")
 
