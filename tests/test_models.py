@@ -1,0 +1,182 @@
+"""The rows of models.tsv and cpus.tsv against what others say: LLVM, GCC, archspec, Intel's map, recorded machines."""
+
+from __future__ import annotations
+
+import csv
+import re
+import shutil
+import subprocess
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from archspec.cpu.schema import TARGETS_JSON
+from conftest import unavailable
+
+from cpufeat import host, llvm, tables
+from cpufeat.arch import x86
+from cpufeat.arch.reading import Reading
+from cpufeat.features import FeatureSet, table
+from cpufeat.probe import dumps
+from cpufeat.request import cpu_features, cpus, find_cpu
+
+ARCH = "x86_64"
+MODELS = [x86.Model(*row) for row in tables.rows("x86/models.tsv")]
+CPUS = cpus(ARCH)
+CORPORA = Path(__file__).parents[2] / "shared" / "corpora"
+GCC_LEAVES_OUT = {"prfchw": "it is a part of 3DNow! for GCC", "aes": "GCC's knl lacks it"}
+INTEL_NAMES = {
+    "nehalemep": "nehalem",
+    "nehalemex": "nehalem",
+    "westmereep-sp": "westmere",
+    "westmereep-dp": "westmere",
+    "westmereex": "westmere",
+    "jaketown": "sandybridge",
+    "ivytown": "ivybridge",
+    "haswellx": "haswell",
+    "broadwellx": "broadwell",
+    "broadwellde": "broadwell",
+    "skylakex": "skylake-avx512",
+    "cascadelakex": "cascadelake",
+    "icelake": "icelake-client",
+    "icelakex": "icelake-server",
+    "goldmontplus": "goldmont-plus",
+    "snowridgex": "tremont",
+    "elkhartlake": "tremont",
+    "knightslanding": "knl knm",
+    "graniterapids": "graniterapids graniterapids-d",
+    "alderlake_goldencove": "alderlake raptorlake",
+    "alderlake_gracemont": "gracemont",
+    "meteorlake_redwoodcove": "meteorlake arrowlake",
+    "meteorlake_crestmont": "gracemont",
+    "arrowlake_lioncove": "arrowlake arrowlake-s",
+    "arrowlake_crestmont": "gracemont",
+    "arrowlake_skymont": "gracemont",  # sierraforest, where it reports AVX-IFMA
+    "lunarlake_lioncove": "lunarlake",
+    "lunarlake_skymont": "gracemont",
+    "pantherlake_cougarcove": "pantherlake wildcatlake",
+    "pantherlake_darkmont": "clearwaterforest",
+    "novalake_coyotecove": "novalake",
+    "novalake_arcticwolf": "clearwaterforest",
+}
+"""What LLVM calls the cores of Intel's map, where it has another name for them."""
+
+
+def needs_corpora(part: str) -> Path:
+    if not (CORPORA / part).exists():
+        pytest.skip(f"needs the recorded machines in ../shared/corpora/{part}, which are not part of the project")
+    return CORPORA / part
+
+
+def numbers(ranges: str) -> list[int]:
+    """The ends of every range, which is where a mistake would be."""
+    return [999] if ranges == "*" else [int(end) for part in ranges.split(",") for end in part.split("-")]
+
+
+def test_every_row_decides_all_that_it_names() -> None:
+    for row in (row for row in MODELS if row.cpu):
+        for vendor in row.vendor.split(","):
+            for family in numbers(row.family):
+                for model in numbers(row.model):
+                    reading = Reading("", vendor, family, model, numbers(row.stepping)[0], core=row.core.strip("*"))
+                    required = FeatureSet(ARCH, row.requires.split()).closed().names
+                    assert next(other for other in MODELS if other.cpu and other.fits(reading, required)) == row
+
+
+def test_rows_name_cpus_and_features_that_exist() -> None:
+    known = llvm.load(ARCH)
+    for row in (row for row in MODELS if row.cpu):
+        features = known.cpu_features(row.cpu)
+        assert features is not None, row
+        assert row.cpu in CPUS
+        may = FeatureSet(ARCH, row.may.replace("*", "").split())
+        assert not may & features, "may repeats what LLVM says"
+        assert may.names == may.isa.names, "only the ISA is compared"
+
+
+def test_intels_own_map_of_models() -> None:
+    with (needs_corpora("raw/intel-perfmon") / "mapfile.csv").open(newline="") as file:
+        listed = [row for row in csv.DictReader(file) if row["EventType"] in ("core", "hybridcore")]
+    assert len(listed) > 80
+    for row in listed:
+        family, model, *steppings = row["Family-model"].removeprefix("GenuineIntel-").split("-")
+        stepping = int(steppings[0][1], 16) if steppings else 0
+        core = "atom" if row["Core Type"] == "0x20" else ""
+        name = Path(row["Filename"]).stem.lower().removesuffix("_core")
+        # This map writes families in decimal and models in hexadecimal.
+        reading = Reading("", "GenuineIntel", int(family), int(model, 16), stepping, core=core)
+        found = next(row.cpu for row in MODELS if row.cpu and row.fits(reading, frozenset()))
+        expected = "gracemont" if model == "BE" else INTEL_NAMES.get(name, name)
+        assert found in expected.split(), row
+
+
+def test_recorded_machines() -> None:
+    cases = needs_corpora("cases")
+    listed = [line.split("\t") for line in (cases / "truth.tsv").read_text().splitlines()]
+    named = [(path, truth) for path, _, arch, truth in listed if arch in (ARCH, "i686") and truth != "-"]
+    found = {path: host.detect(dumps.load(str(cases / path))[1]).cpu for path, _ in named}
+    wrong = [
+        (path, found[path], truth) for path, truth in named if found[path] not in truth.replace("/", "|").split("|")
+    ]
+    assert len(wrong) <= 0.005 * len(named), wrong
+
+
+# --- cpus.tsv
+
+
+def test_every_chain_of_predecessors_ends_at_one_that_every_llvm_knows() -> None:
+    for cpu in CPUS:
+        chain = [cpu]
+        while CPUS[chain[-1]].predecessor:
+            chain.append(CPUS[chain[-1]].predecessor)
+            assert len(chain) <= len(CPUS), f"{cpu} is its own predecessor"
+        for version in llvm.versions(ARCH):
+            assert set(chain) & llvm.load(ARCH, version).cpus.keys()
+
+
+def test_predecessors_are_older_as_llvm_came_to_know_them() -> None:
+    first = {cpu: min(v for v in llvm.versions(ARCH) if cpu in llvm.load(ARCH, v).cpus) for cpu in CPUS}
+    assert all(first[row.predecessor] <= first[cpu] for cpu, row in CPUS.items() if row.predecessor)
+
+
+@pytest.mark.parametrize("version", llvm.versions(ARCH))
+def test_every_name_of_every_llvm_leads_to_a_cpu_with_the_same_features(version: int) -> None:
+    known = llvm.load(ARCH, version)
+    for name in known.cpus:
+        assert known.cpu_features(name) == known.cpu_features(find_cpu(ARCH, name)), name
+
+
+def test_spellings_are_not_said_twice() -> None:
+    spelled = Counter(name.lower().replace("_", "-") for row in CPUS.values() for name in (row.name, *row.spellings))
+    assert spelled.most_common(1)[0][1] == 1
+
+
+def test_every_archspec_target_is_known() -> None:
+    targets = TARGETS_JSON["microarchitectures"]
+
+    def root(name: str) -> str:
+        parents = targets[name]["from"]
+        return root(parents[0]) if parents else name
+
+    of_x86 = [name for name in targets if root(name) in ("x86", "x86_64")]
+    assert len(of_x86) > 30
+    assert {find_cpu(ARCH, name) for name in of_x86} <= CPUS.keys()
+
+
+@pytest.mark.parametrize("mode", ["-m32", "-m64"])
+def test_no_march_of_gcc_stands_for_a_cpu_that_has_more(mode: str) -> None:
+    gcc = shutil.which("gcc") or unavailable("gcc", "apt-get install gcc")
+
+    def run(march: str) -> subprocess.CompletedProcess[str]:
+        arguments = [gcc, mode, f"-march={march}", "-dM", "-E", "-x", "c", "/dev/null"]
+        return subprocess.run(arguments, capture_output=True, text=True, check=False)
+
+    listed = re.search(r"valid arguments to .* are: ([^;\n]+)", run("no-such-cpu").stderr)
+    assert listed
+    names = set(listed[1].split()) - {"native"}
+    macros = {name: set(re.findall(r"__(\w+)__ 1$", run(name).stdout.lower(), re.MULTILINE)) for name in names}
+    of_gcc = table(ARCH).keys() & set().union(*macros.values())
+    assert len(of_gcc) > 60
+    for name in names:
+        ours = cpu_features(ARCH, find_cpu(ARCH, name)).isa.names & of_gcc
+        assert ours - macros[name] <= GCC_LEAVES_OUT.keys(), name
