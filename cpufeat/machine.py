@@ -220,7 +220,7 @@ class Recording(Value, Machine):
             for part, key, read in _PARTS:
                 if part in content:
                     values[key] = read(content[part])
-        except (ValueError, TypeError, AttributeError, KeyError) as error:
+        except (ValueError, TypeError, AttributeError, KeyError, OverflowError) as error:
             raise DumpError(f'{path}: bad "{part}" in the recording: {error}') from None
         return cls(**values)
 

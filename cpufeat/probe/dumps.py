@@ -15,7 +15,7 @@ from cpufeat.value import TYPE_CHECKING
 if TYPE_CHECKING:
     from cpufeat.native import Registers
 
-_BINARY = frozenset(map(chr, range(32))) - frozenset("\t\n\v\f\r\x1a")
+_BINARY = frozenset(map(chr, range(32))) - frozenset("\t\n\v\f\r")
 _HEX = frozenset("0123456789abcdefABCDEF")
 _LONG_MODE = 0x80000001, 0
 _MOST_PROCESSORS = 8192
@@ -63,7 +63,7 @@ def _text(content: bytes, path: str) -> str:
     """Decode UTF-8, UTF-16 as Windows writes it, or else Latin-1."""
     encoding = _encoding(content)
     try:
-        text = content.decode(encoding).lstrip("\ufeff")
+        text = content.decode(encoding).lstrip("\ufeff").rstrip("\x1a")
     except UnicodeDecodeError as error:
         raise DumpError(f"{path}: not {encoding.upper()} as it begins: byte {error.start} is wrong") from None
     if not text.strip():

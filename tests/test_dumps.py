@@ -1,0 +1,246 @@
+"""Reading machines that somebody wrote down."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from cpufeat.errors import DumpError
+from cpufeat.machine import LARGEST_FILE, Recording
+from cpufeat.probe import dumps, lscpu, procfs
+
+CASES = Path(__file__).parents[2] / "shared" / "corpora" / "cases"
+
+CPUID_R = """\
+CPU 0:
+   0x00000000 0x00: eax=0x00000020 ebx=0x756e6547 ecx=0x6c65746e edx=0x49656e69
+   0x00000007 0x00: eax=0x00000001 ebx=0x239ca7eb ecx=0x98c027ac edx=0xfc1cc410
+   0x00000007 0x01: eax=0x00400810 ebx=0x00000000 ecx=0x00000000 edx=0x00000000
+   0x80000001 0x00: eax=0x00000000 ebx=0x00000000 ecx=0x00000121 edx=0x2c100800
+CPU 12:
+   0x00000000 0x00: eax=0x00000020 ebx=0x756e6547 ecx=0x6c65746e edx=0x49656e69
+   0x0000001a 0x00: eax=0x20000001 ebx=0x00000000 ecx=0x00000000 edx=0x00000000
+   0x80000001 0x00: eax=0x00000000 ebx=0x00000000 ecx=0x00000121 edx=0x2c100800
+"""
+INSTLATX64 = """\
+------[ Logical CPU #0 ]------
+CPUID 00000000: 00000016-756E6547-6C65746E-49656E69 [GenuineIntel]
+CPUID 00000004: 1C004121-01C0003F-0000003F-00000000 [SL 00]
+CPUID 00000004: 1C004122-01C0003F-0000003F-00000000 [SL 01]
+CPUID 0000000D: 0000001F-00000440-00000440-00000000
+CPUID 0000000D: 0000000F-000003C0-00000100-00000000
+CPUID 80000001: 00000000-00000000-00000121-2C100800
+XCR0: 0x7
+
+CPUID 00000000: 00000016-756E6547-6C65746E-49656E69 [GenuineIntel]
+CPUID 80000001: 00000000-00000000-00000121-2C100800
+"""
+CPUINFO = """\
+processor\t: 0
+vendor_id\t: GenuineIntel
+cpu family\t: 6
+model\t\t: 94
+model name\t: Intel(R) Core(TM)   i5-6600 CPU @ 3.30GHz
+stepping\t: 3
+flags\t\t: fpu lm avx2
+
+processor  :  1
+vendor_id  :GenuineIntel
+cpu family: 6
+model: 94
+model name: Intel(R) Core(TM) i5-6600 CPU @ 3.30GHz
+stepping: 3
+flags: avx2 lm fpu
+"""
+LSCPU = """\
+Architecture:             x86_64
+  CPU op-mode(s):         32-bit, 64-bit
+CPU(s):                   6
+  On-line CPU(s) list:    0-2, 4
+Vendor ID:                AuthenticAMD
+  BIOS Vendor ID:         Advanced Micro Devices, Inc.
+  Model name:             AMD EPYC 7451 24-Core Processor
+    BIOS Model name:      AMD EPYC 7451
+    CPU family:           23
+    Model:                1
+    Stepping:             2
+    Flags:                fpu lm avx2
+Vulnerabilities:
+  Meltdown:               Not affected
+"""
+LSCPU_JSON = """\
+{"lscpu": [
+  {"field": "Architecture:", "data": "x86_64", "children": [{"field": "Byte Order:", "data": "Little Endian"}]},
+  {"field": "CPU(s):", "data": "6", "children": [{"field": "On-line CPU(s) list:", "data": "0-2,4"}]},
+  {"field": "Vendor ID:", "data": "AuthenticAMD", "children": [
+    {"field": "Model name:", "data": "AMD EPYC 7451 24-Core Processor", "children": [
+      {"field": "CPU family:", "data": "23"},
+      {"field": "Model:", "data": "1"},
+      {"field": "Stepping:", "data": "2"},
+      {"field": "Flags:", "data": "fpu lm avx2"}]}]},
+  {"field": "Vulnerabilities:", "data": null}]}
+"""
+RECORDING = Recording(leaves={0: {(7, 1): (1, 2, 3, 4)}}, xcr0=7, online=(0,), files={"a": b"b"}).to_json()
+EPYC = procfs.Processor("AuthenticAMD", 23, 1, 2, "AMD EPYC 7451 24-Core Processor", frozenset(["fpu", "lm", "avx2"]))
+
+
+def parse(text: str) -> tuple[str, Recording]:
+    return dumps.parse(text.encode(), "dump")
+
+
+def test_cpuid_r_keeps_kinds_of_core_apart() -> None:
+    name, machine = parse(CPUID_R)
+    assert (name, machine.arch, machine.online_cpus(), machine.xcr0) == ("cpuid", "x86_64", (0, 12), None)
+    assert machine.cpuid(7, 1) == (0x00400810, 0, 0, 0)
+    assert machine.cpuid(0x1A, cpu=0) is None
+    assert machine.cpuid(0x1A, cpu=12) == (0x20000001, 0, 0, 0)
+
+
+def test_instlatx64_counts_repeated_leaves_and_processors() -> None:
+    name, machine = parse(INSTLATX64)
+    assert (name, machine.arch, machine.online_cpus(), machine.xcr0) == ("cpuid", "x86_64", (0, 1), 7)
+    assert machine.cpuid(4, 1) == (0x1C004122, 0x01C0003F, 0x3F, 0)
+    assert machine.cpuid(0xD, 1) == (0xF, 0x3C0, 0x100, 0)
+    assert machine.cpuid(4, 1, cpu=1) is None
+
+
+def test_a_leaf_said_twice_counts_once() -> None:
+    again = "0x00000007 0x00: eax=0xffffffff ebx=0xffffffff ecx=0xffffffff edx=0xffffffff\n"
+    _, machine = parse(CPUID_R.replace("CPU 12", again + "CPU 12"))
+    assert machine.cpuid(7, 0) == (1, 0x239CA7EB, 0x98C027AC, 0xFC1CC410)
+
+
+@pytest.mark.parametrize("text", [CPUID_R, INSTLATX64, CPUINFO, LSCPU, LSCPU_JSON])
+def test_encodings_and_line_ends_of_windows(text: str) -> None:
+    name, machine = parse(text)
+    windows = text.replace("\n", "\r\n")
+    encoded = [
+        windows.encode(),
+        windows.encode("utf-8-sig"),
+        windows.encode("utf-16"),
+        windows.encode("utf-16-le"),
+        b"\xfe\xff" + windows.encode("utf-16-be"),
+        windows.encode() + b"\x1a",
+        (windows + "\N{REGISTERED SIGN}").encode("latin-1") if text[0] != "{" else windows.encode(),
+    ]
+    for content in encoded:
+        other_name, other = dumps.parse(content, "dump")
+        assert (other_name, other.arch, other.leaves, other.xcr0) == (name, machine.arch, machine.leaves, machine.xcr0)
+        assert other.files.keys() == machine.files.keys()
+
+
+def test_cpuinfo() -> None:
+    name, machine = parse(CPUINFO)
+    assert (name, machine.arch) == ("cpuinfo", "x86_64")
+    alike = procfs.alike(procfs.processors(machine.files["/proc/cpuinfo"]))
+    skylake = procfs.Processor(
+        "GenuineIntel", 6, 94, 3, "Intel(R) Core(TM) i5-6600 CPU @ 3.30GHz", frozenset(["fpu", "lm", "avx2"])
+    )
+    assert alike == {skylake: 2}
+
+
+@pytest.mark.parametrize(
+    ("text", "count", "arch"),
+    [
+        ("processor : 0\nflags : fpu\nprocessor : 1\nflags : fpu\n", 2, "i686"),
+        (
+            "Processor : ARMv7 rev 2 (v7l)\nprocessor : 0\n\nprocessor : 1\n\nCPU implementer : 0x41\n",
+            3,
+            "arm",
+        ),
+        ("processor : 0\nFeatures : fp asimd\nCPU implementer : 0x41\n\n", 1, "aarch64"),
+        ("processor : 0\ncpu : POWER9, altivec supported\n\ntimebase : 512000000\nplatform : pSeries\n", 2, "ppc64le"),
+        ("vendor_id : IBM/S390\nfeatures : esan3 vx\nprocessor 0: version = FF,  machine = 2964\n\n", 1, "s390x"),
+        ("processor : 0\nhart : 2\nisa : rv64imafdc\n", 1, "riscv64"),
+        ("system type : generic-loongson-machine\n\nprocessor : 0\nISA : loongarch32 loongarch64\n", 2, "loongarch64"),
+    ],
+)
+def test_cpuinfo_of_every_architecture_is_taken_apart(text: str, count: int, arch: str) -> None:
+    name, machine = parse(text)
+    assert (name, machine.arch, len(procfs.blocks(text.encode()))) == ("cpuinfo", arch, count)
+
+
+@pytest.mark.parametrize("text", [LSCPU, LSCPU_JSON, LSCPU.replace("\n  ", "\n").replace("\n  ", "\n")])
+def test_lscpu_flat_indented_and_json(text: str) -> None:
+    name, machine = parse(text)
+    fields = lscpu.fields(machine.files["lscpu"])
+    assert (name, machine.arch) == ("lscpu", "x86_64")
+    assert (lscpu.processor(fields), lscpu.online(fields)) == (EPYC, 4)
+
+
+def test_our_own_recording_comes_back() -> None:
+    _, machine = parse(CPUID_R)
+    machine = machine.replace(xcr0=7, files={"/proc/cpuinfo": CPUINFO.encode()}, arch="x86_64")
+    assert parse(machine.to_json()) == ("recording", machine)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "dump: empty"),
+        (b"\xef\xbb\xbf \n", "dump: empty"),
+        (b"CPU 0:\n\x7fELF\x01\x02", "dump:2: binary"),
+        (b"\xff\xfeC\x00P", "dump: not UTF-16"),
+        (b"hello\nworld\n", "dump: in no known format; expected a recording of cpufeat, CPUID leaves"),
+        (b"x" * (LARGEST_FILE + 1), "dump: larger than 16 MiB"),
+        (CPUID_R.encode()[:200], "dump:4: damaged or cut off; expected a line like '0x00000007 0x00: eax="),
+        (INSTLATX64.encode()[:80], "dump:2: damaged or cut off; expected a line like 'CPUID 00000007: "),
+        (INSTLATX64.encode().replace(b"[SL 01]", b"[SL xy]"), "dump:4: damaged"),
+        (b'{"lscpu": [1]}', "dump: no JSON of lscpu"),
+        (b'{"lscpu": ', "dump: Expecting value: line 1"),
+        (b'{"some": "thing"}', "dump: not a recording of cpufeat"),
+        (b'{"cpufeat": 1, "online": [Infinity]}', 'dump: bad "online"'),
+        (b'{"a":' * 100_000, "dump: "),
+        (b"flags: a\n\n" * 10_000, "dump: 10000 processors, which no machine has"),
+        (b"CPUID 00000000: 00000000-00000000-00000000-00000000\n" * 9_000, "dump: 9000 processors"),
+    ],
+)
+def test_what_is_wrong_with_a_dump_is_said(content: bytes, message: str) -> None:
+    with pytest.raises(DumpError) as caught:
+        dumps.parse(content, "dump")
+    assert str(caught.value).startswith(message)
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "absent", "a\0b"):
+        with pytest.raises(DumpError):
+            dumps.load(str(path))
+
+
+@st.composite
+def damaged(draw: st.DrawFn) -> bytes:
+    """A dump of which a part was lost, doubled or overwritten."""
+    text = draw(st.sampled_from([CPUID_R, INSTLATX64, CPUINFO, LSCPU, LSCPU_JSON, RECORDING]))
+    start, stop = (draw(st.integers(0, len(text))) for _ in range(2))
+    return (text[:start] + draw(st.text(max_size=9)) + text[stop:]).encode("utf-8", "replace")
+
+
+@given(st.binary() | damaged())
+@example(b'{"cpufeat": 1, "cpuid": {"0": {"7.0": "1 2 3"}}}')
+@example(b'{"cpufeat": 1, "xcr0": 7, "files": {"a": 1}}')
+def test_any_bytes_are_a_machine_or_an_error_that_says_why(content: bytes) -> None:
+    try:
+        _, machine = dumps.parse(content, "dump")
+    except DumpError as error:
+        assert str(error).startswith("dump:")
+        return
+    for file in machine.files.values():
+        procfs.alike(procfs.processors(file))
+    if "lscpu" in machine.files:
+        fields = lscpu.fields(machine.files["lscpu"])
+        lscpu.processor(fields)
+        assert lscpu.online(fields) >= 1
+
+
+def test_every_dump_of_every_architecture_is_read() -> None:
+    if not CASES.exists():
+        pytest.skip("needs the recorded machines in ../shared/corpora, which are not part of the project")
+    listed = [line.split("\t") for line in (CASES / "truth.tsv").read_text().splitlines()]
+    assert len(listed) > 2000
+    for path, expected, arch, _ in listed:
+        name, machine = dumps.load(str(CASES / path))
+        assert name == expected
+        assert machine.arch == arch or arch not in ("x86_64", "i686", "aarch64", "s390x"), path
