@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 FAMILIES = {"x86_64": "x86", "i686": "x86"}
 """The folder of tables that each architecture uses."""
+HARDWARE = ("isa", "privileged")
+"""The kinds of feature that are facts about hardware."""
 NO_SPELLING = "!"
 """In a table: that system has no name for the feature."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 
 from cpufeat import tables
-from cpufeat.features import FeatureSet, family, find, table
+from cpufeat.features import HARDWARE, FeatureSet, family, find, table
 from cpufeat.value import Value
 
 NEWEST = 22
@@ -29,10 +29,7 @@ class Llvm(Value):
 
     def cpu_features(self, cpu: str) -> FeatureSet | None:
         """Return what a CPU has by this LLVM, None if this LLVM does not know it."""
-        if cpu not in self.cpus:
-            return None
-        names = (name for name in self.cpus[cpu].split() if name in self.implied)
-        return FeatureSet(self.arch, (find(self.arch, name).name for name in names)).closed()
+        return _hardware(self.arch, self.cpus[cpu]) if cpu in self.cpus else None
 
     def attribute_string(self, features: FeatureSet, options: tuple[str, ...] = ()) -> str:
         """Return ``+a,-b,...``: every hardware feature of this LLVM, on only if all that it implies here is on as well.
@@ -57,6 +54,18 @@ def versions(arch: str) -> tuple[int, ...]:
     """Return the LLVM versions that have a table, oldest first."""
     names = os.listdir(os.path.join(tables.DATA, family(arch)))
     return tuple(sorted(int(name[5:-4]) for name in names if name.startswith("llvm-") and name.endswith(".tsv")))
+
+
+def cpu_features(arch: str, cpu: str, version: int = NEWEST) -> FeatureSet | None:
+    """Return what a CPU has by an LLVM that has a table, None if that does not know it. Reads that one row."""
+    row = tables.row(f"{family(arch)}/llvm-{version}.tsv", "cpu", cpu)
+    return _hardware(arch, row[3]) if row else None
+
+
+def _hardware(arch: str, names: str) -> FeatureSet:
+    """Return the hardware features among names in LLVM's spelling, with what they rest on."""
+    features = (find(arch, name) for name in names.split())
+    return FeatureSet(arch, (feature.name for feature in features if feature.kind in HARDWARE)).closed()
 
 
 def installed() -> int:
@@ -84,9 +93,9 @@ def _read(arch: str, version: int) -> Llvm:
         neighbours = [load(arch, other) for other in older + newer]
         return neighbours[0] if len(neighbours) == 1 else _common(version, *neighbours)
     rows = tables.rows(f"{family(arch)}/llvm-{version}.tsv")
-    hardware, features = ("isa", "privileged"), table(arch)
+    features = table(arch)
     named = {name: implied for kind, name, _, implied in rows if kind == "feature"}
-    is_hardware = {name: features[find(arch, name).name].kind in hardware for name in named}
+    is_hardware = {name: features[find(arch, name).name].kind in HARDWARE for name in named}
     return Llvm(
         version,
         arch,

@@ -62,7 +62,7 @@ def cpu_features(arch: str, cpu: str) -> FeatureSet:
     if cpu in x86.levels():
         return x86.level_features(arch, cpu)
     for version in reversed(llvm.versions(arch)):
-        features = llvm.load(arch, version).cpu_features(cpu)
+        features = llvm.cpu_features(arch, cpu, version)
         if features is not None:
             return features
     raise UnknownNameError(f"{family(arch)} CPU", cpu)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from cpufeat import llvm
 from cpufeat.arch import x86
 from cpufeat.errors import CpufeatError, TargetError
-from cpufeat.features import FeatureSet
+from cpufeat.features import HARDWARE, FeatureSet
 from cpufeat.request import NATIVE, Request, cpu_features, cpus, find_cpu, parse
 from cpufeat.value import TYPE_CHECKING, Value
 
@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from cpufeat.host import Host
-
-_HARDWARE = ("isa", "privileged")
 
 
 class Target(Value):
@@ -145,7 +143,7 @@ def wanted(request: Request, base: FeatureSet) -> FeatureSet:
     """Apply a request's changes to its base: ``+f`` with all that f rests on, ``-f`` with all that rests on f."""
     features = base
     for sign, feature in request.changes:
-        if feature.kind in _HARDWARE:
+        if feature.kind in HARDWARE:
             one = FeatureSet(base.arch, [feature.name])
             features = (features | one).closed() if sign == "+" else features.without(one)
     return features
@@ -153,5 +151,5 @@ def wanted(request: Request, base: FeatureSet) -> FeatureSet:
 
 def options(request: Request) -> tuple[str, ...]:
     """Return the changes that are no hardware features, the last of each name."""
-    last = {feature.name: sign for sign, feature in request.changes if feature.kind not in _HARDWARE}
+    last = {feature.name: sign for sign, feature in request.changes if feature.kind not in HARDWARE}
     return tuple(sign + name for name, sign in last.items())

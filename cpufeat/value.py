@@ -29,6 +29,9 @@ class Value:
             cls._fields = (*cls._fields, *cls.__annotations__)
 
         def __init__(self, *args, **kwargs):
+            if len(args) == len(self._fields) and not kwargs:
+                self.__dict__.update(zip(self._fields, args))
+                return
             given = dict(zip(self._fields, args), **kwargs)
             if len(given) != len(args) + len(kwargs) or not given.keys() <= set(self._fields):
                 raise TypeError(f"{type(self).__name__} takes {', '.join(self._fields)}, each once")

@@ -259,7 +259,7 @@ def _best_fit(arch: str, models: list[Model], reading: Reading, reported: frozen
 
 
 def _expected(arch: str, cpu: str) -> frozenset[str]:
-    features = llvm.load(arch).cpu_features(cpu)
+    features = llvm.cpu_features(arch, cpu)
     return features.names if features else frozenset()
 
 
