@@ -235,7 +235,7 @@ def identify(arch: str, reading: Reading) -> Identity:
         return Identity(fitted, "", _expected(arch, fitted), (Decision("identity", fitted, reason, reading.source),))
     expected = _expected(arch, row.cpu)
     always = " ".join(other.may for other in models if other.vendor == "*").split()
-    extra = FeatureSet(arch, reported).isa.names.difference(expected, row.may.split(), always)
+    extra = FeatureSet(arch, reading.reported).isa.names.difference(expected, row.may.split(), always)
     fitted = _best_fit(arch, models, reading, reported) if extra and row.may != "*" else row.cpu
     if fitted == row.cpu:
         return Identity(row.cpu, row.name, expected, named=row.cpu)
