@@ -152,4 +152,4 @@ def _frames_inside(package: str) -> int:
     frame, level = sys._getframe(1), 1
     while frame.f_back is not None and frame.f_code.co_filename.startswith(package):
         frame, level = frame.f_back, level + 1
-    return level - 1
+    return level

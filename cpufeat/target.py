@@ -134,9 +134,11 @@ class Target(Value):
 def base_features(arch: str, base: str) -> FeatureSet:
     """Return what a CPU or level has. Raises TargetError for a CPU that cannot run this architecture's code."""
     features = cpu_features(arch, base)
-    if arch == "x86_64" and not x86.level(features):
+    if arch != "x86_64":
+        return features
+    if x86.LONG_MODE not in features:
         raise TargetError(f"{base} is a 32-bit CPU: x86_64 code needs at least {x86.BASELINE}")
-    return features
+    return features | x86.level_features(arch, x86.BASELINE)
 
 
 def wanted(request: Request, base: FeatureSet) -> FeatureSet:

@@ -115,7 +115,7 @@ def test_the_attribute_string_is_explicit_and_closed(version: int) -> None:
     known = llvm.load("x86_64", version)
     for cpu in cpus("x86_64"):
         features = known.cpu_features(cpu)
-        if features is None or not x86.level(features):
+        if features is None or x86.LONG_MODE not in features:
             continue
         signed = Target.parse(f"{cpu},-avx2").llvm_features(version).split(",")
         on = {name[1:] for name in signed if name[0] == "+"}
@@ -140,21 +140,22 @@ def test_another_llvm_has_what_its_neighbours_share() -> None:
     assert llvm.load("x86_64", 99).implied == llvm.load("x86_64", 22).implied
     assert llvm.load("x86_64", 11).cpus == llvm.load("x86_64", 14).cpus
     assert "+evex512" in Target.parse("x86-64-v4").llvm_features(20)
-    assert "evex512" not in Target.parse("x86-64-v4").llvm_features(22)
+    assert "evex512" not in Target.parse("x86-64-v4").llvm_features(15)
 
 
 def test_targets_are_ordered_by_what_runs_on_what() -> None:
     v2, v3, v4 = (Target.parse(f"x86-64-v{number}") for number in (2, 3, 4))
     assert v2 < v3 < v4
     assert not v3 <= v2
-    haswell, zen = Target.parse("haswell"), Target.parse("znver1")
-    assert not haswell <= zen
-    assert not zen <= haswell
-    both = haswell & zen
-    assert both <= haswell
+    alder, zen = Target.parse("alderlake"), Target.parse("znver4")
+    assert not alder <= zen
+    assert not zen <= alder
+    both = alder & zen
+    assert both <= alder
     assert both <= zen
     assert v3 <= both
-    assert (both.cpu, (v4 & v3)) == ("x86-64-v3", v3)
+    assert both.cpu == "x86-64-v3"
+    assert v4 & v3 == v3
     assert len({v2, v3, Target.parse("x86-64-v2")}) == 2
 
 

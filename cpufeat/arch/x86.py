@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from cpufeat.probe.procfs import Processor
 
 BASELINE = "x86-64"
+LONG_MODE = "64bit"
+"""What makes a CPU an x86-64 one: LLVM aborts on 64-bit code without it, and leaves parts of the baseline out of some."""
 _HYBRID = "7.0:edx[15]"
 _CORE_TYPE = "1A.0:eax[24-31]"
 _ATOM = 0x20
