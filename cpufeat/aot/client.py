@@ -1,0 +1,232 @@
+"""The caller's side of the worker: start it, ask it, survive its death, and say what it died of.
+
+One worker a process, started by the first job and kept. A forked child starts its own.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import importlib.util
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from cpufeat.aot import wire
+from cpufeat.aot.job import EmitError, Emitted, LimitError
+from cpufeat.errors import CompileError, CpufeatError, TargetError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import IO, Any
+
+    from cpufeat.aot.job import Job
+
+_BOOTSTRAP = """
+import importlib.util, sys
+for name, path in zip(sys.argv[1::2], sys.argv[2::2]):
+    spec = importlib.util.spec_from_file_location(name, path)
+    sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(sys.modules[name])
+from cpufeat.aot.worker import serve
+serve()
+"""
+"""Loads these very copies of llvmlite and cpufeat: neither the current folder nor ``PYTHONPATH`` is searched."""
+
+_START_LIMIT = 60.0
+_ERRORS: dict[str, type[CpufeatError]] = {
+    "CompileError": CompileError,
+    "EmitError": EmitError,
+    "TargetError": TargetError,
+}
+_TELLING = re.compile(r"LLVM ERROR:|\berror:|Assertion |terminate called|what\(\):")
+_OUT_OF_MEMORY = re.compile(r"out of memory|bad_alloc|MemoryError|Cannot allocate memory", re.IGNORECASE)
+_FUNCTION = re.compile(r"In function:? '?(.+?)'?$", re.MULTILINE)
+_MOST_SAID = 1 << 16
+_BROKEN = (EOFError, OSError, ValueError, KeyError, TypeError)
+"""What a pipe to a dead process, or an answer that makes no sense, raises."""
+
+
+class Worker:
+    """A process with LLVM in it. Not for two threads at once: see :func:`emit`."""
+
+    def __init__(self) -> None:
+        """Start the process and wait until LLVM is loaded. Raises CompileError."""
+        packages = [part for name in ("llvmlite", "cpufeat") for part in (name, _origin(name))]
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115
+        self._process = subprocess.Popen(  # noqa: S603
+            [sys.executable, "-I", "-S", "-c", _BOOTSTRAP, *packages],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._stderr,
+            bufsize=0,
+            env={**os.environ, "LLVMLITE_ENABLE_OPAQUE_POINTERS": "1"},
+        )
+        self._stdin = cast("IO[bytes]", self._process.stdin)
+        self._stdout = cast("IO[bytes]", self._process.stdout)
+        try:
+            with self._killed_after(_START_LIMIT):
+                self.llvm = tuple(int(part) for part in wire.receive(self._stdout)[0]["llvm"])
+        except _BROKEN:
+            raise CompileError(f"the worker process for LLVM did not start: {self._end(self.stop())}") from None
+
+    @property
+    def pid(self) -> int:
+        """The process's number."""
+        return self._process.pid
+
+    def answers(self) -> bool:
+        """Whether the process is alive; it is let go if not."""
+        if self._stdin.closed:
+            return False
+        try:
+            with self._killed_after(_START_LIMIT):
+                wire.send(self._stdin, {})
+                wire.receive(self._stdout)
+        except _BROKEN:
+            self.stop()
+            return False
+        return True
+
+    def emit(self, job: Job, source: bytes, time_limit: float | None, memory_limit: int | None) -> Emitted:
+        """Return what LLVM makes of a job. See :func:`emit` for limits and errors."""
+        os.ftruncate(self._stderr.fileno(), 0)
+        os.lseek(self._stderr.fileno(), 0, os.SEEK_SET)
+        failure, over_limit = CompileError, CompileError
+        with self._killed_after(time_limit) as expired:
+            try:
+                wire.send(self._stdin, {**vars(job), "memory": memory_limit}, source)
+                reply, content = wire.receive(self._stdout)
+                if reply.get("accepted"):
+                    failure, over_limit = EmitError, LimitError
+                    reply, content = wire.receive(self._stdout)
+                return _emitted(reply, content, self._said())
+            except CpufeatError:
+                raise
+            except _BROKEN:
+                said = self.stop()
+            except BaseException:
+                self.stop()
+                raise
+        if expired.is_set():
+            raise over_limit(f"LLVM took longer than the {time_limit:g} s that it was given")
+        if memory_limit is not None and _OUT_OF_MEMORY.search(said):
+            raise over_limit(f"LLVM ran out of the {memory_limit / 2**20:.0f} MiB that it was given")
+        named = _FUNCTION.search(said)
+        raise failure(self._end(said), named[1] if named else None)
+
+    def stop(self) -> str:
+        """End the process, and return what it wrote to stderr."""
+        self._process.kill()
+        self._process.wait()
+        said = self._said()
+        self.forget()
+        return said
+
+    def finish(self) -> None:
+        """Let the process end by itself, which it does when its stdin does."""
+        self._stdin.close()
+        try:
+            self._process.wait(1)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self.forget()
+
+    def forget(self) -> None:
+        """Let go of the process: it has ended, or is another's."""
+        for file in (self._stdin, self._stdout, self._stderr):
+            file.close()
+        if self._process.returncode is None:
+            self._process.returncode = 0
+
+    @contextlib.contextmanager
+    def _killed_after(self, seconds: float | None) -> Iterator[threading.Event]:
+        expired = threading.Event()
+
+        def expire() -> None:
+            expired.set()
+            self._process.kill()
+
+        timer = threading.Timer(threading.TIMEOUT_MAX if seconds is None else seconds, expire)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield expired
+        finally:
+            timer.cancel()
+
+    def _said(self) -> str:
+        return os.pread(self._stderr.fileno(), _MOST_SAID, 0).decode(errors="replace")
+
+    def _end(self, said: str) -> str:
+        """Say what ended the process: its status, and the line that tells, else the last one."""
+        lines = [line.strip() for line in said.splitlines() if line.strip()]
+        telling = [line for line in lines if _TELLING.search(line)] or lines[-1:]
+        status = self._process.returncode
+        how = signal.Signals(-status).name if status < 0 else f"status {status}"
+        return f"LLVM ended with {how}" + (f": {telling[0]}" if telling else "")
+
+
+_lock = threading.Lock()
+_worker: Worker | None = None
+
+
+def emit(
+    make_job: Callable[[int], Job], source: bytes, *, time_limit: float | None, memory_limit: int | None
+) -> tuple[Emitted, tuple[int, ...]]:
+    """Return what the worker's LLVM makes of a job, and that LLVM's version.
+
+    ``make_job`` is given LLVM's major version. ``time_limit`` is in seconds, ``memory_limit`` in bytes beyond what the
+    idle worker has; None is no limit. One caller at a time, others wait. Raises as :func:`cpufeat.aot.codegen.emit`
+    does; the worker's end is a CompileError, after the module was accepted an EmitError or LimitError.
+    """
+    with _lock:
+        worker = _alive()
+        return worker.emit(make_job(worker.llvm[0]), source, time_limit, memory_limit), worker.llvm
+
+
+def _alive() -> Worker:
+    global _worker  # noqa: PLW0603
+    if _worker is None or not _worker.answers():
+        _worker = None
+        _worker = Worker()
+    return _worker
+
+
+def _origin(package: str) -> str:
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        raise CompileError(f"{package} is not installed")
+    return str(Path(spec.origin).absolute())
+
+
+def _emitted(reply: dict[str, Any], content: bytes, said: str) -> Emitted:
+    """Take an answer apart. The worker read a stranger's module: nothing that it says is believed unseen."""
+    if "error" in reply:
+        raise _ERRORS[reply["error"]](str(reply["message"]))
+    asks = {(str(cpu), str(features)): [str(name) for name in names] for cpu, features, names in reply["asks"]}
+    return Emitted(content, asks, [str(name) for name in reply["functions"]], said)
+
+
+def _in_child() -> None:
+    global _lock, _worker
+    if _worker is not None:
+        _worker.forget()
+    _lock, _worker = threading.Lock(), None
+
+
+def _at_exit() -> None:
+    if _worker is not None:
+        _worker.finish()
+
+
+atexit.register(_at_exit)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_child)

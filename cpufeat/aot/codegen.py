@@ -1,0 +1,162 @@
+"""The calls into LLVM: a module and a target in, an object out. Runs in the worker, or in the caller's own process."""
+
+from __future__ import annotations
+
+import functools
+import re
+from typing import TYPE_CHECKING
+
+from llvmlite import binding
+
+from cpufeat.aot import attributes, triples
+from cpufeat.aot.job import EmitError, Emitted
+from cpufeat.errors import CompileError, TargetError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cpufeat.aot.job import Asked, Job, Llvmlite
+
+_LOCAL = (binding.Linkage.internal, binding.Linkage.private)
+_INLINE_THRESHOLD = {2: 225, 3: 250}
+"""What clang gives the legacy inliner, which llvmlite leaves out unless told."""
+
+
+def llvm_version() -> tuple[int, ...]:
+    """Return the version of the LLVM in this process."""
+    return tuple(binding.llvm_version_info)
+
+
+def emit(job: Job, source: bytes, on_accepted: Callable[[], None] = lambda: None) -> Emitted:
+    """Return the object code of a module.
+
+    ``on_accepted`` is called when the module was read, verified and found to fit the target, before code generation.
+    Raises CompileError for a module that LLVM rejects, TargetError for one made for something else, EmitError for code
+    that LLVM cannot generate and says so. What it cannot bear ends the process.
+    """
+    initialize()
+    module = _parse(job, source)
+    machine = _target_machine(job)
+    _fit(module, job, machine)
+    asks = _asks(module)
+    if asks:
+        module = binding.parse_assembly(attributes.disarm(str(module)), binding.create_context())
+    on_accepted()
+    functions = _keep(module, job.only) if job.only else []
+    try:
+        _optimize(module, machine, job.opt)
+        return Emitted(bytes(machine.emit_object(module)), asks, functions)
+    except RuntimeError as error:
+        raise EmitError(f"LLVM: {error}") from None
+
+
+@functools.cache
+def initialize() -> None:
+    """Make LLVM's code generators known, once."""
+    if llvm_version()[0] < 20:
+        binding.initialize()
+    binding.initialize_all_targets()
+    binding.initialize_all_asmprinters()
+    binding.initialize_native_asmparser()
+
+
+def _parse(job: Job, source: bytes) -> Llvmlite:
+    """Read and verify a module, in a context that ends with it: a worker that is kept does not grow."""
+    context = binding.create_context()
+    try:
+        if job.is_bitcode:
+            module = binding.parse_bitcode(source, context)
+        else:
+            module = binding.parse_assembly(source.decode(), context)
+        module.verify()
+    except UnicodeDecodeError as error:
+        raise CompileError(f"{job.name}: byte {error.start} of the IR is not UTF-8") from None
+    except RuntimeError as error:
+        raise CompileError(_located(job.name, str(error))) from None
+    return module
+
+
+def _located(name: str, message: str) -> str:
+    """Put the module's name before LLVM's message, in place of what llvmlite and LLVM call it."""
+    text = re.sub(r"\ALLVM .* parsing error\n", "", message).strip()
+    return name + text.removeprefix("<string>") if text.startswith("<string>:") else f"{name}: {text}"
+
+
+def _target_machine(job: Job) -> Llvmlite:
+    try:
+        return binding.Target.from_triple(job.triple).create_target_machine(
+            cpu=job.cpu, features=job.features, opt=job.opt, reloc="pic", codemodel="default"
+        )
+    except RuntimeError as error:
+        raise TargetError(f"LLVM has no code generator for {job.triple}: {error}") from None
+
+
+def _fit(module: Llvmlite, job: Job, machine: Llvmlite) -> None:
+    differs = triples.conflict(module.triple, job.triple)
+    if differs:
+        raise TargetError(f"{job.name}: made for {module.triple}, which conflicts with {job.triple}: {differs}")
+    layout = str(machine.target_data)
+    if module.data_layout not in ("", layout):
+        raise TargetError(
+            f"{job.name}: its data layout {module.data_layout!r} conflicts with that of {job.triple}, {layout!r}"
+        )
+    module.triple, module.data_layout = job.triple, layout
+
+
+def _asks(module: Llvmlite) -> dict[Asked, list[str]]:
+    asks: dict[Asked, list[str]] = {}
+    for function in module.functions:
+        own = attributes.asked(text.decode(errors="replace") for text in function.attributes)
+        if own is not None:
+            asks.setdefault(own, []).append(_name(function))
+    return asks
+
+
+def _name(function: Llvmlite) -> str:
+    try:
+        return str(function.name)
+    except UnicodeDecodeError:
+        return "(a name that is not UTF-8)"
+
+
+def _keep(module: Llvmlite, only: tuple[int, int]) -> list[str]:
+    defined = [function for function in module.functions if not function.is_declaration]
+    for index, function in enumerate(defined):
+        if not only[0] <= index < only[1]:
+            function.linkage = "available_externally"
+        elif function.linkage in _LOCAL:
+            function.linkage = "external"
+    return [_name(function) for function in defined]
+
+
+def _optimize(module: Llvmlite, machine: Llvmlite, opt: int) -> None:
+    """Run the default pipeline of a level, vectorizing from 2 upward, as clang does."""
+    if not hasattr(binding, "create_pass_builder"):
+        _optimize_legacy(module, machine, opt)
+        return
+    tuning = binding.create_pipeline_tuning_options(speed_level=opt)
+    tuning.loop_vectorization = tuning.slp_vectorization = tuning.loop_interleaving = opt >= 2
+    builder = binding.create_pass_builder(machine, tuning)
+    builder.getModulePassManager().run(module, builder)
+
+
+def _optimize_legacy(module: Llvmlite, machine: Llvmlite, opt: int) -> None:
+    """LLVM 14 as llvmlite has it knows only the old pass manager."""
+    builder = binding.create_pass_manager_builder()
+    builder.opt_level = opt
+    builder.loop_vectorize = builder.slp_vectorize = opt >= 2
+    passes = binding.create_module_pass_manager()
+    machine.add_analysis_passes(passes)
+    if opt in _INLINE_THRESHOLD:
+        builder.inlining_threshold = _INLINE_THRESHOLD[opt]
+        early = binding.create_function_pass_manager(module)
+        machine.add_analysis_passes(early)
+        builder.populate(early)
+        early.initialize()
+        for function in module.functions:
+            early.run(function)
+        early.finalize()
+    else:
+        passes.add_always_inliner_pass()
+    builder.populate(passes)
+    passes.run(module)

@@ -1,0 +1,86 @@
+"""What the caller hands in, as bytes for LLVM."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from cpufeat.errors import CompileError
+from cpufeat.value import Value
+
+_BITCODE_MAGIC = (b"BC\xc0\xde", b"\xde\xc0\x17\x0b")
+"""LLVM Bitcode File Format: raw bitcode, and the wrapper around it."""
+
+
+class Source(Value):
+    """A module as LLVM reads it."""
+
+    name: str
+    """What messages call it: a path, or ``<string>``."""
+    is_bitcode: bool
+    content: bytes
+
+
+def read(module: object) -> Source:
+    """Return a module's text or bitcode.
+
+    ``module`` is IR text, bitcode as bytes, the path of either, or a module of ``llvmlite.ir`` or ``llvmlite.binding``.
+    A ``str`` is a path if it is one line that ends in ``.ll`` or ``.bc``, otherwise text; an ``os.PathLike`` is a path.
+    A file's content, not its name, tells bitcode from text. Raises CompileError for what cannot be read, TypeError for
+    other types.
+    """
+    if isinstance(module, str):
+        return _from_file(module) if _is_path(module) else _from_text("<string>", module)
+    if isinstance(module, os.PathLike):
+        return _from_file(os.fspath(module))
+    if isinstance(module, (bytes, bytearray, memoryview)):
+        return _from_bitcode(bytes(module))
+    return _from_llvmlite(module)
+
+
+def _is_path(text: str) -> bool:
+    return text.endswith((".ll", ".bc")) and "\n" not in text
+
+
+def _from_file(path: str) -> Source:
+    try:
+        content = Path(path).read_bytes()
+    except (OSError, ValueError) as error:
+        raise CompileError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
+    if content.startswith(_BITCODE_MAGIC):
+        return Source(path, True, content)
+    return _checked(Source(path, False, content))
+
+
+def _from_text(name: str, text: str) -> Source:
+    try:
+        return _checked(Source(name, False, text.encode()))
+    except UnicodeEncodeError as error:
+        raise CompileError(f"{name}: character {error.start} of the IR is half of a surrogate pair") from None
+
+
+def _checked(source: Source) -> Source:
+    """LLVM's text reader stops at a NUL, so that what follows one would be left out without a word."""
+    position = source.content.find(b"\0")
+    if position >= 0:
+        line = source.content.count(b"\n", 0, position) + 1
+        raise CompileError(f"{source.name}:{line}: a NUL byte: this is neither IR text nor bitcode")
+    return source
+
+
+def _from_bitcode(content: bytes) -> Source:
+    if not content.startswith(_BITCODE_MAGIC):
+        raise CompileError(f"{len(content)} bytes that are not LLVM bitcode: IR text is handed in as a str")
+    return Source("<bitcode>", True, content)
+
+
+def _from_llvmlite(module: object) -> Source:
+    from llvmlite import binding, ir
+
+    if isinstance(module, ir.Module):
+        return _from_text(f"<module {module.name}>", str(module))
+    if not isinstance(module, binding.ModuleRef):
+        raise TypeError(f"a module is IR text, bitcode, a path or an llvmlite module, not {type(module).__name__}")
+    if module.closed:
+        raise CompileError("this llvmlite module was closed")
+    return Source(f"<module {module.name}>", True, module.as_bitcode())

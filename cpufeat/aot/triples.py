@@ -1,0 +1,35 @@
+"""Whether a module that was made for one triple may be compiled for another."""
+
+from __future__ import annotations
+
+import re
+
+_ARCHITECTURES = {"i386": "i686", "i486": "i686", "i586": "i686", "amd64": "x86_64", "arm64": "aarch64"}
+_SYSTEMS = {"macos": "darwin", "macosx": "darwin", "win32": "windows"}
+_KNOWN_SYSTEMS = frozenset(
+    (
+        *("linux", "darwin", "windows", "freebsd", "netbsd", "openbsd", "dragonfly", "solaris", "illumos", "fuchsia"),
+        *("haiku", "hurd", "serenity", "aix", "zos", "ios", "tvos", "watchos", "uefi", "wasi", "emscripten", "cuda"),
+    )
+)
+_VERSION = re.compile(r"[\d.]+$")
+
+
+def conflict(own: str, wanted: str) -> str:
+    """Return what a module's own triple and the target's differ in, empty if code for one is code for the other.
+
+    The vendor and versions do not matter, nor what either leaves out: ``x86_64-linux-gnu`` is
+    ``x86_64-pc-linux-gnu``. ``unknown-unknown-unknown``, which ``llvmlite.ir`` writes, says nothing.
+    """
+    named = zip(("architecture", "system", "environment"), _parts(own), _parts(wanted), strict=True)
+    both = [(word, mine, theirs) for word, mine, theirs in named if mine and theirs]
+    return ", ".join(f"{word} {mine} and {theirs}" for word, mine, theirs in both if mine != theirs)
+
+
+def _parts(triple: str) -> tuple[str, str, str]:
+    """Return architecture, system and environment, empty where unknown; the vendor may be left out, as in LLVM."""
+    arch, *rest = ("" if part in ("unknown", "none") else part for part in triple.lower().split("-"))
+    plain = [_SYSTEMS.get(part) or _SYSTEMS.get(_VERSION.sub("", part)) or _VERSION.sub("", part) for part in rest]
+    at = next((index for index, part in enumerate(plain) if part in _KNOWN_SYSTEMS), len(plain))
+    system, environment = [*plain[at : at + 2], "", ""][:2]
+    return _ARCHITECTURES.get(arch, arch), system, environment

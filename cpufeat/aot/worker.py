@@ -1,0 +1,75 @@
+"""The process that LLVM may end: it answers jobs on stdin, one at a time. See :mod:`cpufeat.aot.client`."""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import IO, Any
+
+from cpufeat.aot import codegen, job, wire
+from cpufeat.errors import CpufeatError
+
+_Message = tuple[dict[str, Any], bytes]
+
+
+def serve() -> None:
+    """Answer jobs until the parent closes the pipe, which its end does as well, also in the middle of a job."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    replies = os.fdopen(os.dup(1), "wb", buffering=0)
+    os.dup2(2, 1)
+    _limit("RLIMIT_CORE", 0)
+    jobs: queue.SimpleQueue[_Message] = queue.SimpleQueue()
+    threading.Thread(target=_read, args=(sys.stdin.buffer, jobs), daemon=True).start()
+    wire.send(replies, {"llvm": codegen.llvm_version()})
+    while True:
+        wire.send(replies, *_answer(*jobs.get(), replies))
+
+
+def _read(file: IO[bytes], jobs: queue.SimpleQueue[_Message]) -> None:
+    try:
+        while True:
+            jobs.put(wire.receive(file))
+    except (EOFError, OSError, ValueError):
+        os._exit(0)
+
+
+def _answer(header: dict[str, Any], source: bytes, replies: IO[bytes]) -> _Message:
+    if not header:
+        return {}, b""
+    memory = header.pop("memory")
+    _limit("RLIMIT_AS", None if memory is None else _address_space() + memory)
+    try:
+        emitted = codegen.emit(job.Job(**header), source, lambda: wire.send(replies, {"accepted": True}))
+    except CpufeatError as error:
+        return {"error": type(error).__name__, "message": str(error)}, b""
+    finally:
+        _limit("RLIMIT_AS", None)
+    asks = [[*ask, functions] for ask, functions in emitted.asks.items()]
+    return {"asks": asks, "functions": emitted.functions}, emitted.object
+
+
+def _limit(name: str, soft: int | None) -> None:
+    """Set a soft limit, or lift it to the hard one. Systems without such limits have none."""
+    try:
+        import resource
+    except ImportError:
+        return
+    kind = getattr(resource, name, None)
+    if kind is None:
+        return
+    hard = resource.getrlimit(kind)[1]
+    if soft is None or (hard != resource.RLIM_INFINITY and soft > hard):
+        soft = hard
+    resource.setrlimit(kind, (soft, hard))
+
+
+def _address_space() -> int:
+    """Return how many bytes are mapped here, most of it libLLVM (proc(5), ``statm``); 0 where that cannot be read."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0
