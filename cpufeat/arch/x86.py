@@ -255,7 +255,7 @@ def _best_fit(arch: str, models: list[Model], reading: Reading, reported: frozen
     fitting = [
         (len(expected ^ reported), index, cpu)
         for index, (cpu, expected) in enumerate(candidates)
-        if all(name in reported for name in expected if features[name].state)
+        if all(name in reported for name in expected if features[name].state and features[name].kind == "isa")
     ]
     return min(fitting)[2] if fitting else BASELINE
 
