@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 
 from cpufeat.arch import x86
-from cpufeat.arch.reading import Identity, Reading
+from cpufeat.arch.identity import Identity, identify
+from cpufeat.arch.reading import Reading
 from cpufeat.decisions import DIFFERS, NOT_REPORTED, Decision, Withheld
 from cpufeat.errors import CpufeatError
 from cpufeat.features import FeatureSet, family, implied, table
+from cpufeat.levels import level_of
 from cpufeat.machine import Machine, ThisMachine
 from cpufeat.value import Value
 
@@ -67,7 +69,7 @@ def detect(machine: Machine | None = None) -> Host:
     readings = x86.read(machine)
     if not readings:
         raise CpufeatError(f"nothing can be read of this {machine.arch} machine: no CPUID, no kernel flags")
-    identities = [x86.identify(machine.arch, reading) for reading in readings]
+    identities = [identify(machine.arch, reading) for reading in readings]
     return _merge(machine, readings, identities)
 
 
@@ -108,7 +110,7 @@ def _merge(machine: Machine, readings: list[Reading], identities: list[Identity]
         features=features,
         withheld={name: withheld[name] for name in FeatureSet(machine.arch, withheld)},
         evidence={name: where for one in reversed(readings) for name, where in one.reported.items()},
-        level=x86.level(features),
+        level=level_of(features),
         decisions=tuple(dict.fromkeys(decision for one in identities for decision in one.decisions)),
         named=identity.named,
     )

@@ -7,9 +7,9 @@ the host. CPU names may be LLVM's, archspec's or GCC's.
 from __future__ import annotations
 
 from cpufeat import llvm, tables
-from cpufeat.arch import x86
 from cpufeat.errors import TargetError, UnknownNameError
 from cpufeat.features import Feature, FeatureSet, family, find, nearest
+from cpufeat.levels import level_features, levels
 from cpufeat.value import TYPE_CHECKING, Value
 
 if TYPE_CHECKING:
@@ -59,8 +59,8 @@ def find_cpu(arch: str, spelling: str) -> str:
 
 def cpu_features(arch: str, cpu: str) -> FeatureSet:
     """Return what a level or a CPU (in LLVM's spelling) has, by the newest LLVM that knows it."""
-    if cpu in x86.levels():
-        return x86.level_features(arch, cpu)
+    if cpu in levels(arch):
+        return level_features(arch, cpu)
     for version in reversed(llvm.versions(arch)):
         features = llvm.cpu_features(arch, cpu, version)
         if features is not None:
@@ -124,7 +124,7 @@ def _changes(arch: str, pieces: list[str], text: str) -> Iterator[tuple[str, Fea
 
 def _cpu_spellings(arch: str) -> dict[str, str]:
     spellings = {_normalize(name): cpu.name for cpu in cpus(arch).values() for name in cpu.spellings}
-    names = [*x86.levels(), *cpus(arch)]
+    names = [*levels(arch), *cpus(arch)]
     return {**spellings, **{_normalize(name): name for name in names}}
 
 

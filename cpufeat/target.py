@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from cpufeat import llvm
-from cpufeat.arch import x86
 from cpufeat.errors import CpufeatError, TargetError
 from cpufeat.features import HARDWARE, FeatureSet
+from cpufeat.levels import baseline, level_features, level_of, levels
 from cpufeat.request import NATIVE, Request, cpu_features, cpus, find_cpu, parse
 from cpufeat.value import TYPE_CHECKING, Value
 
@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from typing import Any
 
     from cpufeat.host import Host
+
+_LONG_MODE = "64bit"
+"""What makes a CPU an x86-64 one: LLVM aborts on 64-bit code without it, and leaves parts of the baseline out of some."""
 
 
 class Target(Value):
@@ -47,7 +50,7 @@ class Target(Value):
     @property
     def level(self) -> str:
         """The highest psABI level that the features hold, empty if not even the baseline."""
-        return x86.level(self.features)
+        return level_of(self.features)
 
     def llvm_features(self, version: int | None = None) -> str:
         """Return LLVM's attribute string: ``+`` or ``-`` for every hardware feature that this LLVM knows.
@@ -61,7 +64,7 @@ class Target(Value):
         known, table, cpu = self._llvm(version).cpus, cpus(self.arch), self.cpu
         while cpu not in known and cpu in table:
             cpu = table[cpu].predecessor
-        return cpu if cpu in known else x86.BASELINE
+        return cpu if cpu in known else baseline(self.arch)
 
     def _llvm(self, version: int | None) -> llvm.Llvm:
         return llvm.load(self.arch, llvm.installed() if version is None else version)
@@ -86,7 +89,7 @@ class Target(Value):
             raise TargetError(f"no code runs on both {self.triple} and {other.triple}")
         features = self.features & other.features
         options = tuple(option for option in self.options if option in other.options)
-        smaller = self.cpu if self <= other else other.cpu if other <= self else x86.level(features) or x86.BASELINE
+        smaller = self.cpu if self <= other else other.cpu if other <= self else level_of(features) or baseline(self.arch)
         return Target(self.triple, smaller, features, options)
 
     @property
@@ -114,7 +117,7 @@ class Target(Value):
             features = FeatureSet(arch, map(str, names))
             if features != features.closed():
                 raise TargetError(f"its features lack {', '.join(features.closed() - features)}, which others rest on")
-            if cpu not in x86.levels():
+            if cpu not in levels(arch):
                 find_cpu(arch, cpu)
             return cls(triple, cpu, features, tuple(map(str, options)))
         except (ValueError, TypeError, KeyError, AttributeError, CpufeatError) as error:
@@ -136,9 +139,9 @@ def base_features(arch: str, base: str) -> FeatureSet:
     features = cpu_features(arch, base)
     if arch != "x86_64":
         return features
-    if x86.LONG_MODE not in features:
-        raise TargetError(f"{base} is a 32-bit CPU: x86_64 code needs at least {x86.BASELINE}")
-    return features | x86.level_features(arch, x86.BASELINE)
+    if _LONG_MODE not in features:
+        raise TargetError(f"{base} is a 32-bit CPU: x86_64 code needs at least {baseline(arch)}")
+    return features | level_features(arch, baseline(arch))
 
 
 def wanted(request: Request, base: FeatureSet) -> FeatureSet:

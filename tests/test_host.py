@@ -6,8 +6,8 @@ import pytest
 
 import cpufeat
 from cpufeat import host, llvm
-from cpufeat.arch import x86
 from cpufeat.features import FeatureSet
+from cpufeat.levels import level_features, level_of
 from cpufeat.machine import Machine, Recording
 from machines import leaves, machine
 
@@ -160,9 +160,9 @@ def test_levels_are_the_psabis() -> None:
     v2 = {"cx16", "sahf", "popcnt", "sse3", "sse4_1", "sse4_2", "ssse3"}
     v3 = {"avx", "avx2", "bmi", "bmi2", "f16c", "fma", "lzcnt", "movbe", "xsave"}
     v4 = {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}
-    assert v2 <= x86.level_features("x86_64", "x86-64-v2").names
-    assert v2 | v3 <= x86.level_features("x86_64", "x86-64-v3").names
-    assert v2 | v3 | v4 <= x86.level_features("x86_64", "x86-64-v4").names
+    assert v2 <= level_features("x86_64", "x86-64-v2").names
+    assert v2 | v3 <= level_features("x86_64", "x86-64-v3").names
+    assert v2 | v3 | v4 <= level_features("x86_64", "x86-64-v4").names
     for level, needed in (("x86-64", v2), ("x86-64-v2", v3), ("x86-64-v3", v4)):
-        full = x86.level_features("x86_64", level) | FeatureSet("x86_64", needed)
-        assert x86.level(full.without([min(needed)])) == level
+        full = level_features("x86_64", level) | FeatureSet("x86_64", needed)
+        assert level_of(full.without([min(needed)])) == level

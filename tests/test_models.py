@@ -14,14 +14,14 @@ from archspec.cpu.schema import TARGETS_JSON
 from conftest import unavailable
 
 from cpufeat import host, llvm, tables
-from cpufeat.arch import x86
+from cpufeat.arch.identity import Model
 from cpufeat.arch.reading import Reading
 from cpufeat.features import FeatureSet, table
 from cpufeat.probe import dumps
 from cpufeat.request import cpu_features, cpus, find_cpu
 
 ARCH = "x86_64"
-MODELS = [x86.Model(*row) for row in tables.rows("x86/models.tsv")]
+MODELS = [Model(*row) for row in tables.rows("x86/models.tsv")]
 CPUS = cpus(ARCH)
 CORPORA = Path(__file__).parents[2] / "shared" / "corpora"
 GCC_LEAVES_OUT = {"prfchw": "it is a part of 3DNow! for GCC", "aes": "GCC's knl lacks it"}

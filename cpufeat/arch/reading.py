@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cpufeat.decisions import Decision, Withheld
+from cpufeat.decisions import Withheld
 from cpufeat.value import Value
 
 
@@ -25,17 +25,3 @@ class Reading(Value):
     """What the hardware reports, gated or not: feature name -> evidence."""
     withheld: dict[str, Withheld] = {}
     """Those of ``reported`` that may not be used, with the reason."""
-
-
-class Identity(Value):
-    """What a kind of core is taken to be."""
-
-    cpu: str
-    """LLVM's name, or a level where LLVM has none."""
-    name: str
-    """What people call it, empty where no table has it."""
-    expected: frozenset[str]
-    """What that CPU has by LLVM."""
-    decisions: tuple[Decision, ...] = ()
-    named: str = ""
-    """The CPU of the model number alone, which the features may contradict; empty where no table has it."""

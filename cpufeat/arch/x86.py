@@ -1,15 +1,15 @@
-"""x86: what CPUID, or the kernel's flags, say of each kind of core, and which CPU that is.
+"""x86: what CPUID, or the kernel's flags, say of each kind of core.
 
-Sources: Intel SDM volume 2A (CPUID), Linux ``arch/x86/include/asm/cpufeatures.h`` (flags), the x86-64 psABI (levels).
+Sources: Intel SDM volume 2A (CPUID), Linux ``arch/x86/include/asm/cpufeatures.h`` (flags).
 The facts are in ``data/x86``; nothing here knows a feature or a model by name.
 """
 
 from __future__ import annotations
 
-from cpufeat import llvm, tables
-from cpufeat.arch.reading import Identity, Reading
-from cpufeat.decisions import NEEDS_PERMISSION, STATE_OFF, Decision, Withheld
-from cpufeat.features import Feature, FeatureSet, table
+from cpufeat import tables
+from cpufeat.arch.reading import Reading
+from cpufeat.decisions import NEEDS_PERMISSION, STATE_OFF, Withheld
+from cpufeat.features import Feature, table
 from cpufeat.machine import Machine
 from cpufeat.probe.cpuid import Cpuid
 from cpufeat.value import TYPE_CHECKING, Value
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 
     from cpufeat.probe.procfs import Processor
 
-BASELINE = "x86-64"
-LONG_MODE = "64bit"
-"""What makes a CPU an x86-64 one: LLVM aborts on 64-bit code without it, and leaves parts of the baseline out of some."""
 _HYBRID = "7.0:edx[15]"
 _CORE_TYPE = "1A.0:eax[24-31]"
 _ATOM = 0x20
@@ -187,108 +184,3 @@ def _from_flags(machine: Machine, source: str, processor: Processor, count: int)
 
 def _flags_of(feature: Feature) -> tuple[str, ...]:
     return feature.spellings.get("kernel", (feature.name,))
-
-
-# --- identity
-
-
-class Model(Value):
-    """A row of ``models.tsv``, whose header says what each column means."""
-
-    vendor: str
-    family: str
-    model: str
-    stepping: str
-    core: str
-    requires: str
-    cpu: str
-    name: str
-    may: str
-
-    def fits(self, reading: Reading, reported: frozenset[str]) -> bool:
-        """Whether the row is about such a core."""
-        return (
-            reading.vendor in self.vendor.split(",")
-            and _among(reading.family, self.family)
-            and _among(reading.model, self.model)
-            and _among(reading.stepping, self.stepping)
-            and self.core in ("*", reading.core)
-            and reported.issuperset(self.requires.split())
-        )
-
-
-def _among(number: int | None, ranges: str) -> bool:
-    """Whether ``1,4-7`` or ``*`` holds a number; an unknown one is only in ``*``."""
-    if ranges == "*":
-        return True
-    ends = (part.partition("-") for part in ranges.split(","))
-    return number is not None and any(int(low) <= number <= int(high or low) for low, _, high in ends)
-
-
-def identify(arch: str, reading: Reading) -> Identity:
-    """Return the CPU of the model number, unless it has no row or what is reported contradicts it: then the best fit."""
-    models = [Model(*row) for row in tables.rows("x86/models.tsv")]
-    reported = FeatureSet(arch, reading.reported).closed().names
-    row = next((row for row in models if row.cpu and row.fits(reading, reported)), None)
-    what = f"{reading.vendor or 'unknown vendor'} family {reading.family} model {reading.model}"
-    if row is None:
-        fitted = _best_fit(arch, models, reading, reported)
-        reason = f"{what} is in no table; {fitted} fits the features best"
-        return Identity(fitted, "", _expected(arch, fitted), (Decision("identity", fitted, reason, reading.source),))
-    expected = _expected(arch, row.cpu)
-    always = " ".join(other.may for other in models if other.vendor == "*").split()
-    extra = FeatureSet(arch, reading.reported).isa.names.difference(expected, row.may.split(), always)
-    fitted = _best_fit(arch, models, reading, reported) if extra and row.may != "*" else row.cpu
-    if fitted == row.cpu:
-        return Identity(row.cpu, row.name, expected, named=row.cpu)
-    listed = ", ".join(FeatureSet(arch, extra))
-    reason = f"{what} is {row.name}, which has no {listed}; {fitted} fits the features best"
-    decision = Decision("identity", fitted, reason, reading.reported[min(extra)])
-    return Identity(fitted, "", _expected(arch, fitted), (decision,), row.cpu)
-
-
-def _best_fit(arch: str, models: list[Model], reading: Reading, reported: frozenset[str]) -> str:
-    """Return the vendor's CPU, or the level, that differs least from what is reported and needs no state beyond it."""
-    vendors = dict.fromkeys(row.cpu for row in models if row.cpu and reading.vendor in row.vendor.split(","))
-    candidates = [(cpu, _expected(arch, cpu)) for cpu in [*vendors, *reversed(levels())]]
-    features = table(arch)
-    fitting = [
-        (len(expected ^ reported), index, cpu)
-        for index, (cpu, expected) in enumerate(candidates)
-        if all(name in reported for name in expected if features[name].state and features[name].kind == "isa")
-    ]
-    return min(fitting)[2] if fitting else BASELINE
-
-
-def _expected(arch: str, cpu: str) -> frozenset[str]:
-    features = llvm.cpu_features(arch, cpu)
-    return features.names if features else frozenset()
-
-
-# --- levels
-
-
-def levels() -> dict[str, tuple[str, ...]]:
-    """Return the psABI's levels, lowest first, and what each adds to the one below."""
-    return {level: tuple(adds.split()) for level, adds, *_ in tables.rows("x86/levels.tsv")}
-
-
-def level_features(arch: str, level: str) -> FeatureSet:
-    """Return all that a level has. Raises KeyError for what is no level."""
-    known = levels()
-    names = list(known[level])
-    for below, adds in known.items():
-        if below == level:
-            break
-        names.extend(adds)
-    return FeatureSet(arch, names).closed()
-
-
-def level(features: FeatureSet) -> str:
-    """Return the highest level whose features are all there, empty if not even the lowest."""
-    reached = ""
-    for name, adds in levels().items():
-        if not features.names.issuperset(adds):
-            break
-        reached = name
-    return reached

@@ -1,0 +1,100 @@
+"""Which CPU a core is: its model number's, unless its features say otherwise.
+
+The facts are rows of ``data/<family>/models.tsv``; nothing here knows a feature or a model by name.
+"""
+
+from __future__ import annotations
+
+from cpufeat import llvm, tables
+from cpufeat.arch.reading import Reading
+from cpufeat.decisions import Decision
+from cpufeat.features import FeatureSet, family, table
+from cpufeat.levels import levels
+from cpufeat.value import Value
+
+
+class Identity(Value):
+    """What a kind of core is taken to be."""
+
+    cpu: str
+    """LLVM's name, or a level where LLVM has none."""
+    name: str
+    """What people call it, empty where no table has it."""
+    expected: frozenset[str]
+    """What that CPU has by LLVM."""
+    decisions: tuple[Decision, ...] = ()
+    named: str = ""
+    """The CPU of the model number alone, which the features may contradict; empty where no table has it."""
+
+
+class Model(Value):
+    """A row of ``models.tsv``, whose header says what each column means."""
+
+    vendor: str
+    family: str
+    model: str
+    stepping: str
+    core: str
+    requires: str
+    cpu: str
+    name: str
+    may: str
+
+    def fits(self, reading: Reading, reported: frozenset[str]) -> bool:
+        """Whether the row is about such a core."""
+        return (
+            reading.vendor in self.vendor.split(",")
+            and _among(reading.family, self.family)
+            and _among(reading.model, self.model)
+            and _among(reading.stepping, self.stepping)
+            and self.core in ("*", reading.core)
+            and reported.issuperset(self.requires.split())
+        )
+
+
+def _among(number: int | None, ranges: str) -> bool:
+    """Whether ``1,4-7`` or ``*`` holds a number; an unknown one is only in ``*``."""
+    if ranges == "*":
+        return True
+    ends = (part.partition("-") for part in ranges.split(","))
+    return number is not None and any(int(low) <= number <= int(high or low) for low, _, high in ends)
+
+
+def identify(arch: str, reading: Reading) -> Identity:
+    """Return the CPU of the model number, unless it has no row or what is reported contradicts it: then the best fit."""
+    models = [Model(*row) for row in tables.rows(f"{family(arch)}/models.tsv")]
+    reported = FeatureSet(arch, reading.reported).closed().names
+    row = next((row for row in models if row.cpu and row.fits(reading, reported)), None)
+    what = f"{reading.vendor or 'unknown vendor'} family {reading.family} model {reading.model}"
+    if row is None:
+        fitted = _best_fit(arch, models, reading, reported)
+        reason = f"{what} is in no table; {fitted} fits the features best"
+        return Identity(fitted, "", _expected(arch, fitted), (Decision("identity", fitted, reason, reading.source),))
+    expected = _expected(arch, row.cpu)
+    always = " ".join(other.may for other in models if other.vendor == "*").split()
+    extra = FeatureSet(arch, reading.reported).isa.names.difference(expected, row.may.split(), always)
+    fitted = _best_fit(arch, models, reading, reported) if extra and row.may != "*" else row.cpu
+    if fitted == row.cpu:
+        return Identity(row.cpu, row.name, expected, named=row.cpu)
+    listed = ", ".join(FeatureSet(arch, extra))
+    reason = f"{what} is {row.name}, which has no {listed}; {fitted} fits the features best"
+    decision = Decision("identity", fitted, reason, reading.reported[min(extra)])
+    return Identity(fitted, "", _expected(arch, fitted), (decision,), row.cpu)
+
+
+def _best_fit(arch: str, models: list[Model], reading: Reading, reported: frozenset[str]) -> str:
+    """Return the vendor's CPU, or the level, that differs least from what is reported and needs no state beyond it."""
+    vendors = dict.fromkeys(row.cpu for row in models if row.cpu and reading.vendor in row.vendor.split(","))
+    candidates = [(cpu, _expected(arch, cpu)) for cpu in [*vendors, *reversed(levels(arch))]]
+    features = table(arch)
+    fitting = [
+        (len(expected ^ reported), index, cpu)
+        for index, (cpu, expected) in enumerate(candidates)
+        if all(name in reported for name in expected if features[name].state and features[name].kind == "isa")
+    ]
+    return min(fitting)[2] if fitting else next(iter(levels(arch)))
+
+
+def _expected(arch: str, cpu: str) -> frozenset[str]:
+    features = llvm.cpu_features(arch, cpu)
+    return features.names if features else frozenset()
