@@ -8,6 +8,7 @@ import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cpufeat import __version__
 from cpufeat.aot import note
 from cpufeat.decisions import Decision
 from cpufeat.errors import ArtifactError, CpufeatError
@@ -38,6 +39,7 @@ class Artifact(Value):
         """Return an artifact of LLVM's output, with the note added. Raises ArtifactError if that is no ELF object."""
         record = {
             "version": _VERSION,
+            "cpufeat": __version__,
             "llvm": llvm,
             "target": json.loads(target.to_json()),
             "decisions": [vars(decision) for decision in decisions],

@@ -1,0 +1,111 @@
+"""The parts of an ELF file that the note and the linker need (System V gABI, chapters 4 and 5)."""
+
+from __future__ import annotations
+
+import struct
+from typing import NamedTuple
+
+from cpufeat.errors import ArtifactError
+
+MANY_SECTIONS = 0xFF00
+"""SHN_LORESERVE: from so many sections on, their number stands in the size field of the first section header."""
+SHT_NOTE, SHF_ALLOC, SHF_TLS = 7, 2, 0x400
+ET_REL = 1
+_SHT_SYMTAB = 2
+_FAR_NAMES = 0xFFFF
+"""SHN_XINDEX: the index of the section of names stands in the link field of the first section header."""
+_BYTE_ORDER = {1: "<", 2: ">"}
+_FILE_HEADER = {1: "16s2H5I6H", 2: "16s2HI3QI6H"}
+_SECTION = {1: "10I", 2: "2I4Q2I2Q"}
+_SYMBOL = {1: ("3I2BH", 0, 3, 5), 2: ("I2BH2Q", 0, 1, 3)}
+"""Struct, and which of its members are the name, the binding with the type, and the section."""
+_VISIBLE_BINDINGS = (1, 2, 10)
+"""STB_GLOBAL, STB_WEAK, STB_GNU_UNIQUE."""
+
+
+class FileHeader(NamedTuple):
+    """The header of an ELF file, without the ``e_`` of the names."""
+
+    ident: bytes
+    type: int
+    machine: int
+    version: int
+    entry: int
+    phoff: int
+    shoff: int
+    flags: int
+    ehsize: int
+    phentsize: int
+    phnum: int
+    shentsize: int
+    shnum: int
+    shstrndx: int
+
+
+class Section(NamedTuple):
+    """A section header, without the ``sh_`` of the names."""
+
+    name: int
+    type: int
+    flags: int
+    addr: int
+    offset: int
+    size: int
+    link: int
+    info: int
+    addralign: int
+    entsize: int
+
+
+class Elf:
+    """An ELF file of either class and byte order."""
+
+    def __init__(self, content: bytes) -> None:
+        """Read the headers. Raises ArtifactError for what is no ELF file, and for a damaged one."""
+        if content[:4] != b"\x7fELF":
+            raise ArtifactError("not an ELF file")
+        try:
+            self._read(content)
+        except (struct.error, KeyError, IndexError) as error:
+            raise ArtifactError(f"a damaged ELF file: {error}") from None
+
+    def _read(self, content: bytes) -> None:
+        self.content = content
+        self.order = _BYTE_ORDER[content[5]]
+        self._class = content[4]
+        self.file_header = struct.Struct(self.order + _FILE_HEADER[self._class])
+        self.section_header = struct.Struct(self.order + _SECTION[self._class])
+        self.header = FileHeader(*self.file_header.unpack_from(content))
+        start = self.header.shoff
+        first = Section(*self.section_header.unpack_from(content, start)) if start else Section(*[0] * 10)
+        end = start + (self.header.shnum or first.size) * self.section_header.size
+        if end > len(content):
+            raise ArtifactError("a damaged ELF file: its section headers lie outside of it")
+        self.sections = [Section(*row) for row in self.section_header.iter_unpack(content[start:end])]
+        self.names_index = first.link if self.header.shstrndx == _FAR_NAMES else self.header.shstrndx
+
+    def bytes_of(self, section: Section) -> bytes:
+        """Return what a section holds. Raises ArtifactError for one that lies outside of the file."""
+        if section.offset + section.size > len(self.content):
+            raise ArtifactError("a damaged ELF file: a section lies outside of it")
+        return self.content[section.offset : section.offset + section.size]
+
+    def names(self) -> bytes:
+        """Return the sections' names, each ended by a NUL. Raises ArtifactError."""
+        if self.names_index >= len(self.sections):
+            raise ArtifactError("a damaged ELF file: its sections have no names")
+        return self.bytes_of(self.sections[self.names_index])
+
+    def symbols(self, *, defined: bool) -> list[str]:
+        """Return the symbols that this object has for others, or else those that it needs. Raises ArtifactError."""
+        layout, name_at, info_at, section_at = _SYMBOL[self._class]
+        symbol = struct.Struct(self.order + layout)
+        found: list[str] = []
+        for table in (section for section in self.sections if section.type == _SHT_SYMTAB):
+            if table.link >= len(self.sections) or table.size % symbol.size:
+                raise ArtifactError("a damaged ELF file: its symbols cannot be read")
+            strings, rows = self.bytes_of(self.sections[table.link]), symbol.iter_unpack(self.bytes_of(table))
+            visible = (row for row in rows if row[info_at] >> 4 in _VISIBLE_BINDINGS)
+            starts = [row[name_at] for row in visible if bool(row[section_at]) is defined]
+            found.extend(strings[start : strings.find(b"\0", start)].decode(errors="replace") for start in starts)
+        return found
