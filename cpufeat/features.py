@@ -33,8 +33,14 @@ class Feature(Value):
     """The operating-system state that it needs, a row of ``states.tsv``, or empty."""
     implies: tuple[str, ...]
     """The features that it directly rests on."""
-    spellings: dict[str, tuple[str, ...]]
-    """Names in other systems, where they differ from ``name`` by more than case and punctuation."""
+    elsewhere: str
+    """:attr:`spellings` as the table writes them: few are ever asked for."""
+
+    @property
+    def spellings(self) -> dict[str, tuple[str, ...]]:
+        """Names in other systems, where they differ from ``name`` by more than case and punctuation."""
+        pairs = (item.split("=", 1) for item in self.elsewhere.split())
+        return {system: tuple(names.split(",")) for system, names in pairs}
 
 
 def normalize(spelling: str) -> str:
@@ -58,13 +64,12 @@ def table(arch: str) -> dict[str, Feature]:
     """Return every feature of an architecture by name, in the order of its table. Raises UnknownNameError."""
     folder = family(arch)
     if folder not in _tables:
-        _tables[folder] = {row[0]: _feature(*row) for row in tables.rows(f"{folder}/features.tsv")}
+        rows = tables.rows(f"{folder}/features.tsv")
+        _tables[folder] = {
+            name: Feature(name, kind, bit, state, tuple(implies.split()), elsewhere)
+            for name, kind, bit, state, implies, elsewhere in rows
+        }
     return _tables[folder]
-
-
-def _feature(name: str, kind: str, bit: str, state: str, implies: str, spellings: str) -> Feature:
-    pairs = (item.split("=", 1) for item in spellings.split())
-    return Feature(name, kind, bit, state, tuple(implies.split()), {system: tuple(names.split(",")) for system, names in pairs})
 
 
 def find(arch: str, spelling: str) -> Feature:
@@ -100,11 +105,10 @@ def nearest(name: str, known: Iterable[str]) -> tuple[str, ...]:
 
 def implied(arch: str, name: str) -> frozenset[str]:
     """Return a feature's name and all that it rests on, directly or not."""
-    folder = family(arch)
-    closures = _closures.setdefault(folder, {})
+    closures = _closures.setdefault(family(arch), {})
     if name not in closures:
-        direct = table(arch)[name].implies
-        closures[name] = frozenset([name]).union(*(implied(arch, other) for other in direct))
+        below = [implied(arch, other) for other in table(arch)[name].implies]
+        closures[name] = frozenset([name]).union(*below)
     return closures[name]
 
 
@@ -131,7 +135,7 @@ class FeatureSet:
 
     def closed(self) -> FeatureSet:
         """Return the set with all that its members imply."""
-        return self._with(frozenset().union(*(implied(self.arch, name) for name in self.names)))
+        return self._with(frozenset().union(*[implied(self.arch, name) for name in self.names]))
 
     def without(self, removed: Iterable[str]) -> FeatureSet:
         """Return the set less ``removed`` and less whatever implies one of them."""

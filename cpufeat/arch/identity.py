@@ -12,6 +12,9 @@ from cpufeat.features import FeatureSet, family, table
 from cpufeat.levels import levels
 from cpufeat.value import Value
 
+ANY = "*"
+"""In a cell of ``models.tsv``: whatever it is."""
+
 
 class Identity(Value):
     """What a kind of core is taken to be."""
@@ -40,21 +43,36 @@ class Model(Value):
     name: str
     may: str
 
+    def is_of(self, vendor: str) -> bool:
+        """Whether the row is one of that vendor's."""
+        return vendor in self.vendor.split(",")
+
     def fits(self, reading: Reading, reported: frozenset[str]) -> bool:
         """Whether the row is about such a core."""
         return (
-            reading.vendor in self.vendor.split(",")
+            self.is_of(reading.vendor)
             and _among(reading.family, self.family)
             and _among(reading.model, self.model)
             and _among(reading.stepping, self.stepping)
-            and self.core in ("*", reading.core)
+            and self.core in (ANY, reading.core)
             and reported.issuperset(self.requires.split())
         )
 
 
+def _models(arch: str, vendor: str) -> list[Model]:
+    """Return a vendor's rows, in the order of the table."""
+    models = [Model(*row) for row in tables.rows(f"{family(arch)}/models.tsv", about=vendor)]
+    return [model for model in models if model.is_of(vendor)]
+
+
+def _any_model(arch: str) -> Model:
+    """Return the row about parts of every vendor."""
+    return Model(*(tables.row(f"{family(arch)}/models.tsv", ANY) or ()))
+
+
 def _among(number: int | None, ranges: str) -> bool:
     """Whether ``1,4-7`` or ``*`` holds a number; an unknown one is only in ``*``."""
-    if ranges == "*":
+    if ranges == ANY:
         return True
     ends = (part.partition("-") for part in ranges.split(","))
     return number is not None and any(int(low) <= number <= int(high or low) for low, _, high in ends)
@@ -62,17 +80,17 @@ def _among(number: int | None, ranges: str) -> bool:
 
 def identify(arch: str, reading: Reading) -> Identity:
     """Return the CPU of the model number, unless it has no row or what is reported contradicts it: then the best fit."""
-    models = [Model(*row) for row in tables.rows(f"{family(arch)}/models.tsv")]
+    models = _models(arch, reading.vendor)
     reported = FeatureSet(arch, reading.reported).closed().names
-    row = next((row for row in models if row.cpu and row.fits(reading, reported)), None)
+    row = next((row for row in models if row.fits(reading, reported)), None)
     what = f"{reading.vendor or 'unknown vendor'} family {reading.family} model {reading.model}"
     if row is None:
         fitted = _best_fit(arch, models, reading, reported)
         reason = f"{what} is in no table; {fitted} fits the features best"
         return Identity(fitted, "", _expected(arch, fitted), (Decision("identity", fitted, reason, reading.source),))
     expected = _expected(arch, row.cpu)
-    always = " ".join(other.may for other in models if other.vendor == "*").split()
-    extra = FeatureSet(arch, reading.reported).isa.names.difference(expected, row.may.split(), always)
+    may = f"{row.may} {_any_model(arch).may}".split()
+    extra = FeatureSet(arch, reading.reported).isa.names.difference(expected, may)
     fitted = _best_fit(arch, models, reading, reported) if extra and row.may != "*" else row.cpu
     if fitted == row.cpu:
         return Identity(row.cpu, row.name, expected, named=row.cpu)
@@ -84,8 +102,8 @@ def identify(arch: str, reading: Reading) -> Identity:
 
 def _best_fit(arch: str, models: list[Model], reading: Reading, reported: frozenset[str]) -> str:
     """Return the vendor's CPU, or the level, that differs least from what is reported and needs no state beyond it."""
-    vendors = dict.fromkeys(row.cpu for row in models if row.cpu and reading.vendor in row.vendor.split(","))
-    candidates = [(cpu, _expected(arch, cpu)) for cpu in [*vendors, *reversed(levels(arch))]]
+    names = dict.fromkeys([*(row.cpu for row in models), *reversed(levels(arch))])
+    candidates = [(cpu, _expected(arch, cpu)) for cpu in names]
     features = table(arch)
     fitting = [
         (len(expected ^ reported), index, cpu)
