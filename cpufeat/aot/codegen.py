@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from cpufeat.aot.job import Asked, Job, Llvmlite
 
 _LOCAL = (binding.Linkage.internal, binding.Linkage.private)
-_INLINE_THRESHOLD = {2: 225, 3: 250}
-"""What clang gives the legacy inliner, which llvmlite leaves out unless told."""
+_INLINE_THRESHOLD = {1: 225, 2: 225, 3: 250}
+"""By level, what LLVM's own pipelines use. llvmlite's legacy pipeline has no inliner unless it is told."""
 
 
 def llvm_version() -> tuple[int, ...]:
@@ -105,11 +105,15 @@ def _fit(module: Llvmlite, job: Job, machine: Llvmlite) -> None:
 
 def _asks(module: Llvmlite) -> dict[Asked, list[str]]:
     asks: dict[Asked, list[str]] = {}
-    for function in module.functions:
+    for function in _defined(module):
         own = attributes.asked(text.decode(errors="replace") for text in function.attributes)
         if own is not None:
             asks.setdefault(own, []).append(_name(function))
     return asks
+
+
+def _defined(module: Llvmlite) -> list[Llvmlite]:
+    return [function for function in module.functions if not function.is_declaration]
 
 
 def _name(function: Llvmlite) -> str:
@@ -120,7 +124,7 @@ def _name(function: Llvmlite) -> str:
 
 
 def _keep(module: Llvmlite, only: tuple[int, int]) -> list[str]:
-    defined = [function for function in module.functions if not function.is_declaration]
+    defined = _defined(module)
     for index, function in enumerate(defined):
         if not only[0] <= index < only[1]:
             function.linkage = "available_externally"
@@ -147,16 +151,16 @@ def _optimize_legacy(module: Llvmlite, machine: Llvmlite, opt: int) -> None:
     builder.loop_vectorize = builder.slp_vectorize = opt >= 2
     passes = binding.create_module_pass_manager()
     machine.add_analysis_passes(passes)
-    if opt in _INLINE_THRESHOLD:
+    if opt:
         builder.inlining_threshold = _INLINE_THRESHOLD[opt]
-        early = binding.create_function_pass_manager(module)
-        machine.add_analysis_passes(early)
-        builder.populate(early)
-        early.initialize()
-        for function in module.functions:
-            early.run(function)
-        early.finalize()
     else:
         passes.add_always_inliner_pass()
+    early = binding.create_function_pass_manager(module)
+    machine.add_analysis_passes(early)
+    builder.populate(early)
+    early.initialize()
+    for function in _defined(module):
+        early.run(function)
+    early.finalize()
     builder.populate(passes)
     passes.run(module)

@@ -9,6 +9,7 @@ from cpufeat.aot import triples
 from cpufeat.aot.elf import ET_REL, SHF_TLS, Elf
 from cpufeat.errors import ArtifactError, MissingFeaturesError
 from cpufeat.host import Host, detect
+from cpufeat.machine import ThisMachine
 from cpufeat.resolution import triple
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class Library(Mapping[str, int]):
 
 def link(artifact: Artifact, host: Host | None) -> Library:
     """Link an artifact into this process, after refusing what the host cannot run. See :meth:`Artifact.load`."""
-    host = host or detect()
+    host = host or detect(ThisMachine())
     target = artifact.target
     here = triple(host)
     differs = triples.conflict(target.triple, here)
