@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import re
 from typing import TYPE_CHECKING
@@ -35,19 +36,20 @@ def emit(job: Job, source: bytes, on_accepted: Callable[[], None] = lambda: None
     that LLVM cannot generate and says so. What it cannot bear ends the process.
     """
     initialize()
-    module = _parse(job, source)
-    machine = _target_machine(job)
-    _fit(module, job, machine)
-    asks = _asks(module)
-    if asks:
-        module = binding.parse_assembly(attributes.disarm(str(module)), binding.create_context())
-    on_accepted()
-    functions = _keep(module, job.only) if job.only else []
-    try:
-        _optimize(module, machine, job.opt)
-        return Emitted(bytes(machine.emit_object(module)), asks, functions)
-    except RuntimeError as error:
-        raise EmitError(f"LLVM: {error}") from None
+    with contextlib.ExitStack() as stack:
+        module = _parse(stack, job, source)
+        machine = _target_machine(job)
+        _fit(module, job, machine)
+        asks = _asks(module)
+        if asks:
+            module = _module(stack, binding.parse_assembly, attributes.disarm(str(module)))
+        on_accepted()
+        functions = _keep(module, job.only) if job.only else []
+        try:
+            _optimize(module, machine, job.opt)
+            return Emitted(bytes(machine.emit_object(module)), asks, functions)
+        except RuntimeError as error:
+            raise EmitError(f"LLVM: {error}") from None
 
 
 @functools.cache
@@ -60,14 +62,21 @@ def initialize() -> None:
     binding.initialize_native_asmparser()
 
 
-def _parse(job: Job, source: bytes) -> Llvmlite:
-    """Read and verify a module, in a context that ends with it: a worker that is kept does not grow."""
-    context = binding.create_context()
+def _module(stack: contextlib.ExitStack, parse: Callable[..., Llvmlite], source: str | bytes) -> Llvmlite:
+    """Read a module into a context that ends after it, with the stack: a worker that is kept does not grow.
+
+    Left to the garbage collector, the context may go first, and LLVM crash.
+    """
+    context = stack.enter_context(binding.create_context())
+    return stack.enter_context(parse(source, context))
+
+
+def _parse(stack: contextlib.ExitStack, job: Job, source: bytes) -> Llvmlite:
     try:
         if job.is_bitcode:
-            module = binding.parse_bitcode(source, context)
+            module = _module(stack, binding.parse_bitcode, source)
         else:
-            module = binding.parse_assembly(source.decode(), context)
+            module = _module(stack, binding.parse_assembly, source.decode())
         module.verify()
     except UnicodeDecodeError as error:
         raise CompileError(f"{job.name}: byte {error.start} of the IR is not UTF-8") from None

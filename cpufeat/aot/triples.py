@@ -12,7 +12,9 @@ _KNOWN_SYSTEMS = frozenset(
         *("haiku", "hurd", "serenity", "aix", "zos", "ios", "tvos", "watchos", "uefi", "wasi", "emscripten", "cuda"),
     )
 )
-_VERSION = re.compile(r"[\d.]+$")
+_SYSTEM_VERSION = re.compile(r"[\d.]+$")
+_ENVIRONMENT_VERSION = re.compile(r"(\d+\.[\d.]+|(?<=android)\d+|(?<=androideabi)\d+)$")
+"""``gnu2.31`` is a version of ``gnu``, ``gnux32`` is another environment."""
 
 
 def conflict(own: str, wanted: str) -> str:
@@ -29,7 +31,8 @@ def conflict(own: str, wanted: str) -> str:
 def _parts(triple: str) -> tuple[str, str, str]:
     """Return architecture, system and environment, empty where unknown; the vendor may be left out, as in LLVM."""
     arch, *rest = ("" if part in ("unknown", "none") else part for part in triple.lower().split("-"))
-    plain = [_SYSTEMS.get(part) or _SYSTEMS.get(_VERSION.sub("", part)) or _VERSION.sub("", part) for part in rest]
-    at = next((index for index, part in enumerate(plain) if part in _KNOWN_SYSTEMS), len(plain))
-    system, environment = [*plain[at : at + 2], "", ""][:2]
-    return _ARCHITECTURES.get(arch, arch), system, environment
+    plain = [_SYSTEMS.get(part) or _SYSTEM_VERSION.sub("", part) for part in rest]
+    at = next((index for index, part in enumerate(plain) if _SYSTEMS.get(part, part) in _KNOWN_SYSTEMS), len(rest))
+    system, environment = [*plain[at : at + 1], *rest[at + 1 : at + 2], "", ""][:2]
+    environment = _ENVIRONMENT_VERSION.sub("", environment)
+    return _ARCHITECTURES.get(arch, arch), _SYSTEMS.get(system, system), environment
