@@ -64,7 +64,7 @@ def detect(machine: Machine | None = None) -> Host:
     ``CPUFEAT_MACHINE`` names a recording that takes the place of this machine. Raises DumpError for a bad recording
     and CpufeatError for a machine of which nothing can be read.
     """
-    machine = machine or _default_machine()
+    machine = machine or default_machine()
     family(machine.arch)
     readings = x86.read(machine)
     if not readings:
@@ -73,7 +73,8 @@ def detect(machine: Machine | None = None) -> Host:
     return _merge(machine, readings, identities)
 
 
-def _default_machine() -> Machine:
+def default_machine() -> Machine:
+    """Return the recording that ``CPUFEAT_MACHINE`` names, or else this machine. Raises DumpError."""
     path = os.environ.get("CPUFEAT_MACHINE")
     if not path:
         return ThisMachine()
