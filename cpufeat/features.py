@@ -31,10 +31,15 @@ class Feature(Value):
     """Where hardware says it (``7.0:ebx[16]``: CPUID leaf 7, subleaf 0), empty where nothing does."""
     state: str
     """The operating-system state that it needs, a row of ``states.tsv``, or empty."""
-    implies: tuple[str, ...]
-    """The features that it directly rests on."""
+    basis: str
+    """:attr:`implies` as the table writes it."""
     elsewhere: str
-    """:attr:`spellings` as the table writes them: few are ever asked for."""
+    """:attr:`spellings` as the table writes them."""
+
+    @property
+    def implies(self) -> tuple[str, ...]:
+        """The features that it directly rests on."""
+        return tuple(self.basis.split())
 
     @property
     def spellings(self) -> dict[str, tuple[str, ...]]:
@@ -64,11 +69,8 @@ def table(arch: str) -> dict[str, Feature]:
     """Return every feature of an architecture by name, in the order of its table. Raises UnknownNameError."""
     folder = family(arch)
     if folder not in _tables:
-        rows = tables.rows(f"{folder}/features.tsv")
-        _tables[folder] = {
-            name: Feature(name, kind, bit, state, tuple(implies.split()), elsewhere)
-            for name, kind, bit, state, implies, elsewhere in rows
-        }
+        features = [Feature(*line.split("\t")) for line in tables.lines(f"{folder}/features.tsv")]
+        _tables[folder] = {feature.name: feature for feature in features}
     return _tables[folder]
 
 

@@ -33,13 +33,14 @@ _CPUID = bytes.fromhex(
     "5b"  # pop rbx
     "c3"  # ret
 )
-# void xgetbv(uint32_t index, uint32_t halves[2])
+# void xgetbv(uint32_t index, uint32_t unused, uint32_t registers[4]): EAX and EDX, where cpuid puts them.
 _XGETBV = bytes.fromhex(
     "f30f1efa"  # endbr64
     "89f9"  # mov ecx, edi
+    "4989d0"  # mov r8, rdx
     "0f01d0"  # xgetbv
-    "8906"  # mov [rsi], eax
-    "895604"  # mov [rsi + 4], edx
+    "418900"  # mov [r8], eax
+    "4189500c"  # mov [r8 + 12], edx
     "c3"  # ret
 )
 _ALIGNMENT = 64
@@ -74,9 +75,9 @@ def load() -> tuple[Callable[[int, int], Registers], Callable[[int], int]] | Non
     if mprotect(address, mmap.PAGESIZE, mmap.PROT_READ | mmap.PROT_EXEC) != 0:
         return None
     _pages.append(page)
-    run_cpuid = ctypes.PYFUNCTYPE(None, ctypes.c_uint32, ctypes.c_uint32, ctypes.c_void_p)(address)
-    run_xgetbv = ctypes.PYFUNCTYPE(None, ctypes.c_uint32, ctypes.c_void_p)(address + _ALIGNMENT)
-    four, two = ctypes.c_uint32 * 4, ctypes.c_uint32 * 2
+    function = ctypes.PYFUNCTYPE(None, ctypes.c_uint32, ctypes.c_uint32, ctypes.c_void_p)
+    run_cpuid, run_xgetbv = function(address), function(address + _ALIGNMENT)
+    four = ctypes.c_uint32 * 4
 
     def cpuid(leaf: int, subleaf: int) -> Registers:
         registers = four()
@@ -84,8 +85,8 @@ def load() -> tuple[Callable[[int, int], Registers], Callable[[int], int]] | Non
         return registers[0], registers[1], registers[2], registers[3]
 
     def xgetbv(index: int) -> int:
-        halves = two()
-        run_xgetbv(index, ctypes.addressof(halves))
-        return halves[1] << 32 | halves[0]
+        registers = four()
+        run_xgetbv(index, 0, ctypes.addressof(registers))
+        return registers[3] << 32 | registers[0]
 
     return cpuid, xgetbv

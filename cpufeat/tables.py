@@ -23,11 +23,15 @@ def text(name: str) -> str:
     return _texts[name]
 
 
-def rows(name: str, about: str = "") -> list[list[str]]:
-    """Return the rows of the table ``data/name`` without its header, or those of them that hold the text ``about``."""
-    lines = text(name).replace("\t-", "\t").splitlines()
-    table = [line for line in lines if line and line[0] != "#"]
-    return [line.split("\t") for line in table[1:] if about in line]
+def lines(name: str) -> list[str]:
+    """Return the rows of the table ``data/name`` without its header, each with tabs between its cells."""
+    every = text(name).replace("\t-", "\t").splitlines()
+    return [line for line in every if line and line[0] != "#"][1:]
+
+
+def rows(name: str) -> list[list[str]]:
+    """Return the rows of the table ``data/name`` without its header, as cells."""
+    return [line.split("\t") for line in lines(name)]
 
 
 def row(name: str, *first: str) -> list[str] | None:

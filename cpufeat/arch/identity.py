@@ -10,7 +10,10 @@ from cpufeat.arch.reading import Reading
 from cpufeat.decisions import Decision
 from cpufeat.features import FeatureSet, family, table
 from cpufeat.levels import levels
-from cpufeat.value import Value
+from cpufeat.value import TYPE_CHECKING, Value
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ANY = "*"
 """In a cell of ``models.tsv``: whatever it is."""
@@ -59,10 +62,11 @@ class Model(Value):
         )
 
 
-def _models(arch: str, vendor: str) -> list[Model]:
-    """Return a vendor's rows, in the order of the table."""
-    models = [Model(*row) for row in tables.rows(f"{family(arch)}/models.tsv", about=vendor)]
-    return [model for model in models if model.is_of(vendor)]
+def _models(arch: str, vendor: str) -> Iterator[Model]:
+    """Yield a vendor's rows, in the order of the table."""
+    lines = tables.lines(f"{family(arch)}/models.tsv")
+    models = (Model(*line.split("\t")) for line in lines if vendor in line)
+    return (model for model in models if model.is_of(vendor))
 
 
 def _any_model(arch: str) -> Model:
@@ -80,18 +84,17 @@ def _among(number: int | None, ranges: str) -> bool:
 
 def identify(arch: str, reading: Reading) -> Identity:
     """Return the CPU of the model number, unless it has no row or what is reported contradicts it: then the best fit."""
-    models = _models(arch, reading.vendor)
     reported = FeatureSet(arch, reading.reported).closed().names
-    row = next((row for row in models if row.fits(reading, reported)), None)
+    row = next((row for row in _models(arch, reading.vendor) if row.fits(reading, reported)), None)
     what = f"{reading.vendor or 'unknown vendor'} family {reading.family} model {reading.model}"
     if row is None:
-        fitted = _best_fit(arch, models, reading, reported)
+        fitted = _best_fit(arch, reading.vendor, reported)
         reason = f"{what} is in no table; {fitted} fits the features best"
         return Identity(fitted, "", _expected(arch, fitted), (Decision("identity", fitted, reason, reading.source),))
     expected = _expected(arch, row.cpu)
     may = f"{row.may} {_any_model(arch).may}".split()
     extra = FeatureSet(arch, reading.reported).isa.names.difference(expected, may)
-    fitted = _best_fit(arch, models, reading, reported) if extra and row.may != "*" else row.cpu
+    fitted = _best_fit(arch, reading.vendor, reported) if extra and row.may != "*" else row.cpu
     if fitted == row.cpu:
         return Identity(row.cpu, row.name, expected, named=row.cpu)
     listed = ", ".join(FeatureSet(arch, extra))
@@ -100,9 +103,9 @@ def identify(arch: str, reading: Reading) -> Identity:
     return Identity(fitted, "", _expected(arch, fitted), (decision,), row.cpu)
 
 
-def _best_fit(arch: str, models: list[Model], reading: Reading, reported: frozenset[str]) -> str:
+def _best_fit(arch: str, vendor: str, reported: frozenset[str]) -> str:
     """Return the vendor's CPU, or the level, that differs least from what is reported and needs no state beyond it."""
-    names = dict.fromkeys([*(row.cpu for row in models), *reversed(levels(arch))])
+    names = dict.fromkeys([*(row.cpu for row in _models(arch, vendor)), *reversed(levels(arch))])
     candidates = [(cpu, _expected(arch, cpu)) for cpu in names]
     features = table(arch)
     fitting = [
