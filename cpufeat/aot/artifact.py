@@ -84,7 +84,7 @@ class Artifact(Value):
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the object file: whole, or not at all. Raises ArtifactError if it cannot be written."""
         final = Path(path)
-        private = final.with_name(f".{final.name}.{secrets.token_hex(8)}")
+        private = final.parent / f".{final.name}.{secrets.token_hex(8)}"
         try:
             with private.open("xb") as file:
                 file.write(self.object)

@@ -9,7 +9,7 @@ from cpufeat.errors import ArtifactError
 
 MANY_SECTIONS = 0xFF00
 """SHN_LORESERVE: from so many sections on, their number stands in the size field of the first section header."""
-SHT_NOTE, SHF_ALLOC, SHF_TLS = 7, 2, 0x400
+SHT_NOTE, SHT_INIT_ARRAY, SHF_ALLOC, SHF_TLS = 7, 14, 2, 0x400
 ET_REL = 1
 _SHT_SYMTAB = 2
 _FAR_NAMES = 0xFFFF
@@ -76,9 +76,9 @@ class Elf:
         self.file_header = struct.Struct(self.order + _FILE_HEADER[self._class])
         self.section_header = struct.Struct(self.order + _SECTION[self._class])
         self.header = FileHeader(*self.file_header.unpack_from(content))
-        start = self.header.shoff
-        first = Section(*self.section_header.unpack_from(content, start)) if start else Section(*[0] * 10)
-        end = start + (self.header.shnum or first.size) * self.section_header.size
+        start, size = self.header.shoff, self.section_header.size
+        first = Section(*self.section_header.unpack(content[start : start + size])) if start else Section(*[0] * 10)
+        end = start + (self.header.shnum or first.size) * size
         if end > len(content):
             raise ArtifactError("a damaged ELF file: its section headers lie outside of it")
         self.sections = [Section(*row) for row in self.section_header.iter_unpack(content[start:end])]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from cpufeat.aot import triples
-from cpufeat.aot.elf import ET_REL, SHF_TLS, Elf
+from cpufeat.aot.elf import ET_REL, SHF_TLS, SHT_INIT_ARRAY, Elf
 from cpufeat.errors import ArtifactError, MissingFeaturesError
 from cpufeat.host import Host, detect
 from cpufeat.machine import ThisMachine
@@ -82,4 +82,6 @@ def _linkable(code: bytes) -> Elf:
         raise ArtifactError("only an object can be linked into this process: load a library with ctypes")
     if any(section.flags & SHF_TLS for section in elf.sections):
         raise ArtifactError("LLVM cannot link thread-local variables into this process")
+    if any(section.type == SHT_INIT_ARRAY for section in elf.sections):
+        raise ArtifactError("LLVM would not run the constructors: link a shared library, and load that with ctypes")
     return elf
