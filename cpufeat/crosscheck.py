@@ -8,8 +8,11 @@ from __future__ import annotations
 from cpufeat.arch import x86
 from cpufeat.decisions import NEEDS_PERMISSION, Decision
 from cpufeat.features import NO_SPELLING, FeatureSet, table
-from cpufeat.host import Host
-from cpufeat.machine import Machine
+from cpufeat.value import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cpufeat.host import Host
+    from cpufeat.machine import Machine
 
 
 def disagreements(machine: Machine, host: Host) -> tuple[Decision, ...]:

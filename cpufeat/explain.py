@@ -7,12 +7,9 @@ from __future__ import annotations
 
 from cpufeat.arch import x86
 from cpufeat.crosscheck import disagreements
-from cpufeat.decisions import Decision, Withheld
 from cpufeat.features import FeatureSet, implied
 from cpufeat.host import Host, detect
 from cpufeat.levels import levels
-from cpufeat.levels import levels
-from cpufeat.machine import Machine
 from cpufeat.probe.cpuid import Cpuid
 from cpufeat.request import NATIVE, cpu_features
 from cpufeat.resolution import Resolution, resolve
@@ -21,6 +18,8 @@ from cpufeat.value import TYPE_CHECKING, Value
 if TYPE_CHECKING:
     from typing import Any
 
+    from cpufeat.decisions import Decision, Withheld
+    from cpufeat.machine import Machine
     from cpufeat.resolution import OnMissing
 
 GOOD, WARN, BAD = "good", "warn", "bad"
@@ -30,7 +29,7 @@ class Explanation(Value):
     """A resolution with everything that was found on the way to it."""
 
     origin: str
-    """The file that was read, and its format; empty for this machine."""
+    """The file that was read, empty for this machine."""
     resolution: Resolution
     disagreements: tuple[Decision, ...]
     """What the kernel says otherwise than CPUID."""
@@ -60,7 +59,9 @@ class Explanation(Value):
         return cpu_features(host.arch, host.named).isa if host.named else FeatureSet(host.arch)
 
 
-def explain(machine: Machine, request: str | None, *, on_missing: OnMissing = "fallback", origin: str = "") -> Explanation:
+def explain(
+    machine: Machine, request: str | None, *, on_missing: OnMissing = "fallback", origin: str = ""
+) -> Explanation:
     """Return the account of what ``request`` comes to on ``machine``. Raises what detect and resolve raise."""
     host = detect(machine)
     resolution = resolve(request, host=host, on_missing=on_missing)
@@ -81,12 +82,13 @@ def verdict(explanation: Explanation) -> tuple[str, str]:
         return f"Trust its features, not its model number, which says {host.named}: compile for {host.cpu}.", BAD
     if not host.named:
         return f"No table knows this model; of all CPUs, {host.cpu} is most like it.", WARN
-    missing = len(explanation.faults)
-    if not missing:
+    if not explanation.faults:
         return f"Compile for {host.cpu}: all that the name implies runs here.", GOOD
+    number = len(explanation.faults)
+    missing = f"{number} of its features {'is' if number == 1 else 'are'} missing."
     if any(used_unasked(host.arch, name) for name in explanation.faults):
-        return f"Do not trust the name {host.named}: {missing} of its features {_are(missing)} missing.", BAD
-    return f"Compile for {host.cpu}, but not by its name alone: {missing} of its features {_are(missing)} missing.", WARN
+        return f"Do not trust the name {host.named}: {missing}", BAD
+    return f"Compile for {host.cpu}, but not by its name alone: {missing}", WARN
 
 
 def _verdict_on_request(resolution: Resolution) -> tuple[str, str]:
@@ -94,10 +96,6 @@ def _verdict_on_request(resolution: Resolution) -> tuple[str, str]:
     if not dropped:
         return f"{resolution.request}: runs here, as asked.", GOOD
     return f"{resolution.request}: granted, less {dropped} of its features, which cannot run here.", WARN
-
-
-def _are(number: int) -> str:
-    return "is" if number == 1 else "are"
 
 
 def used_unasked(arch: str, name: str) -> bool:
@@ -145,6 +143,6 @@ def to_json(explanation: Explanation) -> dict[str, Any]:
 
 def identity(host: Host) -> dict[str, Any]:
     """Return what a machine is, without its features."""
-    plain = ("arch", "system", "libc", "vendor", "family", "model", "stepping", "brand", "name", "hypervisor", "cpu", "level")
+    keys = ("arch", "system", "libc", "vendor", "family", "model", "stepping", "brand", "name", "hypervisor", "cpu")
     cores = [{"cpu": core.cpu, "count": core.count} for core in host.cores]
-    return {**{key: getattr(host, key) for key in plain}, "cores": cores}
+    return {**{key: getattr(host, key) for key in keys}, "cores": cores, "level": host.level}

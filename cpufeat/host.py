@@ -14,6 +14,8 @@ from cpufeat.levels import level_of
 from cpufeat.machine import Machine, ThisMachine
 from cpufeat.value import Value
 
+MACHINE_VARIABLE = "CPUFEAT_MACHINE"
+
 
 class Core(Value):
     """A kind of core: its LLVM CPU, and how many processors are of it."""
@@ -75,7 +77,7 @@ def detect(machine: Machine | None = None) -> Host:
 
 def default_machine() -> Machine:
     """Return the recording that ``CPUFEAT_MACHINE`` names, or else this machine. Raises DumpError."""
-    path = os.environ.get("CPUFEAT_MACHINE")
+    path = os.environ.get(MACHINE_VARIABLE)
     if not path:
         return ThisMachine()
     from cpufeat.probe.dumps import load

@@ -20,15 +20,16 @@ _CPUINFO = "/proc/cpuinfo"
 def record(machine: Machine) -> Recording:
     """Return a machine written down: whatever detection asks of it, and every CPUID leaf of each kind of core.
 
-    No serial number and no name of the machine or of its users is in it. Raises what :func:`cpufeat.detect` raises.
+    No serial number and no name of the machine or of its users goes into it. Raises what :func:`cpufeat.detect` raises.
     """
     asked = _Asked(machine)
     disagreements(asked, detect(asked))
-    cpus = [cpu for cpu in asked.cpus if cpu is not None] or [None]
-    leaves: dict[int, Leaves] = {cpu or 0: all_leaves(machine, cpu) for cpu in cpus}
+    kinds = sorted(cpu for cpu in asked.cpus if cpu is not None)
+    leaves: dict[int, Leaves] = {cpu: all_leaves(machine, cpu) for cpu in kinds} or {0: all_leaves(machine)}
     files = {path: content for path, content in asked.files.items() if content is not None}
-    if _CPUINFO in files and any(leaves.values()):
-        files[_CPUINFO] = _one_of_each_kind(files[_CPUINFO])
+    if _CPUINFO in files:
+        cpuinfo = _without_serial_number(files[_CPUINFO])
+        files[_CPUINFO] = _one_of_each_kind(cpuinfo) if any(leaves.values()) else cpuinfo
     return Recording(
         system=machine.system,
         arch=machine.arch,
@@ -39,6 +40,10 @@ def record(machine: Machine) -> Recording:
         online=machine.online_cpus(),
         cpuinfo=asked.cpuinfo,
     )
+
+
+def _without_serial_number(cpuinfo: bytes) -> bytes:
+    return b"".join(line for line in cpuinfo.splitlines(True) if not line.lower().startswith(b"serial"))
 
 
 def _one_of_each_kind(cpuinfo: bytes) -> bytes:

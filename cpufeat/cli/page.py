@@ -10,19 +10,27 @@ import textwrap
 from cpufeat.decisions import NOT_REPORTED, Decision, Withheld
 from cpufeat.explain import Explanation, verdict
 from cpufeat.features import HARDWARE, FeatureSet, implied, table
-from cpufeat.host import Host
 from cpufeat.levels import level_features, levels
 from cpufeat.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from cpufeat.host import Host
+
 WIDTH = 80
 Line = list[tuple[str, str]]
 """Pieces of text, each with a style: empty or a key of :data:`cpufeat.cli.terminal.STYLES`."""
 _LABEL = 24
 """The column at which a row's text starts."""
-_FAMILIES = (("avx512f", "AVX-512"), ("avx", "AVX"), ("amx_tile", "AMX"), ("egpr", "APX"), ("sse", "SSE"), ("mmx", "MMX"))
+_FAMILIES = (
+    ("avx512f", "AVX-512"),
+    ("avx", "AVX"),
+    ("amx_tile", "AMX"),
+    ("egpr", "APX"),
+    ("sse", "SSE"),
+    ("mmx", "MMX"),
+)
 """What a feature that is in no level rests on, and what to call its like."""
 _HYPERVISORS = {
     "KVMKVMKVM": "KVM",
@@ -61,7 +69,7 @@ def _target(explanation: Explanation) -> Iterator[Line]:
     target, arch = explanation.resolution.target, explanation.host.arch
     beyond = len(target.features) - len(level_features(arch, target.level)) if target.level else 0
     of_level = f"all of {target.level}" if target.level else f"less than {next(iter(levels(arch)))}"
-    yield from _heading("Compile for", explanation.resolution.request)
+    yield from _heading("Compile for", f"request: {explanation.resolution.request}")
     yield from _row("cpu", target.cpu, "title", "LLVM's name, for tuning only")
     yield from _row("features", f"{len(target.features)}: {of_level}" + (f" and {beyond} more" if beyond else ""))
     if target.options:
@@ -86,10 +94,10 @@ def _name(explanation: Explanation) -> Iterator[Line]:
     if faults or explanation.unused:
         yield from _heading(f"Trusting the name {host.named}")
     if faults:
-        yield from _wrapped(f"would let code use what {host.named} has and this machine has not, and die with SIGILL:", "", 2)
+        yield from _wrapped("Code for it may use these, which do not run here, and die with SIGILL:", "", 2)
         yield from _by_reason(host, faults, "bad")
     if explanation.unused:
-        yield from _wrapped(f"would {'also ' if faults else ''}leave unused what {host.named} has not and this machine has:", "", 2)
+        yield from _wrapped("Code for it leaves these unused, which run here:", "", 2)
         yield from _row("", " ".join(explanation.unused), "warn")
 
 
@@ -109,17 +117,18 @@ def _disagreements(explanation: Explanation) -> Iterator[Line]:
 
 def _machine(explanation: Explanation) -> Iterator[Line]:
     host = explanation.host
-    read_by = (lambda leaf: f"CPUID {leaf}") if host.source == "CPUID" else (lambda _: host.source)
     model = f"{host.vendor or 'unknown vendor'}, family {host.family}, model {host.model}, stepping {host.stepping}"
     several = len(host.cores) > 1
     cores = " + ".join(f"{core.count} {core.cpu}" if several else str(core.count) for core in host.cores)
-    yield from _heading("Machine", explanation.origin)
-    yield from _row("brand", host.brand or "none", "", read_by("80000002-80000004"))
-    yield from _row("model", model, "", read_by("0, 1"))
+    yield from _heading("Machine")
+    if explanation.origin:
+        yield from _row("recorded in", explanation.origin)
+    yield from _row("brand", host.brand or "none", "", _leaf(host, "80000002-80000004"))
+    yield from _row("model", model, "", _leaf(host, "0, 1"))
     yield from _row("known as", host.name or "nothing: no table has it", "", "data/x86/models.tsv" if host.name else "")
     yield from _row("processors", cores)
     if host.hypervisor:
-        yield from _row("guest of", _hypervisor(host), "", read_by("40000000"))
+        yield from _row("guest of", _hypervisor(host), "", _leaf(host, "40000000"))
     if explanation.states:
         yield from _row("registers kept by OS", " ".join(explanation.states) or "none beyond SSE", "", explanation.xcr0)
 
@@ -129,9 +138,10 @@ def _features(explanation: Explanation) -> Iterator[Line]:
     yield from _heading("Features", f"{len(host.features)} usable, read from {host.source}")
     for label, known in _groups(host.arch).items():
         here, lacking = host.features & known, known - host.features
+        is_level = label in levels(host.arch)
         if here:
-            yield from _row(label, " ".join(here))
-        if lacking and label in levels(host.arch):
+            yield from _row(label, " ".join(here), label_style="good" if is_level and not lacking else "")
+        if lacking and is_level:
             yield from _row("" if here else label, "lacks " + " ".join(lacking), "note")
 
 
@@ -142,6 +152,10 @@ def _hypervisor(host: Host) -> str:
     return _HYPERVISORS.get(host.hypervisor, host.hypervisor)
 
 
+def _leaf(host: Host, leaf: str) -> str:
+    return f"CPUID {leaf}" if host.source == "CPUID" else host.source
+
+
 def _groups(arch: str) -> dict[str, FeatureSet]:
     """Levels, lowest first, and what is in none by what it rests on."""
     groups = {level: list(adds) for level, adds in levels(arch).items()}
@@ -150,7 +164,7 @@ def _groups(arch: str) -> dict[str, FeatureSet]:
     for name, feature in table(arch).items():
         if name not in in_levels and feature.kind in HARDWARE:
             family = next((label for base, label in _FAMILIES if base in implied(arch, name)), "others")
-            groups.setdefault("kernel's" if feature.kind == "privileged" else family, []).append(name)
+            groups.setdefault("privileged" if feature.kind == "privileged" else family, []).append(name)
     return {label: FeatureSet(arch, names) for label, names in groups.items()}
 
 
@@ -201,15 +215,15 @@ def _wrapped(text: str, style: str, indent: int = 0) -> Iterator[Line]:
         yield [(" " * indent, ""), (part, style)]
 
 
-def _row(label: str, text: str, style: str = "", evidence: str = "") -> Iterator[Line]:
-    """A label, a text beside it, and its evidence at the right edge, or below where there is no room."""
+def _row(label: str, text: str, style: str = "", evidence: str = "", *, label_style: str = "") -> Iterator[Line]:
+    """Set a label, a text beside it, and its evidence at the right edge, or below where there is no room."""
     *parts, last = textwrap.wrap(text, WIDTH - _LABEL, break_on_hyphens=False) or [""]
     room = WIDTH - _LABEL - len(last) - 2
     beside = f"  {evidence.rjust(room)}" if 0 < len(evidence) <= room else ""
     label = f"  {label}"
     for part in parts:
-        yield [(label.ljust(_LABEL), ""), (part, style)]
+        yield [(label.ljust(_LABEL), label_style), (part, style)]
         label = ""
-    yield [(label.ljust(_LABEL), ""), (last, style), (beside, "note")]
+    yield [(label.ljust(_LABEL), label_style), (last, style), (beside, "note")]
     for part in [] if beside else textwrap.wrap(evidence, WIDTH - _LABEL):
         yield [(" " * _LABEL, ""), (part, "note")]

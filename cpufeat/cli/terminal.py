@@ -40,7 +40,8 @@ def paint(console: Console, lines: Iterable[Line]) -> None:
     from rich.text import Text
 
     for line in lines:
-        console.print(Text.assemble(*((printable(text), STYLES.get(style, "")) for text, style in line)), soft_wrap=True)
+        pieces = ((printable(text), STYLES.get(style, "")) for text, style in line)
+        console.print(Text.assemble(*pieces), soft_wrap=True)
 
 
 def wants_colour() -> bool:
