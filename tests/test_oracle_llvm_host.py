@@ -1,7 +1,7 @@
 """The features found are those that LLVM's own host detection finds in the same place.
 
-The places are this machine, every emulated CPU, and made-up machines that bring out each bit and each difference. Where
-the two differ on purpose, DIFFERENCES says why.
+The places are this machine, every emulated CPU, recorded machines, and made-up ones that bring out each bit and each
+difference. Where the two differ on purpose, DIFFERENCES says why.
 """
 
 from __future__ import annotations
@@ -12,17 +12,24 @@ import random
 import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+import pytest
 from emulation import NO_64_BIT, models, run, side_by_side
 from machines import leaves
 
 import cpufeat
 from cpufeat import llvm
 from cpufeat.features import FeatureSet, find, implied, table
+from cpufeat.probe import dumps
+from cpufeat.probe.cpuid import Cpuid
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 ARCH = "x86_64"
 FEATURES = table(ARCH)
+CASES = Path(__file__).parents[2] / "shared" / "corpora" / "cases"
 ASK_BOTH = str(Path(__file__).with_name("host_detection.py"))
 ENVIRONMENT = {
     **{name: value for name, value in os.environ.items() if not name.startswith("CPUFEAT_")},
@@ -90,6 +97,15 @@ def answers_of(process: subprocess.CompletedProcess[str]) -> list[dict]:
     return [json.loads(line) for line in process.stdout.splitlines()]
 
 
+def ask_about(machines: Iterable[cpufeat.Recording], python: str) -> list[dict]:
+    """Show recordings to cpufeat and to the LLVM of an interpreter."""
+    lines = "\n".join(json.dumps(json.loads(machine.to_json())) for machine in machines)
+    command = [python, ASK_BOTH, "--recorded"]
+    return answers_of(
+        subprocess.run(command, env=ENVIRONMENT, input=lines, capture_output=True, text=True, check=False)
+    )
+
+
 def test_this_machine(llvm_python: str, llvm_version: int) -> None:
     command = [llvm_python, ASK_BOTH]
     process = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=False)
@@ -121,8 +137,8 @@ WITH_FEATURES = [
 """The registers of CPUID that announce features."""
 
 
-def made_up(generator: random.Random) -> str:
-    """A machine with some features, all that they rest on, stray bits, and some state enabled, as a line of JSON."""
+def made_up(generator: random.Random) -> cpufeat.Recording:
+    """A machine with some features, all that they rest on, stray bits, and some state enabled."""
     share = generator.choice((0.05, 0.3, 0.7, 0.95))
     some = {name for name, feature in FEATURES.items() if feature.bit and generator.random() < share}
     if generator.random() < 0.1:
@@ -135,18 +151,43 @@ def made_up(generator: random.Random) -> str:
             there[register] |= generator.getrandbits(32) & generator.getrandbits(32)
     words[7, 0][EDX] &= ~HYBRID
     xcr0 = generator.choice((0x3, 0x7, 0xE7, 0x200E7, 0x600E7, 0xE0067, 0xE0007, 0xE00E7))
-    recording = cpufeat.Recording(leaves={0: {key: tuple(registers) for key, registers in words.items()}}, xcr0=xcr0)
-    return json.dumps(json.loads(recording.to_json()))
+    return cpufeat.Recording(leaves={0: {key: tuple(registers) for key, registers in words.items()}}, xcr0=xcr0)
 
 
 def test_made_up_machines_bring_out_all_that_is_listed_and_no_more(llvm_python: str, llvm_version: int) -> None:
     generator = random.Random(1)
-    lines = "\n".join(made_up(generator) for _ in range(400))
-    command = [llvm_python, ASK_BOTH, "--recorded"]
-    process = subprocess.run(command, env=ENVIRONMENT, input=lines, capture_output=True, text=True, check=False)
-    found = [differences(answers) for answers in answers_of(process)]
-    assert len(found) == 400
-    assert set().union(*found) == listed(llvm_version)
+    answered = ask_about([made_up(generator) for _ in range(400)], llvm_python)
+    assert len(answered) == 400
+    assert set().union(*map(differences, answered)) == listed(llvm_version)
+
+
+# --- machines on record
+
+
+E_CORES = {
+    *(("gracemont", cpu) for cpu in ("alderlake", "raptorlake", "meteorlake", "arrowlake")),
+    *(("sierraforest", cpu) for cpu in ("arrowlake", "arrowlake-s", "lunarlake")),
+}
+"""An efficiency core bears the model number of the performance cores, by which LLVM goes; 1A:EAX[24-31] differs."""
+
+
+def cores(path: Path) -> list[cpufeat.Recording]:
+    """Each kind of core in a dump, as a machine of its own, with the state that the dump lets one infer."""
+    _, machine = dumps.load(str(path))
+    each = [cpufeat.Recording(arch=machine.arch, leaves={0: leaves}) for leaves in machine.leaves.values()]
+    return [core.replace(xcr0=Cpuid(core).xcr0()[0]) for core in each]
+
+
+def test_recorded_machines(llvm_python: str, llvm_version: int) -> None:
+    paths = sorted(CASES.glob("*/*.cpuid"))
+    if not paths:
+        pytest.skip("needs the recorded machines in ../shared/corpora, which are not part of the project")
+    answered = ask_about((core for path in paths for core in cores(path)), llvm_python)
+    assert len(answered) > 500
+    assert set().union(*map(differences, answered)) <= listed(llvm_version)
+    names = {(answers["cpu"], answers["llvm cpu"]) for answers in answered if answers["llvm cpu"] != "generic"}
+    if llvm_version == llvm.NEWEST:
+        assert {(ours, llvms) for ours, llvms in names if ours != llvms} == E_CORES
 
 
 # --- emulated CPUs
