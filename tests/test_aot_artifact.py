@@ -117,6 +117,32 @@ def zig(*arguments):
     subprocess.run([sys.executable, "-m", "ziglang", "cc", "-target", "x86_64-linux-gnu", *arguments], check=True)
 
 
+ENTRIES = "%t { i32 65535, ptr @a, ptr null }, %t { i32 65535, ptr @b, ptr null }, %t { i32 101, ptr @c, ptr null }"
+CONSTRUCTORS = f"""
+%t = type {{ i32, ptr, ptr }}
+@llvm.global_ctors = appending global [3 x %t] [{ENTRIES}]
+@llvm.global_dtors = appending global [3 x %t] [{ENTRIES}]
+declare i32 @putchar(i32)
+define i32 @main() {{ %r = call i32 @putchar(i32 10)
+  ret i32 0 }}
+""" + "".join(
+    f"define void @{name}() {{ %r = call i32 @putchar(i32 {ord(name)})\nret void }}\n" for name in "abc"
+)
+
+
+@pytest.mark.parametrize("linker", ["zig", "cc"])
+def test_constructors_run_in_order_whatever_the_linker(linker, tmp_path):
+    """By priority, then as listed; destructors by priority the other way round (LLVM Language Reference)."""
+    aot.compile(CONSTRUCTORS, BASELINE).save(tmp_path / "main.o")
+    if linker == "zig":
+        zig(tmp_path / "main.o", "-o", tmp_path / "main")
+    else:
+        program = shutil.which("cc") or unavailable("cc", "apt-get install gcc")
+        subprocess.run([program, tmp_path / "main.o", "-o", tmp_path / "main"], check=True)
+    ran = subprocess.run([tmp_path / "main"], check=True, capture_output=True, text=True)
+    assert ran.stdout == "cab\nbac"
+
+
 @pytest.fixture(scope="module")
 def library(tmp_path_factory):
     """A shared library of two artifacts, with unused sections collected and symbols stripped."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cpufeat import __version__
-from cpufeat.aot import note
+from cpufeat.aot import constructors, note
 from cpufeat.decisions import Decision
 from cpufeat.errors import ArtifactError, CpufeatError
 from cpufeat.target import Target
@@ -44,7 +44,8 @@ class Artifact(Value):
             "target": json.loads(target.to_json()),
             "decisions": [vars(decision) for decision in decisions],
         }
-        return cls(note.add(code, json.dumps(record, separators=(",", ":"))), target, decisions, llvm)
+        text = json.dumps(record, separators=(",", ":"))
+        return cls(note.add(constructors.modernize(code), text), target, decisions, llvm)
 
     @classmethod
     def open(cls, file: str | os.PathLike[str] | bytes) -> Artifact:

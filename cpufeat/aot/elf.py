@@ -7,9 +7,10 @@ from typing import NamedTuple
 
 from cpufeat.errors import ArtifactError
 
-MANY_SECTIONS = 0xFF00
+_MANY_SECTIONS = 0xFF00
 """SHN_LORESERVE: from so many sections on, their number stands in the size field of the first section header."""
-SHT_NOTE, SHT_INIT_ARRAY, SHF_ALLOC, SHF_TLS = 7, 14, 2, 0x400
+SHT_RELA, SHT_NOTE, SHT_REL, SHT_INIT_ARRAY, SHT_FINI_ARRAY = 4, 7, 9, 14, 15
+SHF_ALLOC, SHF_TLS = 2, 0x400
 ET_REL = 1
 _SHT_SYMTAB = 2
 _FAR_NAMES = 0xFFFF
@@ -72,9 +73,9 @@ class Elf:
     def _read(self, content: bytes) -> None:
         self.content = content
         self.order = _BYTE_ORDER[content[5]]
-        self._class = content[4]
-        self.file_header = struct.Struct(self.order + _FILE_HEADER[self._class])
-        self.section_header = struct.Struct(self.order + _SECTION[self._class])
+        self.elf_class = content[4]
+        self.file_header = struct.Struct(self.order + _FILE_HEADER[self.elf_class])
+        self.section_header = struct.Struct(self.order + _SECTION[self.elf_class])
         self.header = FileHeader(*self.file_header.unpack_from(content))
         start, size = self.header.shoff, self.section_header.size
         first = Section(*self.section_header.unpack(content[start : start + size])) if start else Section(*[0] * 10)
@@ -96,9 +97,21 @@ class Elf:
             raise ArtifactError("a damaged ELF file: its sections have no names")
         return self.bytes_of(self.sections[self.names_index])
 
+    def rebuilt(self, body: bytearray, sections: list[Section], names: bytes) -> bytes:
+        """Return the file with another body, and after that the given names and section headers."""
+        out = bytearray(body)
+        at = append(out, names, 1)
+        sections = list(sections)
+        sections[self.names_index] = sections[self.names_index]._replace(offset=at, size=len(names))
+        many = len(sections) >= _MANY_SECTIONS
+        sections[0] = sections[0]._replace(size=len(sections) if many else 0)
+        at = append(out, b"".join(self.section_header.pack(*section) for section in sections), 8)
+        self.file_header.pack_into(out, 0, *self.header._replace(shoff=at, shnum=0 if many else len(sections)))
+        return bytes(out)
+
     def symbols(self, *, defined: bool) -> list[str]:
         """Return the symbols that this object has for others, or else those that it needs. Raises ArtifactError."""
-        layout, name_at, info_at, section_at = _SYMBOL[self._class]
+        layout, name_at, info_at, section_at = _SYMBOL[self.elf_class]
         symbol = struct.Struct(self.order + layout)
         found: list[str] = []
         for table in (section for section in self.sections if section.type == _SHT_SYMTAB):
@@ -109,3 +122,10 @@ class Elf:
             starts = [row[name_at] for row in visible if bool(row[section_at]) is defined]
             found.extend(strings[start : strings.find(b"\0", start)].decode(errors="replace") for start in starts)
         return found
+
+
+def append(out: bytearray, content: bytes, alignment: int) -> int:
+    """Append to a file, after padding it, and return at which offset."""
+    out.extend(bytes(-len(out) % alignment))
+    out.extend(content)
+    return len(out) - len(content)

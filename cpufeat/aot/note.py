@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 
-from cpufeat.aot.elf import MANY_SECTIONS, SHF_ALLOC, SHT_NOTE, Elf, Section
+from cpufeat.aot.elf import SHF_ALLOC, SHT_NOTE, Elf, Section, append
 from cpufeat.errors import ArtifactError
 
 SECTION = b".note.cpufeat\0"
@@ -19,25 +19,17 @@ _ALIGNMENT = 4
 
 
 def add(content: bytes, text: str) -> bytes:
-    """Return an ELF object with the note added and everything else in its place.
+    """Return an ELF object with the note added, and everything else in its place.
 
     Appended are the note, a longer copy of the sections' names, and a longer copy of the section headers.
     Raises ArtifactError for what is no ELF file.
     """
     elf = Elf(content)
-    names, sections, payload = elf.names(), list(elf.sections), text.encode()
+    names, payload, body = elf.names(), text.encode(), bytearray(content)
     note = struct.pack(elf.order + "3I", len(OWNER), len(payload), KIND) + OWNER + payload
-    out = bytearray(content)
-
-    at = _append(out, note + bytes(-len(note) % _ALIGNMENT), _ALIGNMENT)
-    sections.append(Section(len(names), SHT_NOTE, SHF_ALLOC, 0, at, len(out) - at, 0, 0, _ALIGNMENT, 0))
-    at = _append(out, names + SECTION, 1)
-    sections[elf.names_index] = sections[elf.names_index]._replace(offset=at, size=len(out) - at)
-    many = len(sections) >= MANY_SECTIONS
-    sections[0] = sections[0]._replace(size=len(sections) if many else 0)
-    at = _append(out, b"".join(elf.section_header.pack(*section) for section in sections), 8)
-    elf.file_header.pack_into(out, 0, *elf.header._replace(shoff=at, shnum=0 if many else len(sections)))
-    return bytes(out)
+    at = append(body, note + bytes(-len(note) % _ALIGNMENT), _ALIGNMENT)
+    section = Section(len(names), SHT_NOTE, SHF_ALLOC, 0, at, len(body) - at, 0, 0, _ALIGNMENT, 0)
+    return elf.rebuilt(body, [*elf.sections, section], names + SECTION)
 
 
 def read(content: bytes) -> list[str]:
@@ -67,9 +59,3 @@ def _texts(order: str, content: bytes) -> list[str]:
         except UnicodeDecodeError:
             raise ArtifactError("a damaged note: its text is not UTF-8") from None
     return texts
-
-
-def _append(out: bytearray, content: bytes, alignment: int) -> int:
-    out.extend(bytes(-len(out) % alignment))
-    out.extend(content)
-    return len(out) - len(content)
