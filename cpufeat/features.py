@@ -61,7 +61,7 @@ def family(arch: str) -> str:
 
 
 _tables: dict[str, dict[str, Feature]] = {}
-_closures: dict[str, dict[str, frozenset[str]]] = {}
+_closures: dict[tuple[str, str], frozenset[str]] = {}
 _spellings: dict[str, dict[str, str]] = {}
 
 
@@ -107,11 +107,10 @@ def nearest(name: str, known: Iterable[str]) -> tuple[str, ...]:
 
 def implied(arch: str, name: str) -> frozenset[str]:
     """Return a feature's name and all that it rests on, directly or not."""
-    closures = _closures.setdefault(family(arch), {})
-    if name not in closures:
+    if (arch, name) not in _closures:
         below = [implied(arch, other) for other in table(arch)[name].implies]
-        closures[name] = frozenset([name]).union(*below)
-    return closures[name]
+        _closures[arch, name] = frozenset([name]).union(*below)
+    return _closures[arch, name]
 
 
 class FeatureSet:
@@ -128,9 +127,10 @@ class FeatureSet:
         """Hold ``names``, each a name of the table of ``arch``. Raises UnknownNameError for another."""
         object.__setattr__(self, "arch", arch)
         object.__setattr__(self, "names", frozenset(names))
-        unknown = self.names - table(arch).keys()
-        if unknown:
-            raise UnknownNameError(f"{family(arch)} feature", min(unknown), nearest(min(unknown), table(arch)))
+        known = table(arch)
+        if not known.keys() >= self.names:
+            unknown = min(self.names - known.keys())
+            raise UnknownNameError(f"{family(arch)} feature", unknown, nearest(unknown, known))
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError("FeatureSet is immutable")
