@@ -50,9 +50,10 @@ ALL = range(14, 23)
 DIFFERENCES = [
     Difference("cpufeat", ALL, "x87 nopl", "LLVM's detection never names them; every 64-bit CPU has them"),
     Difference("cpufeat", range(14, 20), "3dnow 3dnowa", "LLVM's detection never named them"),
-    Difference("cpufeat", ALL, "evex512", "comes with AVX-512F; LLVM's detection named it only before 20"),
+    Difference("cpufeat", range(20, 22), "evex512", "LLVM 20 names it only beside AVX-512F; alone it permits nothing"),
+    Difference("cpufeat", range(22, 23), "evex512", "LLVM 22 has left it out of its detection"),
     Difference(
-        "cpufeat", ALL, "xsave xsaveopt xsavec xsaves", "LLVM wants the AVX bit as well; XCR0 decides (SDM 1, 13.2)"
+        "cpufeat", ALL, "xsave xsaveopt xsavec xsaves", "LLVM wants the AVX bit as well; XCR0 decides (SDM 1, 13.3)"
     ),
     Difference("cpufeat", range(20, 22), "avx10_2", "LLVM 20 takes the version number of leaf 24 for yes or no"),
     Difference("cpufeat", range(14, 22), "prefetchi", "LLVM 22 is the first to read AMD's bit for it"),
