@@ -28,7 +28,7 @@ def disagreements(machine: Machine, host: Host) -> tuple[Decision, ...]:
     described = {(reading.vendor, reading.family, reading.model) for reading in readings}
     if (host.vendor, host.family, host.model) not in described:
         what = f"{readings[0].vendor} family {readings[0].family} model {readings[0].model}"
-        return (Decision("disagreement", source, f"describes another CPU ({what}), as under an emulator", source),)
+        return (Decision("disagreement", source, f"describes another CPU ({what}), as under an emulator"),)
     flags = frozenset.intersection(*(frozenset(reading.reported) for reading in readings))
     permitted = (name for name, why in host.withheld.items() if why.reason == NEEDS_PERMISSION)
     by_cpuid = FeatureSet(host.arch, host.features.names.union(permitted)).isa

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from cpufeat.arch import x86
 from cpufeat.crosscheck import disagreements
-from cpufeat.features import FeatureSet, implied
+from cpufeat.decisions import DISABLED
+from cpufeat.features import FeatureSet, implied, table
 from cpufeat.host import Host, detect
 from cpufeat.levels import levels
 from cpufeat.probe.cpuid import Cpuid
@@ -16,6 +17,7 @@ from cpufeat.resolution import Resolution, resolve
 from cpufeat.value import TYPE_CHECKING, Value
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from typing import Any
 
     from cpufeat.decisions import Decision, Withheld
@@ -46,7 +48,8 @@ class Explanation(Value):
     @property
     def faults(self) -> dict[str, Withheld]:
         """The ISA features that the CPU of the model number has by LLVM and that fault here, and why."""
-        return {name: self.host.why_missing(name) for name in self._named - self.host.features}
+        missing = {name: self.host.why_missing(name) for name in self._named - self.host.features}
+        return {name: why for name, why in missing.items() if why.reason != DISABLED}
 
     @property
     def unused(self) -> FeatureSet:
@@ -84,18 +87,31 @@ def verdict(explanation: Explanation) -> tuple[str, str]:
         return f"No table knows this model; of all CPUs, {host.cpu} is most like it.", WARN
     if not explanation.faults:
         return f"Compile for {host.cpu}: all that the name implies runs here.", GOOD
-    number = len(explanation.faults)
-    missing = f"{number} of its features {'is' if number == 1 else 'are'} missing."
-    if any(used_unasked(host.arch, name) for name in explanation.faults):
-        return f"Do not trust the name {host.named}: {missing}", BAD
-    return f"Compile for {host.cpu}, but not by its name alone: {missing}", WARN
+    fatal = [name for name in explanation.faults if used_unasked(host.arch, name)]
+    dies, style = ("dies", BAD) if fatal else ("may die", WARN)
+    less = _most_basic(host.arch, explanation.faults)
+    return f"Compile for {host.cpu}, less {less}: by name alone, code {dies} here.", style
 
 
 def _verdict_on_request(resolution: Resolution) -> tuple[str, str]:
-    dropped = len(resolution.dropped)
-    if not dropped:
-        return f"{resolution.request}: runs here, as asked.", GOOD
-    return f"{resolution.request}: granted, less {dropped} of its features, which cannot run here.", WARN
+    request, dropped = resolution.request, resolution.dropped
+    if dropped:
+        return f"{request}: granted, less {_most_basic(resolution.host.arch, dropped)}, which cannot run here.", WARN
+    if any(decision.kind == "permission" for decision in resolution.decisions):
+        return f"{request}: granted, but the process has to ask the system for a permission first.", WARN
+    return f"{request}: runs here, as asked.", GOOD
+
+
+def _most_basic(arch: str, names: Collection[str]) -> str:
+    """Name the two features on which most of the others rest, rather not those that go by another's name elsewhere."""
+    known = table(arch)
+
+    def rank(name: str) -> tuple[bool, int]:
+        goes_by_another = any(flag in known for flag in known[name].spellings.get("kernel", ()))
+        return goes_by_another, -sum(name in implied(arch, other) for other in names)
+
+    first = sorted(names, key=rank)[:2]
+    return ", ".join(first) + (f" and {len(names) - 2} more" if len(names) > 2 else "")
 
 
 def used_unasked(arch: str, name: str) -> bool:

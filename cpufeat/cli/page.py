@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import textwrap
 
-from cpufeat.decisions import NOT_REPORTED, Decision, Withheld
+from cpufeat.decisions import NOT_REPORTED, Withheld
 from cpufeat.explain import Explanation, verdict
-from cpufeat.features import HARDWARE, FeatureSet, implied, table
+from cpufeat.features import HARDWARE, NO_SPELLING, FeatureSet, implied, table
 from cpufeat.levels import level_features, levels
 from cpufeat.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from cpufeat.decisions import Decision
     from cpufeat.host import Host
 
 WIDTH = 80
@@ -61,7 +62,7 @@ def _summary(explanation: Explanation) -> Iterator[Line]:
     host = explanation.host
     sentence, style = verdict(explanation)
     guest = f", a guest of {_hypervisor(host)}" if host.hypervisor else ""
-    yield from _wrapped(f"{host.brand or host.name or host.cpu}{guest}", "title")
+    yield from _wrapped(f"{host.brand or host.name or _model(host)}{guest}", "title")
     yield from _wrapped(sentence, style)
 
 
@@ -78,9 +79,15 @@ def _target(explanation: Explanation) -> Iterator[Line]:
 
 
 def _decisions(explanation: Explanation) -> Iterator[Line]:
-    if explanation.resolution.decisions:
+    resolution = explanation.resolution
+    dropped = {one.subject: Withheld(one.reason, one.evidence) for one in resolution.decisions if one.kind == "dropped"}
+    others = [one for one in resolution.decisions if one.kind != "dropped"]
+    if dropped or others:
         yield from _heading("Otherwise than asked")
-        yield from _decided(explanation.resolution.decisions)
+    yield from _decided(others, resolution.request)
+    if dropped:
+        yield from _wrapped("Left out, since this machine cannot run it:", "", 2)
+        yield from _by_reason(explanation.host, dropped, "warn")
 
 
 def _contradiction(explanation: Explanation) -> Iterator[Line]:
@@ -94,11 +101,10 @@ def _name(explanation: Explanation) -> Iterator[Line]:
     if faults or explanation.unused:
         yield from _heading(f"Trusting the name {host.named}")
     if faults:
-        yield from _wrapped("Code for it may use these, which do not run here, and die with SIGILL:", "", 2)
+        yield from _wrapped("Code for it may use these, which are not usable here, and die with SIGILL:", "", 2)
         yield from _by_reason(host, faults, "bad")
     if explanation.unused:
-        yield from _wrapped("Code for it leaves these unused, which run here:", "", 2)
-        yield from _row("", " ".join(explanation.unused), "warn")
+        yield from _row("left unused", " ".join(explanation.unused), "warn")
 
 
 def _withheld(explanation: Explanation) -> Iterator[Line]:
@@ -117,19 +123,20 @@ def _disagreements(explanation: Explanation) -> Iterator[Line]:
 
 def _machine(explanation: Explanation) -> Iterator[Line]:
     host = explanation.host
-    model = f"{host.vendor or 'unknown vendor'}, family {host.family}, model {host.model}, stepping {host.stepping}"
     several = len(host.cores) > 1
     cores = " + ".join(f"{core.count} {core.cpu}" if several else str(core.count) for core in host.cores)
     yield from _heading("Machine")
     if explanation.origin:
         yield from _row("recorded in", explanation.origin)
-    yield from _row("brand", host.brand or "none", "", _leaf(host, "80000002-80000004"))
-    yield from _row("model", model, "", _leaf(host, "0, 1"))
-    yield from _row("known as", host.name or "nothing: no table has it", "", "data/x86/models.tsv" if host.name else "")
+    if host.brand:
+        yield from _row("brand", host.brand, "", _leaf(host, "80000002-80000004"))
+    yield from _row("model", f"{_model(host)} stepping {host.stepping}", "", _leaf(host, "0, 1"))
+    by_model = f"{host.named} by its model number, but see above" if host.named else "nothing: no table has it"
+    yield from _row("known as", host.name or by_model, "", "data/x86/models.tsv" if host.named else "")
     yield from _row("processors", cores)
     if host.hypervisor:
         yield from _row("guest of", _hypervisor(host), "", _leaf(host, "40000000"))
-    if explanation.states:
+    if explanation.xcr0:
         yield from _row("registers kept by OS", " ".join(explanation.states) or "none beyond SSE", "", explanation.xcr0)
 
 
@@ -152,6 +159,10 @@ def _hypervisor(host: Host) -> str:
     return _HYPERVISORS.get(host.hypervisor, host.hypervisor)
 
 
+def _model(host: Host) -> str:
+    return f"{host.vendor or 'unknown vendor'} family {host.family} model {host.model}"
+
+
 def _leaf(host: Host, leaf: str) -> str:
     return f"CPUID {leaf}" if host.source == "CPUID" else host.source
 
@@ -168,13 +179,13 @@ def _groups(arch: str) -> dict[str, FeatureSet]:
     return {label: FeatureSet(arch, names) for label, names in groups.items()}
 
 
-def _decided(decisions: Iterable[Decision]) -> Iterator[Line]:
-    """Rows by kind, with the subjects of which the same is said put together."""
+def _decided(decisions: Iterable[Decision], known: str = "") -> Iterator[Line]:
+    """Rows by kind, with the subjects of which the same is said put together; ``known`` evidence is left out."""
     groups: dict[tuple[str, str], list[Decision]] = {}
     for one in decisions:
         groups.setdefault((one.kind, one.reason), []).append(one)
     for (kind, reason), alike in groups.items():
-        evidence = ", ".join(dict.fromkeys(one.evidence for one in alike if one.evidence))
+        evidence = ", ".join(dict.fromkeys(one.evidence for one in alike if one.evidence not in ("", known)))
         why = f"{reason} ({evidence})" if evidence and len(evidence) < WIDTH - _LABEL else reason
         yield from _row(kind, " ".join(one.subject for one in alike), "warn", why)
 
@@ -197,7 +208,8 @@ def _place(host: Host, name: str, why: Withheld) -> tuple[str, str]:
     if why.reason != NOT_REPORTED:
         return why.evidence, ""
     if host.source != "CPUID":
-        return f"no such flag in {host.source}", ""
+        shown = table(host.arch)[name].spellings.get("kernel") != (NO_SPELLING,)
+        return (f"no such flag in {host.source}" if shown else f"{host.source} never shows it"), ""
     place, _, bit = table(host.arch)[name].bit.rstrip("]").partition("[")
     leaf, _, register = place.partition(":")
     return (f"CPUID {leaf}:{register.upper()}", bit) if bit.isdecimal() else (why.evidence, "")
@@ -225,5 +237,5 @@ def _row(label: str, text: str, style: str = "", evidence: str = "", *, label_st
         yield [(label.ljust(_LABEL), label_style), (part, style)]
         label = ""
     yield [(label.ljust(_LABEL), label_style), (last, style), (beside, "note")]
-    for part in [] if beside else textwrap.wrap(evidence, WIDTH - _LABEL):
+    for part in [] if beside else textwrap.wrap(evidence, WIDTH - _LABEL, break_on_hyphens=False):
         yield [(" " * _LABEL, ""), (part, "note")]
