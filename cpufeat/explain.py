@@ -96,7 +96,7 @@ def verdict(explanation: Explanation) -> tuple[str, str]:
 def _verdict_on_request(resolution: Resolution) -> tuple[str, str]:
     request, dropped = resolution.request, resolution.dropped
     if dropped:
-        return f"{request}: granted, less {_most_basic(resolution.host.arch, dropped)}, which cannot run here.", WARN
+        return f"{request}: granted, less {_most_basic(resolution.host.arch, dropped)}, not usable here.", WARN
     if any(decision.kind == "permission" for decision in resolution.decisions):
         return f"{request}: granted, but the process has to ask the system for a permission first.", WARN
     return f"{request}: runs here, as asked.", GOOD

@@ -97,7 +97,8 @@ def identify(arch: str, reading: Reading) -> Identity:
     fitted = _best_fit(arch, reading.vendor, reported) if extra and row.may != "*" else row.cpu
     if fitted == row.cpu:
         return Identity(row.cpu, row.name, expected, named=row.cpu)
-    listed = ", ".join(FeatureSet(arch, extra))
+    names = list(FeatureSet(arch, extra))
+    listed = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
     reason = f"{what} is {row.name}, which has no {listed}; {fitted} fits the features best"
     decision = Decision("identity", fitted, reason, reading.reported[min(extra)])
     return Identity(fitted, "", _expected(arch, fitted), (decision,), row.cpu)

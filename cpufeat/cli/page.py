@@ -86,7 +86,7 @@ def _decisions(explanation: Explanation) -> Iterator[Line]:
         yield from _heading("Otherwise than asked")
     yield from _decided(others, resolution.request)
     if dropped:
-        yield from _wrapped("Left out, since this machine cannot run it:", "", 2)
+        yield from _wrapped("Left out, since it is not usable here:", "", 2)
         yield from _by_reason(explanation.host, dropped, "warn")
 
 
