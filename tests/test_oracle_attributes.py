@@ -1,6 +1,6 @@
 """Attribute strings mean in LLVM what they say, for each LLVM, and LLVM takes them without a word.
 
-Which features a subtarget has is told by LLVM's inliner: see tools/llvm_tables.py.
+Which features a subtarget has is told by LLVM's inliner: see llvm_subtarget.py.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ REQUESTS = [
 ]
 UNSEEN = {"64bit", "cx16", "nopl", "sahf"}
 """Features that LLVM's inliner does not compare."""
-TOOLS = Path(__file__).parent.parent / "tools"
+GENERATOR = str(Path(__file__).parent.parent / "tools" / "llvm_tables.py")
 ASK = str(Path(__file__).with_name("llvm_subtarget.py"))
 
 
@@ -47,8 +47,7 @@ def targets() -> list[Target]:
 
 def ask(python: str, questions: list[list[object]]) -> subprocess.CompletedProcess[str]:
     lines = "\n".join(map(json.dumps, questions))
-    environment = {"PYTHONPATH": str(TOOLS)}
-    return subprocess.run([python, ASK], input=lines, env=environment, capture_output=True, text=True, check=False)
+    return subprocess.run([python, ASK], input=lines, capture_output=True, text=True, check=False)
 
 
 def test_strings_mean_what_they_say(llvm_python: str, llvm_version: int) -> None:
@@ -83,7 +82,7 @@ def test_the_question_can_be_answered_wrong(llvm_python: str, llvm_version: int)
 
 
 def test_tables_are_those_of_each_llvm(llvm_python: str) -> None:
-    command = [llvm_python, str(TOOLS / "llvm_tables.py"), "--check"]
+    command = [llvm_python, GENERATOR, "--check"]
     check = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (check.returncode, check.stdout, check.stderr) == (0, "", "")
 
