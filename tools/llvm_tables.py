@@ -16,7 +16,8 @@ Callers and callees are tuned for one and the same CPU, since the tuning flags o
 
 **LLVM's own tables** (the others), which TableGen wrote into the library. A feature's entry holds its name, its bit
 and the bits that it directly implies; a CPU's holds those of its features and those of its tuning (MCSubtargetInfo.h:
-`SubtargetFeatureKV`, `SubtargetSubTypeKV`). The listed names lead to them in this process's memory, on Linux.
+`SubtargetFeatureKV`, `SubtargetSubTypeKV`). The listed names lead to them in this process's memory, on Linux. What a
+subtarget adds by its triple (POWER's 64bit) is not in them; a CPU's own word size (RISC-V's 64bit) is.
 
 The inliner does not serve there. LLVM 14 and 15 compare attributes as text for riscv, powerpc and s390x; Arm's check
 wants most bits equal; a POWER CPU has an unlisted bit of its own; RISC-V and LoongArch abort LLVM on many sets. On the
