@@ -1,7 +1,7 @@
 """What several tests share: tools that pip cannot install, and interpreters that have another LLVM.
 
 ``CPUFEAT_LLVM_PYTHONS`` lists interpreters, between ``os.pathsep``, each with an llvmlite of another LLVM and iced-x86;
-``.ci/run`` makes them. Where ``CI`` is ``true``, a test that lacks what ``.ci/run`` installs fails instead of being skipped.
+``.ci/run`` makes them. Where ``CI`` is ``true``, a test that lacks what ``.ci/run`` installs fails, and is not skipped.
 """
 
 from __future__ import annotations
