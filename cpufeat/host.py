@@ -91,11 +91,14 @@ def _merge(machine: Machine, readings: list[Reading], identities: list[Identity]
     reading, identity = readings[lead], identities[lead]
     usable = [_usable(machine.arch, one) for one in readings]
     features = FeatureSet(machine.arch, frozenset.intersection(*(one.names for one in usable)))
-    withheld = {name: why for one in readings for name, why in one.withheld.items()}
-    for name in frozenset().union(*(one.names for one in usable)) - features.names:
-        withheld.setdefault(name, Withheld(DIFFERS, _which_cores(name, usable, identities)))
-    for name in frozenset(reading.reported).union(identity.expected) - features.names - withheld.keys():
-        withheld[name] = _missing_base(machine.arch, reading, name, withheld)
+    gated = {name: why for one in readings for name, why in one.withheld.items()}
+    differing = frozenset().union(*(one.names for one in usable)) - features.names - gated.keys()
+    unusable = frozenset(reading.reported).union(identity.expected) - features.names - gated.keys() - differing
+    withheld = {
+        **gated,
+        **{name: Withheld(DIFFERS, _which_cores(name, usable, identities)) for name in differing},
+        **{name: _missing_base(machine.arch, reading, name, gated) for name in unusable},
+    }
     return Host(
         arch=machine.arch,
         system=machine.system,
@@ -130,12 +133,11 @@ def _which_cores(name: str, usable: list[FeatureSet], identities: list[Identity]
     return f"not on {', '.join(without)}"
 
 
-def _missing_base(arch: str, reading: Reading, name: str, withheld: dict[str, Withheld]) -> Withheld:
+def _missing_base(arch: str, reading: Reading, name: str, gated: dict[str, Withheld]) -> Withheld:
     if name not in reading.reported:
         return _not_reported(arch, reading.source, name)
-    names = reading.reported.keys() - withheld.keys()
-    base = min(implied(arch, name) - names)
-    return withheld.get(base) or Withheld(NOT_REPORTED, f"it rests on {base}, which is not")
+    base = min(implied(arch, name) - (reading.reported.keys() - gated.keys()))
+    return gated.get(base) or Withheld(NOT_REPORTED, f"it rests on {base}, which is not")
 
 
 def _not_reported(arch: str, source: str, name: str) -> Withheld:
