@@ -105,7 +105,7 @@ def main(rounds: int) -> None:
         ("bitcode as clang writes it, opt 2", bitcode, plain_bitcode, 2),
         ("bitcode as clang writes it, opt 0", bitcode, plain_bitcode, 0),
     ]
-    print(f"{len(text) / 1e6:.2f} MB of IR, {len(bitcode) / 1e6:.2f} MB of bitcode: seconds, medians of {rounds} rounds")
+    print(f"{len(text) / 1e6:.2f} MB of IR, {len(bitcode) / 1e6:.2f} MB of bitcode; median seconds of {rounds} rounds")
     print(f"{'':36}{'llvmlite':>10}{'cpufeat':>10}{'ratio':>8}")
     aot.compile("", TARGET)
     for name, source, without, opt in cases:

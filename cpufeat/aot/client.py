@@ -58,13 +58,13 @@ class Worker:
 
     def __init__(self) -> None:
         """Start the process and wait until LLVM is loaded. Raises CompileError."""
-        packages = [part for name in ("llvmlite", "cpufeat") for part in (name, _origin(name))]
-        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115
-        try:
-            self._process = self._spawn(packages)
-        except OSError as error:
-            self._stderr.close()
-            raise CompileError(f"the worker process for LLVM did not start: {sys.executable}: {error}") from None
+        with contextlib.ExitStack() as undo:
+            try:
+                self._stderr = undo.enter_context(tempfile.TemporaryFile())
+                self._process = _spawn(self._stderr)
+            except OSError as error:
+                raise CompileError(f"the worker process for LLVM did not start: {sys.executable}: {error}") from None
+            undo.pop_all()
         self._stdin = cast("IO[bytes]", self._process.stdin)
         self._stdout = cast("IO[bytes]", self._process.stdout)
         try:
@@ -72,16 +72,6 @@ class Worker:
                 self.llvm = tuple(int(part) for part in wire.receive(self._stdout)[0]["llvm"])
         except _BROKEN:
             raise CompileError(f"the worker process for LLVM did not start: {self._end(self.stop())}") from None
-
-    def _spawn(self, packages: list[str]) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(  # noqa: S603
-            [sys.executable, "-I", "-S", "-c", _BOOTSTRAP, *packages],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._stderr,
-            bufsize=0,
-            env={**os.environ, "LLVMLITE_ENABLE_OPAQUE_POINTERS": "1"},
-        )
 
     @property
     def pid(self) -> int:
@@ -212,6 +202,18 @@ def _alive() -> Worker:
         _worker = None
         _worker = Worker()
     return _worker
+
+
+def _spawn(stderr: IO[bytes]) -> subprocess.Popen[bytes]:
+    packages = [part for name in ("llvmlite", "cpufeat") for part in (name, _origin(name))]
+    return subprocess.Popen(  # noqa: S603
+        [sys.executable or "", "-I", "-S", "-c", _BOOTSTRAP, *packages],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        bufsize=0,
+        env={**os.environ, "LLVMLITE_ENABLE_OPAQUE_POINTERS": "1"},
+    )
 
 
 def _origin(package: str) -> str:
