@@ -190,7 +190,10 @@ class Recording(Value, Machine):
             "online": list(self.online),
             "xcr0": None if self.xcr0 is None else f"{self.xcr0:x}",
             "cpuid": {
-                str(cpu): {f"{leaf:x}.{sub:x}": " ".join(f"{r:08x}" for r in regs) for (leaf, sub), regs in sorted(leaves.items())}
+                str(cpu): {
+                    f"{leaf:x}.{sub:x}": " ".join(f"{r:08x}" for r in regs)
+                    for (leaf, sub), regs in sorted(leaves.items())
+                }
                 for cpu, leaves in self.leaves.items()
             },
             "files": {path: content.decode("utf-8", "surrogateescape") for path, content in self.files.items()},
@@ -208,7 +211,7 @@ class Recording(Value, Machine):
         except (ValueError, RecursionError) as error:
             raise DumpError(f"{path}: not JSON: {error}") from None
         if not isinstance(content, dict) or content.get("cpufeat") != _FORMAT:
-            raise DumpError(f"{path}: not a recording of cpufeat (\"cpufeat\": {_FORMAT} is missing)")
+            raise DumpError(f'{path}: not a recording of cpufeat ("cpufeat": {_FORMAT} is missing)')
         part = ""
         try:
             values: dict[str, Any] = {}
@@ -243,6 +246,10 @@ def _leaves(value: Any) -> dict[int, Leaves]:
     return {int(cpu): {_leaf(key): _registers(text) for key, text in leaves.items()} for cpu, leaves in value.items()}
 
 
+def _files(value: Any) -> dict[str, bytes]:
+    return {_text(path): _text(text).encode("utf-8", "surrogateescape") for path, text in value.items()}
+
+
 _PARTS: tuple[tuple[str, str, Callable[[Any], Any]], ...] = (
     ("system", "system", _text),
     ("arch", "arch", _text),
@@ -250,6 +257,6 @@ _PARTS: tuple[tuple[str, str, Callable[[Any], Any]], ...] = (
     ("online", "online", lambda value: tuple(int(cpu) for cpu in value)),
     ("xcr0", "xcr0", lambda value: int(value, 16)),
     ("cpuid", "leaves", _leaves),
-    ("files", "files", lambda value: {_text(path): _text(text).encode("utf-8", "surrogateescape") for path, text in value.items()}),
+    ("files", "files", _files),
     ("py-cpuinfo", "cpuinfo", dict),
 )

@@ -1,8 +1,8 @@
 """The CPUID and XGETBV instructions, and one system call, run in this process.
 
-The machine code lies in one page of its own that is mapped writable, filled, and then made executable: never both at once.
-Where that is refused (SELinux's ``execmem``, seccomp, another architecture) :func:`load` returns None and callers use
-another source.
+The machine code lies in one page of its own that is mapped writable, filled, and then made executable: never both at
+once. Where that is refused (SELinux's ``execmem``, seccomp, another architecture) :func:`load` returns None and callers
+use another source.
 
 Every start of a compiler passes through here, so this uses ``_ctypes``, the C module beneath :mod:`ctypes`, whose own
 classes take four times as long to import. What is used of it is the same in CPython 3.10 to 3.14.
@@ -76,7 +76,7 @@ class Instructions:
         return self._run(1, index, 0)[0]
 
     def permitted_states(self) -> int:
-        """Call Linux's ``arch_prctl(ARCH_GET_XCOMP_PERM)`` (Documentation/arch/x86/xstate.rst); 0 where it is refused."""
+        """Call Linux's ``arch_prctl(ARCH_GET_XCOMP_PERM)`` (Documentation/arch/x86/xstate.rst); 0 where it fails."""
         return self._run(2, _ARCH_PRCTL, _ARCH_GET_XCOMP_PERM)[0]
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from cpufeat.host import Host
 
 _LONG_MODE = "64bit"
-"""What makes a CPU an x86-64 one: LLVM aborts on 64-bit code without it, and leaves parts of the baseline out of some."""
+"""What makes a CPU an x86-64 one: LLVM aborts on 64-bit code without it, and leaves the baseline incomplete in some."""
 
 
 class Target(Value):
@@ -89,8 +89,10 @@ class Target(Value):
             raise TargetError(f"no code runs on both {self.triple} and {other.triple}")
         features = self.features & other.features
         options = tuple(option for option in self.options if option in other.options)
-        smaller = self.cpu if self <= other else other.cpu if other <= self else level_of(features) or baseline(self.arch)
-        return Target(self.triple, smaller, features, options)
+        cpu = level_of(features) or baseline(self.arch)
+        if self <= other or other <= self:
+            cpu = self.cpu if self <= other else other.cpu
+        return Target(self.triple, cpu, features, options)
 
     @property
     def _platform(self) -> tuple[str, ...]:

@@ -86,7 +86,9 @@ print(json.dumps({{
     "events": [name for name, _ in seen],
 }}))
 """
-    result = subprocess.run([sys.executable, "-B", "-I", "-S", "-c", watched], capture_output=True, text=True, check=True)
+    result = subprocess.run(
+        [sys.executable, "-B", "-I", "-S", "-c", watched], capture_output=True, text=True, check=True
+    )
     return json.loads(result.stdout)
 
 

@@ -5,10 +5,10 @@ Sources: Intel SDM volume 2A "CPUID" and volume 1 chapter 13 (XSAVE-managed stat
 
 from __future__ import annotations
 
-from cpufeat.machine import Leaves, Machine
 from cpufeat.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from cpufeat.machine import Leaves, Machine
     from cpufeat.native import Registers
 
 _REGISTERS = {"eax": 0, "ebx": 1, "ecx": 2, "edx": 3}
@@ -70,7 +70,7 @@ class Cpuid:
 
     def holds(self, condition: str) -> bool:
         """Whether a condition of ``features.tsv`` holds: fields, ``>=`` for numbers, ``&`` for and, ``|`` for or."""
-        return any([all(map(self._term, terms.split("&"))) for terms in condition.split("|")])
+        return any(all(map(self._term, terms.split("&"))) for terms in condition.split("|"))
 
     def _term(self, term: str) -> bool:
         field, _, least = term.partition(">=")
