@@ -36,13 +36,14 @@ a REQUEST is native, a level or a CPU, with +FEATURE and -FEATURE:
 examples:
   cpufeat --explain
   cpufeat explain skylake-avx512,+amx_int8
-  llc -mcpu=$(cpufeat target --print cpu) -mattr=$(cpufeat target --print features)
+  llc x.bc -mcpu=$(cpufeat target --print cpu) \\
+           -mattr=$(cpufeat target --print features)
   cpufeat compile kernel.ll -o kernel.o --target x86-64-v3
   ssh server cat /proc/cpuinfo | cpufeat identify --json -
 
 exit status:
   0  fine
-  1  the answer is no (--on-missing error, compile), or a FILE of identify is bad
+  1  the answer is no (--on-missing error, compile), or identify met a bad FILE
   2  bad usage, or bad input
 
 environment:
@@ -68,8 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _READER_GONE
     except KeyboardInterrupt:
         return _INTERRUPTED
-    except (CpufeatError, OSError) as error:
-        _say(str(error))
+    except (CpufeatError, OSError, MemoryError) as error:
+        _say(str(error) or "out of memory")
         return NO if isinstance(error, (MissingFeaturesError, CompileError)) else BAD
     return status
 
