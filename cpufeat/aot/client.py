@@ -68,7 +68,7 @@ class Worker:
         self._stdin = cast("IO[bytes]", self._process.stdin)
         self._stdout = cast("IO[bytes]", self._process.stdout)
         try:
-            with self._killed_after(_START_LIMIT):
+            with self._conversation(_START_LIMIT):
                 self.llvm = tuple(int(part) for part in wire.receive(self._stdout)[0]["llvm"])
         except _BROKEN:
             raise CompileError(f"the worker process for LLVM did not start: {self._end(self.stop())}") from None
@@ -83,7 +83,7 @@ class Worker:
         if self._stdin.closed:
             return False
         try:
-            with self._killed_after(_START_LIMIT):
+            with self._conversation(_START_LIMIT):
                 wire.send(self._stdin, {})
                 wire.receive(self._stdout)
         except _BROKEN:
@@ -96,7 +96,7 @@ class Worker:
         os.ftruncate(self._stderr.fileno(), 0)
         os.lseek(self._stderr.fileno(), 0, os.SEEK_SET)
         failure, over_limit = CompileError, CompileError
-        with self._killed_after(time_limit) as expired:
+        with self._conversation(time_limit) as expired:
             try:
                 wire.send(self._stdin, {**vars(job), "memory": memory_limit}, source)
                 reply, content = wire.receive(self._stdout)
@@ -111,9 +111,6 @@ class Worker:
                     self._process.wait(_GRACE)
                 status = self._process.poll()
                 said = self.stop()
-            except BaseException:
-                self.stop()
-                raise
         if expired.is_set():
             raise over_limit(f"LLVM took longer than the {time_limit:g} s that it was given")
         if memory_limit is not None and _OUT_OF_MEMORY.search(said):
@@ -151,7 +148,8 @@ class Worker:
             self._process.returncode = 0
 
     @contextlib.contextmanager
-    def _killed_after(self, seconds: float | None) -> Iterator[threading.Event]:
+    def _conversation(self, seconds: float | None) -> Iterator[threading.Event]:
+        """Kill the process when the time is over, which sets the event, and on what interrupts a question or answer."""
         expired = threading.Event()
 
         def expire() -> None:
@@ -163,8 +161,14 @@ class Worker:
         timer.start()
         try:
             yield expired
+        except (CpufeatError, *_BROKEN):
+            raise
+        except BaseException:
+            self.stop()
+            raise
         finally:
             timer.cancel()
+            timer.join()
 
     def _said(self) -> str:
         return os.pread(self._stderr.fileno(), _MOST_SAID, 0).decode(errors="replace")
