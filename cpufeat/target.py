@@ -147,12 +147,18 @@ def base_features(arch: str, base: str) -> FeatureSet:
 
 
 def wanted(request: Request, base: FeatureSet) -> FeatureSet:
-    """Apply a request's changes to its base: ``+f`` with all that f rests on, ``-f`` with all that rests on f."""
+    """Apply a request's changes to its base: ``+f`` with all that f rests on, ``-f`` with all that rests on f.
+
+    Raises TargetError for x86_64 code without the baseline, which LLVM cannot generate.
+    """
     features = base
     for sign, feature in request.changes:
         if feature.kind in HARDWARE:
             one = FeatureSet(base.arch, [feature.name])
             features = (features | one).closed() if sign == "+" else features.without(one)
+    lowest = level_features(base.arch, baseline(base.arch)) if base.arch == "x86_64" else features
+    if not lowest <= features:
+        raise TargetError(f"{request.text!r}: {base.arch} code cannot do without {', '.join(lowest - features)}")
     return features
 
 
