@@ -205,7 +205,7 @@ def test_what_the_host_lacks_is_dropped_with_one_warning(haswell: cpufeat.Host) 
         resolution = cpufeat.resolve("skylake-avx512", host=haswell)
     assert len(caught) == 1
     assert caught[0].filename == __file__
-    assert "avx512f: not reported (CPUID 7.0:ebx[16] is 0)" in str(caught[0].message)
+    assert "avx512f: not reported (CPUID 7.0:EBX[16] is 0)" in str(caught[0].message)
     assert resolution.target.cpu == "skylake-avx512"
     assert resolution.target.level == "x86-64-v3"
     assert {"avx512f", "avx512bw", "adx"} <= resolution.dropped.keys()

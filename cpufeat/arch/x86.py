@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from cpufeat.machine import Machine
     from cpufeat.probe.procfs import Processor
 
-_HYBRID = "7.0:edx[15]"
-_CORE_TYPE = "1A.0:eax[24-31]"
+_HYBRID = "7.0:EDX[15]"
+_CORE_TYPE = "1A.0:EAX[24-31]"
 _ATOM = 0x20
 _CORE_KINDS = ("cpu_core", "cpu_atom", "cpu_lowpower")
 _BRAND = (0x80000002, 0x80000003, 0x80000004)
@@ -98,14 +98,9 @@ def _reading(machine: Machine, cpuid: Cpuid, count: int) -> Reading:
         hypervisor=cpuid.vendor(_HYPERVISOR_VENDOR),
         core="atom" if cpuid.value(_CORE_TYPE) == _ATOM else "",
         count=count,
-        reported={feature.name: f"CPUID {_in_capitals(feature.bit)}" for feature in features},
+        reported={feature.name: f"CPUID {feature.bit}" for feature in features},
         withheld=_gated(machine, features, *cpuid.xcr0()),
     )
-
-
-def _in_capitals(bit: str) -> str:
-    where, _, register = bit.partition(":")
-    return f"{where}:{register.upper()}" if register else bit
 
 
 class State(Value):
