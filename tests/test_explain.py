@@ -17,6 +17,7 @@ from cpufeat.cli.page import WIDTH, page
 from cpufeat.crosscheck import disagreements
 from cpufeat.errors import CpufeatError
 from cpufeat.explain import Explanation, explain, to_json, verdict
+from cpufeat.features import table
 from cpufeat.host import detect
 from cpufeat.machine import Recording
 from cpufeat.probe.dumps import load
@@ -48,7 +49,12 @@ def hybrid() -> Recording:
 
 
 SKYLAKE_SP, SAPPHIRE_RAPIDS = features_of("skylake-avx512"), features_of("sapphirerapids")
-LSCPU = b"Architecture: x86_64\nVendor ID: GenuineIntel\nCPU family: 6\nModel: 60\nFlags: fpu sse2 lm\nModel name: "
+LSCPU = b"""Architecture: x86_64
+Vendor ID: GenuineIntel
+CPU family: 6
+Model: 60
+Flags: fpu cx8 cmov mmx fxsr sse sse2 nopl lm
+Model name: """
 MADE_UP: dict[str, tuple[Machine, str | None]] = {
     "hybrid": (hybrid(), None),
     "contradicted": (machine(INTEL, 6, 167, SAPPHIRE_RAPIDS), None),
@@ -122,6 +128,17 @@ def test_the_name_that_is_not_to_be_trusted_is_the_model_numbers() -> None:
     account = explain(*MADE_UP["contradicted"])
     assert (account.host.named, account.host.cpu) == ("rocketlake", "sapphirerapids")
     assert "avxvnni" in account.unused
+
+
+def test_what_the_kernel_never_shows_is_not_said_to_kill() -> None:
+    """Linux has no flag for PTWRITE or AVX-IFMA: from its account alone nobody knows."""
+    spelled = (table("x86_64")[name].spellings.get("kernel", (name,)) for name in features_of("arrowlake"))
+    flags = " ".join(flag for flags in spelled for flag in flags)
+    told = f"processor: 0\nvendor_id: GenuineIntel\ncpu family: 6\nmodel: 197\nflags: {flags}\n"
+    account = explain(Recording(files={"/proc/cpuinfo": told.encode()}), None)
+    assert {"avxifma", "ptwrite"} <= account.faults.keys()
+    assert verdict(account)[1] != "bad"
+    assert "/proc/cpuinfo never shows it" in " ".join(text_of(account).split())
 
 
 def test_what_the_user_disabled_is_withheld_and_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
