@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -146,6 +148,13 @@ def test_what_the_user_disabled_is_withheld_and_no_fault(monkeypatch: pytest.Mon
     account = explain(*MADE_UP["trusted"])
     assert not account.faults
     assert to_json(account)["withheld"]["avx2"] == {"reason": "disabled by the user", "evidence": "CPUFEAT_DISABLE"}
+
+
+def test_the_picture_in_the_docs_is_of_today() -> None:
+    svg = (ROOT / "docs" / "explain.svg").read_text(encoding="utf-8")
+    drawn = set(html.unescape(re.sub(r"<[^>]*>", " ", svg)).split())
+    account = explain(load(str(ROOT / "data" / "machines" / "qemu-haswell-without-avx.json"))[1], None)
+    assert set(text_of(account).split()) <= drawn, "python tools/explain_picture.py draws it anew"
 
 
 @given(st.text(st.characters(exclude_characters="\n\r"), max_size=300))
