@@ -210,8 +210,7 @@ def _place(host: Host, name: str, why: Withheld) -> tuple[str, str]:
     if host.source != "CPUID":
         return f"no such flag in {host.source}" if could_show(host, name) else f"{host.source} never shows it", ""
     place, _, bit = table(host.arch)[name].bit.rstrip("]").partition("[")
-    leaf, _, register = place.partition(":")
-    return (f"CPUID {leaf}:{register.upper()}", bit) if bit.isdecimal() else (why.evidence, "")
+    return (f"CPUID {place}", bit) if bit.isdecimal() else (why.evidence, "")
 
 
 # --- rows
