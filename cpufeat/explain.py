@@ -8,7 +8,7 @@ from __future__ import annotations
 from cpufeat.arch import x86
 from cpufeat.crosscheck import disagreements
 from cpufeat.decisions import DISABLED
-from cpufeat.features import NO_SPELLING, FeatureSet, implied, table
+from cpufeat.features import FeatureSet, implied, table
 from cpufeat.host import Host, detect
 from cpufeat.levels import levels
 from cpufeat.probe.cpuid import Cpuid
@@ -125,7 +125,7 @@ def used_unasked(arch: str, name: str) -> bool:
 
 def could_show(host: Host, name: str) -> bool:
     """Whether the source would show a feature if it were there: the kernel has no flag for some."""
-    return host.source == "CPUID" or table(host.arch)[name].spellings.get("kernel") != (NO_SPELLING,)
+    return host.source == "CPUID" or bool(table(host.arch)[name].kernel_flags)
 
 
 # --- JSON

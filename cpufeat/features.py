@@ -47,6 +47,12 @@ class Feature(Value):
         pairs = (item.split("=", 1) for item in self.elsewhere.split())
         return {system: tuple(names.split(",")) for system, names in pairs}
 
+    @property
+    def kernel_flags(self) -> tuple[str, ...]:
+        """The flags of which Linux shows one in ``/proc/cpuinfo`` where it has the feature; empty if it has none."""
+        flags = self.spellings.get("kernel", (self.name,))
+        return () if NO_SPELLING in flags else flags
+
 
 def normalize(spelling: str) -> str:
     """Return a spelling in the form of our names: ``SSE4.1`` and ``has_sse4_1`` are both ``sse4_1``."""

@@ -164,7 +164,7 @@ def from_py_cpuinfo(machine: Machine) -> list[Reading]:
 
 def _from_flags(machine: Machine, source: str, processor: Processor, count: int) -> Reading:
     flags, known = processor.flags, table(machine.arch).values()
-    features = [feature for feature in known if not flags.isdisjoint(_flags_of(feature))]
+    features = [feature for feature in known if not flags.isdisjoint(feature.kernel_flags)]
     every_state = -1  # a flag that the kernel shows is one whose state it enabled
     return Reading(
         source=source,
@@ -174,10 +174,6 @@ def _from_flags(machine: Machine, source: str, processor: Processor, count: int)
         stepping=processor.stepping,
         brand=processor.brand,
         count=count,
-        reported={feature.name: f"{source} flag {', '.join(_flags_of(feature))}" for feature in features},
+        reported={feature.name: f"{source} flag {', '.join(feature.kernel_flags)}" for feature in features},
         withheld=_gated(machine, features, every_state, source),
     )
-
-
-def _flags_of(feature: Feature) -> tuple[str, ...]:
-    return feature.spellings.get("kernel", (feature.name,))
