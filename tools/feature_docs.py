@@ -10,17 +10,17 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from typing import TYPE_CHECKING
-
 from cpufeat.features import NO_SPELLING, Feature, table  # noqa: E402
 from cpufeat.levels import levels  # noqa: E402
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 FAMILIES = {"x86": "x86_64"}
 """Each page, and an architecture that uses its tables."""
