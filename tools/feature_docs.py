@@ -21,7 +21,6 @@ sys.path.insert(0, str(ROOT))
 from cpufeat.features import NO_SPELLING, Feature, table  # noqa: E402
 from cpufeat.levels import levels  # noqa: E402
 
-
 FAMILIES = {"x86": "x86_64"}
 """Each page, and an architecture that uses its tables."""
 KINDS = {
