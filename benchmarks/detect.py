@@ -2,8 +2,9 @@
 
     python benchmarks/detect.py [ROUNDS]
 
-The ways take turns, so that a slow moment of the machine falls on all. Added is to the bare interpreter: the difference
-of the medians. CPU is user and system time. Byte code is kept in a folder of its own, which a first round fills.
+The ways take turns, so that a slow moment of the machine falls on all. Added is the difference to the bare interpreter,
+of the medians and of the least, which a busy machine changes less. CPU is user and system time. Byte code is kept in a
+folder of its own, which a first round fills.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
+BARE = "bare interpreter"
 WAYS = {
-    "bare interpreter": "pass",
+    BARE: "pass",
     "cpufeat": "import cpufeat; cpufeat.target_for_host()",
     "archspec": "import archspec.cpu; archspec.cpu.host()",
     "llvmlite": "from llvmlite import binding; binding.get_host_cpu_name(); binding.get_host_cpu_features()",
@@ -29,7 +31,7 @@ cpufeat.target_for_host()
 number = 100_000
 print(f"{min(timeit.repeat(cpufeat.target_for_host, number=number)) / number * 1e6:.2f} us")
 """
-LINE = "{:<17}{:>9}{:>9}{:>9}{:>9}{:>12}"
+LINE = "{:<17}{:>9}{:>9}{:>12}{:>9}{:>9}{:>9}"
 
 
 def environment(byte_code: str) -> dict[str, str]:
@@ -59,14 +61,15 @@ def main() -> None:
             run(code, variables)
         times = [{name: run(code, variables) for name, code in WAYS.items()} for _ in range(rounds)]
         print(f"Python {sys.version.split()[0]}, {rounds} rounds, milliseconds")
-        print(LINE.format("", "median", "least", "CPU", "added", "x cpufeat's"))
+        print(LINE.format("", "median", "added", "x cpufeat's", "least", "added", "CPU"))
         medians = {name: statistics.median(taken[name][0] for taken in times) for name in WAYS}
-        bare = medians["bare interpreter"]
-        for name, median in medians.items():
-            least = min(taken[name][0] for taken in times)
+        leasts = {name: min(taken[name][0] for taken in times) for name in WAYS}
+        for name in WAYS:
+            added, added_least = medians[name] - medians[BARE], leasts[name] - leasts[BARE]
+            ratio = added / (medians["cpufeat"] - medians[BARE])
             cpu = statistics.median(taken[name][1] for taken in times)
-            added, ratio = median - bare, (median - bare) / (medians["cpufeat"] - bare)
-            print(LINE.format(name, *(f"{value:.1f}" for value in (median, least, cpu, added, ratio))))
+            figures = (medians[name], added, ratio, leasts[name], added_least, cpu)
+            print(LINE.format(name, *(f"{figure:.1f}" for figure in figures)))
         print("a repeated call of target_for_host: ", end="", flush=True)
         run(REPEATED, variables)
 
