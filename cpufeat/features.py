@@ -113,10 +113,11 @@ def nearest(name: str, known: Iterable[str]) -> tuple[str, ...]:
 
 def implied(arch: str, name: str) -> frozenset[str]:
     """Return a feature's name and all that it rests on, directly or not."""
-    if (arch, name) not in _closures:
+    known = _closures.get((arch, name))
+    if known is None:
         below = [implied(arch, other) for other in table(arch)[name].implies]
-        _closures[arch, name] = frozenset([name]).union(*below)
-    return _closures[arch, name]
+        known = _closures[arch, name] = frozenset([name]).union(*below)
+    return known
 
 
 class FeatureSet:

@@ -36,7 +36,9 @@ def rows(name: str) -> list[list[str]]:
 
 def row(name: str, *first: str) -> list[str] | None:
     """Return the row of ``data/name`` that begins with the cells ``first``, None if there is none."""
-    begins = "\t".join(first) + "\t"
-    _, found, after = text(name).partition("\n" + begins)
-    line = begins + after.partition("\n")[0]
-    return line.replace("\t-", "\t").split("\t") if found else None
+    whole = text(name)
+    start = whole.find("\n{}\t".format("\t".join(first))) + 1
+    if not start:
+        return None
+    line = whole[start:].partition("\n")[0]
+    return line.replace("\t-", "\t").split("\t")

@@ -108,12 +108,13 @@ def identify(arch: str, reading: Reading) -> Identity:
 def _best_fit(arch: str, vendor: str, reported: frozenset[str]) -> str:
     """Return the vendor's CPU, or the level, that differs least from what is reported and needs no state beyond it."""
     names = dict.fromkeys([*(row.cpu for row in _models(arch, vendor)), *reversed(levels(arch))])
+    needing_state = {feature.name for feature in table(arch).values() if feature.state and feature.kind == "isa"}
+    beyond = needing_state - reported
     candidates = [(cpu, _expected(arch, cpu)) for cpu in names]
-    features = table(arch)
     fitting = [
         (len(expected ^ reported), index, cpu)
         for index, (cpu, expected) in enumerate(candidates)
-        if all(name in reported for name in expected if features[name].state and features[name].kind == "isa")
+        if beyond.isdisjoint(expected)
     ]
     return min(fitting)[2] if fitting else next(iter(levels(arch)))
 
