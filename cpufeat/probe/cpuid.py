@@ -57,8 +57,8 @@ class Cpuid:
         """Return a field written ``LEAF.SUBLEAF:REGISTER[BIT]`` or ``...[LOW-HIGH]``; 0 where it cannot be read."""
         where, _, bits = field.partition("[")
         low, _, high = bits[:-1].partition("-")
-        width = int(high or low) - int(low) + 1
-        return self._word(where) >> int(low) & ((1 << width) - 1)
+        word = self._word(where) >> int(low)
+        return word & (2 << int(high) - int(low)) - 1 if high else word & 1
 
     def _word(self, where: str) -> int:
         if where not in self._words:
@@ -70,7 +70,10 @@ class Cpuid:
 
     def holds(self, condition: str) -> bool:
         """Whether a condition of ``features.tsv`` holds: fields, ``>=`` for numbers, ``&`` for and, ``|`` for or."""
-        return any(all(map(self._term, terms.split("&"))) for terms in condition.split("|"))
+        return any(map(self._all, condition.split("|")))
+
+    def _all(self, terms: str) -> bool:
+        return all(map(self._term, terms.split("&")))
 
     def _term(self, term: str) -> bool:
         field, _, least = term.partition(">=")
