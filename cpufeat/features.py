@@ -6,14 +6,13 @@ The rows are those of ``data/<family>/features.tsv``; the header of that file sa
 from __future__ import annotations
 
 from cpufeat import tables
+from cpufeat.architectures import architecture
 from cpufeat.errors import TargetError, UnknownNameError
 from cpufeat.value import TYPE_CHECKING, Value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-FAMILIES = {"x86_64": "x86", "i686": "x86"}
-"""The folder of tables that each architecture uses."""
 HARDWARE = ("isa", "privileged")
 """The kinds of feature that are facts about hardware."""
 NO_SPELLING = "!"
@@ -44,11 +43,12 @@ def normalize(spelling: str) -> str:
 
 def family(arch: str) -> str:
     """Return the folder of tables for an architecture. Raises UnknownNameError."""
-    if arch in FAMILIES:
-        return FAMILIES[arch]
-    raise UnknownNameError("architecture", arch, tuple(FAMILIES))
+    if arch not in _families:
+        _families[arch] = architecture(arch).family
+    return _families[arch]
 
 
+_families: dict[str, str] = {}
 _tables: dict[str, dict[str, Feature]] = {}
 _closures: dict[str, dict[str, frozenset[str]]] = {}
 _spellings: dict[str, dict[str, str]] = {}

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 
-from cpufeat.arch import x86
+from cpufeat.arch import read
 from cpufeat.arch.identity import Identity, identify
 from cpufeat.arch.reading import Reading
 from cpufeat.decisions import DIFFERS, NOT_REPORTED, Decision, Withheld
 from cpufeat.errors import CpufeatError
-from cpufeat.features import FeatureSet, family, implied, table
+from cpufeat.features import FeatureSet, implied, table
 from cpufeat.levels import level_of
 from cpufeat.machine import Machine, ThisMachine
 from cpufeat.value import Value
@@ -65,10 +65,9 @@ def detect(machine: Machine | None = None) -> Host:
     and CpufeatError for a machine of which nothing can be read.
     """
     machine = machine or _default_machine()
-    family(machine.arch)
-    readings = x86.read(machine)
+    readings = read(machine)
     if not readings:
-        raise CpufeatError(f"nothing can be read of this {machine.arch} machine: no CPUID, no kernel flags")
+        raise CpufeatError(f"nothing can be read of this {machine.arch} machine: neither the processor nor the kernel answers")
     identities = [identify(machine.arch, reading) for reading in readings]
     return _merge(machine, readings, identities)
 

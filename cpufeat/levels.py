@@ -10,8 +10,8 @@ from cpufeat.features import FeatureSet, family
 
 
 def levels(arch: str) -> dict[str, tuple[str, ...]]:
-    """Return an architecture's levels, lowest first, and what each adds to the one below."""
-    return {level: tuple(adds.split()) for level, adds, *_ in tables.rows(f"{family(arch)}/levels.tsv")}
+    """Return an architecture's levels, lowest first, and what each adds to the one that it extends."""
+    return {level: tuple(adds.split()) for level, _, adds in tables.rows(f"{family(arch)}/levels.tsv")}
 
 
 def baseline(arch: str) -> str:
@@ -21,20 +21,20 @@ def baseline(arch: str) -> str:
 
 def level_features(arch: str, level: str) -> FeatureSet:
     """Return all that a level has. Raises KeyError for what is no level."""
-    known = levels(arch)
-    names = list(known[level])
-    for below, adds in known.items():
-        if below == level:
-            break
+    extends = {name: (below, adds.split()) for name, below, adds in tables.rows(f"{family(arch)}/levels.tsv")}
+    names: list[str] = []
+    while level:
+        level, adds = extends[level]
         names.extend(adds)
     return FeatureSet(arch, names).closed()
 
 
 def level_of(features: FeatureSet) -> str:
-    """Return the highest level whose features are all there, empty if not even the lowest."""
-    reached = ""
-    for name, adds in levels(features.arch).items():
-        if not features.names.issuperset(adds):
-            break
-        reached = name
-    return reached
+    """Return the last level of the table whose features are all there, empty if not even the lowest."""
+    reached = {""}
+    last = ""
+    for name, below, adds in tables.rows(f"{family(features.arch)}/levels.tsv"):
+        if below in reached and features.names.issuperset(adds.split()):
+            reached.add(name)
+            last = name
+    return last

@@ -50,6 +50,18 @@ class Machine:
         """Return a file's bytes, :data:`LARGEST_FILE` at the most."""
         return None
 
+    def getauxval(self, kind: int) -> int | None:
+        """Return an entry of the auxiliary vector, a number (<linux/auxvec.h>): AT_HWCAP is 16, AT_HWCAP2 26."""
+        return None
+
+    def auxv_string(self, kind: int) -> str:
+        """Return an entry of the auxiliary vector that points at text: AT_PLATFORM is 15, AT_BASE_PLATFORM 24."""
+        return ""
+
+    def hwprobe(self, keys: tuple[int, ...]) -> dict[int, int]:
+        """Return what ``riscv_hwprobe`` answers of all processors, without the keys that this kernel does not know."""
+        return {}
+
     def online_cpus(self) -> tuple[int, ...]:
         """Return the numbers of the processors that this process may run on."""
         return ()
@@ -59,6 +71,7 @@ class Machine:
         return None
 
 
+_RISCV_HWPROBE = 258
 _ARCH_PRCTL, _ARCH_GET_XCOMP_PERM = 158, 0x1022
 _SYSTEMS = {"win32": "windows", "cygwin": "windows"}
 
@@ -110,6 +123,33 @@ class ThisMachine(Machine):
         refused = ctypes.CDLL(None).syscall(_ARCH_PRCTL, _ARCH_GET_XCOMP_PERM, ctypes.byref(permitted))
         return 0 if refused else permitted.value
 
+    def getauxval(self, kind: int) -> int | None:
+        """Read ``/proc/self/auxv`` (proc(5)), which needs no C library."""
+        content = self.read_file("/proc/self/auxv") or b""
+        word = 8 if sys.maxsize > 2**32 else 4
+        numbers = [int.from_bytes(content[at : at + word], sys.byteorder) for at in range(0, len(content), word)]
+        return dict(zip(numbers[::2], numbers[1::2], strict=False)).get(kind)
+
+    def auxv_string(self, kind: int) -> str:
+        """Read the text that the auxiliary vector points at: it lies in this process's own memory (getauxval(3))."""
+        address = self.getauxval(kind)
+        if not address:
+            return ""
+        import ctypes
+
+        return ctypes.string_at(address).decode("ascii", "replace")
+
+    def hwprobe(self, keys: tuple[int, ...]) -> dict[int, int]:
+        """Call ``riscv_hwprobe`` (Linux Documentation/arch/riscv/hwprobe.rst)."""
+        if self.system != "linux" or not self.arch.startswith("riscv"):
+            return {}
+        import ctypes
+
+        pairs = (ctypes.c_int64 * (2 * len(keys)))(*(word for key in keys for word in (key, 0)))
+        refused = ctypes.CDLL(None).syscall(_RISCV_HWPROBE, pairs, len(keys), 0, None, 0)
+        answers = {} if refused else dict(zip(pairs[::2], pairs[1::2], strict=True))
+        return {key: value & 0xFFFFFFFFFFFFFFFF for key, value in answers.items() if key >= 0}
+
     def read_file(self, path: str) -> bytes | None:
         """Read a file of this machine."""
         try:
@@ -158,6 +198,12 @@ class Recording(Value, Machine):
     xcr0: int | None = None
     files: dict[str, bytes] = {}
     online: tuple[int, ...] = ()
+    auxv: dict[int, int] = {}
+    """Entries of the auxiliary vector that are numbers."""
+    strings: dict[int, str] = {}
+    """Entries of the auxiliary vector that point at text."""
+    probes: dict[int, int] = {}
+    """What ``riscv_hwprobe`` answers, by key."""
     cpuinfo: dict[str, Any] | None = None
     """What py-cpuinfo said, where that was asked."""
 
@@ -174,6 +220,18 @@ class Recording(Value, Machine):
     def read_file(self, path: str) -> bytes | None:
         """Return the recorded file."""
         return self.files.get(path)
+
+    def getauxval(self, kind: int) -> int | None:
+        """Return the recorded entry."""
+        return self.auxv.get(kind)
+
+    def auxv_string(self, kind: int) -> str:
+        """Return the recorded text."""
+        return self.strings.get(kind, "")
+
+    def hwprobe(self, keys: tuple[int, ...]) -> dict[int, int]:
+        """Return the recorded answers."""
+        return {key: self.probes[key] for key in keys if key in self.probes}
 
     def online_cpus(self) -> tuple[int, ...]:
         """Return the recorded processors."""
@@ -199,6 +257,9 @@ class Recording(Value, Machine):
                 for cpu, leaves in self.leaves.items()
             },
             "files": {path: content.decode("utf-8", "surrogateescape") for path, content in self.files.items()},
+            "auxv": {str(kind): f"{value:x}" for kind, value in self.auxv.items()},
+            "strings": {str(kind): text for kind, text in self.strings.items()},
+            "hwprobe": {str(key): f"{value:x}" for key, value in self.probes.items()},
             "py-cpuinfo": self.cpuinfo,
         }
         return json.dumps({key: value for key, value in content.items() if value or key == "cpufeat"}, indent=1) + "\n"
@@ -248,6 +309,10 @@ def _leaves(value: Any) -> dict[int, Leaves]:
     return {int(cpu): {_leaf(key): _registers(text) for key, text in leaves.items()} for cpu, leaves in value.items()}
 
 
+def _numbers(value: Any) -> dict[int, int]:
+    return {int(key): int(number, 16) & 0xFFFFFFFFFFFFFFFF for key, number in value.items()}
+
+
 _PARTS: tuple[tuple[str, str, Callable[[Any], Any]], ...] = (
     ("system", "system", _text),
     ("arch", "arch", _text),
@@ -256,5 +321,8 @@ _PARTS: tuple[tuple[str, str, Callable[[Any], Any]], ...] = (
     ("xcr0", "xcr0", lambda value: int(value, 16)),
     ("cpuid", "leaves", _leaves),
     ("files", "files", lambda value: {_text(path): _text(text).encode("utf-8", "surrogateescape") for path, text in value.items()}),
+    ("auxv", "auxv", _numbers),
+    ("strings", "strings", lambda value: {int(kind): _text(text) for kind, text in value.items()}),
+    ("hwprobe", "probes", _numbers),
     ("py-cpuinfo", "cpuinfo", dict),
 )

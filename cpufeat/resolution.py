@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from cpufeat.architectures import architecture
 from cpufeat.decisions import DISABLED, NEEDS_PERMISSION, Decision, Withheld
 from cpufeat.errors import CpufeatWarning, MissingFeaturesError, TargetError
 from cpufeat.features import FeatureSet, find, implied
@@ -82,7 +83,8 @@ def resolve(request: str | None = None, *, host: Host | None = None, on_missing:
 
 def triple(host: Host) -> str:
     """Return the triple of code for a host."""
-    return f"{host.arch}-unknown-{host.system}" + (f"-{host.libc}" if host.libc else "")
+    spelled = architecture(host.arch)
+    return f"{spelled.triple}-unknown-{host.system}" + (f"-{host.libc}{spelled.abi}" if host.libc else "")
 
 
 def _requested(request: str | None, decisions: list[Decision]) -> str:

@@ -57,7 +57,7 @@ def _among(number: int | None, ranges: str) -> bool:
     if ranges == "*":
         return True
     ends = (part.partition("-") for part in ranges.split(","))
-    return number is not None and any(int(low) <= number <= int(high or low) for low, _, high in ends)
+    return number is not None and any(int(low, 0) <= number <= int(high or low, 0) for low, _, high in ends)
 
 
 def identify(arch: str, reading: Reading) -> Identity:
