@@ -62,6 +62,10 @@ class Machine:
         """Return what ``riscv_hwprobe`` answers of all processors, without the keys that this kernel does not know."""
         return {}
 
+    def facilities(self) -> tuple[int, ...] | None:
+        """Return the numbers that STFLE of s390x answers. Ask only where AT_HWCAP has bit 2 (HWCAP_STFLE)."""
+        return None
+
     def online_cpus(self) -> tuple[int, ...]:
         """Return the numbers of the processors that this process may run on."""
         return ()
@@ -150,6 +154,10 @@ class ThisMachine(Machine):
         answers = {} if refused else dict(zip(pairs[::2], pairs[1::2], strict=True))
         return {key: value & 0xFFFFFFFFFFFFFFFF for key, value in answers.items() if key >= 0}
 
+    def facilities(self) -> tuple[int, ...] | None:
+        """Execute STFLE."""
+        return native.facilities()
+
     def read_file(self, path: str) -> bytes | None:
         """Read a file of this machine."""
         try:
@@ -204,6 +212,8 @@ class Recording(Value, Machine):
     """Entries of the auxiliary vector that point at text."""
     probes: dict[int, int] = {}
     """What ``riscv_hwprobe`` answers, by key."""
+    stored: tuple[int, ...] | None = None
+    """The facilities that STFLE answers."""
     cpuinfo: dict[str, Any] | None = None
     """What py-cpuinfo said, where that was asked."""
 
@@ -233,6 +243,10 @@ class Recording(Value, Machine):
         """Return the recorded answers."""
         return {key: self.probes[key] for key in keys if key in self.probes}
 
+    def facilities(self) -> tuple[int, ...] | None:
+        """Return the recorded numbers."""
+        return self.stored
+
     def online_cpus(self) -> tuple[int, ...]:
         """Return the recorded processors."""
         return self.online or tuple(self.leaves)
@@ -260,6 +274,7 @@ class Recording(Value, Machine):
             "auxv": {str(kind): f"{value:x}" for kind, value in self.auxv.items()},
             "strings": {str(kind): text for kind, text in self.strings.items()},
             "hwprobe": {str(key): f"{value:x}" for key, value in self.probes.items()},
+            "facilities": list(self.stored or ()),
             "py-cpuinfo": self.cpuinfo,
         }
         return json.dumps({key: value for key, value in content.items() if value or key == "cpufeat"}, indent=1) + "\n"
@@ -324,5 +339,6 @@ _PARTS: tuple[tuple[str, str, Callable[[Any], Any]], ...] = (
     ("auxv", "auxv", _numbers),
     ("strings", "strings", lambda value: {int(kind): _text(text) for kind, text in value.items()}),
     ("hwprobe", "probes", _numbers),
+    ("facilities", "stored", lambda value: tuple(int(number) for number in value)),
     ("py-cpuinfo", "cpuinfo", dict),
 )

@@ -12,17 +12,24 @@ from cpufeat.probe import bits, lscpu, procfs
 from cpufeat.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from cpufeat.machine import Machine
 
+_STFLE = "hwcap[2]"
+"""Whether there is STORE FACILITY LIST EXTENDED, which user code may execute."""
 _VENDOR = "IBM/S390"
 _HYPERVISOR = "VM00 Control Program"
 
 
 def read(machine: Machine) -> list[Reading]:
-    """Return what the auxiliary vector, else the kernel's ``features``, and the ``facilities`` say."""
+    """Return what the auxiliary vector, or else the kernel's ``features``, and the list of facilities say."""
     described, source = _described(machine)
     enabled = bits.auxiliary(machine)
-    held = (enabled or _flags(machine.arch, described.get("features", ""), source)) | _facilities(described, source)
+    stored = machine.facilities() if _STFLE in enabled else None
+    listed = described.get("facilities", "").split()
+    held = enabled or _flags(machine.arch, described.get("features", ""), source)
+    held |= _facilities(stored, "STFLE bit") if stored else _facilities(listed, f"{source} facility")
     if not held:
         return []
     return [
@@ -63,9 +70,8 @@ def _flags(arch: str, features: str, source: str) -> dict[str, str]:
     }
 
 
-def _facilities(described: dict[str, str], source: str) -> dict[str, str]:
-    """Return the bits that STORE FACILITY LIST EXTENDED answers, as the kernel prints them."""
-    return {f"facility[{number}]": f"{source} facility {number}" for number in described.get("facilities", "").split()}
+def _facilities(numbers: Iterable[int | str], source: str) -> dict[str, str]:
+    return {f"facility[{number}]": f"{source} {number}" for number in numbers}
 
 
 def _hypervisor(machine: Machine) -> str:
