@@ -103,6 +103,7 @@ def implied(arch: str, name: str) -> frozenset[str]:
     folder = family(arch)
     closures = _closures.setdefault(folder, {})
     if name not in closures:
+        closures[name] = frozenset([name])  # two rows may imply each other
         direct = table(arch)[name].implies
         closures[name] = frozenset([name]).union(*(implied(arch, other) for other in direct))
     return closures[name]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from cpufeat import llvm, tables
 from cpufeat.arch.reading import Reading
+from cpufeat.architectures import architecture
 from cpufeat.decisions import Decision
 from cpufeat.features import FeatureSet, family, table
 from cpufeat.levels import levels
@@ -73,7 +74,7 @@ def identify(arch: str, reading: Reading) -> Identity:
     expected = _expected(arch, row.cpu)
     always = " ".join(other.may for other in models if other.vendor == "*").split()
     extra = FeatureSet(arch, reading.reported).isa.names.difference(expected, row.may.split(), always)
-    fitted = _best_fit(arch, models, reading, reported) if extra and row.may != "*" else row.cpu
+    fitted = _best_fit(arch, models, reading, reported) if extra and "*" not in (row.may, *always) else row.cpu
     if fitted == row.cpu:
         return Identity(row.cpu, row.name, expected, named=row.cpu)
     listed = ", ".join(FeatureSet(arch, extra))
@@ -85,14 +86,15 @@ def identify(arch: str, reading: Reading) -> Identity:
 def _best_fit(arch: str, models: list[Model], reading: Reading, reported: frozenset[str]) -> str:
     """Return the vendor's CPU, or the level, that differs least from what is reported and needs no state beyond it."""
     vendors = dict.fromkeys(row.cpu for row in models if row.cpu and reading.vendor in row.vendor.split(","))
-    candidates = [(cpu, _expected(arch, cpu)) for cpu in [*vendors, *reversed(levels(arch))]]
+    named = [(cpu, _expected(arch, cpu)) for cpu in [*vendors, *reversed(levels(arch))]]
+    candidates = [(cpu, expected) for cpu, expected in named if expected]
     features = table(arch)
     fitting = [
         (len(expected ^ reported), index, cpu)
         for index, (cpu, expected) in enumerate(candidates)
         if all(name in reported for name in expected if features[name].state and features[name].kind == "isa")
     ]
-    return min(fitting)[2] if fitting else next(iter(levels(arch)))
+    return min(fitting)[2] if fitting else architecture(arch).cpu
 
 
 def _expected(arch: str, cpu: str) -> frozenset[str]:
