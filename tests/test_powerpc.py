@@ -181,7 +181,7 @@ def test_at_platform_names_the_cpu_where_proc_is_not_mounted() -> None:
     assert host.detect(machine(POWER8, platform="power8")).name == "POWER8 mode"
 
 
-@pytest.mark.parametrize("platform", ["power", "powerful", "ppc970", "pa6t"])
+@pytest.mark.parametrize("platform", ["power", "powerful", "power123456", "ppc970", "pa6t"])
 def test_other_platforms_name_nothing(platform: str) -> None:
     (reading,) = powerpc.read(machine(POWER8, platform=platform))
     assert reading.model is None

@@ -19,6 +19,8 @@ _AT_PLATFORM = 15
 _ARCHITECTED = 0xF00
 """The upper half of a logical processor version: the kernel runs by an architecture, whatever the silicon is."""
 _FREESCALE = 0x8000
+_LATEST = 99
+"""A generation that no name goes beyond."""
 
 
 def read(machine: Machine) -> list[Reading]:
@@ -71,7 +73,7 @@ def _architected(name: str) -> int | None:
     """Return the logical version of ``power8``: POWER5+ is the first (PAPR, "Logical PVR values")."""
     digits = name.lower().removeprefix("power")
     generation = procfs.number(digits.rstrip("+x"))
-    if generation is None or digits == name.lower():
+    if generation is None or generation > _LATEST or digits == name.lower():
         return None
     return _ARCHITECTED << 16 | max(generation - 4, 1)
 
