@@ -201,6 +201,7 @@ _ARCHITECTURES = (
     ("isa", "loongarch64", "loongarch64"),
     ("ISA", "loongarch64", "loongarch64"),
     ("Features", "asimd", "aarch64"),
+    ("Features", " thumb ", "arm"),
     ("Processor", "aarch64", "aarch64"),
     ("CPU architecture", "aarch64", "aarch64"),
     ("CPU implementer", " ", "arm"),
