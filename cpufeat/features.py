@@ -30,10 +30,21 @@ class Feature(Value):
     """Where hardware says it (``7.0:ebx[16]``: CPUID leaf 7, subleaf 0), empty where nothing does."""
     state: str
     """The operating-system state that it needs, a row of ``states.tsv``, or empty."""
-    implies: tuple[str, ...]
-    """The features that it directly rests on."""
-    spellings: dict[str, tuple[str, ...]]
-    """Names in other systems, where they differ from ``name`` by more than case and punctuation."""
+    basis: str
+    """:attr:`implies` as the table writes it."""
+    elsewhere: str
+    """:attr:`spellings` as the table writes them."""
+
+    @property
+    def implies(self) -> tuple[str, ...]:
+        """The features that it directly rests on."""
+        return tuple(self.basis.split())
+
+    @property
+    def spellings(self) -> dict[str, tuple[str, ...]]:
+        """Names in other systems, where they differ from ``name`` by more than case and punctuation."""
+        pairs = (item.split("=", 1) for item in self.elsewhere.split())
+        return {system: tuple(names.split(",")) for system, names in pairs}
 
 
 def normalize(spelling: str) -> str:
@@ -50,7 +61,7 @@ def family(arch: str) -> str:
 
 _families: dict[str, str] = {}
 _tables: dict[str, dict[str, Feature]] = {}
-_closures: dict[str, dict[str, frozenset[str]]] = {}
+_closures: dict[tuple[str, str], frozenset[str]] = {}
 _spellings: dict[str, dict[str, str]] = {}
 
 
@@ -58,13 +69,9 @@ def table(arch: str) -> dict[str, Feature]:
     """Return every feature of an architecture by name, in the order of its table. Raises UnknownNameError."""
     folder = family(arch)
     if folder not in _tables:
-        _tables[folder] = {row[0]: _feature(*row) for row in tables.rows(f"{folder}/features.tsv")}
+        features = [Feature(*line.split("\t")) for line in tables.lines(f"{folder}/features.tsv")]
+        _tables[folder] = {feature.name: feature for feature in features}
     return _tables[folder]
-
-
-def _feature(name: str, kind: str, bit: str, state: str, implies: str, spellings: str) -> Feature:
-    pairs = (item.split("=", 1) for item in spellings.split())
-    return Feature(name, kind, bit, state, tuple(implies.split()), {system: tuple(names.split(",")) for system, names in pairs})
 
 
 def find(arch: str, spelling: str) -> Feature:
@@ -100,13 +107,14 @@ def nearest(name: str, known: Iterable[str]) -> tuple[str, ...]:
 
 def implied(arch: str, name: str) -> frozenset[str]:
     """Return a feature's name and all that it rests on, directly or not."""
-    folder = family(arch)
-    closures = _closures.setdefault(folder, {})
-    if name not in closures:
-        closures[name] = frozenset([name])  # two rows may imply each other
-        direct = table(arch)[name].implies
-        closures[name] = frozenset([name]).union(*(implied(arch, other) for other in direct))
-    return closures[name]
+    if (arch, name) not in _closures:
+        features, found, waiting = table(arch), {name}, [name]
+        while waiting:
+            new = set(features[waiting.pop()].implies) - found
+            found |= new
+            waiting += new
+        _closures[arch, name] = frozenset(found)
+    return _closures[arch, name]
 
 
 class FeatureSet:
@@ -123,16 +131,17 @@ class FeatureSet:
         """Hold ``names``, each a name of the table of ``arch``. Raises UnknownNameError for another."""
         object.__setattr__(self, "arch", arch)
         object.__setattr__(self, "names", frozenset(names))
-        unknown = self.names - table(arch).keys()
-        if unknown:
-            raise UnknownNameError(f"{family(arch)} feature", min(unknown), nearest(min(unknown), table(arch)))
+        known = table(arch)
+        if not known.keys() >= self.names:
+            unknown = min(self.names - known.keys())
+            raise UnknownNameError(f"{family(arch)} feature", unknown, nearest(unknown, known))
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError("FeatureSet is immutable")
 
     def closed(self) -> FeatureSet:
         """Return the set with all that its members imply."""
-        return self._with(frozenset().union(*(implied(self.arch, name) for name in self.names)))
+        return self._with(frozenset().union(*[implied(self.arch, name) for name in self.names]))
 
     def without(self, removed: Iterable[str]) -> FeatureSet:
         """Return the set less ``removed`` and less whatever implies one of them."""

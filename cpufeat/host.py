@@ -14,6 +14,8 @@ from cpufeat.levels import level_of
 from cpufeat.machine import Machine, ThisMachine
 from cpufeat.value import Value
 
+MACHINE_VARIABLE = "CPUFEAT_MACHINE"
+
 
 class Core(Value):
     """A kind of core: its LLVM CPU, and how many processors are of it."""
@@ -64,7 +66,7 @@ def detect(machine: Machine | None = None) -> Host:
     ``CPUFEAT_MACHINE`` names a recording that takes the place of this machine. Raises DumpError for a bad recording
     and CpufeatError for a machine of which nothing can be read.
     """
-    machine = machine or _default_machine()
+    machine = machine or default_machine()
     readings = read(machine)
     if not readings:
         raise CpufeatError(f"nothing can be read of this {machine.arch} machine: neither the processor nor the kernel answers")
@@ -72,8 +74,9 @@ def detect(machine: Machine | None = None) -> Host:
     return _merge(machine, readings, identities)
 
 
-def _default_machine() -> Machine:
-    path = os.environ.get("CPUFEAT_MACHINE")
+def default_machine() -> Machine:
+    """Return the recording that ``CPUFEAT_MACHINE`` names, or else this machine. Raises DumpError."""
+    path = os.environ.get(MACHINE_VARIABLE)
     if not path:
         return ThisMachine()
     from cpufeat.probe.dumps import load
@@ -87,11 +90,14 @@ def _merge(machine: Machine, readings: list[Reading], identities: list[Identity]
     reading, identity = readings[lead], identities[lead]
     usable = [_usable(machine.arch, one) for one in readings]
     features = FeatureSet(machine.arch, frozenset.intersection(*(one.names for one in usable)))
-    withheld = {name: why for one in readings for name, why in one.withheld.items()}
-    for name in frozenset().union(*(one.names for one in usable)) - features.names:
-        withheld.setdefault(name, Withheld(DIFFERS, _which_cores(name, usable, identities)))
-    for name in frozenset(reading.reported).union(identity.expected) - features.names - withheld.keys():
-        withheld[name] = _missing_base(machine.arch, reading, name, withheld)
+    gated = {name: why for one in readings for name, why in one.withheld.items()}
+    differing = frozenset().union(*(one.names for one in usable)) - features.names - gated.keys()
+    unusable = frozenset(reading.reported).union(identity.expected) - features.names - gated.keys() - differing
+    withheld = {
+        **gated,
+        **{name: Withheld(DIFFERS, _which_cores(name, usable, identities)) for name in differing},
+        **{name: _missing_base(machine.arch, reading, name, gated) for name in unusable},
+    }
     return Host(
         arch=machine.arch,
         system=machine.system,
@@ -126,12 +132,11 @@ def _which_cores(name: str, usable: list[FeatureSet], identities: list[Identity]
     return f"not on {', '.join(without)}"
 
 
-def _missing_base(arch: str, reading: Reading, name: str, withheld: dict[str, Withheld]) -> Withheld:
+def _missing_base(arch: str, reading: Reading, name: str, gated: dict[str, Withheld]) -> Withheld:
     if name not in reading.reported:
         return _not_reported(arch, reading.source, name)
-    names = reading.reported.keys() - withheld.keys()
-    base = min(implied(arch, name) - names)
-    return withheld.get(base) or Withheld(NOT_REPORTED, f"it rests on {base}, which is not")
+    base = min(implied(arch, name) - (reading.reported.keys() - gated.keys()))
+    return gated.get(base) or Withheld(NOT_REPORTED, f"it rests on {base}, which is not")
 
 
 def _not_reported(arch: str, source: str, name: str) -> Withheld:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 
 from cpufeat import tables
-from cpufeat.features import HARDWARE, FeatureSet, family, find, table
+from cpufeat.features import HARDWARE, FeatureSet, family, find, normalize, table
 from cpufeat.value import Value
 
 NEWEST = 22
@@ -64,7 +64,8 @@ def cpu_features(arch: str, cpu: str, version: int = NEWEST) -> FeatureSet | Non
 
 def _hardware(arch: str, names: str) -> FeatureSet:
     """Return the hardware features among names in LLVM's spelling, with what they rest on."""
-    features = (find(arch, name) for name in names.split())
+    known = table(arch)
+    features = [known.get(name) or find(arch, name) for name in normalize(names).split()]
     return FeatureSet(arch, (feature.name for feature in features if feature.kind in HARDWARE)).closed()
 
 

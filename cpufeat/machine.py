@@ -76,7 +76,6 @@ class Machine:
 
 
 _RISCV_HWPROBE = 258
-_ARCH_PRCTL, _ARCH_GET_XCOMP_PERM = 158, 0x1022
 _SYSTEMS = {"win32": "windows", "cygwin": "windows"}
 
 
@@ -87,26 +86,27 @@ class ThisMachine(Machine):
         self.system = _SYSTEMS.get(sys.platform, sys.platform.rstrip("0123456789"))
         self.arch = _process_arch()
         self.libc = _libc() if self.system == "linux" else ""
-        self._native: tuple[Callable[[int, int], Registers], Callable[[int], int]] | None | bool = False
+        self._loaded: tuple[native.Instructions | None] | None = None
 
-    def _instructions(self) -> tuple[Callable[[int, int], Registers], Callable[[int], int]] | None:
-        if isinstance(self._native, bool):
-            self._native = native.load()
-        return self._native
+    @property
+    def _instructions(self) -> native.Instructions | None:
+        if self._loaded is None:
+            self._loaded = (native.load(),)
+        return self._loaded[0]
 
     def cpuid(self, leaf: int, subleaf: int = 0, cpu: int | None = None) -> Registers | None:
         """Execute CPUID; with ``cpu``, on that processor (None where this thread may not run there)."""
-        instructions = self._instructions()
+        instructions = self._instructions
         if instructions is None:
             return None
         if cpu is None:
-            return instructions[0](leaf, subleaf)
+            return instructions.cpuid(leaf, subleaf)
         if not hasattr(os, "sched_setaffinity"):
             return None
         allowed = os.sched_getaffinity(0)
         try:
             os.sched_setaffinity(0, {cpu})
-            return instructions[0](leaf, subleaf)
+            return instructions.cpuid(leaf, subleaf)
         except OSError:
             return None
         finally:
@@ -114,18 +114,13 @@ class ThisMachine(Machine):
 
     def xgetbv(self, index: int = 0) -> int | None:
         """Execute XGETBV."""
-        instructions = self._instructions()
-        return None if instructions is None else instructions[1](index)
+        instructions = self._instructions
+        return None if instructions is None else instructions.xgetbv(index)
 
     def permitted_states(self) -> int:
-        """Ask the kernel (``arch_prctl(ARCH_GET_XCOMP_PERM)``, Linux Documentation/arch/x86/xstate.rst)."""
-        if self.system != "linux" or self.arch != "x86_64":
-            return 0
-        import ctypes
-
-        permitted = ctypes.c_uint64()
-        refused = ctypes.CDLL(None).syscall(_ARCH_PRCTL, _ARCH_GET_XCOMP_PERM, ctypes.byref(permitted))
-        return 0 if refused else permitted.value
+        """Ask the kernel."""
+        instructions = self._instructions
+        return 0 if instructions is None or self.system != "linux" else instructions.permitted_states()
 
     def getauxval(self, kind: int) -> int | None:
         """Read ``/proc/self/auxv`` (proc(5)), which needs no C library."""

@@ -1,8 +1,11 @@
 """Instructions that describe the processor, run in this process: CPUID and XGETBV of x86-64, STFLE of s390x.
 
 The machine code lies in one page of its own that is mapped writable, filled, and then made executable: never both at once.
-Where that is refused (SELinux's ``execmem``, seccomp, another architecture) the functions return None and callers use
+Where that is refused (SELinux's ``execmem``, seccomp, another architecture) :func:`load` returns None and callers use
 another source.
+
+Every start of a compiler passes through here, so this uses ``_ctypes``, the C module beneath :mod:`ctypes`, whose own
+classes take four times as long to import. What is used of it is the same in CPython 3.10 to 3.14.
 """
 
 from __future__ import annotations
@@ -14,12 +17,13 @@ from cpufeat.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from mmap import mmap
 
 Registers = tuple[int, int, int, int]
 """EAX, EBX, ECX, EDX: 32 bits each."""
 
-# void cpuid(uint32_t leaf, uint32_t subleaf, uint32_t registers[4]), System V calling convention of x86-64.
-_CPUID = bytes.fromhex(
+# Functions of (unsigned long, unsigned long, uint32_t results[4]), System V calling convention of x86-64.
+_CPUID = bytes.fromhex(  # (leaf, subleaf, registers)
     "f30f1efa"  # endbr64
     "53"  # push rbx
     "89f8"  # mov eax, edi
@@ -33,16 +37,24 @@ _CPUID = bytes.fromhex(
     "5b"  # pop rbx
     "c3"  # ret
 )
-# void xgetbv(uint32_t index, uint32_t halves[2])
-_XGETBV = bytes.fromhex(
+_XGETBV = bytes.fromhex(  # (index, unused, halves)
     "f30f1efa"  # endbr64
     "89f9"  # mov ecx, edi
+    "4989d0"  # mov r8, rdx
     "0f01d0"  # xgetbv
-    "8906"  # mov [rsi], eax
-    "895604"  # mov [rsi + 4], edx
+    "418900"  # mov [r8], eax
+    "41895004"  # mov [r8 + 4], edx
     "c3"  # ret
 )
-_ALIGNMENT = 64
+_SYSCALL = bytes.fromhex(  # (number, first argument, second argument)
+    "f30f1efa"  # endbr64
+    "89f8"  # mov eax, edi
+    "4889f7"  # mov rdi, rsi
+    "4889d6"  # mov rsi, rdx
+    "0f05"  # syscall
+    "c3"  # ret
+)
+_CODE = (_CPUID, _XGETBV, _SYSCALL)
 # void stfle(uint64_t list[], uint64_t words - 1), ELF ABI of s390x.
 _STFLE = bytes.fromhex(
     "b9040003"  # lgr %r0, %r3
@@ -51,8 +63,30 @@ _STFLE = bytes.fromhex(
 )
 _WORDS = 32
 """As many as STFLE ever fills (Principles of Operation, "Store Facility List Extended")."""
+_ALIGNMENT = 64
+_ARCH_PRCTL, _ARCH_GET_XCOMP_PERM = 158, 0x1022
 
 _pages: list[object] = []  # unmapping the page under the functions would crash the process: it lives as long as that
+
+
+class Instructions:
+    """The machine code, callable: ``run(entry, first, second)`` returns 16 bytes as two numbers."""
+
+    def __init__(self, run: Callable[[int, int, int], tuple[int, int]]) -> None:
+        self._run = run
+
+    def cpuid(self, leaf: int, subleaf: int) -> Registers:
+        """Execute CPUID with EAX and ECX so set."""
+        low, high = self._run(0, leaf, subleaf)
+        return low & 0xFFFFFFFF, low >> 32, high & 0xFFFFFFFF, high >> 32
+
+    def xgetbv(self, index: int) -> int:
+        """Execute XGETBV. Only where CPUID 1:ECX[27] (OSXSAVE) is set: elsewhere the instruction faults."""
+        return self._run(1, index, 0)[0]
+
+    def permitted_states(self) -> int:
+        """Call Linux's ``arch_prctl(ARCH_GET_XCOMP_PERM)`` (Documentation/arch/x86/xstate.rst); 0 where it is refused."""
+        return self._run(2, _ARCH_PRCTL, _ARCH_GET_XCOMP_PERM)[0]
 
 
 def available() -> bool:
@@ -60,33 +94,37 @@ def available() -> bool:
     return os.name == "posix" and sys.maxsize > 2**32 and os.uname().machine in ("x86_64", "amd64")
 
 
-def load() -> tuple[Callable[[int, int], Registers], Callable[[int], int]] | None:
-    """Return ``cpuid(leaf, subleaf) -> registers`` and ``xgetbv(index) -> 64 bits``, or None where they cannot be had.
-
-    ``xgetbv`` may be called only where CPUID 1:ECX[27] (OSXSAVE) is set: elsewhere the instruction faults.
-    """
+def load() -> Instructions | None:
+    """Return the instructions, or None where they cannot be had."""
     if not available():
         return None
-    address = _executable(_CPUID.ljust(_ALIGNMENT, b"\xcc") + _XGETBV)
+    try:
+        from _ctypes import FUNCFLAG_CDECL, Array, CFuncPtr, _SimpleCData, addressof, dlopen, dlsym
+
+        class Word(_SimpleCData):  # type: ignore[type-arg]
+            _type_ = "L"
+
+        class Results(Array):  # type: ignore[type-arg]
+            _type_, _length_ = Word, 2
+
+        class Function(CFuncPtr):
+            _flags_, _argtypes_ = FUNCFLAG_CDECL, (Word, Word, Word)
+
+        mprotect = Function(dlsym(dlopen(None, 0), "mprotect"))  # type: ignore[arg-type]
+        code = b"".join(code.ljust(_ALIGNMENT, b"\xcc") for code in _CODE)
+        address = _executable(code, lambda page: addressof(Word.from_buffer(page)), mprotect)
+    except (ImportError, AttributeError, OSError):
+        return None
     if address is None:
         return None
-    import ctypes
+    entries = [Function(address + _ALIGNMENT * entry) for entry in range(len(_CODE))]
 
-    run_cpuid = ctypes.PYFUNCTYPE(None, ctypes.c_uint32, ctypes.c_uint32, ctypes.c_void_p)(address)
-    run_xgetbv = ctypes.PYFUNCTYPE(None, ctypes.c_uint32, ctypes.c_void_p)(address + _ALIGNMENT)
-    four, two = ctypes.c_uint32 * 4, ctypes.c_uint32 * 2
+    def run(entry: int, first: int, second: int) -> tuple[int, int]:
+        results = Results()  # one for each call: threads may run it at once
+        entries[entry](first, second, addressof(results))
+        return results[0], results[1]
 
-    def cpuid(leaf: int, subleaf: int) -> Registers:
-        registers = four()
-        run_cpuid(leaf, subleaf, ctypes.addressof(registers))
-        return registers[0], registers[1], registers[2], registers[3]
-
-    def xgetbv(index: int) -> int:
-        halves = two()
-        run_xgetbv(index, ctypes.addressof(halves))
-        return halves[1] << 32 | halves[0]
-
-    return cpuid, xgetbv
+    return Instructions(run)
 
 
 def facilities() -> tuple[int, ...] | None:
@@ -96,29 +134,30 @@ def facilities() -> tuple[int, ...] | None:
     """
     if os.name != "posix" or os.uname().machine != "s390x" or sys.maxsize < 2**32:
         return None
-    address = _executable(_STFLE)
-    if address is None:
-        return None
     import ctypes
 
+    try:
+        mprotect = ctypes.CDLL(None).mprotect
+        mprotect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+        address = _executable(_STFLE, lambda page: ctypes.addressof(ctypes.c_char.from_buffer(page)), mprotect)
+    except (AttributeError, OSError):
+        return None
+    if address is None:
+        return None
     words = (ctypes.c_uint64 * _WORDS)()
     ctypes.PYFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint64)(address)(ctypes.addressof(words), _WORDS - 1)
     return tuple(number for number in range(64 * _WORDS) if words[number // 64] >> (63 - number % 64) & 1)
 
 
-def _executable(code: bytes) -> int | None:
-    """Return the address of a page that holds ``code`` and may be executed, None where that is refused."""
-    import ctypes
+def _executable(
+    code: bytes, address_of: Callable[[mmap], int], mprotect: Callable[[int, int, int], int]
+) -> int | None:
+    """Return the address of a page that holds ``code`` and may be executed, None where that is refused. Raises OSError."""
     import mmap
 
-    try:
-        page = mmap.mmap(-1, mmap.PAGESIZE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, mmap.PROT_READ | mmap.PROT_WRITE)
-        page.write(code)
-        address = ctypes.addressof(ctypes.c_char.from_buffer(page))
-        mprotect = ctypes.CDLL(None).mprotect
-    except (OSError, AttributeError):
-        return None
-    mprotect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+    page = mmap.mmap(-1, mmap.PAGESIZE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, mmap.PROT_READ | mmap.PROT_WRITE)
+    page.write(code)
+    address = address_of(page)
     if mprotect(address, mmap.PAGESIZE, mmap.PROT_READ | mmap.PROT_EXEC) != 0:
         return None
     _pages.append(page)

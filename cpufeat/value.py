@@ -16,6 +16,8 @@ else:
     def dataclass_transform(**_):
         return lambda cls: cls
 
+_set = object.__setattr__  # self.__dict__ would make each instance carry a dict of its own
+
 
 @dataclass_transform(frozen_default=True)
 class Value:
@@ -29,16 +31,20 @@ class Value:
             cls._fields = (*cls._fields, *cls.__annotations__)
 
         def __init__(self, *args, **kwargs):
-            if len(args) == len(self._fields) and not kwargs:
-                self.__dict__.update(zip(self._fields, args))
-                return
+            given = args
+            if kwargs or len(args) != len(self._fields):
+                given = self._in_order(args, kwargs)
+            for name, value in zip(self._fields, given):
+                _set(self, name, value)
+
+        def _in_order(self, args, kwargs):
             given = dict(zip(self._fields, args), **kwargs)
             if len(given) != len(args) + len(kwargs) or not given.keys() <= set(self._fields):
                 raise TypeError(f"{type(self).__name__} takes {', '.join(self._fields)}, each once")
-            for name in self._fields:
-                if name not in given and not hasattr(type(self), name):
-                    raise TypeError(f"{type(self).__name__} needs {name}")
-                self.__dict__[name] = given[name] if name in given else getattr(type(self), name)
+            missing = [name for name in self._fields if name not in given and not hasattr(type(self), name)]
+            if missing:
+                raise TypeError(f"{type(self).__name__} needs {', '.join(missing)}")
+            return [given[name] if name in given else getattr(type(self), name) for name in self._fields]
 
     def __setattr__(self, name: str, value: Any) -> NoReturn:
         raise AttributeError(f"{type(self).__name__} is immutable: .replace({name}=...) makes a changed copy")

@@ -1,7 +1,7 @@
 """What several tests share: tools that pip cannot install, and interpreters that have another LLVM.
 
-``CPUFEAT_LLVM_PYTHONS`` lists interpreters, between ``os.pathsep``, each with an llvmlite of another LLVM; ``.ci/run``
-makes them. Where ``CI`` is ``true``, a test that lacks what ``.ci/run`` installs fails instead of being skipped.
+``CPUFEAT_LLVM_PYTHONS`` lists interpreters, between ``os.pathsep``, each with an llvmlite of another LLVM and iced-x86;
+``.ci/run`` makes them. Where ``CI`` is ``true``, a test that lacks what ``.ci/run`` installs fails, and is not skipped.
 """
 
 from __future__ import annotations
@@ -55,6 +55,6 @@ def llvm_version(request: pytest.FixtureRequest) -> int:
 
 @pytest.fixture(scope="session")
 def llvm_python(llvm_version: int) -> str:
-    """An interpreter whose llvmlite has that LLVM; only llvmlite is sure to be installed there."""
+    """An interpreter whose llvmlite has that LLVM; only that and iced-x86 are sure to be installed there."""
     how = "list an interpreter with such an llvmlite in CPUFEAT_LLVM_PYTHONS (.ci/run makes one of every version)"
     return _llvm_pythons().get(llvm_version) or unavailable(f"llvmlite with LLVM {llvm_version}", how)

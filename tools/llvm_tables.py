@@ -1,21 +1,36 @@
-"""Write what the installed LLVM knows of an architecture's features and CPUs: data/ARCH/llvm-NN.tsv.
+"""Write what the installed LLVM knows of each architecture's features and CPUs: data/ARCH/llvm-NN.tsv.
 
-    python tools/llvm_tables.py [--check] [--arch x86]
+    python tools/llvm_tables.py [--check] [--arch ARCH]
 
-Only llvmlite is asked, and NN is the major version of its LLVM. With --check nothing is written: the committed table
-is compared, comments apart, and a difference is printed with exit status 1.
+Only llvmlite is asked, and NN is the major version of its LLVM. With --check nothing is written: the committed tables
+are compared, comments apart, and a difference is printed with exit status 1. An architecture that this LLVM lacks is
+passed over.
 
 The names are what LLVM lists for the feature string `+help`, in LLVM's order, which is by ASCII. The rest comes from
-the inliner: it puts a callee with `"target-features"="+f"` into a caller exactly when the caller's subtarget has
-every bit of the callee's (`areInlineCompatible` of the target's TargetTransformInfo). So a caller with
+one of two places. Where both can be asked, they say the same.
+
+**The inliner** (x86, aarch64) puts a callee with `"target-features"="+f"` into a caller exactly when the caller's
+subtarget has every bit of the callee's (`areInlineCompatible` of the target's TargetTransformInfo). So a caller with
 `"target-cpu"="c"` shows what c has, and one with `"target-features"="+f"` what f implies, by however many steps.
 Callers and callees are tuned for one and the same CPU, since the tuning flags of a CPU are bits like any others.
+
+**LLVM's own tables** (the others), which TableGen wrote into the library. A feature's entry holds its name, its bit
+and the bits that it directly implies; a CPU's holds those of its features and those of its tuning (MCSubtargetInfo.h:
+`SubtargetFeatureKV`, `SubtargetSubTypeKV`). The listed names lead to them in this process's memory, on Linux. What a
+subtarget adds by its triple (POWER's 64bit) is not in them; a CPU's own word size (RISC-V's 64bit) is.
+
+The inliner does not serve there. LLVM 14 and 15 compare attributes as text for riscv, powerpc and s390x; Arm's check
+wants most bits equal; a POWER CPU has an unlisted bit of its own; RISC-V and LoongArch abort LLVM on many sets. On the
+other hand LLVM 23 has no pointers to the names in its tables any more (llvm/llvm-project#206331, #207580), and they
+lack AArch64's second names of CPUs.
 
 A feature row's class is
 
 - `mode`: chosen by the triple, never by a CPU, so not asked about;
-- `tuning`: the check ignores it, or a CPU named as "tune-cpu", which brings no ISA feature, brings it;
-- `isa`: every other. Options of the code generator that LLVM checks like ISA (retpoline, soft-float) are among them.
+- `tuning`: the inliner's check ignores it (or reverses it, as for AArch64's execute-only), or some CPU brings it when
+  named as "tune-cpu" and none when named as "target-cpu";
+- `isa`: every other. Options of the code generator (retpoline, reserve-x18) are among them, and so are the tuning
+  flags where LLVM does not tell them from what a CPU has (arm, powerpc).
 
 x86 needs more than that:
 
@@ -33,7 +48,10 @@ x86 needs more than that:
 from __future__ import annotations
 
 import argparse
+import ctypes
 import difflib
+import functools
+import itertools
 import re
 import subprocess
 import sys
@@ -50,8 +68,16 @@ ROOT = Path(__file__).resolve().parent.parent
 LLVM = binding.llvm_version_info[0]
 I686, X86_64 = "i686-unknown-linux-gnu", "x86_64-unknown-linux-gnu"
 
-CpuFeatures = dict[str, set[str]]
+Sets = dict[str, set[str]]
 Row = tuple[str, str, str, str]
+
+
+class Facts(NamedTuple):
+    """What LLVM knows of an architecture. The keys are in LLVM's order."""
+
+    classes: dict[str, str]  # every feature's
+    implied: Sets  # all that a feature implies
+    has: Sets  # all that a CPU has
 
 
 class Function(NamedTuple):
@@ -62,24 +88,31 @@ class Function(NamedTuple):
     features: tuple[str, ...] = ()
 
 
-class Architecture(NamedTuple):
-    """What must be known of an architecture to ask LLVM about it."""
+class Inlining(NamedTuple):
+    """What must be known of an architecture to ask the inliner about it."""
 
     base_cpu: str
     bare: tuple[str, ...]  # takes from the base CPU what it has
+    tune_cpu: str
+    untuned: tuple[str, ...]  # takes from the tuning for that CPU what the check heeds
     literal: tuple[str, ...]  # keeps LLVM from reading more into a feature string than it says
     triples: dict[str, tuple[str, ...]]  # each with the features without which LLVM refuses a CPU there
     modes: frozenset[str]
-    unchecked: dict[str, Callable[[CpuFeatures], set[str]]]  # feature -> those of the CPUs that have it
+    unchecked: dict[str, Callable[[Sets], set[str]]]  # feature -> those of the CPUs that have it
 
 
-def target_machine(triple: str, cpu: str, features: str = "") -> binding.TargetMachine:
-    """Return an optimising TargetMachine; LLVM is initialised on the way, which can be repeated."""
+def target(triple: str) -> binding.Target:
+    """Return LLVM's target for a triple; LLVM is initialised on the way, which can be repeated."""
     if LLVM < 20:  # later llvmlites do this themselves, and refuse the call
         binding.initialize()
     binding.initialize_all_targets()
     binding.initialize_all_asmprinters()
-    return binding.Target.from_triple(triple).create_target_machine(cpu=cpu, features=features, opt=2)
+    return binding.Target.from_triple(triple)
+
+
+def target_machine(triple: str, cpu: str, features: str = "") -> binding.TargetMachine:
+    """Return an optimising TargetMachine."""
+    return target(triple).create_target_machine(cpu=cpu, features=features, opt=2)
 
 
 def child(function: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -89,9 +122,9 @@ def child(function: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - this module again
 
 
-def listed_names(triple: str, cpu: str) -> tuple[list[str], list[str]]:
+def listed_names(triple: str) -> tuple[list[str], list[str]]:
     """Return the CPUs and the features that LLVM lists, in its order."""
-    listing = child("target_machine", triple, cpu, "+help").stderr
+    listing = child("target_machine", triple, "", "+help").stderr
     cpus, features = listing.split("Available features for this target:")
     return re.findall(r"^  (\S+) +- ", cpus, re.M), re.findall(r"^  (\S+) +- ", features, re.M)
 
@@ -139,18 +172,33 @@ def inlined(triple: str, callers: Sequence[Function], callees: Sequence[Function
     return [everything - {int(index) for index in re.findall(r"@callee(\d+)\(", body)} for body in bodies]
 
 
-def held(architecture: Architecture, features: Sequence[str], callers: Sequence[Function]) -> list[set[str]]:
+def bare(architecture: Inlining, *features: str) -> Function:
+    """Return a function that has these features, what they imply, and nothing else."""
+    without = (*architecture.untuned, *architecture.bare)
+    return Function(architecture.base_cpu, architecture.tune_cpu, (*without, *features))
+
+
+def held(architecture: Inlining, features: Sequence[str], callers: Sequence[Function]) -> list[set[str]]:
     """Return, for each caller, those of the features that LLVM's check does not miss in it."""
-    base = architecture.base_cpu
     literal = [change for change in architecture.literal if change[1:] in features]
+    callees = [bare(architecture, *literal, f"+{name}") for name in features]
     answers = [set(features) for _ in callers]
     for triple, needed in architecture.triples.items():
-        start = (*needed, *architecture.bare, *literal)
-        callees = [Function(base, base, (*start, f"+{name}")) for name in features]
-        asked = [caller._replace(features=(*needed, *caller.features)) for caller in callers]
-        for answer, found in zip(answers, inlined(triple, asked, callees), strict=True):
+        callers_there, callees_there = (
+            [function._replace(features=(*needed, *function.features)) for function in functions]
+            for functions in (callers, callees)
+        )
+        for answer, found in zip(answers, inlined(triple, callers_there, callees_there), strict=True):
             answer &= {features[index] for index in found}
     return answers
+
+
+def closure(names: Iterable[str], direct: Sets) -> set[str]:
+    """Return the names and all that they imply, by however many steps."""
+    closed = set(names)
+    while not closed.issuperset(more := set[str]().union(*(direct[name] for name in closed))):
+        closed |= more
+    return closed
 
 
 def enter_64bit_mode(*cpus: str) -> None:
@@ -161,7 +209,7 @@ def enter_64bit_mode(*cpus: str) -> None:
         sys.stdout.flush()
 
 
-def cpus_with_64bit(cpus: CpuFeatures) -> set[str]:
+def cpus_with_64bit(cpus: Sets) -> set[str]:
     """Return the CPUs for which LLVM generates 64-bit code, where for others it aborts."""
     accepted = set[str]()
     left = list(cpus)
@@ -175,7 +223,7 @@ def cpus_with_64bit(cpus: CpuFeatures) -> set[str]:
     return accepted
 
 
-def cpus_with_cx16(cpus: CpuFeatures) -> set[str]:
+def cpus_with_cx16(cpus: Sets) -> set[str]:
     """Return the CPUs for which LLVM compares and swaps 16 bytes by an instruction, not by a call."""
     pointer = "ptr" if LLVM > 15 else "i128*"  # llvmlite's LLVM 15 still has typed pointers
     swap = f"  cmpxchg {pointer} @word, i128 0, i128 1 seq_cst seq_cst\n"
@@ -185,7 +233,7 @@ def cpus_with_cx16(cpus: CpuFeatures) -> set[str]:
     return {cpu for cpu, body in zip(cpus, bodies, strict=True) if "cmpxchg16b" in body}
 
 
-def cpus_with_nopl(cpus: CpuFeatures) -> set[str]:
+def cpus_with_nopl(cpus: Sets) -> set[str]:
     """Return the CPUs for which LLVM pads 32-bit code with anything but single bytes."""
     functions = [define(f"f{index}", Function(cpu, "generic"), "") for index, cpu in enumerate(["generic", *cpus])]
     code = target_machine(I686, "generic").emit_object(parse(I686, *functions))
@@ -195,52 +243,154 @@ def cpus_with_nopl(cpus: CpuFeatures) -> set[str]:
     return {cpu for index, cpu in enumerate(cpus) if text[16 * index + 1 : 16 * index + 16] != b"\x90" * 15}
 
 
-def cpus_with_sahf(cpus: CpuFeatures) -> set[str]:
+def cpus_with_sahf(cpus: Sets) -> set[str]:
     """Return the 64-bit CPUs that have SSSE3 or SSE4a."""
     return {cpu for cpu, features in cpus.items() if "64bit" in features and features & {"ssse3", "sse4a"}}
 
 
-ARCHITECTURES = {
-    "x86": Architecture(
+def ask_inliner(architecture: Inlining) -> Facts:
+    """Return what the inliner says."""
+    modes, unchecked = architecture.modes, architecture.unchecked
+    cpus, listed = listed_names(next(iter(architecture.triples)))
+    features = [name for name in listed if name not in modes]
+    callers = [
+        *(Function(cpu, architecture.tune_cpu, architecture.untuned) for cpu in cpus),
+        *(bare(architecture, f"+{name}") for name in features),
+        *(Function(architecture.base_cpu, cpu) for cpu in cpus),
+        bare(architecture),
+    ]
+    answers = held(architecture, features, callers)
+    always = answers.pop()
+    has, implied, brought = answers[: len(cpus)], answers[len(cpus) : -len(cpus)], answers[-len(cpus) :]
+
+    tuning = set[str]().union(*brought) - set[str]().union(*(found - always for found in has)) - unchecked.keys()
+    checked = set(features) - tuning - unchecked.keys()
+    direct = {name: checked & found - {name} for name, found in zip(features, implied, strict=True)}
+    cpu_features = {cpu: checked & found for cpu, found in zip(cpus, has, strict=True)}
+    for name, cpus_with in unchecked.items():
+        for cpu in cpus_with(cpu_features):
+            cpu_features[cpu].add(name)
+    return Facts(
+        {name: "mode" if name in modes else "tuning" if name in tuning else "isa" for name in listed},
+        # What LLVM reads into a string is no bit of the feature, so it does not carry over to what implies the feature.
+        {name: closure(direct.get(name, ()), direct) for name in listed},
+        cpu_features,
+    )
+
+
+class Library(NamedTuple):
+    """LLVM's library as it lies in this process's memory."""
+
+    address: int
+    content: bytearray
+    pointers: memoryview  # the part of it that holds pointers, by 64-bit words
+
+
+@functools.cache
+def library() -> Library:
+    """Return llvmlite's library. Its last two mappings are what the loader fills with pointers, and its data."""
+    lines = Path("/proc/self/maps").read_text(encoding="utf-8").splitlines()
+    mappings = [line.split(maxsplit=2) for line in lines if "libllvmlite" in line]
+    spans = [[int(address, 16) for address in span.split("-")] for span, _, _ in mappings]
+    base = spans[0][0]
+    content = bytearray(spans[-1][1] - base)
+    for (start, end), (_, mode, _) in zip(spans, mappings, strict=True):
+        if mode.startswith("r"):
+            content[start - base : end - base] = ctypes.string_at(start, end - start)
+    return Library(base, content, memoryview(content)[spans[-2][0] - base :].cast("Q"))
+
+
+def entries(names: Sequence[str]) -> list[list[int]]:
+    """Return the entries, as 64-bit words, of the array in which each begins with a pointer to one of the names."""
+    base, content, pointers = library()
+    keys = [name.encode() + b"\0" for name in names]
+    first = {base + found.start() for found in re.finditer(re.escape(keys[0]), content)}
+    starts = [index for index, word in enumerate(pointers) if word in first]
+    for start, size in itertools.product(starts, range(4, 24)):
+        ends = range(start + size, len(pointers) + 1, size)
+        found = [pointers[end - size : end].tolist() for end in ends[: len(keys)]]
+        if len(found) == len(keys) and all(
+            content.startswith(key, entry[0] - base) for key, entry in zip(keys, found, strict=True)
+        ):
+            return found
+    raise RuntimeError(f"LLVM {LLVM}: no table of {names[0]} ... {names[-1]} in its library")
+
+
+def read_tables(triple: str) -> Facts:
+    """Return what LLVM's own tables say."""
+    cpus, features = listed_names(triple)
+    feature_entries = dict(zip(features, entries(features), strict=True))
+    bits = {name: entry[2] & 0xFFFFFFFF for name, entry in feature_entries.items()}
+
+    def named(words: Sequence[int]) -> set[str]:
+        return {name for name, bit in bits.items() if words[bit // 64] >> bit % 64 & 1}
+
+    direct = {name: named(entry[3:]) for name, entry in feature_entries.items()}
+    width = len(feature_entries[features[0]]) - 3
+    cpu_entries = dict(zip(cpus, entries(cpus), strict=True))
+    has = {cpu: closure(named(entry[1:]), direct) for cpu, entry in cpu_entries.items()}
+    brought = (closure(named(entry[1 + width :]), direct) for entry in cpu_entries.values())
+    tuning = set[str]().union(*brought) - set[str]().union(*has.values())
+    return Facts(
+        {name: "tuning" if name in tuning else "isa" for name in features},
+        {name: closure(others, direct) - tuning for name, others in direct.items()},
+        has,
+    )
+
+
+INLINED = {
+    "x86": Inlining(
         base_cpu="generic",
         bare=("-x87", "-cx8"),
+        tune_cpu="generic",
+        untuned=(),
         literal=("-evex512",),
         triples={I686: (), X86_64: ("+64bit",)},
         modes=frozenset({"16bit-mode", "32bit-mode", "64bit-mode"}),
         unchecked={"64bit": cpus_with_64bit, "cx16": cpus_with_cx16, "nopl": cpus_with_nopl, "sahf": cpus_with_sahf},
     ),
+    "aarch64": Inlining(
+        base_cpu="generic",
+        bare=("-fp-armv8", "-ete", "-trbe", "-perfmon"),
+        tune_cpu="cortex-a35",
+        untuned=("-a35",),
+        literal=(),
+        triples={"aarch64-unknown-linux-gnu": ()},
+        modes=frozenset(),
+        unchecked={},
+    ),
+}
+READ = {
+    "arm": "arm-unknown-linux-gnueabihf",
+    "riscv": "riscv64-unknown-linux-gnu",
+    "powerpc": "powerpc64le-unknown-linux-gnu",
+    "s390x": "s390x-unknown-linux-gnu",
+    "loongarch": "loongarch64-unknown-linux-gnu",
 }
 
 
-def table(architecture: Architecture) -> list[Row]:
-    """Return the rows (kind, name, class, features) for the LLVM in this process."""
-    base, bare = architecture.base_cpu, architecture.bare
-    cpus, listed = listed_names(next(iter(architecture.triples)), base)
-    features = [name for name in listed if name not in architecture.modes]
+def facts_of(arch: str) -> Facts:
+    """Return what the LLVM in this process knows of an architecture."""
+    return ask_inliner(INLINED[arch]) if arch in INLINED else read_tables(READ[arch])
 
-    tuned = [Function(base, cpu, bare) for cpu in cpus]
-    enabled = [Function(base, base, (*bare, f"+{name}")) for name in features]
-    untuned = [Function(cpu, base) for cpu in cpus]
-    answers = iter(held(architecture, features, tuned + enabled + untuned))
 
-    tuning = set[str]().union(*(next(answers) for _ in tuned)) - architecture.unchecked.keys()
-    checked = set(features) - tuning - architecture.unchecked.keys()
-    implied = {name: checked & next(answers) - {name} for name in features}
-    has = {cpu: checked & next(answers) for cpu in cpus}
-    for name, cpus_with in architecture.unchecked.items():
-        for cpu in cpus_with(has):
-            has[cpu].add(name)
+def has_target(arch: str) -> bool:
+    """Whether this LLVM has a target for an architecture."""
+    try:
+        return bool(target(READ.get(arch) or next(iter(INLINED[arch].triples))))
+    except RuntimeError:
+        return False
 
-    def class_of(name: str) -> str:
-        return "mode" if name in architecture.modes else "tuning" if name in tuning else "isa"
 
-    def spelled(names: Iterable[str]) -> str:
-        return " ".join(sorted(names)) or "-"
+def table(facts: Facts) -> list[Row]:
+    """Return the rows: kind, name, class, features."""
+    features = [("feature", name, kind, spelled(facts.implied[name])) for name, kind in facts.classes.items()]
+    return features + [("cpu", cpu, "-", spelled(names)) for cpu, names in facts.has.items()]
 
-    # What LLVM reads into a string is no bit of the feature, so it does not carry over to what implies the feature.
-    closed = {name: others.union(*(implied[other] for other in others)) for name, others in implied.items()}
-    rows = [("feature", name, class_of(name), spelled(closed.get(name, ()))) for name in listed]
-    return rows + [("cpu", cpu, "-", spelled(has[cpu])) for cpu in cpus]
+
+def spelled(names: Iterable[str]) -> str:
+    """Return the cell that holds these names."""
+    return " ".join(sorted(names)) or "-"
 
 
 def written(rows: Iterable[Row]) -> str:
@@ -264,17 +414,20 @@ def differences(name: str, committed: str, installed: str) -> list[str]:
 def main() -> int:
     """Run the command line, and return its exit status."""
     parser = argparse.ArgumentParser(description="Write what the installed LLVM knows: data/ARCH/llvm-NN.tsv.")
-    parser.add_argument("--check", action="store_true", help="compare with the committed table instead of writing")
-    parser.add_argument("--arch", choices=ARCHITECTURES, default="x86")
+    parser.add_argument("--check", action="store_true", help="compare with the committed tables instead of writing")
+    parser.add_argument("--arch", choices=[*INLINED, *READ], help="only this one")
     options = parser.parse_args()
 
-    name = f"data/{options.arch}/llvm-{LLVM}.tsv"
-    path = ROOT / name
-    text = written(table(ARCHITECTURES[options.arch]))
-    if not options.check:
-        path.write_text(text, encoding="utf-8", newline="\n")
-        return 0
-    found = differences(name, path.read_text(encoding="utf-8") if path.exists() else "", text)
+    found = list[str]()
+    for arch in filter(has_target, [options.arch] if options.arch else [*INLINED, *READ]):
+        name = f"data/{arch}/llvm-{LLVM}.tsv"
+        path = ROOT / name
+        text = written(table(facts_of(arch)))
+        if options.check:
+            found += differences(name, path.read_text(encoding="utf-8") if path.exists() else "", text)
+        else:
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text, encoding="utf-8", newline="\n")
     sys.stdout.writelines(f"{line}\n" for line in found)
     return 1 if found else 0
 

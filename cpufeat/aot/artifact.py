@@ -8,7 +8,8 @@ import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cpufeat.aot import note
+from cpufeat import __version__
+from cpufeat.aot import constructors, note
 from cpufeat.decisions import Decision
 from cpufeat.errors import ArtifactError, CpufeatError
 from cpufeat.target import Target
@@ -38,11 +39,13 @@ class Artifact(Value):
         """Return an artifact of LLVM's output, with the note added. Raises ArtifactError if that is no ELF object."""
         record = {
             "version": _VERSION,
+            "cpufeat": __version__,
             "llvm": llvm,
             "target": json.loads(target.to_json()),
             "decisions": [vars(decision) for decision in decisions],
         }
-        return cls(note.add(code, json.dumps(record, separators=(",", ":"))), target, decisions, llvm)
+        text = json.dumps(record, separators=(",", ":"))
+        return cls(note.add(constructors.modernize(code), text), target, decisions, llvm)
 
     @classmethod
     def open(cls, file: str | os.PathLike[str] | bytes) -> Artifact:
@@ -82,7 +85,7 @@ class Artifact(Value):
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the object file: whole, or not at all. Raises ArtifactError if it cannot be written."""
         final = Path(path)
-        private = final.with_name(f".{final.name}.{secrets.token_hex(8)}")
+        private = final.parent / f".{final.name}.{secrets.token_hex(8)}"
         try:
             with private.open("xb") as file:
                 file.write(self.object)

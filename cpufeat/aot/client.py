@@ -39,7 +39,7 @@ serve()
 """
 """Loads these very copies of llvmlite and cpufeat: neither the current folder nor ``PYTHONPATH`` is searched."""
 
-_START_LIMIT = 60.0
+_START_LIMIT, _GRACE = 60.0, 1.0
 _ERRORS: dict[str, type[CpufeatError]] = {
     "CompileError": CompileError,
     "EmitError": EmitError,
@@ -60,14 +60,11 @@ class Worker:
         """Start the process and wait until LLVM is loaded. Raises CompileError."""
         packages = [part for name in ("llvmlite", "cpufeat") for part in (name, _origin(name))]
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115
-        self._process = subprocess.Popen(  # noqa: S603
-            [sys.executable, "-I", "-S", "-c", _BOOTSTRAP, *packages],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._stderr,
-            bufsize=0,
-            env={**os.environ, "LLVMLITE_ENABLE_OPAQUE_POINTERS": "1"},
-        )
+        try:
+            self._process = self._spawn(packages)
+        except OSError as error:
+            self._stderr.close()
+            raise CompileError(f"the worker process for LLVM did not start: {sys.executable}: {error}") from None
         self._stdin = cast("IO[bytes]", self._process.stdin)
         self._stdout = cast("IO[bytes]", self._process.stdout)
         try:
@@ -75,6 +72,16 @@ class Worker:
                 self.llvm = tuple(int(part) for part in wire.receive(self._stdout)[0]["llvm"])
         except _BROKEN:
             raise CompileError(f"the worker process for LLVM did not start: {self._end(self.stop())}") from None
+
+    def _spawn(self, packages: list[str]) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(  # noqa: S603
+            [sys.executable, "-I", "-S", "-c", _BOOTSTRAP, *packages],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._stderr,
+            bufsize=0,
+            env={**os.environ, "LLVMLITE_ENABLE_OPAQUE_POINTERS": "1"},
+        )
 
     @property
     def pid(self) -> int:
@@ -110,6 +117,9 @@ class Worker:
             except CpufeatError:
                 raise
             except _BROKEN:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self._process.wait(_GRACE)
+                status = self._process.poll()
                 said = self.stop()
             except BaseException:
                 self.stop()
@@ -118,6 +128,10 @@ class Worker:
             raise over_limit(f"LLVM took longer than the {time_limit:g} s that it was given")
         if memory_limit is not None and _OUT_OF_MEMORY.search(said):
             raise over_limit(f"LLVM ran out of the {memory_limit / 2**20:.0f} MiB that it was given")
+        if status is None:
+            raise failure("the worker process for LLVM gave an answer that makes no sense")
+        if status == -signal.SIGKILL:
+            raise over_limit("LLVM was killed from outside, perhaps by the system for want of memory")
         named = _FUNCTION.search(said)
         raise failure(self._end(said), named[1] if named else None)
 
@@ -133,7 +147,7 @@ class Worker:
         """Let the process end by itself, which it does when its stdin does."""
         self._stdin.close()
         try:
-            self._process.wait(1)
+            self._process.wait(_GRACE)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import re
 from typing import TYPE_CHECKING
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
     from cpufeat.aot.job import Asked, Job, Llvmlite
 
 _LOCAL = (binding.Linkage.internal, binding.Linkage.private)
-_INLINE_THRESHOLD = {2: 225, 3: 250}
-"""What clang gives the legacy inliner, which llvmlite leaves out unless told."""
+_INLINE_THRESHOLD = {1: 225, 2: 225, 3: 250}
+"""By level, what LLVM's own pipelines use. llvmlite's legacy pipeline has no inliner unless it is told."""
 
 
 def llvm_version() -> tuple[int, ...]:
@@ -35,19 +36,20 @@ def emit(job: Job, source: bytes, on_accepted: Callable[[], None] = lambda: None
     that LLVM cannot generate and says so. What it cannot bear ends the process.
     """
     initialize()
-    module = _parse(job, source)
-    machine = _target_machine(job)
-    _fit(module, job, machine)
-    asks = _asks(module)
-    if asks:
-        module = binding.parse_assembly(attributes.disarm(str(module)), binding.create_context())
-    on_accepted()
-    functions = _keep(module, job.only) if job.only else []
-    try:
-        _optimize(module, machine, job.opt)
-        return Emitted(bytes(machine.emit_object(module)), asks, functions)
-    except RuntimeError as error:
-        raise EmitError(f"LLVM: {error}") from None
+    with contextlib.ExitStack() as stack:
+        module = _parse(stack, job, source)
+        machine = _target_machine(job)
+        _fit(module, job, machine)
+        asks = _asks(module)
+        if asks:
+            module = _module(stack, binding.parse_assembly, attributes.disarm(str(module)))
+        on_accepted()
+        functions = _keep(module, job.only) if job.only else []
+        try:
+            _optimize(module, machine, job.opt)
+            return Emitted(bytes(machine.emit_object(module)), asks, functions)
+        except RuntimeError as error:
+            raise EmitError(f"LLVM: {error}") from None
 
 
 @functools.cache
@@ -60,14 +62,21 @@ def initialize() -> None:
     binding.initialize_native_asmparser()
 
 
-def _parse(job: Job, source: bytes) -> Llvmlite:
-    """Read and verify a module, in a context that ends with it: a worker that is kept does not grow."""
-    context = binding.create_context()
+def _module(stack: contextlib.ExitStack, parse: Callable[..., Llvmlite], source: str | bytes) -> Llvmlite:
+    """Read a module into a context that ends after it, with the stack: a worker that is kept does not grow.
+
+    Left to the garbage collector, the context may go first, and LLVM crash.
+    """
+    context = stack.enter_context(binding.create_context())
+    return stack.enter_context(parse(source, context))
+
+
+def _parse(stack: contextlib.ExitStack, job: Job, source: bytes) -> Llvmlite:
     try:
         if job.is_bitcode:
-            module = binding.parse_bitcode(source, context)
+            module = _module(stack, binding.parse_bitcode, source)
         else:
-            module = binding.parse_assembly(source.decode(), context)
+            module = _module(stack, binding.parse_assembly, source.decode())
         module.verify()
     except UnicodeDecodeError as error:
         raise CompileError(f"{job.name}: byte {error.start} of the IR is not UTF-8") from None
@@ -105,11 +114,15 @@ def _fit(module: Llvmlite, job: Job, machine: Llvmlite) -> None:
 
 def _asks(module: Llvmlite) -> dict[Asked, list[str]]:
     asks: dict[Asked, list[str]] = {}
-    for function in module.functions:
+    for function in _defined(module):
         own = attributes.asked(text.decode(errors="replace") for text in function.attributes)
         if own is not None:
             asks.setdefault(own, []).append(_name(function))
     return asks
+
+
+def _defined(module: Llvmlite) -> list[Llvmlite]:
+    return [function for function in module.functions if not function.is_declaration]
 
 
 def _name(function: Llvmlite) -> str:
@@ -120,7 +133,7 @@ def _name(function: Llvmlite) -> str:
 
 
 def _keep(module: Llvmlite, only: tuple[int, int]) -> list[str]:
-    defined = [function for function in module.functions if not function.is_declaration]
+    defined = _defined(module)
     for index, function in enumerate(defined):
         if not only[0] <= index < only[1]:
             function.linkage = "available_externally"
@@ -147,16 +160,16 @@ def _optimize_legacy(module: Llvmlite, machine: Llvmlite, opt: int) -> None:
     builder.loop_vectorize = builder.slp_vectorize = opt >= 2
     passes = binding.create_module_pass_manager()
     machine.add_analysis_passes(passes)
-    if opt in _INLINE_THRESHOLD:
+    if opt:
         builder.inlining_threshold = _INLINE_THRESHOLD[opt]
-        early = binding.create_function_pass_manager(module)
-        machine.add_analysis_passes(early)
-        builder.populate(early)
-        early.initialize()
-        for function in module.functions:
-            early.run(function)
-        early.finalize()
     else:
         passes.add_always_inliner_pass()
+    early = binding.create_function_pass_manager(module)
+    machine.add_analysis_passes(early)
+    builder.populate(early)
+    early.initialize()
+    for function in _defined(module):
+        early.run(function)
+    early.finalize()
     builder.populate(passes)
     passes.run(module)

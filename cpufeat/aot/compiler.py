@@ -167,5 +167,5 @@ def _failed(name: str, failures: list[tuple[Target, EmitError]], emit: _Emit) ->
     tried: dict[str, list[str]] = {}
     for rung, error in failures:
         tried.setdefault(str(error), []).append(rung.cpu)
-    listed = "; ".join(f"{message} (for {', '.join(cpus)})" for message, cpus in tried.items())
+    listed = "; ".join(f"{message} (for {', '.join(dict.fromkeys(cpus))})" for message, cpus in tried.items())
     return CompileError(f"{name}: " + (f"function {function}: " if function else "") + listed, function)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import re
 
 _ARCHITECTURES = {"i386": "i686", "i486": "i686", "i586": "i686", "amd64": "x86_64", "arm64": "aarch64"}
-_SYSTEMS = {"macos": "darwin", "macosx": "darwin", "win32": "windows"}
+_SYSTEMS = {"macos": "darwin", "macosx": "darwin", "win": "windows"}
 _KNOWN_SYSTEMS = frozenset(
     (
         *("linux", "darwin", "windows", "freebsd", "netbsd", "openbsd", "dragonfly", "solaris", "illumos", "fuchsia"),
         *("haiku", "hurd", "serenity", "aix", "zos", "ios", "tvos", "watchos", "uefi", "wasi", "emscripten", "cuda"),
     )
 )
-_VERSION = re.compile(r"[\d.]+$")
+_SYSTEM_VERSION = re.compile(r"[\d.]+$")
+_ENVIRONMENT_VERSION = re.compile(r"(\d+\.[\d.]+|(?<=android)\d+|(?<=androideabi)\d+)$")
+"""``gnu2.31`` is a version of ``gnu``, ``gnux32`` is another environment."""
 
 
 def conflict(own: str, wanted: str) -> str:
@@ -29,7 +31,10 @@ def conflict(own: str, wanted: str) -> str:
 def _parts(triple: str) -> tuple[str, str, str]:
     """Return architecture, system and environment, empty where unknown; the vendor may be left out, as in LLVM."""
     arch, *rest = ("" if part in ("unknown", "none") else part for part in triple.lower().split("-"))
-    plain = [_SYSTEMS.get(part) or _SYSTEMS.get(_VERSION.sub("", part)) or _VERSION.sub("", part) for part in rest]
-    at = next((index for index, part in enumerate(plain) if part in _KNOWN_SYSTEMS), len(plain))
-    system, environment = [*plain[at : at + 2], "", ""][:2]
-    return _ARCHITECTURES.get(arch, arch), system, environment
+    arch = _ARCHITECTURES.get(arch, arch)
+    for part, environment in zip(rest, [*rest[1:], ""], strict=False):
+        plain = _SYSTEM_VERSION.sub("", part)
+        system = _SYSTEMS.get(plain, plain)
+        if system in _KNOWN_SYSTEMS:
+            return arch, system, _ENVIRONMENT_VERSION.sub("", environment)
+    return arch, "", ""

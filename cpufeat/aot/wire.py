@@ -27,7 +27,10 @@ def receive(file: IO[bytes]) -> tuple[dict[str, Any], bytes]:
     text_length, content_length = _LENGTHS.unpack(_exactly(file, _LENGTHS.size))
     if max(text_length, content_length) > _MOST:
         raise ValueError(f"a message of {max(text_length, content_length)} bytes")
-    header = json.loads(_exactly(file, text_length))
+    try:
+        header = json.loads(_exactly(file, text_length))
+    except RecursionError:
+        raise ValueError("a message nested too deeply") from None
     if not isinstance(header, dict):
         raise ValueError("a message without a header")
     return header, _exactly(file, content_length)

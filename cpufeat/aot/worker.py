@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import queue
 import signal
-import sys
 import threading
 from pathlib import Path
 from typing import IO, Any
@@ -23,7 +22,7 @@ def serve() -> None:
     os.dup2(2, 1)
     _limit("RLIMIT_CORE", 0)
     jobs: queue.SimpleQueue[_Message] = queue.SimpleQueue()
-    threading.Thread(target=_read, args=(sys.stdin.buffer, jobs), daemon=True).start()
+    threading.Thread(target=_read, args=(os.fdopen(0, "rb", buffering=0), jobs), daemon=True).start()
     wire.send(replies, {"llvm": codegen.llvm_version()})
     while True:
         wire.send(replies, *_answer(*jobs.get(), replies))

@@ -11,7 +11,13 @@ from cpufeat.architectures import architecture
 from cpufeat.decisions import Decision
 from cpufeat.features import FeatureSet, family, table
 from cpufeat.levels import levels
-from cpufeat.value import Value
+from cpufeat.value import TYPE_CHECKING, Value
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ANY = "*"
+"""In a cell of ``models.tsv``: whatever it is."""
 
 
 class Identity(Value):
@@ -41,21 +47,37 @@ class Model(Value):
     name: str
     may: str
 
+    def is_of(self, vendor: str) -> bool:
+        """Whether the row is one of that vendor's."""
+        return vendor in self.vendor.split(",")
+
     def fits(self, reading: Reading, reported: frozenset[str]) -> bool:
         """Whether the row is about such a core."""
         return (
-            reading.vendor in self.vendor.split(",")
+            self.is_of(reading.vendor)
             and _among(reading.family, self.family)
             and _among(reading.model, self.model)
             and _among(reading.stepping, self.stepping)
-            and self.core in ("*", reading.core)
+            and self.core in (ANY, reading.core)
             and reported.issuperset(self.requires.split())
         )
 
 
+def _models(arch: str, vendor: str) -> Iterator[Model]:
+    """Yield a vendor's rows, in the order of the table."""
+    lines = tables.lines(f"{family(arch)}/models.tsv")
+    models = (Model(*line.split("\t")) for line in lines if vendor in line)
+    return (model for model in models if model.is_of(vendor))
+
+
+def _any_model(arch: str) -> Model:
+    """Return the row about parts of every vendor."""
+    return Model(*(tables.row(f"{family(arch)}/models.tsv", ANY) or ()))
+
+
 def _among(number: int | None, ranges: str) -> bool:
     """Whether ``1,4-7`` or ``*`` holds a number; an unknown one is only in ``*``."""
-    if ranges == "*":
+    if ranges == ANY:
         return True
     ends = (part.partition("-") for part in ranges.split(","))
     return number is not None and any(int(low, 0) <= number <= int(high or low, 0) for low, _, high in ends)
@@ -63,31 +85,30 @@ def _among(number: int | None, ranges: str) -> bool:
 
 def identify(arch: str, reading: Reading) -> Identity:
     """Return the CPU of the model number, unless it has no row or what is reported contradicts it: then the best fit."""
-    models = [Model(*row) for row in tables.rows(f"{family(arch)}/models.tsv")]
     reported = FeatureSet(arch, reading.reported).closed().names
-    row = next((row for row in models if row.cpu and row.fits(reading, reported)), None)
+    row = next((row for row in _models(arch, reading.vendor) if row.fits(reading, reported)), None)
     what = f"{reading.vendor or 'unknown vendor'} family {reading.family} model {reading.model}"
     if row is None:
-        fitted = _best_fit(arch, models, reading, reported)
+        fitted = _best_fit(arch, reading.vendor, reported)
         reason = f"{what} is in no table; {fitted} fits the features best"
         return Identity(fitted, "", _expected(arch, fitted), (Decision("identity", fitted, reason, reading.source),))
     expected = _expected(arch, row.cpu)
-    always = " ".join(other.may for other in models if other.vendor == "*").split()
-    extra = FeatureSet(arch, reading.reported).isa.names.difference(expected, row.may.split(), always)
-    fitted = _best_fit(arch, models, reading, reported) if extra and "*" not in (row.may, *always) else row.cpu
+    may = f"{row.may} {_any_model(arch).may}".split()
+    extra = FeatureSet(arch, reading.reported).isa.names.difference(expected, may)
+    fitted = _best_fit(arch, reading.vendor, reported) if extra and ANY not in may else row.cpu
     if fitted == row.cpu:
         return Identity(row.cpu, row.name, expected, named=row.cpu)
-    listed = ", ".join(FeatureSet(arch, extra))
+    names = list(FeatureSet(arch, extra))
+    listed = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
     reason = f"{what} is {row.name}, which has no {listed}; {fitted} fits the features best"
     decision = Decision("identity", fitted, reason, reading.reported[min(extra)])
     return Identity(fitted, "", _expected(arch, fitted), (decision,), row.cpu)
 
 
-def _best_fit(arch: str, models: list[Model], reading: Reading, reported: frozenset[str]) -> str:
+def _best_fit(arch: str, vendor: str, reported: frozenset[str]) -> str:
     """Return the vendor's CPU, or the level, that differs least from what is reported and needs no state beyond it."""
-    vendors = dict.fromkeys(row.cpu for row in models if row.cpu and reading.vendor in row.vendor.split(","))
-    named = [(cpu, _expected(arch, cpu)) for cpu in [*vendors, *reversed(levels(arch))]]
-    candidates = [(cpu, expected) for cpu, expected in named if expected]
+    names = dict.fromkeys([*(row.cpu for row in _models(arch, vendor)), *reversed(levels(arch))])
+    candidates = [(cpu, expected) for cpu in names if (expected := _expected(arch, cpu))]
     features = table(arch)
     fitting = [
         (len(expected ^ reported), index, cpu)

@@ -13,7 +13,7 @@ from cpufeat import tables
 from cpufeat.arch.reading import Reading
 from cpufeat.decisions import STATE_OFF, Withheld
 from cpufeat.features import table
-from cpufeat.probe import bits, procfs
+from cpufeat.probe import bits, lscpu, procfs
 from cpufeat.probe.isa_string import extensions
 from cpufeat.value import TYPE_CHECKING
 
@@ -28,6 +28,14 @@ _EXTENSION_KEYS = (3, 4, 11, 13, 14, 16)
 """BASE_BEHAVIOR, IMA_EXT_0, VENDOR_EXT_THEAD_0, _SIFIVE_0, _MIPS_0, IMA_EXT_1: their values are bits."""
 _DIFFERENT = 0xFFFFFFFFFFFFFFFF
 _IDENTITY_FIELDS = ("mvendorid", "marchid", "mimpid")
+_LSCPU_LABELS = {
+    "isa": "ISA",
+    "mvendorid": "Vendor ID",
+    "marchid": "CPU family",
+    "mimpid": "Model",
+    "uarch": "Model name",
+}
+"""What lscpu (2.40) calls the values of ``/proc/cpuinfo``."""
 _THEAD = ("0x5b7", "thead")
 _HWCAP = 16
 
@@ -37,18 +45,17 @@ def read(machine: Machine) -> list[Reading]:
     probed = machine.hwprobe(_IDENTITY_KEYS + _EXTENSION_KEYS)
     kernel = _probed_bits(probed) | bits.auxiliary(machine)
     answers = bool(probed) or machine.getauxval(_HWCAP) is not None
-    kinds = _kinds(machine.read_file("/proc/cpuinfo") or b"")
-    source = "riscv_hwprobe" if probed else "/proc/cpuinfo" if kinds else "AT_HWCAP"
+    kinds, source = _described(machine)
     if not kinds and kernel:
-        kinds = [({}, max(1, len(machine.online_cpus())))]
+        kinds, source = [({}, max(1, len(machine.online_cpus())))], "AT_HWCAP"
     held = {**kernel, machine.arch: f"runs {machine.arch}"}
     readings = []
     for hart, count in kinds:
         vendor, model, stepping = _identity(hart, probed)
-        reported = bits.closed(machine.arch, held, _named(hart, vendor, model))
+        reported = bits.closed(machine.arch, held, _named(hart, source, vendor, model))
         readings.append(
             Reading(
-                source=source,
+                source="riscv_hwprobe" if probed else source,
                 vendor=vendor,
                 model=model,
                 stepping=stepping,
@@ -71,6 +78,23 @@ def _probed_bits(probed: dict[int, int]) -> dict[str, str]:
     }
 
 
+def _described(machine: Machine) -> tuple[list[tuple[dict[str, str], int]], str]:
+    """Return the kinds of hart, values by the kernel's names, how many there are of each, and where that was read."""
+    content = machine.read_file("/proc/cpuinfo")
+    if content:
+        return _kinds(_without_half_a_name(content)), "/proc/cpuinfo"
+    fields = lscpu.fields(machine.read_file("lscpu") or b"")
+    hart = {name: fields[label] for name, label in _LSCPU_LABELS.items() if fields.get(label, "-") != "-"}
+    return [(hart, lscpu.online(fields))] if "isa" in hart else [], "lscpu"
+
+
+def _without_half_a_name(content: bytes) -> bytes:
+    """Leave out the last name where the text ends in it: ``zfh`` is more than the ``zfhmin`` that was cut off."""
+    last_line = content[content.rfind(b"\n") + 1 :]
+    is_cut = b"_" in last_line and last_line.lstrip().startswith((b"isa", b"hart isa"))
+    return content[: content.rfind(b"_")] if is_cut else content
+
+
 def _kinds(content: bytes) -> list[tuple[dict[str, str], int]]:
     """Return the harts of ``/proc/cpuinfo`` that differ in more than their number, and how many there are of each."""
     harts = [block for block in procfs.blocks(content) if "isa" in block or "hart isa" in block]
@@ -82,7 +106,7 @@ def _kinds(content: bytes) -> list[tuple[dict[str, str], int]]:
 
 
 def _identity(hart: dict[str, str], probed: dict[int, int]) -> tuple[str, int | None, int | None]:
-    """Return mvendorid (else the device tree's word for it), marchid and mimpid: the hart's, else those of all harts."""
+    """Return mvendorid (else the device tree's word), marchid and mimpid: the hart's, else those of all harts."""
     own = [_hexadecimal(hart.get(field, "")) for field in _IDENTITY_FIELDS]
     common = [probed.get(key) for key in _IDENTITY_KEYS]
     vendor, model, stepping = (
@@ -98,7 +122,7 @@ def _hexadecimal(text: str) -> int | None:
         return None
 
 
-def _named(hart: dict[str, str], vendor: str, model: int | None) -> dict[str, str]:
+def _named(hart: dict[str, str], source: str, vendor: str, model: int | None) -> dict[str, str]:
     """Return the extensions in the hart's ISA string, less the draft of V that T-Head's first cores have.
 
     The ``marchid`` of those is 0, as Linux has it (``arch/riscv/kernel/cpufeature.c``).
@@ -106,7 +130,7 @@ def _named(hart: dict[str, str], vendor: str, model: int | None) -> dict[str, st
     field = "hart isa" if "hart isa" in hart else "isa"
     names = extensions(hart.get(field, ""))
     has_draft = vendor in _THEAD and not model
-    return {name: f"/proc/cpuinfo {field} {name}" for name in names if not (has_draft and name == "v")}
+    return {name: f"{source} {field} {name}" for name in names if not (has_draft and name == "v")}
 
 
 def _gated(arch: str, reported: Mapping[str, str], kernel: Mapping[str, str], *, answers: bool) -> dict[str, Withheld]:

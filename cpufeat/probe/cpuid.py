@@ -28,6 +28,7 @@ class Cpuid:
         """Read from processor ``cpu``, or from the one at hand."""
         self._machine, self._cpu = machine, cpu
         self._read: dict[tuple[int, int], Registers | None] = {}
+        self._words: dict[str, int] = {}
 
     @property
     def available(self) -> bool:
@@ -54,19 +55,22 @@ class Cpuid:
 
     def value(self, field: str) -> int:
         """Return a field written ``LEAF.SUBLEAF:REGISTER[BIT]`` or ``...[LOW-HIGH]``; 0 where it cannot be read."""
-        where, _, bits = field.rstrip("]").partition("[")
-        leaves, _, register = where.partition(":")
-        leaf, _, subleaf = leaves.partition(".")
-        registers = self.registers(int(leaf, 16), int(subleaf, 16))
-        if registers is None:
-            return 0
-        low, _, high = bits.partition("-")
+        where, _, bits = field.partition("[")
+        low, _, high = bits[:-1].partition("-")
         width = int(high or low) - int(low) + 1
-        return registers[_REGISTERS[register]] >> int(low) & ((1 << width) - 1)
+        return self._word(where) >> int(low) & ((1 << width) - 1)
+
+    def _word(self, where: str) -> int:
+        if where not in self._words:
+            leaves, _, register = where.partition(":")
+            leaf, _, subleaf = leaves.partition(".")
+            registers = self.registers(int(leaf, 16), int(subleaf, 16))
+            self._words[where] = registers[_REGISTERS[register]] if registers else 0
+        return self._words[where]
 
     def holds(self, condition: str) -> bool:
         """Whether a condition of ``features.tsv`` holds: fields, ``>=`` for numbers, ``&`` for and, ``|`` for or."""
-        return any(all(map(self._term, terms.split("&"))) for terms in condition.split("|"))
+        return any([all(map(self._term, terms.split("&"))) for terms in condition.split("|")])
 
     def _term(self, term: str) -> bool:
         field, _, least = term.partition(">=")

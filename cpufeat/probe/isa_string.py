@@ -1,5 +1,7 @@
 """The ISA string of RISC-V: ``rv64imafdc_zicsr_zba1p0``, as ``isa`` and ``hart isa`` of ``/proc/cpuinfo`` have it.
 
+lscpu prints it with spaces for the underscores.
+
 Source: RISC-V unprivileged specification, "ISA Extension Naming Conventions".
 """
 
@@ -17,7 +19,7 @@ def extensions(isa: str) -> frozenset[str]:
     ``v`` counts only beside a name after an underscore: ``rv64imafdcv`` is how kernels from before its version 1.0 name
     the draft 0.7.1 of T-Head's cores, which other instructions make up.
     """
-    isa = isa.strip().lower()
+    isa = isa.strip().lower().replace(" ", "_")
     if isa[:4] not in ("rv32", "rv64"):
         return frozenset()
     words = isa[4:].split("_")

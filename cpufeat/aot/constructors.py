@@ -1,0 +1,53 @@
+"""Constructors that every linker finds.
+
+LLVM as llvmlite sets it up lists constructors in ``.ctors`` sections, last one first, as was once the custom. GNU ld
+turns those into ``.init_array``; lld, which ``zig cc`` uses, leaves them where nothing looks: they never run.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+
+from cpufeat.aot.elf import SHT_FINI_ARRAY, SHT_INIT_ARRAY, SHT_REL, SHT_RELA, Elf
+from cpufeat.errors import ArtifactError
+
+_OLD = re.compile(rb"\.(ctors|dtors)(?:\.(\d{5}))?\0")
+_NEW = {b"ctors": (b".init_array", SHT_INIT_ARRAY), b"dtors": (b".fini_array", SHT_FINI_ARRAY)}
+_POINTER = {1: "I", 2: "Q"}
+
+
+def modernize(content: bytes) -> bytes:
+    """Return an ELF object whose constructors and destructors stand in ``.init_array`` and ``.fini_array``.
+
+    Raises ArtifactError for what is no ELF file, and for a damaged one.
+    """
+    try:
+        return _modernize(Elf(content))
+    except (struct.error, ValueError) as error:
+        raise ArtifactError(f"a damaged ELF file: {error}") from None
+
+
+def _modernize(elf: Elf) -> bytes:
+    names, sections, body = elf.names(), list(elf.sections), bytearray(elf.content)
+    for index, section in enumerate(elf.sections):
+        old = _OLD.match(names, section.name)
+        if old:
+            name, kind = _NEW[old[1]]
+            priority = b".%d" % (65535 - int(old[2])) if old[2] else b""
+            sections[index] = section._replace(name=len(names), type=kind)
+            names += name + priority + b"\0"
+            _reverse(elf, index, body)
+    return elf.content if sections == elf.sections else elf.rebuilt(body, sections, names)
+
+
+def _reverse(elf: Elf, index: int, body: bytearray) -> None:
+    """Put a section's pointers, and what relocates them, into the opposite order."""
+    pointer = struct.Struct(elf.order + _POINTER[elf.elf_class])
+    section = elf.sections[index]
+    slots = [row[0] for row in pointer.iter_unpack(elf.bytes_of(section))]
+    struct.pack_into(f"{elf.order}{len(slots)}{_POINTER[elf.elf_class]}", body, section.offset, *reversed(slots))
+    for relocations in (other for other in elf.sections if other.type in (SHT_REL, SHT_RELA) and other.info == index):
+        for at in range(relocations.offset, relocations.offset + relocations.size, relocations.entsize):
+            (where,) = pointer.unpack_from(body, at)
+            pointer.pack_into(body, at, section.size - pointer.size - where)

@@ -1,0 +1,131 @@
+"""The parts of an ELF file that the note and the linker need (System V gABI, chapters 4 and 5)."""
+
+from __future__ import annotations
+
+import struct
+from typing import NamedTuple
+
+from cpufeat.errors import ArtifactError
+
+_MANY_SECTIONS = 0xFF00
+"""SHN_LORESERVE: from so many sections on, their number stands in the size field of the first section header."""
+SHT_RELA, SHT_NOTE, SHT_REL, SHT_INIT_ARRAY, SHT_FINI_ARRAY = 4, 7, 9, 14, 15
+SHF_ALLOC, SHF_TLS = 2, 0x400
+ET_REL = 1
+_SHT_SYMTAB = 2
+_FAR_NAMES = 0xFFFF
+"""SHN_XINDEX: the index of the section of names stands in the link field of the first section header."""
+_BYTE_ORDER = {1: "<", 2: ">"}
+_FILE_HEADER = {1: "16s2H5I6H", 2: "16s2HI3QI6H"}
+_SECTION = {1: "10I", 2: "2I4Q2I2Q"}
+_SYMBOL = {1: ("3I2BH", 0, 3, 5), 2: ("I2BH2Q", 0, 1, 3)}
+"""Struct, and which of its members are the name, the binding with the type, and the section."""
+_VISIBLE_BINDINGS = (1, 2, 10)
+"""STB_GLOBAL, STB_WEAK, STB_GNU_UNIQUE."""
+
+
+class FileHeader(NamedTuple):
+    """The header of an ELF file, without the ``e_`` of the names."""
+
+    ident: bytes
+    type: int
+    machine: int
+    version: int
+    entry: int
+    phoff: int
+    shoff: int
+    flags: int
+    ehsize: int
+    phentsize: int
+    phnum: int
+    shentsize: int
+    shnum: int
+    shstrndx: int
+
+
+class Section(NamedTuple):
+    """A section header, without the ``sh_`` of the names."""
+
+    name: int
+    type: int
+    flags: int
+    addr: int
+    offset: int
+    size: int
+    link: int
+    info: int
+    addralign: int
+    entsize: int
+
+
+class Elf:
+    """An ELF file of either class and byte order."""
+
+    def __init__(self, content: bytes) -> None:
+        """Read the headers. Raises ArtifactError for what is no ELF file, and for a damaged one."""
+        if content[:4] != b"\x7fELF":
+            raise ArtifactError("not an ELF file")
+        try:
+            self._read(content)
+        except (struct.error, KeyError, IndexError) as error:
+            raise ArtifactError(f"a damaged ELF file: {error}") from None
+
+    def _read(self, content: bytes) -> None:
+        self.content = content
+        self.order = _BYTE_ORDER[content[5]]
+        self.elf_class = content[4]
+        self.file_header = struct.Struct(self.order + _FILE_HEADER[self.elf_class])
+        self.section_header = struct.Struct(self.order + _SECTION[self.elf_class])
+        self.header = FileHeader(*self.file_header.unpack_from(content))
+        start, size = self.header.shoff, self.section_header.size
+        first = Section(*self.section_header.unpack(content[start : start + size])) if start else Section(*[0] * 10)
+        end = start + (self.header.shnum or first.size) * size
+        if end > len(content):
+            raise ArtifactError("a damaged ELF file: its section headers lie outside of it")
+        self.sections = [Section(*row) for row in self.section_header.iter_unpack(content[start:end])]
+        self.names_index = first.link if self.header.shstrndx == _FAR_NAMES else self.header.shstrndx
+
+    def bytes_of(self, section: Section) -> bytes:
+        """Return what a section holds. Raises ArtifactError for one that lies outside of the file."""
+        if section.offset + section.size > len(self.content):
+            raise ArtifactError("a damaged ELF file: a section lies outside of it")
+        return self.content[section.offset : section.offset + section.size]
+
+    def names(self) -> bytes:
+        """Return the sections' names, each ended by a NUL. Raises ArtifactError."""
+        if self.names_index >= len(self.sections):
+            raise ArtifactError("a damaged ELF file: its sections have no names")
+        return self.bytes_of(self.sections[self.names_index])
+
+    def rebuilt(self, body: bytearray, sections: list[Section], names: bytes) -> bytes:
+        """Return the file with another body, and after that the given names and section headers."""
+        out = bytearray(body)
+        at = append(out, names, 1)
+        sections = list(sections)
+        sections[self.names_index] = sections[self.names_index]._replace(offset=at, size=len(names))
+        many = len(sections) >= _MANY_SECTIONS
+        sections[0] = sections[0]._replace(size=len(sections) if many else 0)
+        at = append(out, b"".join(self.section_header.pack(*section) for section in sections), 8)
+        self.file_header.pack_into(out, 0, *self.header._replace(shoff=at, shnum=0 if many else len(sections)))
+        return bytes(out)
+
+    def symbols(self, *, defined: bool) -> list[str]:
+        """Return the symbols that this object has for others, or else those that it needs. Raises ArtifactError."""
+        layout, name_at, info_at, section_at = _SYMBOL[self.elf_class]
+        symbol = struct.Struct(self.order + layout)
+        found: list[str] = []
+        for table in (section for section in self.sections if section.type == _SHT_SYMTAB):
+            if table.link >= len(self.sections) or table.size % symbol.size:
+                raise ArtifactError("a damaged ELF file: its symbols cannot be read")
+            strings, rows = self.bytes_of(self.sections[table.link]), symbol.iter_unpack(self.bytes_of(table))
+            visible = (row for row in rows if row[info_at] >> 4 in _VISIBLE_BINDINGS)
+            starts = [row[name_at] for row in visible if bool(row[section_at]) is defined]
+            found.extend(strings[start : strings.find(b"\0", start)].decode(errors="replace") for start in starts)
+        return found
+
+
+def append(out: bytearray, content: bytes, alignment: int) -> int:
+    """Append to a file, after padding it, and return at which offset."""
+    out.extend(bytes(-len(out) % alignment))
+    out.extend(content)
+    return len(out) - len(content)

@@ -1,0 +1,125 @@
+"""The command line: one module a verb, loaded when that verb is given.
+
+Its module has ``arguments(parser)``, which declares its arguments, and ``run(options)``, which returns the exit status.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+
+from cpufeat import __version__
+from cpufeat.errors import CompileError, CpufeatError, CpufeatWarning, MissingFeaturesError
+from cpufeat.host import MACHINE_VARIABLE
+from cpufeat.value import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+VERBS = {
+    "explain": "what this machine is, what to compile for, and why",
+    "target": "the same for build scripts: CPU, features, triple, level",
+    "compile": "LLVM IR to an object for a target",
+    "identify": "the CPUs of recorded machines, one line a file",
+    "record": "write this machine to a file that every verb takes in its place",
+}
+OK, NO, BAD = 0, 1, 2
+_INTERRUPTED, _READER_GONE = 130, 141  # what a shell reports for SIGINT and SIGPIPE
+
+_EXAMPLES = """\
+a REQUEST is native, a level or a CPU, with +FEATURE and -FEATURE:
+  x86-64-v3    haswell,-avx2    native,-avx512f    +amx_int8
+
+examples:
+  cpufeat --explain
+  cpufeat explain skylake-avx512,+amx_int8
+  llc -mcpu=$(cpufeat target --print cpu) -mattr=$(cpufeat target --print features)
+  cpufeat compile kernel.ll -o kernel.o --target x86-64-v3
+  ssh server cat /proc/cpuinfo | cpufeat identify --json -
+
+exit status:
+  0  fine
+  1  the answer is no (--on-missing error, compile), or a FILE of identify is bad
+  2  bad usage, or bad input
+
+environment:
+  CPUFEAT_TARGET   the REQUEST where none is given
+  CPUFEAT_DISABLE  features to do without
+  CPUFEAT_MACHINE  a recorded machine in place of this one
+  NO_COLOR, FORCE_COLOR"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status: 0, 1 if the answer is no, 2 for bad usage or input."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    try:
+        status = _run(["explain", *given[1:]] if given[:1] == ["--explain"] else given)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the flush at exit would complain
+        return _READER_GONE
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except (CpufeatError, OSError) as error:
+        print(f"cpufeat: {error}", file=sys.stderr)
+        return NO if isinstance(error, (MissingFeaturesError, CompileError)) else BAD
+    return status
+
+
+def _run(given: list[str]) -> int:
+    import warnings
+
+    parser = argparse.ArgumentParser(
+        prog="cpufeat",
+        description="What a CPU can really run, and what to compile for it.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"cpufeat {__version__}")
+    parser.add_argument("--explain", action="store_true", help="short for the verb explain")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", title="verbs")
+    for name, summary in VERBS.items():
+        verb = verbs.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
+        if name in given[:1]:
+            module = importlib.import_module(f"cpufeat.cli.{name}")
+            module.arguments(verb)
+            verb.set_defaults(run=module.run)
+    options = parser.parse_args(given)
+    if options.verb is None:
+        parser.print_help()
+        return OK
+    if getattr(options, "machine", None):
+        os.environ[MACHINE_VARIABLE] = path_of(options.machine)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", CpufeatWarning)
+        warnings.showwarning = _show_warning
+        status: int = options.run(options)
+    return status
+
+
+def path_of(file: str) -> str:
+    """Return the path that an argument names; ``-`` is standard input."""
+    return "/dev/stdin" if file == "-" else file
+
+
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    print(f"cpufeat: warning: {' '.join(str(message).split())}", file=sys.stderr)
+
+
+def add_machine(parser: argparse.ArgumentParser) -> None:
+    """Declare what every verb takes that asks a machine."""
+    parser.add_argument("--machine", metavar="FILE", help="a recorded machine in place of this one (see identify)")
+
+
+def add_on_missing(parser: argparse.ArgumentParser) -> None:
+    """Declare what every verb takes that may leave something out."""
+    parser.add_argument(
+        "--on-missing",
+        choices=("fallback", "error"),
+        default="fallback",
+        help="what the machine lacks is left out, with a warning (fallback), or is an error",
+    )

@@ -1,0 +1,39 @@
+"""``cpufeat explain``: what a machine is, what to compile for, and why."""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+
+from cpufeat.cli import OK, add_machine, add_on_missing
+from cpufeat.errors import CpufeatWarning
+from cpufeat.explain import explain, to_json
+from cpufeat.host import MACHINE_VARIABLE, default_machine
+from cpufeat.value import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+
+
+def arguments(parser: ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("request", metavar="REQUEST", nargs="?", help="what to compile for (native)")
+    parser.add_argument("--json", action="store_true", help="every fact with its evidence, for machines")
+    add_machine(parser)
+    add_on_missing(parser)
+
+
+def run(options: Namespace) -> int:
+    """Print the account."""
+    warnings.simplefilter("ignore", CpufeatWarning)  # the account itself says what was left out
+    origin = os.environ.get(MACHINE_VARIABLE, "")
+    account = explain(default_machine(), options.request, on_missing=options.on_missing, origin=origin)
+    if options.json:
+        print(json.dumps(to_json(account), indent=2))
+        return OK
+    from cpufeat.cli.page import page
+    from cpufeat.cli.terminal import show
+
+    show(page(account))
+    return OK

@@ -1,0 +1,70 @@
+"""``cpufeat identify``: the CPUs of recorded machines, one line a file."""
+
+from __future__ import annotations
+
+import json
+
+from cpufeat.cli import NO, OK, path_of
+from cpufeat.cli.terminal import printable
+from cpufeat.errors import CpufeatError
+from cpufeat.explain import identity
+from cpufeat.host import detect
+from cpufeat.probe.dumps import load
+from cpufeat.value import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+    from typing import Any
+
+    from cpufeat.host import Host
+
+_UNKNOWN: dict[str, Any] = {
+    **dict.fromkeys(("format", "arch", "vendor", "family", "model", "stepping", "brand", "cpu", "level")),
+    "cores": [],
+    "features": [],
+    "withheld": {},
+    "error": None,
+}
+
+
+def arguments(parser: ArgumentParser) -> None:
+    """Declare the arguments."""
+    formats = "a recording of cpufeat, CPUID leaves (cpuid -r, InstLatx64), /proc/cpuinfo or lscpu; - is standard input"
+    parser.add_argument("files", metavar="FILE", nargs="+", help=formats)
+    parser.add_argument("--json", action="store_true", help="an object a line, with the features, for machines")
+
+
+def run(options: Namespace) -> int:
+    """Print a line for each file, in order; a bad one is an error on its line."""
+    status = OK
+    for file in options.files:
+        answer = _identify(file)
+        if answer["error"]:
+            status = NO
+        print(json.dumps(answer) if options.json else printable(_line(answer)))
+    return status
+
+
+def _identify(file: str) -> dict[str, Any]:
+    answer = {"path": file, **_UNKNOWN}
+    try:
+        answer["format"], machine = load(path_of(file))
+        answer["arch"] = machine.arch
+        return {**answer, **_described(detect(machine))}
+    except CpufeatError as error:
+        return {**answer, "error": str(error)}
+
+
+def _described(host: Host) -> dict[str, Any]:
+    withheld = {name: why.reason for name, why in host.withheld.items()}
+    return {**identity(host), "features": list(host.features), "withheld": withheld}
+
+
+def _line(answer: dict[str, Any]) -> str:
+    if answer["error"]:
+        return f"{answer['path']}: error: {answer['error'].removeprefix(answer['path'] + ': ')}"
+    cores = " + ".join(f"{core['count']} {core['cpu']}" for core in answer["cores"])
+    cpu = cores if len(answer["cores"]) > 1 else answer["cpu"]
+    known_as = answer["name"] or answer["brand"]
+    called = f" ({known_as})" if known_as else ""
+    return f"{answer['path']}: {cpu}{called}, {answer['level'] or answer['arch']}"

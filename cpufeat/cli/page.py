@@ -1,0 +1,241 @@
+"""How an account reads: sections of labelled rows, the most important first, in 80 columns.
+
+A line is a list of (text, style) pairs; :mod:`cpufeat.cli.terminal` knows what the styles look like.
+"""
+
+from __future__ import annotations
+
+import textwrap
+
+from cpufeat.decisions import NOT_REPORTED, Withheld
+from cpufeat.explain import Explanation, verdict
+from cpufeat.features import HARDWARE, NO_SPELLING, FeatureSet, implied, table
+from cpufeat.levels import level_features, levels
+from cpufeat.value import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from cpufeat.decisions import Decision
+    from cpufeat.host import Host
+
+WIDTH = 80
+Line = list[tuple[str, str]]
+"""Pieces of text, each with a style: empty or a key of :data:`cpufeat.cli.terminal.STYLES`."""
+_LABEL = 24
+"""The column at which a row's text starts."""
+_FAMILIES = (
+    ("avx512f", "AVX-512"),
+    ("avx", "AVX"),
+    ("amx_tile", "AMX"),
+    ("egpr", "APX"),
+    ("sse", "SSE"),
+    ("mmx", "MMX"),
+)
+"""What a feature that is in no level rests on, and what to call its like."""
+_HYPERVISORS = {
+    "KVMKVMKVM": "KVM",
+    "Microsoft Hv": "Hyper-V",
+    "VMwareVMware": "VMware",
+    "XenVMMXenVMM": "Xen",
+    "TCGTCGTCGTCG": "QEMU",
+    "bhyve bhyve": "bhyve",
+}
+"""The names behind the signatures in CPUID 40000000; Linux, arch/x86/kernel/cpu/hypervisor.c."""
+
+
+def page(explanation: Explanation) -> list[Line]:
+    """Return the lines of an account."""
+    sections = (_summary, _target, _decisions, _contradiction, _name, _withheld, _disagreements, _machine, _features)
+    lines: list[Line] = []
+    for section in sections:
+        written = list(section(explanation))
+        if written:
+            lines += [*([[]] if lines else []), *written]
+    return lines
+
+
+# --- sections
+
+
+def _summary(explanation: Explanation) -> Iterator[Line]:
+    host = explanation.host
+    sentence, style = verdict(explanation)
+    guest = f", a guest of {_hypervisor(host)}" if host.hypervisor else ""
+    yield from _wrapped(f"{host.brand or host.name or _model(host)}{guest}", "title")
+    yield from _wrapped(sentence, style)
+
+
+def _target(explanation: Explanation) -> Iterator[Line]:
+    target, arch = explanation.resolution.target, explanation.host.arch
+    beyond = len(target.features) - len(level_features(arch, target.level)) if target.level else 0
+    of_level = f"all of {target.level}" if target.level else f"less than {next(iter(levels(arch)))}"
+    yield from _heading("Compile for", f"request: {explanation.resolution.request}")
+    yield from _row("cpu", target.cpu, "title", "LLVM's name, for tuning only")
+    yield from _row("features", f"{len(target.features)}: {of_level}" + (f" and {beyond} more" if beyond else ""))
+    if target.options:
+        yield from _row("options", " ".join(target.options))
+    yield from _row("triple", target.triple)
+
+
+def _decisions(explanation: Explanation) -> Iterator[Line]:
+    resolution = explanation.resolution
+    dropped = {one.subject: Withheld(one.reason, one.evidence) for one in resolution.decisions if one.kind == "dropped"}
+    others = [one for one in resolution.decisions if one.kind != "dropped"]
+    if dropped or others:
+        yield from _heading("Otherwise than asked")
+    yield from _decided(others, resolution.request)
+    if dropped:
+        yield from _wrapped("Left out, since it is not usable here:", "", 2)
+        yield from _by_reason(explanation.host, dropped, "warn")
+
+
+def _contradiction(explanation: Explanation) -> Iterator[Line]:
+    for one in explanation.host.decisions:
+        yield from _heading("Contradicted" if explanation.host.named else "Unknown model")
+        yield from _wrapped(f"{one.reason}.", "warn", 2)
+
+
+def _name(explanation: Explanation) -> Iterator[Line]:
+    host, faults = explanation.host, explanation.faults
+    if faults or explanation.unused:
+        yield from _heading(f"Trusting the name {host.named}")
+    if faults:
+        yield from _wrapped("Code for it may use these, which are not usable here, and die with SIGILL:", "", 2)
+        yield from _by_reason(host, faults, "bad")
+    if explanation.unused:
+        yield from _row("left unused", " ".join(explanation.unused), "warn")
+
+
+def _withheld(explanation: Explanation) -> Iterator[Line]:
+    host = explanation.host
+    others = {name: why for name, why in host.withheld.items() if name not in explanation.faults}
+    if others:
+        yield from _heading("Withheld" if not explanation.faults else "Withheld as well")
+        yield from _by_reason(host, others, "warn")
+
+
+def _disagreements(explanation: Explanation) -> Iterator[Line]:
+    if explanation.disagreements:
+        yield from _heading("CPUID against the kernel", "CPUID decides")
+        yield from _decided(explanation.disagreements)
+
+
+def _machine(explanation: Explanation) -> Iterator[Line]:
+    host = explanation.host
+    several = len(host.cores) > 1
+    cores = " + ".join(f"{core.count} {core.cpu}" if several else str(core.count) for core in host.cores)
+    yield from _heading("Machine")
+    if explanation.origin:
+        yield from _row("recorded in", explanation.origin)
+    if host.brand:
+        yield from _row("brand", host.brand, "", _leaf(host, "80000002-80000004"))
+    yield from _row("model", f"{_model(host)} stepping {host.stepping}", "", _leaf(host, "0, 1"))
+    by_model = f"{host.named} by its model number, but see above" if host.named else "nothing: no table has it"
+    yield from _row("known as", host.name or by_model, "", "data/x86/models.tsv" if host.named else "")
+    yield from _row("processors", cores)
+    if host.hypervisor:
+        yield from _row("guest of", _hypervisor(host), "", _leaf(host, "40000000"))
+    if explanation.xcr0:
+        yield from _row("registers kept by OS", " ".join(explanation.states) or "none beyond SSE", "", explanation.xcr0)
+
+
+def _features(explanation: Explanation) -> Iterator[Line]:
+    host = explanation.host
+    yield from _heading("Features", f"{len(host.features)} usable, read from {host.source}")
+    for label, known in _groups(host.arch).items():
+        here, lacking = host.features & known, known - host.features
+        is_level = label in levels(host.arch)
+        if here:
+            yield from _row(label, " ".join(here), label_style="good" if is_level and not lacking else "")
+        if lacking and is_level:
+            yield from _row("" if here else label, "lacks " + " ".join(lacking), "note")
+
+
+# --- what sections share
+
+
+def _hypervisor(host: Host) -> str:
+    return _HYPERVISORS.get(host.hypervisor, host.hypervisor)
+
+
+def _model(host: Host) -> str:
+    return f"{host.vendor or 'unknown vendor'} family {host.family} model {host.model}"
+
+
+def _leaf(host: Host, leaf: str) -> str:
+    return f"CPUID {leaf}" if host.source == "CPUID" else host.source
+
+
+def _groups(arch: str) -> dict[str, FeatureSet]:
+    """Levels, lowest first, and what is in none by what it rests on."""
+    groups = {level: list(adds) for level, adds in levels(arch).items()}
+    in_levels = {name for names in groups.values() for name in names}
+    groups.update({label: [] for _, label in reversed(_FAMILIES)})
+    for name, feature in table(arch).items():
+        if name not in in_levels and feature.kind in HARDWARE:
+            family = next((label for base, label in _FAMILIES if base in implied(arch, name)), "others")
+            groups.setdefault("privileged" if feature.kind == "privileged" else family, []).append(name)
+    return {label: FeatureSet(arch, names) for label, names in groups.items()}
+
+
+def _decided(decisions: Iterable[Decision], known: str = "") -> Iterator[Line]:
+    """Rows by kind, with the subjects of which the same is said put together; ``known`` evidence is left out."""
+    groups: dict[tuple[str, str], list[Decision]] = {}
+    for one in decisions:
+        groups.setdefault((one.kind, one.reason), []).append(one)
+    for (kind, reason), alike in groups.items():
+        evidence = ", ".join(dict.fromkeys(one.evidence for one in alike if one.evidence not in ("", known)))
+        why = f"{reason} ({evidence})" if evidence and len(evidence) < WIDTH - _LABEL else reason
+        yield from _row(kind, " ".join(one.subject for one in alike), "warn", why)
+
+
+def _by_reason(host: Host, withheld: dict[str, Withheld], style: str) -> Iterator[Line]:
+    """Rows by reason, with the features that share their evidence, or a CPUID register, put together."""
+    groups: dict[tuple[str, str], dict[str, str]] = {}
+    for name, why in withheld.items():
+        place, bit = _place(host, name, why)
+        groups.setdefault((why.reason, place), {})[name] = bit
+    last = ""
+    for (reason, place), bits in sorted(groups.items(), key=lambda group: group[0][0]):
+        evidence = f"{place}[{','.join(bits.values())}]" if any(bits.values()) else place
+        yield from _row(reason if reason != last else "", " ".join(bits), style, evidence)
+        last = reason
+
+
+def _place(host: Host, name: str, why: Withheld) -> tuple[str, str]:
+    """Where a feature would be reported, and the bit there; the evidence as it is where that is not the matter."""
+    if why.reason != NOT_REPORTED:
+        return why.evidence, ""
+    if host.source != "CPUID":
+        shown = table(host.arch)[name].spellings.get("kernel") != (NO_SPELLING,)
+        return (f"no such flag in {host.source}" if shown else f"{host.source} never shows it"), ""
+    place, _, bit = table(host.arch)[name].bit.rstrip("]").partition("[")
+    leaf, _, register = place.partition(":")
+    return (f"CPUID {leaf}:{register.upper()}", bit) if bit.isdecimal() else (why.evidence, "")
+
+
+# --- rows
+
+
+def _heading(title: str, note: str = "") -> Iterator[Line]:
+    yield [(title, "head"), (f"  {note}" if note else "", "note")]
+
+
+def _wrapped(text: str, style: str, indent: int = 0) -> Iterator[Line]:
+    for part in textwrap.wrap(text, WIDTH - indent):
+        yield [(" " * indent, ""), (part, style)]
+
+
+def _row(label: str, text: str, style: str = "", evidence: str = "", *, label_style: str = "") -> Iterator[Line]:
+    """Set a label, a text beside it, and its evidence at the right edge, or below where there is no room."""
+    *parts, last = textwrap.wrap(text, WIDTH - _LABEL, break_on_hyphens=False) or [""]
+    room = WIDTH - _LABEL - len(last) - 2
+    beside = f"  {evidence.rjust(room)}" if 0 < len(evidence) <= room else ""
+    label = f"  {label}"
+    for part in parts:
+        yield [(label.ljust(_LABEL), label_style), (part, style)]
+        label = ""
+    yield [(label.ljust(_LABEL), label_style), (last, style), (beside, "note")]
+    for part in [] if beside else textwrap.wrap(evidence, WIDTH - _LABEL, break_on_hyphens=False):
+        yield [(" " * _LABEL, ""), (part, "note")]

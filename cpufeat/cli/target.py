@@ -1,0 +1,52 @@
+"""``cpufeat target``: what a build script needs."""
+
+from __future__ import annotations
+
+import json
+
+from cpufeat.cli import OK, add_machine, add_on_missing
+from cpufeat.llvm import NEWEST
+from cpufeat.resolution import resolve
+from cpufeat.value import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+
+_KEYS = ("triple", "cpu", "features", "level")
+
+
+def arguments(parser: ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("request", metavar="REQUEST", nargs="?", help="what to compile for (native)")
+    parser.add_argument("--print", choices=_KEYS, dest="key", help="only the value of this key")
+    parser.add_argument(
+        "--llvm",
+        type=int,
+        default=NEWEST,
+        metavar="N",
+        help=f"the LLVM that is to read it: its names, and only its features ({NEWEST})",
+    )
+    parser.add_argument("--json", action="store_true", help="with the decisions made")
+    add_machine(parser)
+    add_on_missing(parser)
+
+
+def run(options: Namespace) -> int:
+    """Print ``key=value`` lines, which a shell can evaluate, one value, or JSON."""
+    resolution = resolve(options.request, on_missing=options.on_missing)
+    target = resolution.target
+    answer = {
+        "triple": target.triple,
+        "cpu": target.llvm_cpu(options.llvm),
+        "features": target.llvm_features(options.llvm),
+        "level": target.level,
+    }
+    if options.key:
+        print(answer[options.key])
+    elif options.json:
+        decisions = [vars(decision) for decision in resolution.decisions]
+        described = {**answer, "llvm": options.llvm, "names": list(target.features), "request": resolution.request}
+        print(json.dumps({**described, "decisions": decisions}, indent=2))
+    else:
+        print("\n".join(f"{key}={value}" for key, value in answer.items()))
+    return OK

@@ -1,0 +1,66 @@
+"""Printing styled lines: in colour through rich on a terminal, plain anywhere else and where rich is not installed."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from cpufeat.value import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from rich.console import Console
+
+    from cpufeat.cli.page import Line
+
+STYLES = {
+    "title": "bold",
+    "head": "bold cyan",
+    "good": "green",
+    "warn": "yellow",
+    "bad": "bold red",
+    "name": "bold",
+    "note": "dim",
+}
+
+
+def show(lines: Iterable[Line]) -> None:
+    """Print lines on standard output."""
+    console = _console() if wants_colour() else None
+    if console:
+        paint(console, lines)
+        return
+    for line in lines:
+        print(printable("".join(text for text, _ in line)).rstrip())
+
+
+def paint(console: Console, lines: Iterable[Line]) -> None:
+    """Print lines on a rich console."""
+    from rich.text import Text
+
+    for line in lines:
+        pieces = ((printable(text), STYLES.get(style, "")) for text, style in line)
+        console.print(Text.assemble(*pieces), soft_wrap=True)
+
+
+def wants_colour() -> bool:
+    """Whether standard output is to be coloured: ``NO_COLOR`` (no-color.org), ``FORCE_COLOR``, or else a terminal."""
+    if os.environ.get("NO_COLOR"):
+        return False
+    if os.environ.get("FORCE_COLOR"):
+        return True
+    return sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def _console() -> Console | None:
+    try:
+        from rich.console import Console
+    except ImportError:
+        return None
+    return Console(highlight=False, force_terminal=True)
+
+
+def printable(text: str) -> str:
+    """Return a text without control characters, which a dump of a stranger may hold."""
+    return "".join(character if character.isprintable() else "?" for character in text)

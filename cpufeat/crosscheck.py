@@ -1,0 +1,46 @@
+"""CPUID against the kernel: what one says and the other does not.
+
+CPUID decides, since it is what runs in this process; the kernel's account is evidence that something is odd.
+"""
+
+from __future__ import annotations
+
+from cpufeat.arch import x86
+from cpufeat.decisions import NEEDS_PERMISSION, Decision
+from cpufeat.features import NO_SPELLING, FeatureSet, table
+from cpufeat.value import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cpufeat.host import Host
+    from cpufeat.machine import Machine
+
+
+def disagreements(machine: Machine, host: Host) -> tuple[Decision, ...]:
+    """Return where the kernel's account of a machine differs from the host that CPUID made of it.
+
+    A kernel that describes another CPU (an emulator of user programs shows its host's) is one decision; else there is
+    one for each ISA feature. Empty where CPUID could not be read, or the kernel not.
+    """
+    readings = x86.from_kernel(machine) if host.source == "CPUID" else []
+    if not readings:
+        return ()
+    source = readings[0].source
+    described = {(reading.vendor, reading.family, reading.model) for reading in readings}
+    if (host.vendor, host.family, host.model) not in described:
+        what = f"{readings[0].vendor} family {readings[0].family} model {readings[0].model}"
+        return (Decision("disagreement", source, f"describes another CPU ({what}), as under an emulator"),)
+    flags = frozenset.intersection(*(frozenset(reading.reported) for reading in readings))
+    permitted = (name for name, why in host.withheld.items() if why.reason == NEEDS_PERMISSION)
+    by_cpuid = FeatureSet(host.arch, host.features.names.union(permitted)).isa
+    by_kernel = FeatureSet(host.arch, flags).isa
+    return (
+        *(
+            Decision("disagreement", name, "CPUID alone has it", host.evidence[name])
+            for name in by_cpuid - by_kernel
+            if table(host.arch)[name].spellings.get("kernel") != (NO_SPELLING,)
+        ),
+        *(
+            Decision("disagreement", name, "the kernel alone has it", readings[0].reported[name])
+            for name in by_kernel - by_cpuid
+        ),
+    )

@@ -1,0 +1,164 @@
+"""Why each answer is what it is: the account of a machine and of a request against it.
+
+How it reads on a terminal is the matter of :mod:`cpufeat.cli.page`.
+"""
+
+from __future__ import annotations
+
+from cpufeat.arch import x86
+from cpufeat.crosscheck import disagreements
+from cpufeat.decisions import DISABLED
+from cpufeat.features import FeatureSet, implied, table
+from cpufeat.host import Host, detect
+from cpufeat.levels import levels
+from cpufeat.probe.cpuid import Cpuid
+from cpufeat.request import NATIVE, cpu_features
+from cpufeat.resolution import Resolution, resolve
+from cpufeat.value import TYPE_CHECKING, Value
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+    from typing import Any
+
+    from cpufeat.decisions import Decision, Withheld
+    from cpufeat.machine import Machine
+    from cpufeat.resolution import OnMissing
+
+GOOD, WARN, BAD = "good", "warn", "bad"
+
+
+class Explanation(Value):
+    """A resolution with everything that was found on the way to it."""
+
+    origin: str
+    """The file that was read, empty for this machine."""
+    resolution: Resolution
+    disagreements: tuple[Decision, ...]
+    """What the kernel says otherwise than CPUID."""
+    states: tuple[str, ...] = ()
+    """The register states that the operating system enabled."""
+    xcr0: str = ""
+    """Where that was read, empty where CPUID was not read."""
+
+    @property
+    def host(self) -> Host:
+        """The machine."""
+        return self.resolution.host
+
+    @property
+    def faults(self) -> dict[str, Withheld]:
+        """The ISA features that the CPU of the model number has by LLVM and that fault here, and why."""
+        missing = {name: self.host.why_missing(name) for name in self._named - self.host.features}
+        return {name: why for name, why in missing.items() if why.reason != DISABLED}
+
+    @property
+    def unused(self) -> FeatureSet:
+        """The ISA features usable here that the CPU of the model number has not."""
+        return self.host.features.isa - self._named if self.host.named else FeatureSet(self.host.arch)
+
+    @property
+    def _named(self) -> FeatureSet:
+        host = self.host
+        return cpu_features(host.arch, host.named).isa if host.named else FeatureSet(host.arch)
+
+
+def explain(
+    machine: Machine, request: str | None, *, on_missing: OnMissing = "fallback", origin: str = ""
+) -> Explanation:
+    """Return the account of what ``request`` comes to on ``machine``. Raises what detect and resolve raise."""
+    host = detect(machine)
+    resolution = resolve(request, host=host, on_missing=on_missing)
+    found = Explanation(origin, resolution, disagreements(machine, host))
+    if host.source != "CPUID":
+        return found
+    enabled, evidence = Cpuid(machine).xcr0()
+    states = tuple(name for name, state in x86.states().items() if enabled & state.mask == state.mask)
+    return found.replace(states=states, xcr0=evidence)
+
+
+def verdict(explanation: Explanation) -> tuple[str, str]:
+    """Return the account in one sentence, and whether that is ``good``, to be heeded (``warn``) or ``bad``."""
+    host, resolution = explanation.host, explanation.resolution
+    if resolution.request != NATIVE:
+        return _verdict_on_request(resolution)
+    if host.named not in ("", host.cpu):
+        return f"Trust its features, not its model number, which says {host.named}: compile for {host.cpu}.", BAD
+    if not host.named:
+        return f"No table knows this model; of all CPUs, {host.cpu} is most like it.", WARN
+    if not explanation.faults:
+        return f"Compile for {host.cpu}: all that the name implies runs here.", GOOD
+    fatal = [name for name in explanation.faults if used_unasked(host.arch, name)]
+    dies, style = ("dies", BAD) if fatal else ("may die", WARN)
+    less = _most_basic(host.arch, explanation.faults)
+    return f"Compile for {host.cpu}, less {less}: by name alone, code {dies} here.", style
+
+
+def _verdict_on_request(resolution: Resolution) -> tuple[str, str]:
+    request, dropped = resolution.request, resolution.dropped
+    if dropped:
+        return f"{request}: granted, less {_most_basic(resolution.host.arch, dropped)}, not usable here.", WARN
+    if any(decision.kind == "permission" for decision in resolution.decisions):
+        return f"{request}: granted, but the process has to ask the system for a permission first.", WARN
+    return f"{request}: runs here, as asked.", GOOD
+
+
+def _most_basic(arch: str, names: Collection[str]) -> str:
+    """Name the two features on which most of the others rest, rather not those that go by another's name elsewhere."""
+    known = table(arch)
+
+    def rank(name: str) -> tuple[bool, int]:
+        goes_by_another = any(flag in known for flag in known[name].spellings.get("kernel", ()))
+        return goes_by_another, -sum(name in implied(arch, other) for other in names)
+
+    first = sorted(names, key=rank)[:2]
+    return ", ".join(first) + (f" and {len(names) - 2} more" if len(names) > 2 else "")
+
+
+def used_unasked(arch: str, name: str) -> bool:
+    """Whether compilers use a feature wherever they may (AVX), rather than where a program calls it by name (PKU).
+
+    Taken to be so of what is in a level and of vector instructions.
+    """
+    in_levels = {name for adds in levels(arch).values() for name in adds}
+    return name in in_levels or "avx" in implied(arch, name)
+
+
+# --- JSON
+
+
+def to_json(explanation: Explanation) -> dict[str, Any]:
+    """Return the account as what :func:`json.dumps` takes: every fact with its evidence, nothing grouped."""
+    host, target = explanation.host, explanation.resolution.target
+    return {
+        "verdict": verdict(explanation)[0],
+        "origin": explanation.origin,
+        "source": host.source,
+        "states": {"enabled": list(explanation.states), "evidence": explanation.xcr0},
+        **identity(host),
+        "features": {name: host.evidence[name] for name in host.features},
+        "withheld": {name: {"reason": why.reason, "evidence": why.evidence} for name, why in host.withheld.items()},
+        "request": explanation.resolution.request,
+        "target": {
+            "triple": target.triple,
+            "cpu": target.cpu,
+            "features": list(target.features),
+            "options": list(target.options),
+            "level": target.level,
+        },
+        "decisions": [
+            {"kind": one.kind, "subject": one.subject, "reason": one.reason, "evidence": one.evidence}
+            for one in (*host.decisions, *explanation.resolution.decisions, *explanation.disagreements)
+        ],
+        "trusting_the_name": {
+            "cpu": host.named,
+            "faults": list(explanation.faults),
+            "unused": list(explanation.unused),
+        },
+    }
+
+
+def identity(host: Host) -> dict[str, Any]:
+    """Return what a machine is, without its features."""
+    keys = ("arch", "system", "libc", "vendor", "family", "model", "stepping", "brand", "name", "hypervisor", "cpu")
+    cores = [{"cpu": core.cpu, "count": core.count} for core in host.cores]
+    return {**{key: getattr(host, key) for key in keys}, "cores": cores, "level": host.level}

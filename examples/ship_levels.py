@@ -1,0 +1,43 @@
+"""Ship one object a level, and load the best that runs where the program happens to be.
+
+    python ship_levels.py build FOLDER MODULE.ll    on the machine that builds: FOLDER/x86-64.o, FOLDER/x86-64-v2.o, ...
+    python ship_levels.py pick FOLDER               on the machine that runs: which of them, and why not a better one
+
+What an object needs is read from the object itself, not from its name.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import cpufeat
+from cpufeat import Target, aot
+
+LEVELS = ("x86-64", "x86-64-v2", "x86-64-v3", "x86-64-v4")
+
+
+def build(folder: Path, module: str) -> None:
+    """Compile the module once for each level."""
+    for level in LEVELS:
+        aot.compile(module, Target.parse(level)).save(folder / f"{level}.o")
+
+
+def pick(folder: Path) -> None:
+    """Print the object that uses the most of this machine, and what the better ones lack here."""
+    host = cpufeat.detect()
+    artifacts = {path.name: aot.Artifact.open(path) for path in folder.glob("*.o")}
+    for name, artifact in sorted(artifacts.items(), key=lambda item: len(item[1].target.features), reverse=True):
+        if artifact.target.runs_on(host):
+            print(name)
+            return
+        missing = {feature: str(host.why_missing(feature)) for feature in artifact.target.missing_on(host)}
+        print(f"not {name}:", "; ".join(f"{feature} is {why}" for feature, why in missing.items()))
+    sys.exit(f"{folder}: no object runs on this machine")
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["build"]:
+        build(Path(sys.argv[2]), sys.argv[3])
+    else:
+        pick(Path(sys.argv[2]))

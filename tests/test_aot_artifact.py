@@ -1,0 +1,346 @@
+"""The note: where it is, what reads and keeps it, what a damaged one does. Saving, opening, loading."""
+
+from __future__ import annotations
+
+import ctypes
+import io
+import json
+import shutil
+import stat
+import struct
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from aot_support import ADD, compile_quietly
+from conftest import unavailable
+from elftools.elf.elffile import ELFFile
+from hypothesis import example, given
+from hypothesis import strategies as st
+from llvmlite import binding
+
+from cpufeat import ArtifactError, Host, MissingFeaturesError, Target, aot, detect
+from cpufeat.aot import note
+
+BASELINE = Target.parse("x86-64")
+TWICE = "define i32 @twice(i32 %a) { %r = shl i32 %a, 1\nret i32 %r }\n"
+THRICE = "define i32 @thrice(i32 %a) { %r = mul i32 %a, 3\nret i32 %r }\n"
+UNARY = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int)
+
+
+def sections(elf):
+    """Name, type, flags and contents of every section, as pyelftools reads them."""
+    parts = ELFFile(io.BytesIO(elf)).iter_sections()
+    return [(part.name, part["sh_type"], part["sh_flags"], part.data()) for part in parts]
+
+
+def plain_object(text):
+    """What LLVM makes of a module, without cpufeat."""
+    binding.initialize_all_targets()
+    binding.initialize_all_asmprinters()
+    target = binding.Target.from_triple("x86_64-unknown-linux-gnu")
+    return target.create_target_machine(reloc="pic", codemodel="default").emit_object(binding.parse_assembly(text))
+
+
+@pytest.fixture(scope="module")
+def artifact():
+    """An artifact with a decision."""
+    return compile_quietly(ADD.replace("GROUP", '"target-features"="+avx512f"') + TWICE, Target.parse("haswell-avx"))
+
+
+def test_it_comes_back_from_its_bytes_and_from_a_file(artifact, tmp_path):
+    artifact.save(tmp_path / "add.o")
+    assert [decision.subject for decision in artifact.decisions] == ["add"]
+    assert aot.Artifact.open(artifact.object) == aot.Artifact.open(str(tmp_path / "add.o")) == artifact
+
+
+def test_other_readers_understand_the_note(artifact):
+    elf = ELFFile(io.BytesIO(artifact.object))
+    found = elf.get_section_by_name(".note.cpufeat")
+    assert (found["sh_type"], found["sh_flags"], found["sh_addralign"]) == ("SHT_NOTE", 2, 4)
+    (entry,) = found.iter_notes()
+    assert (entry["n_name"], entry["n_type"]) == ("cpufeat", "NT_GNU_ABI_TAG"), "what pyelftools calls type 1"
+    record = json.loads(entry["n_descdata"])
+    assert Target.from_json(json.dumps(record["target"])) == artifact.target
+    assert record["llvm"] == artifact.llvm
+
+
+def test_everything_else_stays_as_it_was():
+    before = plain_object(ADD.replace("GROUP", "") + TWICE)
+    after = note.add(before, "some text")
+    *rest, (name, kind, _, _) = sections(after)
+    assert (name, kind) == (".note.cpufeat", "SHT_NOTE")
+    assert [part[:3] for part in rest] == [part[:3] for part in sections(before)]
+    assert [part[3] for part in rest if part[0] != ".strtab"] == [
+        part[3] for part in sections(before) if part[0] != ".strtab"
+    ]
+    assert note.read(after) == ["some text"]
+    assert note.read(note.add(after, "more")) == ["some text", "more"]
+
+
+@pytest.mark.parametrize("count", [0xFF00 - 8, 0xFF00 - 7, 0xFF00 - 6, 0xFF00 - 5, 0x10001])
+def test_more_sections_than_the_header_can_count(count):
+    """From 65,280 sections on, their number and the index of their names stand elsewhere."""
+    module = "".join(f'@g{index} = global i8 1, section ".s{index}"\n' for index in range(count))
+    plain = plain_object(module)
+    content = note.add(plain, "text")
+    assert note.read(content) == ["text"]
+    elf = ELFFile(io.BytesIO(content))
+    assert elf.num_sections() == ELFFile(io.BytesIO(plain)).num_sections() + 1
+    assert elf.get_section(elf.num_sections() - 1).name == ".note.cpufeat"
+
+
+@pytest.mark.parametrize("triple", ["i686-unknown-linux-gnu", "powerpc64-unknown-linux-gnu", "s390x-linux-gnu"])
+def test_other_classes_and_byte_orders(triple):
+    binding.initialize_all_targets()
+    binding.initialize_all_asmprinters()
+    machine = binding.Target.from_triple(triple).create_target_machine(codemodel="default")
+    content = note.add(machine.emit_object(binding.parse_assembly("define void @f() { ret void }")), "text")
+    assert note.read(content) == ["text"]
+    (entry,) = ELFFile(io.BytesIO(content)).get_section_by_name(".note.cpufeat").iter_notes()
+    assert (entry["n_name"], entry["n_descdata"]) == ("cpufeat", b"text")
+
+
+@pytest.mark.parametrize("tool", ["strip", "llvm-strip"])
+def test_it_survives_strip(tool, artifact, tmp_path):
+    program = shutil.which(tool) or unavailable(tool, "apt-get install binutils llvm")
+    artifact.save(tmp_path / "add.o")
+    subprocess.run([program, tmp_path / "add.o"], check=True)
+    stripped = aot.Artifact.open(tmp_path / "add.o")
+    assert stripped.object != artifact.object
+    assert stripped.replace(object=artifact.object) == artifact
+
+
+def zig(*arguments):
+    subprocess.run([sys.executable, "-m", "ziglang", "cc", "-target", "x86_64-linux-gnu", *arguments], check=True)
+
+
+ENTRIES = "%t { i32 65535, ptr @a, ptr null }, %t { i32 65535, ptr @b, ptr null }, %t { i32 101, ptr @c, ptr null }"
+CONSTRUCTORS = f"""
+%t = type {{ i32, ptr, ptr }}
+@llvm.global_ctors = appending global [3 x %t] [{ENTRIES}]
+@llvm.global_dtors = appending global [3 x %t] [{ENTRIES}]
+declare i32 @putchar(i32)
+define i32 @main() {{ %r = call i32 @putchar(i32 10)
+  ret i32 0 }}
+""" + "".join(
+    f"define void @{name}() {{ %r = call i32 @putchar(i32 {ord(name)})\nret void }}\n" for name in "abc"
+)
+
+
+@pytest.mark.parametrize("linker", ["zig", "cc"])
+def test_constructors_run_in_order_whatever_the_linker(linker, tmp_path):
+    """By priority, then as listed; destructors by priority the other way round (LLVM Language Reference)."""
+    aot.compile(CONSTRUCTORS, BASELINE).save(tmp_path / "main.o")
+    if linker == "zig":
+        zig(tmp_path / "main.o", "-o", tmp_path / "main")
+    else:
+        program = shutil.which("cc") or unavailable("cc", "apt-get install gcc")
+        subprocess.run([program, tmp_path / "main.o", "-o", tmp_path / "main"], check=True)
+    ran = subprocess.run([tmp_path / "main"], check=True, capture_output=True, text=True)
+    assert ran.stdout == "cab\nbac"
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory):
+    """A shared library of two artifacts, with unused sections collected and symbols stripped."""
+    folder = tmp_path_factory.mktemp("library")
+    for name, text, request in (("twice", TWICE, "x86-64"), ("thrice", THRICE, "x86-64-v2")):
+        aot.compile(text, Target.parse(request)).save(folder / f"{name}.o")
+    zig("-shared", "-s", "-Wl,--gc-sections", folder / "twice.o", folder / "thrice.o", "-o", folder / "library.so")
+    return folder / "library.so"
+
+
+def test_linking_keeps_the_notes_and_the_code(library):
+    loaded = ctypes.CDLL(str(library))
+    assert (loaded.twice(21), loaded.thrice(14)) == (42, 42)
+    levels = [json.loads(text)["target"]["cpu"] for text in note.read(library.read_bytes())]
+    assert levels == ["x86-64", "x86-64-v2"]
+    segments = ELFFile(io.BytesIO(library.read_bytes())).iter_segments("PT_NOTE")
+    assert any("cpufeat" in [entry["n_name"] for entry in segment.iter_notes()] for segment in segments)
+
+
+def test_a_linked_file_is_not_one_artifact(library):
+    with pytest.raises(ArtifactError, match=r"library.so: 2 notes of cpufeat: it was linked from as many artifacts"):
+        aot.Artifact.open(library)
+
+
+def with_record(**changes):
+    record = json.loads(note.read(aot.compile(TWICE, BASELINE).object)[0])
+    return note.add(plain_object(TWICE), json.dumps({**record, **changes}))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (lambda: b"", "not an ELF file"),
+        (lambda: b"\x7fELF", "damaged ELF file"),
+        (lambda: b"\x7fELF\x09\x01" + bytes(58), "damaged ELF file"),
+        (lambda: b"MZ" + bytes(100), "not an ELF file"),
+        (lambda: Path(sys.executable).resolve().read_bytes(), "no note of cpufeat"),
+        (lambda: plain_object(TWICE), "no note of cpufeat"),
+        (lambda: aot.compile(TWICE, BASELINE).object[:-1], "damaged ELF file"),
+        (lambda: note.add(plain_object(TWICE), "not JSON"), "damaged note"),
+        (lambda: note.add(plain_object(TWICE), "[" * 100_000), "damaged note"),
+        (lambda: note.add(plain_object(TWICE), "[1]"), "damaged note"),
+        (lambda: with_record(version=2), "a note of version 2: this cpufeat reads version 1"),
+        (lambda: with_record(target=7), "damaged note"),
+        (lambda: with_record(target={"triple": "x86_64", "cpu": "x86-64", "features": ["no"], "options": []}), "'no'"),
+        (lambda: with_record(decisions=[{"kind": "x"}]), "damaged note"),
+        (lambda: with_record(decisions=[{"no": "x"}]), "damaged note"),
+        (lambda: with_record(decisions=7), "damaged note"),
+    ],
+)
+def test_what_is_no_artifact(content, message, tmp_path):
+    with pytest.raises(ArtifactError, match=message):
+        aot.Artifact.open(content())
+    (tmp_path / "file.o").write_bytes(content())
+    with pytest.raises(ArtifactError, match=f"^{tmp_path}/file.o: .*{message}"):
+        aot.Artifact.open(tmp_path / "file.o")
+
+
+@pytest.mark.parametrize("path", ["missing.o", ".", "a\0b"])
+def test_files_that_cannot_be_opened(path):
+    with pytest.raises(ArtifactError, match="^" + path.replace(".", r"\.")):
+        aot.Artifact.open(path)
+
+
+SMALL = aot.compile(TWICE, BASELINE).object
+
+
+@given(st.dictionaries(st.integers(4, len(SMALL) - 1), st.integers(0, 255)), st.integers(0, len(SMALL)))
+@example({}, len(SMALL))
+def test_no_damaged_object_does_harm(changes, length):
+    damaged = bytearray(SMALL)
+    for position, value in changes.items():
+        damaged[position] = value
+    try:
+        assert aot.Artifact.open(bytes(damaged[:length])).target.triple
+    except ArtifactError as error:
+        assert str(error)
+
+
+@given(st.binary(max_size=80))
+@example(struct.pack("<3I", 8, 0xFFFFFFFF, 1) + note.OWNER)
+@example(struct.pack("<3I", 0xFFFFFFFF, 8, 1) + note.OWNER)
+@example(struct.pack("<3I", 4, 4, 1) + b"GNU\0text")
+@example(struct.pack("<3I", 8, 1, 1) + note.OWNER + b"\xff\0\0\0")
+def test_no_damaged_note_does_harm(content):
+    try:
+        assert all(isinstance(text, str) for text in note._texts("<", content))
+    except ArtifactError as error:
+        assert "damaged note" in str(error)
+
+
+def test_saving_is_whole_or_not_at_all(artifact, tmp_path):
+    path = tmp_path / "add.o"
+    path.write_bytes(b"before")
+    sizes = set()
+    writers = [threading.Thread(target=artifact.save, args=(path,)) for _ in range(8)]
+    for writer in writers:
+        writer.start()
+    while any(writer.is_alive() for writer in writers):
+        sizes.add(path.stat().st_size)
+    assert sizes <= {len(b"before"), len(artifact.object)}
+    assert path.read_bytes() == artifact.object
+    assert [file.name for file in tmp_path.iterdir()] == ["add.o"]
+    mode = stat.S_IMODE(path.stat().st_mode)
+    (tmp_path / "ordinary").touch()
+    assert mode == stat.S_IMODE((tmp_path / "ordinary").stat().st_mode)
+
+
+@pytest.mark.parametrize("path", ["no/such/folder/add.o", "."])
+def test_where_nothing_can_be_saved(path, artifact, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ArtifactError):
+        artifact.save(path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_it_names_itself_without_its_bytes(artifact):
+    assert repr(artifact) == (
+        f"<Artifact of {len(artifact.object)} bytes for x86_64-unknown-linux-gnu, haswell, by LLVM {artifact.llvm}>"
+    )
+
+
+def test_loading_runs_the_code():
+    loaded = aot.compile(TWICE + THRICE + "@data = global i32 7\n@inner = internal global i32 8", BASELINE).load()
+    assert set(loaded) == {"twice", "thrice", "data"}
+    assert UNARY(loaded["twice"])(UNARY(loaded["thrice"])(7)) == 42
+    assert ctypes.c_int.from_address(loaded["data"]).value == 7
+    with pytest.raises(KeyError, match="'inner'"):
+        loaded["inner"]
+
+
+def test_loading_for_what_this_machine_has():
+    """A constant that needs the alignment of the widest vectors."""
+    module = f"""
+    @wide = internal constant <16 x float> <{", ".join(f"float {index}.0" for index in range(16))}>
+    declare float @llvm.vector.reduce.fadd.v16f32(float, <16 x float>)
+    define float @sum() {{
+      %v = load volatile <16 x float>, ptr @wide, align 64
+      %s = call fast float @llvm.vector.reduce.fadd.v16f32(float 0.0, <16 x float> %v)
+      ret float %s
+    }}
+    """
+    for request in ("x86-64", "native"):
+        loaded = aot.compile(module, request).load()
+        assert ctypes.CFUNCTYPE(ctypes.c_float)(loaded["sum"])() == sum(range(16))
+
+
+def test_symbols_of_this_process_are_found():
+    module = "declare i32 @abs(i32)\ndefine i32 @call(i32 %a) { %r = call i32 @abs(i32 %a)\nret i32 %r }"
+    loaded = aot.compile(module, BASELINE).load()
+    assert UNARY(loaded["call"])(-42) == 42
+
+
+@pytest.mark.parametrize(
+    ("module", "message"),
+    [
+        ("declare void @no_such()\ndefine void @f() { call void @no_such()\nret void }", "there is no no_such in it"),
+        ("@t = thread_local global i32 5", "thread-local"),
+        (
+            """%t = type { i32, ptr, ptr }
+            @llvm.global_ctors = appending global [1 x %t] [%t { i32 1, ptr @f, ptr null }]
+            define void @f() { call void asm sideeffect "nop", ""()
+              ret void }""",
+            "would not run the constructors",
+        ),
+    ],
+)
+def test_what_cannot_be_linked_into_this_process(module, message):
+    artifact = aot.compile(module, BASELINE)
+    with pytest.raises(ArtifactError, match=message):
+        artifact.load()
+
+
+def test_a_library_is_not_linked(tmp_path):
+    aot.compile(TWICE, BASELINE).save(tmp_path / "twice.o")
+    zig("-shared", tmp_path / "twice.o", "-o", tmp_path / "twice.so")
+    with pytest.raises(ArtifactError, match="load a library with ctypes"):
+        aot.Artifact.open(tmp_path / "twice.so").load()
+
+
+def lacking(host: Host, *names: str) -> Host:
+    return host.replace(features=host.features.without(names))
+
+
+def test_loading_refuses_by_name_what_the_host_lacks():
+    artifact = aot.compile(TWICE, Target.parse("x86-64-v2"))
+    with pytest.raises(MissingFeaturesError, match=r"compiled for x86-64-v2, needs .*sse4_2: not reported") as caught:
+        artifact.load(lacking(detect(), "sse4_2"))
+    assert "sse4_2" in caught.value.missing
+    assert "sse3" not in caught.value.missing
+
+
+def test_loading_refuses_code_of_another_system():
+    artifact = aot.compile(TWICE, Target.parse("x86-64", "x86_64-unknown-freebsd"))
+    with pytest.raises(ArtifactError, match="does not run on x86_64-unknown-linux-gnu: system freebsd and linux"):
+        artifact.load()
+
+
+def test_loading_asks_this_machine_whatever_is_replayed(monkeypatch):
+    monkeypatch.setenv("CPUFEAT_MACHINE", "/nonexistent")
+    assert aot.compile(TWICE, BASELINE).load()["twice"]

@@ -1,0 +1,90 @@
+"""What functions ask for in their own attributes never overrides the target."""
+
+from __future__ import annotations
+
+import pytest
+from aot_support import ADD, VEX, compile_quietly, encodings, section
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from llvmlite import binding
+
+from cpufeat import CompileError, CpufeatWarning, Target, aot, llvm
+from cpufeat.aot import attributes
+
+
+def test_the_hazard_is_there():
+    """LLVM itself, told -avx, emits VEX for a function that says +sse4.2: else the tests below would show nothing."""
+    binding.initialize_all_targets()
+    binding.initialize_all_asmprinters()
+    module = binding.parse_assembly(ADD.replace("GROUP", '"target-features"="+sse4.2"'))
+    machine = binding.Target.from_triple("x86_64-unknown-linux-gnu").create_target_machine(
+        "haswell", "-avx", codemodel="default"
+    )
+    assert VEX in encodings(machine.emit_object(module))
+
+
+CPUS = [*llvm.load("x86_64", llvm.installed()).cpus, "no-such-cpu", ""]
+FEATURES = [sign + name for name in llvm.load("x86_64", llvm.installed()).implied for sign in "+-"]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from(CPUS), st.lists(st.sampled_from(FEATURES), max_size=8), st.booleans())
+def test_code_does_not_depend_on_them(cpu, features, baseline):
+    own = f'"target-cpu"="{cpu}" "target-features"="{",".join(features)}" "tune-cpu"="{cpu}"'
+    target = Target.parse("x86-64" if baseline else "haswell-avx")
+    with_own = compile_quietly(ADD.replace("GROUP", own), target)
+    assert section(with_own.object) == section(aot.compile(ADD.replace("GROUP", ""), target).object)
+
+
+def asking(own: str) -> str:
+    return f"""
+    define void @quiet() {{ ret void }}
+    declare void @elsewhere() #1
+    define void @loud() #1 {{ ret void }}
+    attributes #1 = {{ {own} }}
+    """
+
+
+@pytest.mark.parametrize(
+    ("own", "named"),
+    [
+        ('"target-features"="+avx512vl"', "avx512vl"),
+        ('"target-features"="+avx2,+no-such-feature"', "avx2"),
+        ('"target-cpu"="haswell" "target-features"="-avx2,-fma,-f16c,-xsave,-bmi2"', "lzcnt"),
+    ],
+)
+def test_a_function_that_asks_for_more_is_a_decision(own, named):
+    with pytest.warns(CpufeatWarning, match=f"loud: asks for .*{named}") as warned:
+        (decision,) = aot.compile(asking(own), Target.parse("x86-64")).decisions
+    assert (len(warned), decision.kind, decision.subject) == (1, "function", "loud")
+    assert named in decision.reason
+    assert "avx512f" not in decision.reason, "what the features named rest on goes without saying"
+    with pytest.raises(CompileError, match=f"function loud: asks for .*{named}") as caught:
+        aot.compile(asking(own), Target.parse("x86-64"), on_missing="error")
+    assert caught.value.function == "loud"
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        '"target-features"="+sse2,+cx8,-avx,+no-such-feature"',
+        '"target-cpu"="x86-64" "tune-cpu"="znver5"',
+        '"target-features"="+prefer-256-bit,+fast-gather"',
+        '"target-cpu"="no-such-cpu"',
+        '"target-features"',
+    ],
+)
+def test_a_function_that_asks_for_no_more_is_none(own):
+    assert aot.compile(asking(own), Target.parse("x86-64"), on_missing="error").decisions == ()
+
+
+def test_many_functions_are_one_decision():
+    functions = "\n".join(f"define void @f{index}() #0 {{ ret void }}" for index in range(200))
+    module = functions + '\nattributes #0 = { "target-features"="+avx2" }'
+    (decision,) = compile_quietly(module, Target.parse("x86-64")).decisions
+    assert decision.subject == "f0, f1, f2, f3, f4, f5, f6, f7 and 192 more"
+
+
+def test_disarming_keeps_a_module_that_has_none():
+    printed = str(binding.parse_assembly(asking("nounwind uwtable")))
+    assert attributes.disarm(printed) == printed

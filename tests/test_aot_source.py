@@ -1,0 +1,185 @@
+"""Every form in which a module comes, and what must fit the target."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from aot_support import ADD, section
+from llvmlite import binding, ir
+
+from cpufeat import CompileError, Target, TargetError, aot
+from cpufeat.aot import triples
+
+BASELINE = Target.parse("x86-64")
+TEXT = ADD.replace("GROUP", "")
+
+
+def parsed(text=TEXT):
+    return binding.parse_assembly(text)
+
+
+def built():
+    """The module of TEXT, made with llvmlite's own builder."""
+    module = ir.Module("built")
+    vector = ir.VectorType(ir.FloatType(), 16)
+    function = ir.Function(module, ir.FunctionType(vector, [vector, vector]), "add")
+    builder = ir.IRBuilder(function.append_basic_block())
+    builder.ret(builder.fadd(*function.args))
+    return module
+
+
+def written(path, content):
+    path.write_bytes(content)
+    return path
+
+
+FORMS = {
+    "text": lambda _: TEXT,
+    "text of one line": lambda _: TEXT.replace("\n", " "),
+    "text that ends like a path": lambda _: TEXT + "\n; of add.ll",
+    "bitcode": lambda _: parsed().as_bitcode(),
+    "bytearray": lambda _: bytearray(parsed().as_bitcode()),
+    "memoryview": lambda _: memoryview(parsed().as_bitcode()),
+    "llvmlite.binding": lambda _: parsed(),
+    "llvmlite.ir": lambda _: built(),
+    "path of text": lambda folder: written(folder / "add.ll", TEXT.encode()),
+    "name of text": lambda folder: str(written(folder / "add.ll", TEXT.encode())),
+    "path of bitcode": lambda folder: written(folder / "add.bc", parsed().as_bitcode()),
+    "name of bitcode": lambda folder: str(written(folder / "add.bc", parsed().as_bitcode())),
+    "bitcode that is called text": lambda folder: written(folder / "add.ll", parsed().as_bitcode()),
+    "path without a suffix": lambda folder: written(folder / "add", TEXT.encode()),
+}
+
+
+@pytest.mark.parametrize("isolation", ["process", "none"])
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_gives_the_same_code(form, isolation, tmp_path):
+    emitted = aot.compile(FORMS[form](tmp_path), BASELINE, isolation=isolation).object
+    assert section(emitted) == section(aot.compile(TEXT, BASELINE).object)
+
+
+def test_a_module_of_llvmlite_is_left_as_it_was():
+    text = ADD.replace("GROUP", '"target-features"="+sse2"')
+    module = parsed(text)
+    before = str(module)
+    aot.compile(module, BASELINE)
+    assert str(module) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("missing.ll", None, "missing.ll: No such file or directory$"),
+        ("bad.ll", b"define void @f( {", r"bad.ll:1:18: error: expected type"),
+        ("bad.ll", b"define \xff", "bad.ll: byte 7 of the IR is not UTF-8$"),
+        ("bad.ll", b"; fine\ndefine void @f() { ret void }\n\0 and more", "bad.ll:3: a NUL byte"),
+        ("bad.bc", b"BC\xc0\xde and more", "bad.bc: "),
+        ("empty.bc\0.bc", None, "null byte"),
+    ],
+)
+def test_files_that_cannot_be_compiled(name, content, message, tmp_path):
+    path = str(tmp_path / name)
+    if content is not None:
+        written(tmp_path / name, content)
+    with pytest.raises(CompileError, match=message):
+        aot.compile(path, BASELINE)
+
+
+def test_a_folder_is_no_module(tmp_path):
+    with pytest.raises(CompileError, match=f"^{re.escape(str(tmp_path))}: Is a directory$"):
+        aot.compile(tmp_path, BASELINE)
+
+
+@pytest.mark.parametrize(
+    ("module", "message"),
+    [
+        (b"define void @f() { ret void }", "29 bytes that are not LLVM bitcode"),
+        (b"", "0 bytes that are not LLVM bitcode"),
+        ("define void @f() { ret void } \0 define", "^<string>:1: a NUL byte"),
+        ("; \ud800", "character 2 of the IR is half of a surrogate pair"),
+    ],
+)
+def test_what_is_no_module(module, message):
+    with pytest.raises(CompileError, match=message):
+        aot.compile(module, BASELINE)
+
+
+def test_a_closed_module_is_an_error():
+    module = parsed()
+    module.close()
+    with pytest.raises(CompileError, match="closed"):
+        aot.compile(module, BASELINE)
+
+
+@pytest.mark.parametrize("module", [None, 7, ["define"]])
+def test_other_types_are_an_error(module):
+    with pytest.raises(TypeError, match=f"not {type(module).__name__}$"):
+        aot.compile(module, BASELINE)
+
+
+GNU = "x86_64-unknown-linux-gnu"
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        *("x86_64-pc-linux-gnu", "x86_64-linux-gnu", "x86_64-linux", "amd64-unknown-linux5.10.0-gnu2.31.0", "x86_64"),
+        *("", "unknown-unknown-unknown", "x86_64-unknown-unknown", "x86_64-unknown-none", "x86_64-redhat-linux-gnu"),
+    ],
+)
+def test_triples_that_are_the_targets(own):
+    assert not triples.conflict(own, GNU)
+    aot.compile(f'target triple = "{own}"\n{TEXT}', BASELINE, on_missing="error")
+
+
+@pytest.mark.parametrize(
+    ("own", "differs"),
+    [
+        ("aarch64-unknown-linux-gnu", "architecture aarch64 and x86_64"),
+        ("i686-pc-linux-gnu", "architecture i686 and x86_64"),
+        ("wasm32-unknown-unknown", "architecture wasm32 and x86_64"),
+        ("x86_64-unknown-linux-musl", "environment musl and gnu"),
+        ("x86_64-unknown-linux-gnux32", "environment gnux32 and gnu"),
+        ("x86_64-apple-macosx14.0.0", "system darwin and linux"),
+        ("x86_64-pc-windows-msvc19.33", "system windows and linux"),
+        ("x86_64-unknown-freebsd13", "system freebsd and linux"),
+    ],
+)
+def test_triples_that_are_not(own, differs):
+    message = f"^<string>: made for {own}, which conflicts with {GNU}: .*{differs}"
+    with pytest.raises(TargetError, match=message):
+        aot.compile(f'target triple = "{own}"\n{TEXT}', BASELINE)
+
+
+@pytest.mark.skipif(not hasattr(binding, "get_triple_parts"), reason="LLVM's own answer needs llvmlite >= 0.44")
+@pytest.mark.parametrize("arch", ["x86_64", "i686", "aarch64", "riscv64"])
+@pytest.mark.parametrize("rest", ["-pc-linux-gnu", "-linux-musl", "-unknown-freebsd13.1", "-linux", "-pc-windows-msvc"])
+def test_parts_are_those_that_llvm_sees(arch, rest):
+    theirs = binding.get_triple_parts(arch + rest)
+    ours = triples._parts(arch + rest)
+    assert ours[1:] == tuple("" if part == "unknown" else re.sub(r"[\d.]+$", "", part) for part in theirs[3:5])
+
+
+@pytest.mark.parametrize("layout", ["e-m:e-p:32:32-i64:64-n8:16:32-S128", "E", "e-m:o-i64:64-n8:16:32:64-S128"])
+def test_a_data_layout_of_something_else_is_an_error(layout):
+    with pytest.raises(TargetError, match=f"data layout '{layout}' conflicts with that of {GNU}, 'e-m:e-"):
+        aot.compile(f'target datalayout = "{layout}"\n{TEXT}', BASELINE)
+
+
+def test_the_targets_own_data_layout_is_accepted():
+    layout = Target.parse("x86-64").create_target_machine().target_data
+    aot.compile(f'target datalayout = "{layout}"\ntarget triple = "{GNU}"\n{TEXT}', BASELINE)
+
+
+def test_a_target_whose_objects_hold_no_note_is_an_error():
+    with pytest.raises(TargetError, match=r"x86_64-pc-windows-msvc: .*not an ELF file"):
+        aot.compile(TEXT, Target.parse("x86-64", "x86_64-pc-windows-msvc"))
+
+
+def test_a_request_is_resolved_on_this_machine(monkeypatch):
+    monkeypatch.setenv("CPUFEAT_DISABLE", "sse3")
+    artifact = aot.compile(TEXT, "native")
+    assert artifact.target == aot.compile(TEXT).target
+    assert "sse3" not in artifact.target.features
+    assert ("environment", "sse3") in {(decision.kind, decision.subject) for decision in artifact.decisions}

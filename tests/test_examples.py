@@ -1,0 +1,61 @@
+"""Each example does what it says, here and where there is less to work with."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from emulation import run
+
+import cpufeat
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+ENVIRONMENT = {
+    **{name: value for name, value in os.environ.items() if not name.startswith("CPUFEAT_")},
+    "PYTHONPATH": str(Path(cpufeat.__file__).parent.parent),
+}
+SUM = str(sum(number * number for number in range(1000)))
+MODULE = "define i32 @answer() {\n  ret i32 42\n}\n"
+
+
+def command(name: str, *arguments: str | Path) -> list[str]:
+    return [sys.executable, "-W", "error", str(EXAMPLES / name), *map(str, arguments)]
+
+
+def here(name: str, *arguments: str | Path) -> str:
+    process = subprocess.run(command(name, *arguments), env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stderr
+    return process.stdout
+
+
+@pytest.mark.parametrize("request_", [(), ("x86-64",), ("native-avx",)])
+def test_compile_for_host(request_: tuple[str, ...]) -> None:
+    assert here("compile_for_host.py", *request_).startswith(f"{SUM}, by code for ")
+
+
+def test_compile_for_an_emulated_host(qemu: str) -> None:
+    process = run(qemu, "Nehalem", command("compile_for_host.py"), ENVIRONMENT)
+    assert process.stdout == f"{SUM}, by code for nehalem at x86-64-v2\n", process.stderr
+
+
+def test_ship_levels(tmp_path: Path, qemu: str) -> None:
+    module = tmp_path / "module.ll"
+    module.write_text(MODULE)
+    here("ship_levels.py", "build", tmp_path, module)
+    assert here("ship_levels.py", "pick", tmp_path).endswith(f"{cpufeat.detect().level}.o\n")
+    lines = run(qemu, "Nehalem", command("ship_levels.py", "pick", tmp_path), ENVIRONMENT).stdout.splitlines()
+    assert [line.split(":")[0] for line in lines] == ["not x86-64-v4.o", "not x86-64-v3.o", "x86-64-v2.o"]
+    assert "; avx2 is not reported (CPUID" in lines[1]
+
+
+def test_explain_fallback(qemu: str) -> None:
+    asked = here("explain_fallback.py", "x86-64,+popcnt")
+    assert asked.startswith("x86-64,+popcnt: compiling for x86-64, ")
+    lines = run(qemu, "Haswell", command("explain_fallback.py"), ENVIRONMENT).stdout.splitlines()
+    assert lines[0].endswith(", level x86-64-v3")
+    assert [line.split(":")[0] for line in lines[1:]] == [
+        f"  dropped {name}" for name in ("avx512f", "evex512", "avx512cd", "avx512bw", "avx512dq", "avx512vl")
+    ]

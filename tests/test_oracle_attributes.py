@@ -1,0 +1,95 @@
+"""Attribute strings mean in LLVM what they say, for each LLVM, and LLVM takes them without a word.
+
+Which features a subtarget has is told by LLVM's inliner: see llvm_subtarget.py.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import cpufeat
+from cpufeat import Target, llvm
+from cpufeat.features import FeatureSet, find, table
+from cpufeat.request import cpu_features, cpus
+
+ARCH = "x86_64"
+TRIPLE = "x86_64-unknown-linux-gnu"
+BASELINE = cpu_features(ARCH, "x86-64")
+CPUS = [cpu for cpu in cpus(ARCH) if cpu_features(ARCH, cpu) >= BASELINE]
+REQUESTS = [
+    "haswell,+avx512f,-fma",
+    "haswell-avx",
+    "skylake-avx512,-avx512f",
+    "sapphirerapids-avx",
+    "x86-64-v4,+prefer-256-bit,-fast-gather",
+    "x86-64-v2+retpoline",
+    "diamondrapids,-evex512",
+]
+UNSEEN = {"64bit", "cx16", "nopl", "sahf"}
+"""Features that LLVM's inliner does not compare."""
+GENERATOR = str(Path(__file__).parent.parent / "tools" / "llvm_tables.py")
+ASK = str(Path(__file__).with_name("llvm_subtarget.py"))
+
+
+def targets() -> list[Target]:
+    """Levels, CPUs, requests, this machine, and sets at random, each for a CPU at random that implies other ones."""
+    generator = random.Random(1)
+    names = list(FeatureSet(ARCH, table(ARCH)).of_kind("isa", "privileged"))
+    named = [Target.parse(request) for request in ("x86-64", "x86-64-v2", "x86-64-v3", "x86-64-v4", *CPUS, *REQUESTS)]
+    sets = [BASELINE | FeatureSet(ARCH, generator.sample(names, size)) for size in (1, 5, 20, 60) for _ in range(8)]
+    mixed = [Target(TRIPLE, generator.choice(CPUS), features.closed()) for features in sets]
+    return [*named, cpufeat.target_for_host("native"), *mixed]
+
+
+def ask(python: str, questions: list[list[object]]) -> subprocess.CompletedProcess[str]:
+    lines = "\n".join(map(json.dumps, questions))
+    return subprocess.run([python, ASK], input=lines, capture_output=True, text=True, check=False)
+
+
+def test_strings_mean_what_they_say(llvm_python: str, llvm_version: int) -> None:
+    known = {name: find(ARCH, name).name for name in llvm.load(ARCH, llvm_version).implied}
+    asked = targets()
+    questions = [
+        [TRIPLE, target.llvm_cpu(llvm_version), target.llvm_features(llvm_version), list(known)] for target in asked
+    ]
+    process = ask(llvm_python, questions)
+    assert (process.returncode, process.stderr) == (0, "")
+    answers = [json.loads(line) for line in process.stdout.splitlines()]
+    wrong = {}
+    for target, answer in zip(asked, answers, strict=True):
+        expected = {name for name, ours in known.items() if ours in target.features} - UNSEEN
+        for found in answer:
+            if set(found) - UNSEEN != expected:
+                wrong[target.cpu, target.features] = set(found) - UNSEEN ^ expected
+    assert wrong == {}
+
+
+def test_the_question_can_be_answered_wrong(llvm_python: str, llvm_version: int) -> None:
+    """What the test above would see of an unknown name, an unclosed string, and a CPU's name alone."""
+    names = ["avx", "avx2", "fma"]
+    questions = [
+        [TRIPLE, "haswell", "+no-such-feature", names],
+        [TRIPLE, "haswell", "-avx2,+fma,-avx", names],
+        [TRIPLE, "haswell", "", names],
+    ]
+    process = ask(llvm_python, questions)
+    assert process.stderr.count("'+no-such-feature' is not a recognized feature") >= 1
+    assert [json.loads(line)[0] for line in process.stdout.splitlines()] == [names, [], names]
+
+
+def test_tables_are_those_of_each_llvm(llvm_python: str) -> None:
+    command = [llvm_python, GENERATOR, "--check"]
+    check = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (check.returncode, check.stdout, check.stderr) == (0, "", "")
+
+
+def test_create_target_machine_says_nothing() -> None:
+    code = "import cpufeat; print(cpufeat.target_for_host('native').create_target_machine(opt=3).triple)"
+    environment = {"PYTHONPATH": str(Path(cpufeat.__file__).parent.parent)}
+    command = [sys.executable, "-c", code]
+    process = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (process.returncode, process.stderr, process.stdout) == (0, "", f"{TRIPLE}\n")
