@@ -13,6 +13,7 @@ from cpufeat.value import TYPE_CHECKING
 if TYPE_CHECKING:
     from cpufeat.machine import Machine
 
+_HWCAP = 16
 _MODEL_DIGITS = 6
 """``3A5000`` of ``Loongson-3A5000-HV``: what follows is a speed or a package."""
 
@@ -20,20 +21,21 @@ _MODEL_DIGITS = 6
 def read(machine: Machine) -> list[Reading]:
     """Return what AT_HWCAP says, or else the kernel's list of features."""
     fields, count, source = _described(machine)
-    held = bits.auxiliary(machine)
-    words = {} if held else {word: f"{source} feature {word}" for word in fields.get("features", "").split()}
-    if not held and not words:
+    held = {**bits.auxiliary(machine), machine.arch: f"runs {machine.arch}"}
+    words = {word: f"{source} feature {word}" for word in fields.get("features", "").split()}
+    answers = machine.getauxval(_HWCAP) is not None
+    if not answers and not words:
         return []
     vendor, _, name = fields.get("model name", "").partition("-")
     return [
         Reading(
-            source="AT_HWCAP" if held else source,
+            source="AT_HWCAP" if answers else source,
             vendor=vendor,
             stepping=_revision(fields.get("cpu revision", "")),
             brand=f"{vendor}-{name}" if name else vendor,
             core=name[:_MODEL_DIGITS],
             count=count or max(1, len(machine.online_cpus())),
-            reported=bits.closed(machine.arch, {**held, machine.arch: f"runs {machine.arch}"}, words),
+            reported=bits.closed(machine.arch, held, {} if answers else words),
         )
     ]
 
