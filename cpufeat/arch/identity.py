@@ -111,7 +111,7 @@ def _best_fit(arch: str, vendor: str, reported: frozenset[str]) -> str:
     candidates = [(cpu, expected) for cpu in names if (expected := _expected(arch, cpu))]
     features = table(arch)
     fitting = [
-        (len(expected ^ reported), index, cpu)
+        (sum(features[name].kind == "isa" for name in expected ^ reported), index, cpu)
         for index, (cpu, expected) in enumerate(candidates)
         if all(name in reported for name in expected if features[name].state and features[name].kind == "isa")
     ]

@@ -165,7 +165,7 @@ def _of_lscpu(fields: dict[str, str], models: list[list[str]]) -> Processor:
 
 
 def _release(stepping: str, revision: str) -> tuple[int | None, int | None]:
-    """Return variant and revision: of ``r2p1``; of ``0x2``, the variant, where lscpu shows the revision as the model."""
+    """Return variant and revision, of ``r2p1`` or of ``0x2``, beside which the revision stands as lscpu's model."""
     if not stepping.startswith("r"):
         return _number(stepping), procfs.number(revision)
     variant, _, patch = stepping[1:].partition("p")
