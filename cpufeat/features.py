@@ -27,7 +27,7 @@ class Feature(Value):
     kind: str
     """``isa``, ``privileged``, ``tuning`` or ``codegen``; only ``isa`` decides what runs where."""
     bit: str
-    """Where hardware says it (``7.0:ebx[16]``: CPUID leaf 7, subleaf 0), empty where nothing does."""
+    """Where hardware says it (``7.0:EBX[16]``: CPUID leaf 7, subleaf 0), empty where nothing does."""
     state: str
     """The operating-system state that it needs, a row of ``states.tsv``, or empty."""
     basis: str

@@ -6,13 +6,15 @@ import os
 
 from cpufeat.arch import read
 from cpufeat.arch.identity import Identity, identify
-from cpufeat.arch.reading import Reading
 from cpufeat.decisions import DIFFERS, NOT_REPORTED, Decision, Withheld
 from cpufeat.errors import CpufeatError
-from cpufeat.features import FeatureSet, implied, table
+from cpufeat.features import NO_SPELLING, FeatureSet, implied, table
 from cpufeat.levels import level_of
 from cpufeat.machine import Machine, ThisMachine
-from cpufeat.value import Value
+from cpufeat.value import TYPE_CHECKING, Value
+
+if TYPE_CHECKING:
+    from cpufeat.arch.reading import Reading
 
 MACHINE_VARIABLE = "CPUFEAT_MACHINE"
 
@@ -144,7 +146,9 @@ def _not_reported(arch: str, source: str, name: str) -> Withheld:
     if source == "CPUID":
         return Withheld(NOT_REPORTED, f"CPUID {feature.bit} is 0" if feature.bit else "no CPUID bit says so")
     flags = feature.spellings.get("kernel", (name,))
-    return Withheld(NOT_REPORTED, f"{source} has no flag {', '.join(flags)}" if flags != ("!",) else f"no flag of {source} says so")
+    if flags == (NO_SPELLING,):
+        return Withheld(NOT_REPORTED, f"no flag of {source} says so")
+    return Withheld(NOT_REPORTED, f"{source} has no flag {', '.join(flags)}")
 
 
 def _cores(readings: list[Reading], identities: list[Identity]) -> tuple[Core, ...]:

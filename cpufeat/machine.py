@@ -29,10 +29,14 @@ class Machine:
 
     system: str = ""
     """``linux``, ``darwin``, ``windows``, ``freebsd``, ..."""
+    version: str = ""
+    """The system's version where it belongs in the triple: ``14.5.0`` of macOS, ``14.1`` of FreeBSD, Android's API level."""
     arch: str = ""
     """What this process runs as: ``x86_64``, ``i686``, ..."""
     libc: str = ""
-    """The last part of the triple: ``gnu``, ``musl`` or empty."""
+    """The last part of the triple: ``gnu``, ``musl``, ``android``, ``msvc`` or empty."""
+    emulator: str = ""
+    """What translates this process's instructions for another architecture, where the system tells: ``Rosetta 2``."""
 
     def cpuid(self, leaf: int, subleaf: int = 0, cpu: int | None = None) -> Registers | None:
         """Return what CPUID answers, on processor ``cpu`` or on the one at hand."""
@@ -66,6 +70,18 @@ class Machine:
         """Return the numbers that STFLE of s390x answers. Ask only where AT_HWCAP has bit 2 (HWCAP_STFLE)."""
         return None
 
+    def sysctl(self, name: str) -> int | str | None:
+        """Return a variable of the kernel (macOS and the BSDs): ``hw.ncpu``, ``machdep.cpu.brand_string``."""
+        return None
+
+    def processor_feature(self, number: int) -> bool | None:
+        """Return what ``IsProcessorFeaturePresent`` of Windows answers for a ``PF_`` constant of winnt.h."""
+        return None
+
+    def registry(self, key: str, name: str) -> int | str | None:
+        """Return a value of Windows' registry, below HKEY_LOCAL_MACHINE."""
+        return None
+
     def online_cpus(self) -> tuple[int, ...]:
         """Return the numbers of the processors that this process may run on."""
         return ()
@@ -76,22 +92,47 @@ class Machine:
 
 
 _RISCV_HWPROBE = 258
-_SYSTEMS = {"win32": "windows", "cygwin": "windows"}
+_SYSTEMS = {"win": "windows", "cygwin": "windows", "msys": "windows", "android": "linux"}
+_ARCHITECTURES = {"amd64": "x86_64", "i86pc": "x86_64", "arm64": "aarch64", "powerpc64le": "ppc64le", "powerpc64": "ppc64"}
+_OF_32_BITS = {"x86_64": "i686", "aarch64": "armv8l"}
+_ELSEWHERE = {
+    "darwin": ("darwin", "Darwin"),
+    "win32": ("windows", "Windows"),
+    **dict.fromkeys(("freebsd", "openbsd", "netbsd", "dragonfly"), ("bsd", "Bsd")),
+}
 
 
 class ThisMachine(Machine):
-    """The machine, and the operating system, that this process runs on."""
+    """The machine, and the operating system, that this process runs on.
+
+    What is here is Linux's, and what systems have in common. As ``pathlib.Path`` does, this makes an instance of the
+    subclass for the system at hand; those are in :mod:`cpufeat.systems`.
+    """
+
+    def __new__(cls) -> ThisMachine:
+        """Return an instance of this class, or of its subclass for this system."""
+        platform = sys.platform if sys.platform == "win32" else sys.platform.rstrip("0123456789")
+        if cls is not ThisMachine or platform not in _ELSEWHERE:
+            return super().__new__(cls)
+        module, name = _ELSEWHERE[platform]
+        system = getattr(__import__(f"cpufeat.systems.{module}", fromlist=[name]), name)
+        return super().__new__(system)
 
     def __init__(self) -> None:
-        self.system = _SYSTEMS.get(sys.platform, sys.platform.rstrip("0123456789"))
-        self.arch = _process_arch()
-        self.libc = _libc() if self.system == "linux" else ""
+        name = sys.platform.rstrip("0123456789")
+        self.system = _SYSTEMS.get(name, name)
+        self.arch = process_arch(os.uname().machine) if sys.platform != "win32" else ""
+        if self.system == "linux":
+            self.libc, self.version = _libc()
         self._loaded: tuple[native.Instructions | None] | None = None
+
+    def _load(self) -> native.Instructions | None:
+        return native.load(self.arch)
 
     @property
     def _instructions(self) -> native.Instructions | None:
         if self._loaded is None:
-            self._loaded = (native.load(),)
+            self._loaded = (self._load(),)
         return self._loaded[0]
 
     def cpuid(self, leaf: int, subleaf: int = 0, cpu: int | None = None) -> Registers | None:
@@ -101,7 +142,7 @@ class ThisMachine(Machine):
             return None
         if cpu is None:
             return instructions.cpuid(leaf, subleaf)
-        if not hasattr(os, "sched_setaffinity"):
+        if sys.platform == "win32" or not hasattr(os, "sched_setaffinity"):
             return None
         allowed = os.sched_getaffinity(0)
         try:
@@ -120,7 +161,8 @@ class ThisMachine(Machine):
     def permitted_states(self) -> int:
         """Ask the kernel."""
         instructions = self._instructions
-        return 0 if instructions is None or self.system != "linux" else instructions.permitted_states()
+        is_known = self.system == "linux" and self.arch == "x86_64"
+        return instructions.permitted_states() if instructions and is_known else 0
 
     def getauxval(self, kind: int) -> int | None:
         """Read ``/proc/self/auxv`` (proc(5)), which needs no C library."""
@@ -162,8 +204,10 @@ class ThisMachine(Machine):
             return None
 
     def online_cpus(self) -> tuple[int, ...]:
-        """Return the processors in this thread's affinity mask."""
-        return tuple(sorted(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else ()
+        """Return the processors in this thread's affinity mask, or all where there is none."""
+        if sys.platform == "win32" or not hasattr(os, "sched_getaffinity"):
+            return tuple(range(os.cpu_count() or 1))
+        return tuple(sorted(os.sched_getaffinity(0)))
 
     def py_cpuinfo(self) -> dict[str, Any] | None:
         """Ask py-cpuinfo."""
@@ -174,28 +218,32 @@ class ThisMachine(Machine):
         return dict(get_cpu_info())
 
 
-def _process_arch() -> str:
-    machine = os.uname().machine if hasattr(os, "uname") else os.environ.get("PROCESSOR_ARCHITECTURE", "")
-    machine = {"amd64": "x86_64"}.get(machine.lower(), machine)
-    is_x86 = machine == "x86_64" or (machine[:1] == "i" and machine.endswith("86"))
-    if is_x86:
-        return "x86_64" if sys.maxsize > 2**32 else "i686"
-    return machine
+def process_arch(machine: str) -> str:
+    """Return what this process runs as, on a kernel that calls its machine so (a 64-bit one runs 32-bit programs)."""
+    arch = _ARCHITECTURES.get(machine.lower(), machine)
+    if arch[:1] == "i" and arch.endswith("86"):
+        return "i686"
+    return arch if sys.maxsize > 2**32 else _OF_32_BITS.get(arch, arch)
 
 
-def _libc() -> str:
+def _libc() -> tuple[str, str]:
+    """Return the C library of Linux, and Android's API level."""
+    if hasattr(sys, "getandroidapilevel"):
+        return "android", str(sys.getandroidapilevel())
     try:
-        return "gnu" if os.confstr("CS_GNU_LIBC_VERSION") else "musl"
-    except ValueError:
-        return "musl"
+        return ("gnu" if os.confstr("CS_GNU_LIBC_VERSION") else "musl"), ""
+    except (AttributeError, ValueError):
+        return "musl", ""
 
 
 class Recording(Value, Machine):
     """A machine written down: readings by processor, files by path."""
 
     system: str = "linux"
+    version: str = ""
     arch: str = "x86_64"
     libc: str = "gnu"
+    emulator: str = ""
     leaves: dict[int, Leaves] = {}
     """CPUID answers of each processor; one processor stands for every one like it."""
     xcr0: int | None = None
@@ -209,6 +257,12 @@ class Recording(Value, Machine):
     """What ``riscv_hwprobe`` answers, by key."""
     stored: tuple[int, ...] | None = None
     """The facilities that STFLE answers."""
+    sysctls: dict[str, int | str] = {}
+    """The kernel's variables by name."""
+    processor_features: tuple[int, ...] | None = None
+    """The numbers for which ``IsProcessorFeaturePresent`` answers that they are; None where nobody asked."""
+    registry_values: dict[str, int | str] = {}
+    """Values of the registry, by key and name with a backslash between."""
     cpuinfo: dict[str, Any] | None = None
     """What py-cpuinfo said, where that was asked."""
 
@@ -242,6 +296,18 @@ class Recording(Value, Machine):
         """Return the recorded numbers."""
         return self.stored
 
+    def sysctl(self, name: str) -> int | str | None:
+        """Return the recorded variable."""
+        return self.sysctls.get(name)
+
+    def processor_feature(self, number: int) -> bool | None:
+        """Return the recorded answer."""
+        return None if self.processor_features is None else number in self.processor_features
+
+    def registry(self, key: str, name: str) -> int | str | None:
+        """Return the recorded value."""
+        return self.registry_values.get(f"{key}\\{name}")
+
     def online_cpus(self) -> tuple[int, ...]:
         """Return the recorded processors."""
         return self.online or tuple(self.leaves)
@@ -257,12 +323,17 @@ class Recording(Value, Machine):
         content = {
             "cpufeat": _FORMAT,
             "system": self.system,
+            "version": self.version,
             "arch": self.arch,
             "libc": self.libc,
+            "emulator": self.emulator,
             "online": list(self.online),
             "xcr0": None if self.xcr0 is None else f"{self.xcr0:x}",
             "cpuid": {
-                str(cpu): {f"{leaf:x}.{sub:x}": " ".join(f"{r:08x}" for r in regs) for (leaf, sub), regs in sorted(leaves.items())}
+                str(cpu): {
+                    f"{leaf:x}.{sub:x}": " ".join(f"{r:08x}" for r in regs)
+                    for (leaf, sub), regs in sorted(leaves.items())
+                }
                 for cpu, leaves in self.leaves.items()
             },
             "files": {path: content.decode("utf-8", "surrogateescape") for path, content in self.files.items()},
@@ -270,6 +341,9 @@ class Recording(Value, Machine):
             "strings": {str(kind): text for kind, text in self.strings.items()},
             "hwprobe": {str(key): f"{value:x}" for key, value in self.probes.items()},
             "facilities": list(self.stored or ()),
+            "sysctl": self.sysctls,
+            "processor-features": list(self.processor_features or ()),
+            "registry": self.registry_values,
             "py-cpuinfo": self.cpuinfo,
         }
         return json.dumps({key: value for key, value in content.items() if value or key == "cpufeat"}, indent=1) + "\n"
@@ -284,7 +358,7 @@ class Recording(Value, Machine):
         except (ValueError, RecursionError) as error:
             raise DumpError(f"{path}: not JSON: {error}") from None
         if not isinstance(content, dict) or content.get("cpufeat") != _FORMAT:
-            raise DumpError(f"{path}: not a recording of cpufeat (\"cpufeat\": {_FORMAT} is missing)")
+            raise DumpError(f'{path}: not a recording of cpufeat ("cpufeat": {_FORMAT} is missing)')
         part = ""
         try:
             values: dict[str, Any] = {}
@@ -323,17 +397,30 @@ def _numbers(value: Any) -> dict[int, int]:
     return {int(key): int(number, 16) & 0xFFFFFFFFFFFFFFFF for key, number in value.items()}
 
 
+def _files(value: Any) -> dict[str, bytes]:
+    return {_text(path): _text(text).encode("utf-8", "surrogateescape") for path, text in value.items()}
+
+
+def _variables(value: Any) -> dict[str, int | str]:
+    return {_text(name): variable if isinstance(variable, int) else _text(variable) for name, variable in value.items()}
+
+
 _PARTS: tuple[tuple[str, str, Callable[[Any], Any]], ...] = (
     ("system", "system", _text),
+    ("version", "version", _text),
     ("arch", "arch", _text),
     ("libc", "libc", _text),
+    ("emulator", "emulator", _text),
     ("online", "online", lambda value: tuple(int(cpu) for cpu in value)),
     ("xcr0", "xcr0", lambda value: int(value, 16)),
     ("cpuid", "leaves", _leaves),
-    ("files", "files", lambda value: {_text(path): _text(text).encode("utf-8", "surrogateescape") for path, text in value.items()}),
+    ("files", "files", _files),
     ("auxv", "auxv", _numbers),
     ("strings", "strings", lambda value: {int(kind): _text(text) for kind, text in value.items()}),
     ("hwprobe", "probes", _numbers),
     ("facilities", "stored", lambda value: tuple(int(number) for number in value)),
+    ("sysctl", "sysctls", _variables),
+    ("processor-features", "processor_features", lambda value: tuple(int(number) for number in value)),
+    ("registry", "registry_values", _variables),
     ("py-cpuinfo", "cpuinfo", dict),
 )

@@ -1,8 +1,8 @@
 """Instructions that describe the processor, run in this process: CPUID and XGETBV of x86, STFLE of s390x.
 
-The machine code lies in one page of its own that is mapped writable, filled, and then made executable: never both at once.
-Where that is refused (SELinux's ``execmem``, seccomp, another architecture) :func:`load` returns None and callers use
-another source.
+The machine code lies in one page of its own that is mapped writable, filled, and then made executable: never both at
+once. Where that is refused (SELinux's ``execmem``, seccomp, another architecture) :func:`load` returns None and callers
+use another source.
 
 Every start of a compiler passes through here, so this uses ``_ctypes``, the C module beneath :mod:`ctypes`, whose own
 classes take four times as long to import. What is used of it is the same in CPython 3.10 to 3.14.
@@ -123,6 +123,8 @@ def _numbers(written: bytes) -> tuple[int, int]:
 
 def load(arch: str) -> Instructions | None:
     """Return the instructions for a process that runs as ``arch`` on a POSIX system, or None where they cannot be had."""
+    if sys.platform == "win32" or sys.platform == "cygwin":
+        return None
     pieces = CODE.get(arch)
     if pieces is None:
         return None
@@ -164,7 +166,7 @@ def facilities() -> tuple[int, ...] | None:
 
     It may be called only where AT_HWCAP has HWCAP_STFLE: elsewhere the instruction faults.
     """
-    if os.name != "posix" or os.uname().machine != "s390x" or sys.maxsize < 2**32:
+    if sys.platform == "win32" or os.uname().machine != "s390x" or sys.maxsize < 2**32:
         return None
     import ctypes
 
@@ -185,6 +187,8 @@ def _executable(
     code: bytes, address_of: Callable[[mmap], int], mprotect: Callable[[int, int, int], int]
 ) -> int | None:
     """Return the address of a page that holds ``code`` and may be executed, None where that is refused. Raises OSError."""
+    if sys.platform == "win32":
+        return None
     import mmap
 
     page = mmap.mmap(-1, mmap.PAGESIZE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, mmap.PROT_READ | mmap.PROT_WRITE)

@@ -42,10 +42,10 @@ _granted: dict[str | None, Target] = {}
 def target_for_host(request: str | None = None, *, on_missing: OnMissing = "fallback") -> Target:
     """Return what to compile for on this machine.
 
-    ``request`` is ``native``, a level, a CPU, with changes (:mod:`cpufeat.request`); None is ``CPUFEAT_TARGET`` or else
-    ``native``. The machine and the environment are read once; an answer that left nothing out is kept for the next call.
-    What the host lacks is left out with a CpufeatWarning, or with ``on_missing="error"`` raised as MissingFeaturesError.
-    Raises UnknownNameError and TargetError for a request that makes no sense.
+    ``request`` is ``native``, a level, a CPU, with changes (:mod:`cpufeat.request`); None is ``CPUFEAT_TARGET`` or
+    else ``native``. The machine and the environment are read once; an answer that left nothing out is kept for the
+    next call. What the host lacks is left out with a CpufeatWarning, or with ``on_missing="error"`` raised as
+    MissingFeaturesError. Raises UnknownNameError and TargetError for a request that makes no sense.
     """
     if request in _granted:
         return _granted[request]
@@ -98,13 +98,14 @@ def _requested(request: str | None, decisions: list[Decision]) -> str:
 
 def _disable(host: Host, decisions: list[Decision]) -> Host:
     """Take away what ``CPUFEAT_DISABLE`` lists, between commas or spaces, and what rests on it."""
-    listed = os.environ.get(DISABLE_VARIABLE, "").replace(",", " ").split()
-    names = [find(host.arch, spelling).name for spelling in listed]
+    spellings = os.environ.get(DISABLE_VARIABLE, "").replace(",", " ").split()
+    names = [find(host.arch, spelling).name for spelling in spellings]
     left = host.features.without(names)
     gone = host.features - left
     for name in gone:
-        rests_on = "" if name in names else f", it rests on {', '.join(sorted(implied(host.arch, name).intersection(names)))}"
-        decisions.append(Decision("environment", name, f"{DISABLED}{rests_on}", DISABLE_VARIABLE))
+        listed = ", ".join(sorted(implied(host.arch, name).intersection(names)))
+        reason = DISABLED if name in names else f"{DISABLED}, it rests on {listed}"
+        decisions.append(Decision("environment", name, reason, DISABLE_VARIABLE))
     if not gone:
         return host
     withheld = {**host.withheld, **{name: Withheld(DISABLED, DISABLE_VARIABLE) for name in gone}}
@@ -129,7 +130,9 @@ def _permitted(request: Request, host: Host, decisions: list[Decision]) -> froze
     """What may be used after asking the system, and was asked for by name."""
     named = [implied(host.arch, feature.name) for sign, feature in request.changes if sign == "+"]
     granted = frozenset(
-        name for names in named for name in names
+        name
+        for names in named
+        for name in names
         if name in host.withheld and host.withheld[name].reason == NEEDS_PERMISSION
     )
     for name in FeatureSet(host.arch, granted):

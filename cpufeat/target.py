@@ -87,8 +87,10 @@ class Target(Value):
             raise TargetError(f"no code runs on both {self.triple} and {other.triple}")
         features = self.features & other.features
         options = tuple(option for option in self.options if option in other.options)
-        smaller = self.cpu if self <= other else other.cpu if other <= self else level_of(features) or baseline(self.arch)
-        return Target(self.triple, smaller, features, options)
+        cpu = level_of(features) or baseline(self.arch)
+        if self <= other or other <= self:
+            cpu = self.cpu if self <= other else other.cpu
+        return Target(self.triple, cpu, features, options)
 
     @property
     def _platform(self) -> tuple[str, ...]:
@@ -144,12 +146,18 @@ def base_features(arch: str, base: str) -> FeatureSet:
 
 
 def wanted(request: Request, base: FeatureSet) -> FeatureSet:
-    """Apply a request's changes to its base: ``+f`` with all that f rests on, ``-f`` with all that rests on f."""
+    """Apply a request's changes to its base: ``+f`` with all that f rests on, ``-f`` with all that rests on f.
+
+    Raises TargetError for 64-bit code without the baseline, which LLVM cannot generate.
+    """
     features = base
     for sign, feature in request.changes:
         if feature.kind in HARDWARE:
             one = FeatureSet(base.arch, [feature.name])
             features = (features | one).closed() if sign == "+" else features.without(one)
+    lowest = level_features(base.arch, baseline(base.arch)) if architecture(base.arch).requires else features
+    if not lowest <= features:
+        raise TargetError(f"{request.text!r}: {base.arch} code cannot do without {', '.join(lowest - features)}")
     return features
 
 

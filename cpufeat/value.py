@@ -1,12 +1,12 @@
 """Immutable records without the start-up cost of :mod:`dataclasses`.
 
-``import dataclasses`` takes longer than detecting this machine does (it loads ``inspect`` and ``re``), so the values that
-:func:`cpufeat.target_for_host` makes derive from :class:`Value`. Type checkers see a frozen dataclass.
+``import dataclasses`` takes longer than detecting this machine does (it loads ``inspect`` and ``re``), so the values
+that :func:`cpufeat.target_for_host` makes derive from :class:`Value`. Type checkers see a frozen dataclass.
 """
 
 from __future__ import annotations
 
-TYPE_CHECKING = False  # typing itself costs more than everything that is loaded here; type checkers take this to be true
+TYPE_CHECKING = False  # type checkers take it to be true; importing it from typing costs more than all that is loaded
 if TYPE_CHECKING:
     from typing import Any, ClassVar, NoReturn
 
@@ -15,6 +15,7 @@ else:
 
     def dataclass_transform(**_):
         return lambda cls: cls
+
 
 _set = object.__setattr__  # self.__dict__ would make each instance carry a dict of its own
 
@@ -34,11 +35,11 @@ class Value:
             given = args
             if kwargs or len(args) != len(self._fields):
                 given = self._in_order(args, kwargs)
-            for name, value in zip(self._fields, given):
+            for name, value in zip(self._fields, given, strict=True):
                 _set(self, name, value)
 
         def _in_order(self, args, kwargs):
-            given = dict(zip(self._fields, args), **kwargs)
+            given = dict(zip(self._fields, args, strict=False), **kwargs)
             if len(given) != len(args) + len(kwargs) or not given.keys() <= set(self._fields):
                 raise TypeError(f"{type(self).__name__} takes {', '.join(self._fields)}, each once")
             missing = [name for name in self._fields if name not in given and not hasattr(type(self), name)]

@@ -6,7 +6,7 @@ from cpufeat.features import implied, table
 from cpufeat.machine import Leaves, Recording
 
 EVERY_STATE = 0xE00E7  # x87, SSE, AVX, AVX-512, AMX, APX
-_REGISTERS = ["eax", "ebx", "ecx", "edx"]
+_REGISTERS = ["EAX", "EBX", "ECX", "EDX"]
 
 
 def leaves(vendor: str, family: int, model: int, stepping: int, features: set[str], *, core_type: int = 0) -> Leaves:

@@ -87,7 +87,9 @@ print(json.dumps({{
     "events": [name for name, _ in seen],
 }}))
 """
-    result = subprocess.run([sys.executable, "-B", "-I", "-S", "-c", watched], capture_output=True, text=True, check=True)
+    result = subprocess.run(
+        [sys.executable, "-B", "-I", "-S", "-c", watched], capture_output=True, text=True, check=True
+    )
     return json.loads(result.stdout)
 
 
@@ -122,7 +124,7 @@ def test_no_memory_is_writable_and_executable_at_once(qemu: str) -> None:
 
 def test_where_cpuid_is_refused_the_kernel_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     by_cpuid = cpufeat.detect()
-    monkeypatch.setattr(native, "load", lambda: None)
+    monkeypatch.setattr(native, "load", lambda arch: None)
     by_kernel = cpufeat.detect()
     assert (by_cpuid.source, by_kernel.source) == ("CPUID", "/proc/cpuinfo")
     for fact in ("vendor", "family", "model", "stepping", "brand", "cpu", "level"):

@@ -84,7 +84,9 @@ def test_llvms_own_tables_say_what_the_inliner_says(installed):
     isa = {name for name, feature_class in table.classes.items() if feature_class == "isa"}
     aside = {"evex512"} if installed == 20 else set()  # what LLVM 20 reads into a string is in no table of its own
     assert {cpu: names & isa for cpu, names in read.has.items()} == table.cpus
-    assert {name: read.implied[name] & isa - aside for name in isa} == {name: table.implied[name] - aside for name in isa}
+    assert {name: read.implied[name] & isa - aside for name in isa} == {
+        name: table.implied[name] - aside for name in isa
+    }
     tuning = {name for name, feature_class in table.classes.items() if feature_class == "tuning"}
     never_set = {"prefer-128-bit", "sse-unaligned-mem"}  # by any CPU
     assert {name for name, feature_class in read.classes.items() if feature_class == "tuning"} == tuning - never_set

@@ -27,7 +27,7 @@ VERSIONS = llvm.versions(ARCH)
 LEVELS = {level: added.split() for level, _, added in tables.rows("x86/levels.tsv")}
 BITS = Counter(feature.bit for feature in FEATURES.values() if feature.bit)
 
-TERM = r"[0-9A-F]+\.[0-9A-F]+:e[abcd]x\[(\d+|\d+-\d+)\](>=\d+)?"
+TERM = r"[0-9A-F]+\.[0-9A-F]+:E[ABCD]X\[(\d+|\d+-\d+)\](>=\d+)?"
 
 ONE_BIT = [
     {"64bit", "nopl"},
@@ -202,9 +202,9 @@ def test_archspec_bits() -> None:
             feature = find(ARCH, bit["name"])
             if not feature.bit or feature.name == "pku":  # archspec's PKU is the CPU's bit, ours the operating system's
                 continue
-            where = f"{leaf['input']['eax']:X}.{leaf['input']['ecx']:X}:{bit['register']}[{bit['bit']}]"
+            where = f"{leaf['input']['eax']:X}.{leaf['input']['ecx']:X}:{bit['register'].upper()}[{bit['bit']}]"
             # 80000001:EDX repeats much of 1:EDX on AMD (APM volume 3, E.4.2).
-            assert feature.bit in (where, where.replace("80000001.0:edx", "1.0:edx")), bit["name"]
+            assert feature.bit in (where, where.replace("80000001.0:EDX", "1.0:EDX")), bit["name"]
             compared += 1
     assert compared > 60
 

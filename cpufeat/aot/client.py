@@ -58,30 +58,20 @@ class Worker:
 
     def __init__(self) -> None:
         """Start the process and wait until LLVM is loaded. Raises CompileError."""
-        packages = [part for name in ("llvmlite", "cpufeat") for part in (name, _origin(name))]
-        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115
-        try:
-            self._process = self._spawn(packages)
-        except OSError as error:
-            self._stderr.close()
-            raise CompileError(f"the worker process for LLVM did not start: {sys.executable}: {error}") from None
+        with contextlib.ExitStack() as undo:
+            try:
+                self._stderr = undo.enter_context(tempfile.TemporaryFile())
+                self._process = _spawn(self._stderr)
+            except OSError as error:
+                raise CompileError(f"the worker process for LLVM did not start: {sys.executable}: {error}") from None
+            undo.pop_all()
         self._stdin = cast("IO[bytes]", self._process.stdin)
         self._stdout = cast("IO[bytes]", self._process.stdout)
         try:
-            with self._killed_after(_START_LIMIT):
+            with self._conversation(_START_LIMIT):
                 self.llvm = tuple(int(part) for part in wire.receive(self._stdout)[0]["llvm"])
         except _BROKEN:
             raise CompileError(f"the worker process for LLVM did not start: {self._end(self.stop())}") from None
-
-    def _spawn(self, packages: list[str]) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(  # noqa: S603
-            [sys.executable, "-I", "-S", "-c", _BOOTSTRAP, *packages],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._stderr,
-            bufsize=0,
-            env={**os.environ, "LLVMLITE_ENABLE_OPAQUE_POINTERS": "1"},
-        )
 
     @property
     def pid(self) -> int:
@@ -93,7 +83,7 @@ class Worker:
         if self._stdin.closed:
             return False
         try:
-            with self._killed_after(_START_LIMIT):
+            with self._conversation(_START_LIMIT):
                 wire.send(self._stdin, {})
                 wire.receive(self._stdout)
         except _BROKEN:
@@ -106,7 +96,7 @@ class Worker:
         os.ftruncate(self._stderr.fileno(), 0)
         os.lseek(self._stderr.fileno(), 0, os.SEEK_SET)
         failure, over_limit = CompileError, CompileError
-        with self._killed_after(time_limit) as expired:
+        with self._conversation(time_limit) as expired:
             try:
                 wire.send(self._stdin, {**vars(job), "memory": memory_limit}, source)
                 reply, content = wire.receive(self._stdout)
@@ -121,9 +111,6 @@ class Worker:
                     self._process.wait(_GRACE)
                 status = self._process.poll()
                 said = self.stop()
-            except BaseException:
-                self.stop()
-                raise
         if expired.is_set():
             raise over_limit(f"LLVM took longer than the {time_limit:g} s that it was given")
         if memory_limit is not None and _OUT_OF_MEMORY.search(said):
@@ -161,7 +148,8 @@ class Worker:
             self._process.returncode = 0
 
     @contextlib.contextmanager
-    def _killed_after(self, seconds: float | None) -> Iterator[threading.Event]:
+    def _conversation(self, seconds: float | None) -> Iterator[threading.Event]:
+        """Kill the process when the time is over, which sets the event, and on what interrupts a question or answer."""
         expired = threading.Event()
 
         def expire() -> None:
@@ -173,8 +161,14 @@ class Worker:
         timer.start()
         try:
             yield expired
+        except (CpufeatError, *_BROKEN):
+            raise
+        except BaseException:
+            self.stop()
+            raise
         finally:
             timer.cancel()
+            timer.join()
 
     def _said(self) -> str:
         return os.pread(self._stderr.fileno(), _MOST_SAID, 0).decode(errors="replace")
@@ -212,6 +206,18 @@ def _alive() -> Worker:
         _worker = None
         _worker = Worker()
     return _worker
+
+
+def _spawn(stderr: IO[bytes]) -> subprocess.Popen[bytes]:
+    packages = [part for name in ("llvmlite", "cpufeat") for part in (name, _origin(name))]
+    return subprocess.Popen(  # noqa: S603
+        [sys.executable or "", "-I", "-S", "-c", _BOOTSTRAP, *packages],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        bufsize=0,
+        env={**os.environ, "LLVMLITE_ENABLE_OPAQUE_POINTERS": "1"},
+    )
 
 
 def _origin(package: str) -> str:

@@ -37,12 +37,12 @@ def emit(job: Job, source: bytes, on_accepted: Callable[[], None] = lambda: None
     """
     initialize()
     with contextlib.ExitStack() as stack:
-        module = _parse(stack, job, source)
+        module = _parse(stack, job.name, source if job.is_bitcode else _text(job, source))
         machine = _target_machine(job)
         _fit(module, job, machine)
         asks = _asks(module)
         if asks:
-            module = _module(stack, binding.parse_assembly, attributes.disarm(str(module)))
+            module = _parse(stack, job.name, attributes.disarm(str(module)))
         on_accepted()
         functions = _keep(module, job.only) if job.only else []
         try:
@@ -62,27 +62,26 @@ def initialize() -> None:
     binding.initialize_native_asmparser()
 
 
-def _module(stack: contextlib.ExitStack, parse: Callable[..., Llvmlite], source: str | bytes) -> Llvmlite:
-    """Read a module into a context that ends after it, with the stack: a worker that is kept does not grow.
+def _parse(stack: contextlib.ExitStack, name: str, source: str | bytes) -> Llvmlite:
+    """Read and verify text or bitcode, into a context that ends with the stack: a worker that is kept does not grow.
 
-    Left to the garbage collector, the context may go first, and LLVM crash.
+    Module and context end in this order. Left to the garbage collector, the context may go first, and LLVM crash.
     """
     context = stack.enter_context(binding.create_context())
-    return stack.enter_context(parse(source, context))
-
-
-def _parse(stack: contextlib.ExitStack, job: Job, source: bytes) -> Llvmlite:
+    parse = binding.parse_bitcode if isinstance(source, bytes) else binding.parse_assembly
     try:
-        if job.is_bitcode:
-            module = _module(stack, binding.parse_bitcode, source)
-        else:
-            module = _module(stack, binding.parse_assembly, source.decode())
+        module = stack.enter_context(parse(source, context))
         module.verify()
+    except RuntimeError as error:
+        raise CompileError(_located(name, str(error))) from None
+    return module
+
+
+def _text(job: Job, source: bytes) -> str:
+    try:
+        return source.decode()
     except UnicodeDecodeError as error:
         raise CompileError(f"{job.name}: byte {error.start} of the IR is not UTF-8") from None
-    except RuntimeError as error:
-        raise CompileError(_located(job.name, str(error))) from None
-    return module
 
 
 def _located(name: str, message: str) -> str:

@@ -6,7 +6,6 @@ The facts are rows of ``data/<family>/models.tsv``; nothing here knows a feature
 from __future__ import annotations
 
 from cpufeat import llvm, tables
-from cpufeat.arch.reading import Reading
 from cpufeat.architectures import architecture
 from cpufeat.decisions import Decision
 from cpufeat.features import FeatureSet, family, table
@@ -15,6 +14,8 @@ from cpufeat.value import TYPE_CHECKING, Value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from cpufeat.arch.reading import Reading
 
 ANY = "*"
 """In a cell of ``models.tsv``: whatever it is."""
@@ -84,7 +85,7 @@ def _among(number: int | None, ranges: str) -> bool:
 
 
 def identify(arch: str, reading: Reading) -> Identity:
-    """Return the CPU of the model number, unless it has no row or what is reported contradicts it: then the best fit."""
+    """Return the CPU of the model number; where it has no row, or what is reported contradicts it, the best fit."""
     reported = FeatureSet(arch, reading.reported).closed().names
     row = next((row for row in _models(arch, reading.vendor) if row.fits(reading, reported)), None)
     what = f"{reading.vendor or 'unknown vendor'} family {reading.family} model {reading.model}"

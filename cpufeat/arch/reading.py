@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from cpufeat.decisions import Withheld
-from cpufeat.value import Value
+from cpufeat.value import TYPE_CHECKING, Value
+
+if TYPE_CHECKING:
+    from cpufeat.decisions import Withheld
 
 
 class Reading(Value):

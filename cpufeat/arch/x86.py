@@ -10,18 +10,19 @@ from cpufeat import tables
 from cpufeat.arch.reading import Reading
 from cpufeat.decisions import NEEDS_PERMISSION, STATE_OFF, Withheld
 from cpufeat.features import Feature, table
-from cpufeat.machine import Machine
 from cpufeat.probe.cpuid import Cpuid
 from cpufeat.value import TYPE_CHECKING, Value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from cpufeat.machine import Machine
     from cpufeat.probe.procfs import Processor
 
-_HYBRID = "7.0:edx[15]"
-_CORE_TYPE = "1A.0:eax[24-31]"
+_HYBRID = "7.0:EDX[15]"
+_CORE_TYPE = "1A.0:EAX[24-31]"
 _ATOM = 0x20
+_CORE_KINDS = ("cpu_core", "cpu_atom", "cpu_lowpower")
 _BRAND = (0x80000002, 0x80000003, 0x80000004)
 _HYPERVISOR_VENDOR = 0x40000000
 
@@ -55,7 +56,7 @@ def _representatives(machine: Machine) -> Iterable[tuple[int, int]]:
     Source: Linux ``Documentation/ABI/testing/sysfs-bus-event_source-devices``. Without them, every processor.
     """
     online = machine.online_cpus()
-    kinds = [_cpu_list(machine.read_file(f"/sys/devices/{kind}/cpus")) for kind in ("cpu_core", "cpu_atom", "cpu_lowpower")]
+    kinds = [_cpu_list(machine.read_file(f"/sys/devices/{kind}/cpus")) for kind in _CORE_KINDS]
     listed = [[cpu for cpu in kind if cpu in online] for kind in kinds]
     if sum(map(len, listed)) != len(online):
         return [(cpu, 1) for cpu in online]
@@ -97,14 +98,9 @@ def _reading(machine: Machine, cpuid: Cpuid, count: int) -> Reading:
         hypervisor=cpuid.vendor(_HYPERVISOR_VENDOR),
         core="atom" if cpuid.value(_CORE_TYPE) == _ATOM else "",
         count=count,
-        reported={feature.name: f"CPUID {_in_capitals(feature.bit)}" for feature in features},
+        reported={feature.name: f"CPUID {feature.bit}" for feature in features},
         withheld=_gated(machine, features, *cpuid.xcr0()),
     )
-
-
-def _in_capitals(bit: str) -> str:
-    where, _, register = bit.partition(":")
-    return f"{where}:{register.upper()}" if register else bit
 
 
 class State(Value):
@@ -167,7 +163,8 @@ def from_py_cpuinfo(machine: Machine) -> list[Reading]:
 
 
 def _from_flags(machine: Machine, source: str, processor: Processor, count: int) -> Reading:
-    features = [feature for feature in table(machine.arch).values() if not processor.flags.isdisjoint(_flags_of(feature))]
+    flags, known = processor.flags, table(machine.arch).values()
+    features = [feature for feature in known if not flags.isdisjoint(_flags_of(feature))]
     every_state = -1  # a flag that the kernel shows is one whose state it enabled
     return Reading(
         source=source,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import os
 import sys
 
@@ -35,13 +36,14 @@ a REQUEST is native, a level or a CPU, with +FEATURE and -FEATURE:
 examples:
   cpufeat --explain
   cpufeat explain skylake-avx512,+amx_int8
-  llc -mcpu=$(cpufeat target --print cpu) -mattr=$(cpufeat target --print features)
+  llc x.bc -mcpu=$(cpufeat target --print cpu) \\
+           -mattr=$(cpufeat target --print features)
   cpufeat compile kernel.ll -o kernel.o --target x86-64-v3
   ssh server cat /proc/cpuinfo | cpufeat identify --json -
 
 exit status:
   0  fine
-  1  the answer is no (--on-missing error, compile), or a FILE of identify is bad
+  1  the answer is no (--on-missing error, compile), or identify met a bad FILE
   2  bad usage, or bad input
 
 environment:
@@ -54,8 +56,11 @@ environment:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status: 0, 1 if the answer is no, 2 for bad usage or input."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: PTH123, SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         status = _run(["explain", *given[1:]] if given[:1] == ["--explain"] else given)
         sys.stdout.flush()
@@ -64,8 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _READER_GONE
     except KeyboardInterrupt:
         return _INTERRUPTED
-    except (CpufeatError, OSError) as error:
-        print(f"cpufeat: {error}", file=sys.stderr)
+    except (CpufeatError, OSError, MemoryError) as error:
+        _say(str(error) or "out of memory")
         return NO if isinstance(error, (MissingFeaturesError, CompileError)) else BAD
     return status
 
@@ -92,7 +97,7 @@ def _run(given: list[str]) -> int:
     if options.verb is None:
         parser.print_help()
         return OK
-    if getattr(options, "machine", None):
+    if getattr(options, "machine", None) is not None:
         os.environ[MACHINE_VARIABLE] = path_of(options.machine)
     with warnings.catch_warnings():
         warnings.simplefilter("always", CpufeatWarning)
@@ -102,12 +107,24 @@ def _run(given: list[str]) -> int:
 
 
 def path_of(file: str) -> str:
-    """Return the path that an argument names; ``-`` is standard input."""
+    """Return the path that an argument names; ``-`` is standard input. Raises CpufeatError for an empty one."""
+    if not file:
+        raise CpufeatError("an empty FILE: perhaps a variable of the shell that is not set")
     return "/dev/stdin" if file == "-" else file
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
-    print(f"cpufeat: warning: {' '.join(str(message).split())}", file=sys.stderr)
+    _say(f"warning: {message}")
+
+
+def _say(message: str) -> None:
+    lines = "\n".join(printable(line) for line in message.splitlines())
+    print(f"cpufeat: {lines}", file=sys.stderr)
+
+
+def printable(text: str) -> str:
+    """Return a text without control characters, which the name of a file or a dump of a stranger may hold."""
+    return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def add_machine(parser: argparse.ArgumentParser) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from cpufeat import aot
-from cpufeat.cli import OK, add_machine, add_on_missing
+from cpufeat.cli import OK, add_machine, add_on_missing, path_of
 from cpufeat.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ def arguments(parser: ArgumentParser) -> None:
 
 def run(options: Namespace) -> int:
     """Compile and save."""
-    artifact = aot.compile(options.file, target=options.target, opt=options.opt, on_missing=options.on_missing)
+    file = Path(path_of(options.file))
+    artifact = aot.compile(file, target=options.target, opt=options.opt, on_missing=options.on_missing)
     artifact.save(options.output)
     return OK

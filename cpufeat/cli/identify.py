@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 
-from cpufeat.cli import NO, OK, path_of
-from cpufeat.cli.terminal import printable
+from cpufeat.cli import NO, OK, path_of, printable
 from cpufeat.errors import CpufeatError
 from cpufeat.explain import identity
 from cpufeat.host import detect

@@ -44,9 +44,10 @@ def run(options: Namespace) -> int:
     if options.key:
         print(answer[options.key])
     elif options.json:
+        asked = {"request": resolution.request, "llvm": options.llvm}
+        ours = {"names": list(target.features), "options": list(target.options)}
         decisions = [vars(decision) for decision in resolution.decisions]
-        described = {**answer, "llvm": options.llvm, "names": list(target.features), "request": resolution.request}
-        print(json.dumps({**described, "decisions": decisions}, indent=2))
+        print(json.dumps({**asked, **answer, **ours, "decisions": decisions}, indent=2))
     else:
         print("\n".join(f"{key}={value}" for key, value in answer.items()))
     return OK

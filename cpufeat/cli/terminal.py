@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
+from cpufeat.cli import printable
 from cpufeat.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -59,8 +60,3 @@ def _console() -> Console | None:
     except ImportError:
         return None
     return Console(highlight=False, force_terminal=True)
-
-
-def printable(text: str) -> str:
-    """Return a text without control characters, which a dump of a stranger may hold."""
-    return "".join(character if character.isprintable() else "?" for character in text)

@@ -5,15 +5,15 @@ Sources: Intel SDM volume 2A "CPUID" and volume 1 chapter 13 (XSAVE-managed stat
 
 from __future__ import annotations
 
-from cpufeat.machine import Leaves, Machine
 from cpufeat.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from cpufeat.machine import Leaves, Machine
     from cpufeat.native import Registers
 
-_REGISTERS = {"eax": 0, "ebx": 1, "ecx": 2, "edx": 3}
-_OSXSAVE = "1.0:ecx[27]"
-_HYPERVISOR = "1.0:ecx[31]"
+_REGISTERS = {"EAX": 0, "EBX": 1, "ECX": 2, "EDX": 3}
+_OSXSAVE = "1.0:ECX[27]"
+_HYPERVISOR = "1.0:ECX[31]"
 _LEGACY_AREA = 576
 """Bytes of an XSAVE area before its extended components (SDM volume 1, 13.4)."""
 
@@ -70,7 +70,7 @@ class Cpuid:
 
     def holds(self, condition: str) -> bool:
         """Whether a condition of ``features.tsv`` holds: fields, ``>=`` for numbers, ``&`` for and, ``|`` for or."""
-        return any([all(map(self._term, terms.split("&"))) for terms in condition.split("|")])
+        return any(all(map(self._term, terms.split("&"))) for terms in condition.split("|"))
 
     def _term(self, term: str) -> bool:
         field, _, least = term.partition(">=")
@@ -90,12 +90,12 @@ class Cpuid:
 
     def signature(self) -> tuple[int, int, int]:
         """Return family, model and stepping as vendors count them (SDM: DisplayFamily, DisplayModel)."""
-        family, model = self.value("1.0:eax[8-11]"), self.value("1.0:eax[4-7]")
-        extended = self.value("1.0:eax[16-19]") << 4
+        family, model = self.value("1.0:EAX[8-11]"), self.value("1.0:EAX[4-7]")
+        extended = self.value("1.0:EAX[16-19]") << 4
         uses_extended_model = family in (6, 15)
         if family == 15:
-            family += self.value("1.0:eax[20-27]")
-        return family, model + extended if uses_extended_model else model, self.value("1.0:eax[0-3]")
+            family += self.value("1.0:EAX[20-27]")
+        return family, model + extended if uses_extended_model else model, self.value("1.0:EAX[0-3]")
 
     def xcr0(self) -> tuple[int, str]:
         """Return the states that the operating system enabled, a bit each, and where that was read."""
@@ -111,8 +111,8 @@ class Cpuid:
 
     def _enabled_by_size(self) -> int:
         """XCR0 from what leaf D says of the save area in use: its size ends with the last component enabled."""
-        supported = self.value("D.0:eax[0-31]")
-        size, compacted = self.value("D.0:ebx[0-31]"), self.value("D.1:ebx[0-31]")
+        supported = self.value("D.0:EAX[0-31]")
+        size, compacted = self.value("D.0:EBX[0-31]"), self.value("D.1:EBX[0-31]")
         enabled, needed = supported & 3, _LEGACY_AREA
         for component in range(2, 32):
             length, offset, _, _ = self.registers(0xD, component) or (0, 0, 0, 0)

@@ -1,0 +1,122 @@
+"""What the worker, the attributes and the note cost: ``aot.compile`` against the same passes called in llvmlite.
+
+    python benchmarks/compile.py [ROUNDS]
+
+One module, generated here, of over a megabyte of IR, as text and as bitcode, without attributes and with those that
+clang writes; llvmlite always gets it without, so that both do the same work. The ways take turns; the table shows
+medians. Needs llvmlite 0.44 or newer, and a machine that does little else.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+import warnings
+from typing import TYPE_CHECKING
+
+from llvmlite import binding
+
+from cpufeat import CpufeatWarning, Target, aot
+from cpufeat.aot import client
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+KERNEL = """
+define float @f{index}(ptr readonly %a, ptr readonly %b, i64 %n) #{group} {{
+entry:
+  %h0 = add i64 %n, {index}
+{mixing}
+  %empty = icmp eq i64 %h{last}, 0
+  br i1 %empty, label %done, label %loop
+loop:
+  %i = phi i64 [ 0, %entry ], [ %next, %loop ]
+  %sum = phi float [ 0.0, %entry ], [ %more, %loop ]
+  %p = getelementptr inbounds float, ptr %a, i64 %i
+  %q = getelementptr inbounds float, ptr %b, i64 %i
+  %x = load float, ptr %p, align 4
+  %y = load float, ptr %q, align 4
+  %product = fmul fast float %x, %y
+  %more = fadd fast float %sum, %product
+  %next = add nuw i64 %i, 1
+  %end = icmp eq i64 %next, %n
+  br i1 %end, label %done, label %loop
+done:
+  %result = phi float [ 0.0, %entry ], [ %more, %loop ]
+  ret float %result
+}}
+"""
+MIXING = 60
+OPERATIONS = ("mul i64 %h{0}, 6364136223846793005", "lshr i64 %h{0}, 29", "xor i64 %h{0}, %h0", "add i64 %h{0}, %n")
+CLANGS = '"target-cpu"="x86-64" "target-features"="+cmov,+cx8,+fxsr,+mmx,+sse,+sse2,+x87" "tune-cpu"="generic"'
+TARGET = Target.parse("x86-64-v3")
+
+
+def generated(kernels: int) -> str:
+    """Return IR of that many functions: some straight code, and a loop to vectorize."""
+    steps = [OPERATIONS[step % len(OPERATIONS)].format(step) for step in range(MIXING)]
+    mixing = "\n".join(f"  %h{step + 1} = {operation}" for step, operation in enumerate(steps))
+    functions = [KERNEL.format(index=index, group=index % 2, mixing=mixing, last=MIXING) for index in range(kernels)]
+    groups = [f"attributes #{index} = {{ {extra} {CLANGS} }}" for index, extra in enumerate(("nounwind", "uwtable"))]
+    return "\n".join(['target triple = "x86_64-unknown-linux-gnu"', *functions, *groups])
+
+
+def direct(source: str | bytes, opt: int) -> bytes:
+    """Read, verify, optimize and emit in this process, as the worker does."""
+    parse = binding.parse_bitcode if isinstance(source, bytes) else binding.parse_assembly
+    with binding.create_context() as context, parse(source, context) as module:
+        module.verify()
+        machine = binding.Target.from_triple(TARGET.triple).create_target_machine(
+            cpu=TARGET.llvm_cpu(), features=TARGET.llvm_features(), opt=opt, reloc="pic", codemodel="default"
+        )
+        tuning = binding.create_pipeline_tuning_options(speed_level=opt)
+        tuning.loop_vectorization = tuning.slp_vectorization = tuning.loop_interleaving = opt >= 2
+        builder = binding.create_pass_builder(machine, tuning)
+        builder.getModulePassManager().run(module, builder)
+        return bytes(machine.emit_object(module))
+
+
+def seconds(call: Callable[[], object]) -> float:
+    """Return how long a call takes."""
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def cold() -> None:
+    """Compile nothing in a new worker."""
+    if client._worker is not None:
+        client._worker.finish()
+    aot.compile("", TARGET)
+
+
+def main(rounds: int) -> None:
+    """Measure and print."""
+    warnings.simplefilter("ignore", CpufeatWarning)
+    binding.initialize_all_targets()
+    binding.initialize_all_asmprinters()
+    text = generated(400)
+    plain = text.replace(CLANGS, "noinline")
+    bitcode, plain_bitcode = (binding.parse_assembly(source).as_bitcode() for source in (text, plain))
+    cases: list[tuple[str, str | bytes, str | bytes, int]] = [
+        ("text without attributes, opt 2", plain, plain, 2),
+        ("text as clang writes it, opt 2", text, plain, 2),
+        ("bitcode as clang writes it, opt 2", bitcode, plain_bitcode, 2),
+        ("bitcode as clang writes it, opt 0", bitcode, plain_bitcode, 0),
+    ]
+    print(f"{len(text) / 1e6:.2f} MB of IR, {len(bitcode) / 1e6:.2f} MB of bitcode; median seconds of {rounds} rounds")
+    print(f"{'':36}{'llvmlite':>10}{'cpufeat':>10}{'ratio':>8}")
+    aot.compile("", TARGET)
+    for name, source, without, opt in cases:
+        ways = (lambda: direct(without, opt), lambda: aot.compile(source, TARGET, opt=opt))  # noqa: B023
+        turns = [[seconds(way) for way in ways] for _ in range(rounds)]
+        theirs, ours = (statistics.median(column) for column in zip(*turns, strict=True))
+        print(f"{name:36}{theirs:10.2f}{ours:10.2f}{ours / theirs:8.3f}")
+    warm = statistics.median(seconds(lambda: aot.compile("", TARGET)) for _ in range(20))
+    started = statistics.median(seconds(cold) for _ in range(5))
+    print(f"an empty module: {warm * 1e3:.1f} ms with a warm worker, {started * 1e3:.0f} ms with one to start")
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 5)

@@ -1,0 +1,423 @@
+"""The command line as people use it: whole processes, their output, errors and exit status."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cpufeat import Recording, Target, __version__, aot, detect
+from cpufeat.cli import VERBS
+from cpufeat.probe.dumps import load
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+ROOT = Path(__file__).parent.parent
+MACHINES = ROOT / "data" / "machines"
+SHARED = ROOT.parent / "shared"
+HASWELL, NEHALEM = str(MACHINES / "qemu-haswell.json"), str(MACHINES / "qemu-nehalem.json")
+ESCAPE = "\x1b["
+SWITCHES = ("NO_COLOR", "FORCE_COLOR", "CPUFEAT_MACHINE", "CPUFEAT_TARGET", "CPUFEAT_DISABLE", "COLUMNS")
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name not in SWITCHES} | {"TERM": "xterm"}
+KEYS = {"path", "format", "arch", "vendor", "family", "model", "stepping", "brand", "cpu", "cores", "level"}
+KEYS |= {"features", "withheld", "error"}
+
+
+def cpufeat(
+    *arguments: str | bytes, stdin: bytes = b"", code: Sequence[str] = ("-m", "cpufeat"), **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """Run ``python -m cpufeat``; whatever happens, nobody is shown a traceback."""
+    done = subprocess.run(
+        [sys.executable, *code, *arguments],
+        input=stdin, capture_output=True, check=False, timeout=120, env={**ENVIRONMENT, **variables},
+    )  # fmt: skip
+    text = subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
+    assert "Traceback" not in text.stderr
+    return text
+
+
+def on_terminal(*arguments: str, **variables: str) -> str:
+    """Return what is shown on a terminal."""
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "cpufeat", *arguments], stdout=theirs, env={**ENVIRONMENT, **variables}
+    ) as process:
+        os.close(theirs)
+        shown = b""
+        try:
+            while part := os.read(ours, 65536):
+                shown += part
+        except OSError:  # Linux's EIO: the other end is closed
+            pass
+        os.close(ours)
+    assert process.returncode == 0
+    return shown.decode().replace("\r\n", "\n")
+
+
+# --- help
+
+
+def test_alone_it_helps_and_names_every_verb() -> None:
+    alone, asked = cpufeat(), cpufeat("--help")
+    assert (alone.returncode, asked.returncode) == (0, 0)
+    assert alone.stdout == asked.stdout
+    assert all(re.search(rf"^    {verb} ", alone.stdout, re.M) for verb in VERBS)
+    assert max(map(len, alone.stdout.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_helps(verb: str) -> None:
+    done = cpufeat(verb, "--help")
+    assert done.returncode == 0
+    assert done.stdout.startswith(f"usage: cpufeat {verb} ")
+
+
+def test_version() -> None:
+    assert cpufeat("--version").stdout == f"cpufeat {__version__}\n"
+
+
+# --- explain
+
+
+def test_explain_is_plain_when_piped() -> None:
+    done = cpufeat("--explain")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert ESCAPE not in done.stdout
+    assert "Compile for" in done.stdout
+    assert done.stdout == cpufeat("explain").stdout
+
+
+def test_explain_is_in_colour_on_a_terminal_and_says_the_same() -> None:
+    pytest.importorskip("rich")
+    shown = on_terminal("explain", "--machine", HASWELL)
+    assert ESCAPE in shown
+    unstyled = [line.rstrip() for line in re.sub(r"\x1b\[[0-9;]*m", "", shown).splitlines()]
+    assert unstyled == cpufeat("explain", "--machine", HASWELL).stdout.splitlines()
+
+
+@pytest.mark.parametrize("variables", [{"NO_COLOR": "1"}, {"NO_COLOR": "1", "FORCE_COLOR": "1"}, {"TERM": "dumb"}])
+def test_a_terminal_that_wants_no_colour_gets_none(variables: dict[str, str]) -> None:
+    assert ESCAPE not in on_terminal("explain", "--machine", HASWELL, **variables)
+
+
+def test_colour_can_be_forced() -> None:
+    pytest.importorskip("rich")
+    assert ESCAPE in cpufeat("explain", FORCE_COLOR="1").stdout
+
+
+def test_explain_does_without_rich() -> None:
+    without = "import sys; sys.modules['rich'] = None; from cpufeat.cli import main; sys.exit(main())"
+    done = cpufeat("explain", code=("-c", without), FORCE_COLOR="1")
+    assert (done.returncode, done.stdout) == (0, cpufeat("explain").stdout)
+
+
+def test_explain_json_is_the_machine() -> None:
+    facts = json.loads(cpufeat("explain", "--json", "--machine", HASWELL, FORCE_COLOR="1").stdout)
+    host = detect(load(HASWELL)[1])
+    assert set(facts["features"]) == host.features.names
+    assert (facts["cpu"], facts["origin"]) == ("haswell", HASWELL)
+
+
+def test_a_request_left_short_is_explained_without_a_warning() -> None:
+    done = cpufeat("explain", "haswell", "--machine", NEHALEM)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "haswell: granted, less avx, xsave and" in done.stdout
+
+
+def test_the_environment_names_the_machine_and_the_request() -> None:
+    named = cpufeat("explain", "x86-64-v2", "--machine", HASWELL)
+    assert named.stdout == cpufeat("explain", "x86-64-v2", CPUFEAT_MACHINE=HASWELL).stdout
+    assert "CPUFEAT_TARGET" in cpufeat("explain", CPUFEAT_TARGET="x86-64-v2").stdout
+
+
+def test_under_an_emulator_the_kernel_is_said_to_be_anothers(qemu: str) -> None:
+    command = [qemu, "-cpu", "Penryn", sys.executable, "-m", "cpufeat", "explain"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=ENVIRONMENT, timeout=120)
+    assert "penryn" in done.stdout
+    assert done.stdout.count("describes another CPU") == 1
+
+
+# --- target
+
+
+def test_target_is_lines_that_a_shell_can_take() -> None:
+    done = cpufeat("target", "x86-64-v2", "--machine", HASWELL)
+    answer = dict(line.split("=", 1) for line in done.stdout.splitlines())
+    assert (done.returncode, done.stderr) == (0, "")
+    assert answer["cpu"] == answer["level"] == "x86-64-v2"
+    assert answer["triple"] == "x86_64-unknown-linux-gnu"
+    assert {"+sse4.2", "-avx"} <= set(answer["features"].split(","))
+    for key, value in answer.items():
+        assert cpufeat("target", "x86-64-v2", "--machine", HASWELL, "--print", key).stdout == f"{value}\n"
+
+
+def test_target_speaks_to_an_llvm() -> None:
+    old, new = (json.loads(cpufeat("target", "znver5", "--json", "--llvm", version).stdout) for version in ("14", "22"))
+    assert (old["cpu"], new["cpu"]) == ("znver3", "znver5")
+    assert "avx10.1" not in old["features"]
+    assert "avx10.1" in new["features"]
+
+
+def test_target_json_is_the_target_and_why() -> None:
+    done = cpufeat("target", "haswell", "--json", "--machine", NEHALEM)
+    answer = json.loads(done.stdout)
+    target = Target(answer["triple"], answer["cpu"], detect(load(NEHALEM)[1]).features)
+    assert target.llvm_features(answer["llvm"]) == answer["features"]
+    assert "avx2" in {one["subject"] for one in answer["decisions"] if one["kind"] == "dropped"}
+    assert done.stderr.startswith("cpufeat: warning: haswell: left out")
+    assert done.stderr.count("\n") == 1
+
+
+def test_what_is_missing_can_be_an_error() -> None:
+    done = cpufeat("target", "haswell", "--machine", NEHALEM, "--on-missing", "error")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("cpufeat: haswell needs")
+    assert "avx2: not reported" in done.stderr
+
+
+def test_plain_answers_load_no_library() -> None:
+    code = "import sys; from cpufeat.cli import main; main(); print(*sys.modules, file=sys.stderr)"
+    for arguments in (["target"], ["explain"], ["identify", HASWELL], ["record", "-"]):
+        loaded = set(cpufeat(*arguments, code=("-c", code)).stderr.split())
+        assert "cpufeat.host" in loaded
+        assert loaded.isdisjoint({"llvmlite", "archspec", "cpuinfo", "rich"})
+
+
+# --- identify
+
+
+def test_identify_answers_in_order_and_goes_on_after_bad_files(tmp_path: Path) -> None:
+    bad = {
+        "empty": b"",
+        "binary": bytes(range(256)),
+        "text": b"hello\n",
+        "cut.cpuid": b"CPU 0:\n   0x00000000 0x00: eax=0x0000\n",
+        "cut.json": (MACHINES / "qemu-haswell.json").read_bytes()[:1000],
+        "void.json": b'{"cpufeat": 1}',
+    }
+    for name, content in bad.items():
+        (tmp_path / name).write_bytes(content)
+    with (tmp_path / "huge").open("wb") as file:
+        file.truncate(1 << 36)
+    paths = [HASWELL]
+    for name in (*bad, "huge", "absent", "."):
+        paths += [str(tmp_path / name), NEHALEM]
+    done = cpufeat("identify", "--json", *paths)
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert (done.returncode, done.stderr) == (1, "")
+    assert [answer["path"] for answer in answers] == paths
+    assert all(answer.keys() >= KEYS for answer in answers)
+    assert [bool(answer["error"]) for answer in answers] == [False] + [True, False] * (len(paths) // 2)
+    assert {answer["cpu"] for answer in answers[1::2]} == {None}
+    assert {answer["cpu"] for answer in answers[2::2]} == {"nehalem"}
+    plain = cpufeat("identify", *paths)
+    assert plain.returncode == 1
+    assert [": error: " in line for line in plain.stdout.splitlines()] == [bool(answer["error"]) for answer in answers]
+
+
+def test_identify_reports_features_and_reasons() -> None:
+    path = str(MACHINES / "qemu-haswell-without-avx.json")
+    done = cpufeat("identify", "--json", path)
+    answer = json.loads(done.stdout)
+    assert done.returncode == 0
+    assert answer.keys() >= KEYS
+    assert answer["format"] == "recording"
+    assert answer["cores"] == [{"cpu": "haswell", "count": answer["cores"][0]["count"]}]
+    assert answer["features"] == list(detect(load(path)[1]).features)
+    assert answer["withheld"]["avx"] == "not reported"
+    assert answer["withheld"]["fma"] == "OS state not enabled"
+
+
+def test_identify_takes_standard_input() -> None:
+    answer = json.loads(cpufeat("identify", "--json", "-", stdin=Path(NEHALEM).read_bytes()).stdout)
+    assert (answer["path"], answer["cpu"]) == ("-", "nehalem")
+
+
+def test_names_of_any_bytes_come_back(tmp_path: Path) -> None:
+    name = os.fsencode(tmp_path) + b"/\xff \x1b[31m\n.json"
+    shutil.copy(HASWELL, name)
+    plain, answer = cpufeat("identify", name), json.loads(cpufeat("identify", "--json", name).stdout)
+    assert os.fsencode(answer["path"]) == name
+    assert plain.stdout.count("\n") == 1
+    assert "\x1b" not in plain.stdout
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="needs ../shared, the public collections of dumps and their score")
+def test_the_score_on_collected_machines() -> None:
+    """2,203 files in six calls: a few seconds, and nearly every x86 machine is named right."""
+    command = [sys.executable, str(SHARED / "score_identify.py"), "--show", "0"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=ENVIRONMENT, timeout=60, cwd=ROOT)
+    x86 = [line for line in done.stdout.splitlines() if re.match(r"\S+\.(x86_64|i686) ", line)]
+    right, wrong, unparsed = (
+        sum(int(number) for line in x86 for number in re.findall(rf"\b{grade}=(\d+)", line))
+        for grade in ("right", "wrong", "unparsed")
+    )
+    assert right > 1600
+    assert wrong <= right // 200
+    assert unparsed == 0
+
+
+# --- record
+
+
+def test_record_and_replay_are_the_same_host(tmp_path: Path) -> None:
+    path = tmp_path / "machine.json"
+    assert cpufeat("record", str(path)).returncode == 0
+    assert detect(load(str(path))[1]) == detect()
+    assert [file.name for file in tmp_path.iterdir()] == ["machine.json"]
+    replayed, live = cpufeat("explain", "--json", "--machine", str(path)), cpufeat("explain", "--json")
+    assert {**json.loads(replayed.stdout), "origin": ""} == json.loads(live.stdout)
+
+
+def test_record_overwrites_only_by_force(tmp_path: Path) -> None:
+    path = tmp_path / "machine.json"
+    path.write_text("precious")
+    refused = cpufeat("record", str(path))
+    assert refused.returncode == 2
+    assert "--force" in refused.stderr
+    assert path.read_text() == "precious"
+    assert cpufeat("record", str(path), "--force").returncode == 0
+    assert detect(load(str(path))[1]) == detect()
+
+
+@pytest.mark.parametrize("where", ["", "absent/machine.json"])
+def test_record_where_nothing_can_be_written(where: str, tmp_path: Path) -> None:
+    done = cpufeat("record", str(tmp_path / where))
+    assert done.returncode == 2
+    assert str(tmp_path) in done.stderr
+
+
+def test_record_turns_a_dump_into_a_recording(tmp_path: Path) -> None:
+    (tmp_path / "cpuinfo").write_bytes(Path("/proc/cpuinfo").read_bytes())
+    written = cpufeat("record", "-", "--machine", str(tmp_path / "cpuinfo")).stdout
+    assert detect(Recording.from_json(written)) == detect(load(str(tmp_path / "cpuinfo"))[1])
+
+
+def test_a_recording_made_on_an_emulated_cpu_replays_here(qemu: str, tmp_path: Path) -> None:
+    path = tmp_path / "machine.json"
+    said = []
+    for arguments in (["record", str(path)], ["explain", "--json"]):
+        command = [qemu, "-cpu", "EPYC-Rome", sys.executable, "-m", "cpufeat", *arguments]
+        said.append(subprocess.run(command, check=True, env=ENVIRONMENT, capture_output=True, timeout=120).stdout)
+    here = cpufeat("explain", "--json", "--machine", str(path))
+    assert {**json.loads(here.stdout), "origin": ""} == json.loads(said[1])
+
+
+# --- compile
+
+
+SCALE = """
+define <8 x float> @scale(<8 x float> %a, <8 x float> %b) {
+  %c = fmul <8 x float> %a, %b
+  ret <8 x float> %c
+}
+"""
+
+
+def test_compile_writes_an_artifact_for_the_target(tmp_path: Path) -> None:
+    (tmp_path / "scale.ll").write_text(SCALE)
+    done = cpufeat("compile", str(tmp_path / "scale.ll"), "-o", str(tmp_path / "scale.o"), "--target", "x86-64")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert aot.Artifact.open(tmp_path / "scale.o").target.level == "x86-64"
+
+
+def test_compile_for_a_recorded_machine_says_what_it_left_out(tmp_path: Path) -> None:
+    (tmp_path / "scale").write_text(SCALE)  # a FILE is a file, whatever its name
+    arguments = (str(tmp_path / "scale"), "-o", str(tmp_path / "scale.o"), "--target", "haswell", "--machine", NEHALEM)
+    done = cpufeat("compile", *arguments)
+    assert done.returncode == 0
+    assert done.stderr.startswith("cpufeat: warning: haswell: left out")
+    artifact = aot.Artifact.open(tmp_path / "scale.o")
+    assert artifact.target.features <= detect(load(NEHALEM)[1]).features
+    assert cpufeat("compile", *arguments, "--on-missing", "error").returncode == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"\x7fELF\0\0", b"define nonsense\n", None])
+def test_what_cannot_be_compiled_is_an_error(content: bytes | None, tmp_path: Path) -> None:
+    if content is not None:
+        (tmp_path / "bad.ll").write_bytes(content)
+    done = cpufeat("compile", str(tmp_path / "bad.ll"), "-o", str(tmp_path / "bad.o"))
+    empty_module = content == b""
+    assert done.returncode == (0 if empty_module else 1)
+    assert ("bad.ll" in done.stderr) is not empty_module
+
+
+# --- errors and interruptions
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["bogus"], "invalid choice: 'bogus'"),
+        (["identify"], "FILE"),
+        (["compile", "x.ll"], "-o/--output"),
+        (["explain", "haswel"], "did you mean haswell"),
+        (["explain", "native,+avx2,zen"], "'zen' stands where"),
+        (["target", "--llvm", "new"], "invalid int value"),
+        (["target", "--machine", "/absent"], "/absent: No such file"),
+        (["target", "--machine", "/"], "/: Is a directory"),
+        (["target", "--machine", "/dev/zero"], "larger than 16 MiB"),
+        (["target", "--machine", "/dev/null"], "/dev/null: empty"),
+        (["target", "--machine", ""], "an empty FILE"),
+        (["target", "--machine", __file__], f"{__file__}: in no known format"),
+    ],
+)
+def test_bad_usage_and_input_is_said_in_a_line(arguments: list[str], says: str) -> None:
+    done = cpufeat(*arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert says in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"), [("CPUFEAT_TARGET", "nosuch"), ("CPUFEAT_DISABLE", "nosuch"), ("CPUFEAT_MACHINE", "/nosuch")]
+)
+def test_bad_variables_are_errors(variable: str, value: str) -> None:
+    done = cpufeat("explain", **{variable: value})
+    assert done.returncode == 2
+    assert "nosuch" in done.stderr
+
+
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    command = [sys.executable, "-m", "cpufeat", "identify", "--json", *[HASWELL] * 500]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        said = process.stderr.read()
+    assert (process.returncode, said) == (128 + signal.SIGPIPE, b"")
+
+
+def test_an_interruption_is_quiet(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    command = [sys.executable, "-m", "cpufeat", "identify", str(pipe)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT) as process:
+        other_end = pipe.open("wb")  # waits until this end is being read
+        process.send_signal(signal.SIGINT)
+        output = process.communicate(timeout=60)
+        other_end.close()
+    assert (process.returncode, *output) == (128 + signal.SIGINT, b"", b"")
+
+
+def test_closed_or_full_output_is_no_traceback() -> None:
+    for redirection in (">&-", "2>&- >&-"):
+        shell = f'exec "$0" -m cpufeat explain {redirection}'
+        done = subprocess.run(["sh", "-c", shell, sys.executable], capture_output=True, check=False, env=ENVIRONMENT)  # noqa: S607
+        assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    with Path("/dev/full").open("wb") as full:
+        command = [sys.executable, "-m", "cpufeat", "explain"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, check=False, env=ENVIRONMENT)
+    assert done.returncode == 2
+    assert b"No space left on device" in done.stderr
+    assert b"Traceback" not in done.stderr

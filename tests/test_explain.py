@@ -1,0 +1,192 @@
+"""The account of a machine: what it says, that it says it in 80 columns, and that its text and its JSON agree."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from machines import leaves, machine
+
+from cpufeat import llvm
+from cpufeat.cli import printable
+from cpufeat.cli.page import WIDTH, page
+from cpufeat.crosscheck import disagreements
+from cpufeat.errors import CpufeatError
+from cpufeat.explain import Explanation, explain, to_json, verdict
+from cpufeat.host import detect
+from cpufeat.machine import Recording
+from cpufeat.probe.dumps import load
+from cpufeat.recording import record
+
+if TYPE_CHECKING:
+    from cpufeat.machine import Machine
+
+pytestmark = pytest.mark.filterwarnings("ignore::cpufeat.errors.CpufeatWarning")
+
+ROOT = Path(__file__).parent.parent
+RECORDED = sorted((ROOT / "data" / "machines").glob("*.json"))
+CASES = ROOT.parent / "shared" / "corpora" / "cases"
+INTEL = "GenuineIntel"
+
+
+def features_of(cpu: str) -> set[str]:
+    found = llvm.cpu_features("x86_64", cpu)
+    assert found is not None
+    return set(found)
+
+
+def hybrid() -> Recording:
+    """Alder Lake with AVX-512 left on in its performance cores."""
+    big = leaves(INTEL, 6, 151, 2, features_of("alderlake") | {"avx512f"}, core_type=0x40)
+    small = leaves(INTEL, 6, 151, 2, features_of("gracemont"), core_type=0x20)
+    kinds = {"/sys/devices/cpu_core/cpus": b"0-15\n", "/sys/devices/cpu_atom/cpus": b"16-23\n"}
+    return Recording(leaves={0: big, 16: small}, xcr0=0xE7, online=tuple(range(24)), files=kinds)
+
+
+SKYLAKE_SP, SAPPHIRE_RAPIDS = features_of("skylake-avx512"), features_of("sapphirerapids")
+LSCPU = b"Architecture: x86_64\nVendor ID: GenuineIntel\nCPU family: 6\nModel: 60\nFlags: fpu sse2 lm\nModel name: "
+MADE_UP: dict[str, tuple[Machine, str | None]] = {
+    "hybrid": (hybrid(), None),
+    "contradicted": (machine(INTEL, 6, 167, SAPPHIRE_RAPIDS), None),
+    "unknown model": (machine(INTEL, 6, 250, SAPPHIRE_RAPIDS), None),
+    "AMX for permission": (machine(INTEL, 6, 143, SAPPHIRE_RAPIDS), None),
+    "AMX granted": (machine(INTEL, 6, 143, SAPPHIRE_RAPIDS), "native,+amx_int8,+prefer_256_bit"),
+    "no AVX-512 state": (machine(INTEL, 6, 85, SKYLAKE_SP, stepping=4, xcr0=7), None),
+    "no AVX state": (machine(INTEL, 6, 85, SKYLAKE_SP, stepping=4, xcr0=3), None),
+    "dropped": (machine(INTEL, 6, 60, features_of("haswell")), "skylake-avx512,+amx_int8,-fma"),
+    "granted": (machine(INTEL, 6, 60, features_of("haswell")), "x86-64-v2"),
+    "trusted": (machine(INTEL, 6, 60, features_of("haswell")), None),
+    "lscpu": (Recording(files={"lscpu": LSCPU + b"Haswell"}), None),
+    "a level for a name": (machine("CentaurHauls", 7, 59, features_of("x86-64-v3")), None),
+}
+ACCOUNTS = [pytest.param(*case, id=name) for name, case in MADE_UP.items()] + [
+    pytest.param(load(str(path))[1], request, id=f"{path.stem} {request or ''}")
+    for path in RECORDED
+    for request in (None, "skylake-avx512,+amx_int8")
+]
+
+
+def text_of(account: Explanation) -> str:
+    return "\n".join("".join(text for text, _ in line) for line in page(account))
+
+
+@pytest.mark.parametrize(("recorded", "request_"), ACCOUNTS)
+def test_a_page_has_80_columns_and_says_what_the_json_says(recorded: Machine, request_: str | None) -> None:
+    account = explain(recorded, request_, origin="somewhere/" * 20)
+    text, facts = text_of(account), json.loads(json.dumps(to_json(account)))
+    assert max(map(len, text.splitlines())) <= WIDTH
+    words = set(text.replace(",", " ").split())
+    dropped = {one["subject"] for one in facts["decisions"] if one["kind"] == "dropped"}
+    trusting = facts["trusting_the_name"]
+    assert {*facts["features"], *facts["withheld"], *dropped, *trusting["faults"], *trusting["unused"]} <= words
+    assert " ".join(facts["verdict"].split()) in " ".join(text.split())
+    assert facts["target"]["cpu"] in words
+
+
+@pytest.mark.parametrize(
+    ("name", "style", "says"),
+    [
+        ("hybrid", "good", "all that the name implies"),
+        ("contradicted", "bad", "says rocketlake: compile for sapphirerapids"),
+        ("unknown model", "warn", "No table knows this model"),
+        ("AMX for permission", "warn", "less amx_tile, amx_int8 and 1 more: by name alone, code may die"),
+        ("AMX granted", "warn", "has to ask the system for a permission"),
+        ("no AVX-512 state", "bad", "less avx512f, avx512cd and 4 more: by name alone, code dies"),
+        ("dropped", "warn", "granted, less amx_tile, xsavec and 9 more"),
+        ("granted", "good", "x86-64-v2: runs here, as asked."),
+        ("trusted", "good", "Compile for haswell: all that the name implies runs here."),
+        ("a level for a name", "good", "Compile for x86-64-v3"),
+    ],
+)
+def test_the_verdict_is_one_sentence_on_top(name: str, style: str, says: str) -> None:
+    account = explain(*MADE_UP[name])
+    sentence, found = verdict(account)
+    assert found == style
+    assert says in sentence
+    assert " ".join(text_of(account).split("\n\n")[0].split("\n")[1:]) == sentence
+
+
+def test_a_masked_haswell_faults_at_what_its_name_implies() -> None:
+    account = explain(load(str(ROOT / "data" / "machines" / "qemu-haswell-without-avx.json"))[1], None)
+    assert {"avx", "avx2", "fma"} <= account.faults.keys()
+    assert account.host.features.isa.names.isdisjoint(account.faults)
+    assert "aes" in account.unused, "LLVM's haswell lacks AES, which this one has"
+    assert verdict(account)[1] == "bad"
+
+
+def test_the_name_that_is_not_to_be_trusted_is_the_model_numbers() -> None:
+    account = explain(*MADE_UP["contradicted"])
+    assert (account.host.named, account.host.cpu) == ("rocketlake", "sapphirerapids")
+    assert "avxvnni" in account.unused
+
+
+def test_what_the_user_disabled_is_withheld_and_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CPUFEAT_DISABLE", "avx2")
+    account = explain(*MADE_UP["trusted"])
+    assert not account.faults
+    assert to_json(account)["withheld"]["avx2"] == {"reason": "disabled by the user", "evidence": "CPUFEAT_DISABLE"}
+
+
+@given(st.text(st.characters(exclude_characters="\n\r"), max_size=300))
+def test_any_brand_fits_and_carries_no_control_characters(brand: str) -> None:
+    account = explain(Recording(files={"lscpu": LSCPU + brand.encode("utf-8", "surrogatepass")}), None)
+    lines = [printable("".join(text for text, _ in line)) for line in page(account)]
+    assert max(map(len, lines)) <= WIDTH
+    assert all(line.isprintable() for line in lines)
+
+
+@pytest.mark.skipif(not CASES.is_dir(), reason="needs ../shared/corpora, the public collections of dumps")
+def test_pages_of_collected_machines_fit() -> None:
+    names = [line.split("\t")[0] for line in (CASES / "truth.tsv").read_text().splitlines()]
+    widest = []
+    for name in names[::25]:
+        try:
+            account = explain(load(str(CASES / name))[1], None, origin=name)
+        except CpufeatError:
+            continue
+        widest.append(max(map(len, text_of(account).splitlines())))
+    assert len(widest) > 50
+    assert max(widest) <= WIDTH
+
+
+def test_a_kernel_that_hides_a_feature_is_a_disagreement() -> None:
+    """Linux clears the flag of RDSEED on early Zen 5, whose CPUID goes on to report it in a guest."""
+    recorded = load(str(ROOT / "data" / "machines" / "zen5-kvm.json"))[1]
+    found = disagreements(recorded, detect(recorded))
+    assert [(one.subject, one.reason) for one in found] == [("rdseed", "CPUID alone has it")]
+
+
+def test_a_feature_that_the_kernel_alone_reports_is_a_disagreement() -> None:
+    flags = b"processor: 0\nvendor_id: GenuineIntel\ncpu family: 6\nmodel: 60\nflags: avx512f "
+    flags += " ".join(features_of("haswell")).encode()
+    recorded = machine(INTEL, 6, 60, features_of("haswell")).replace(files={"/proc/cpuinfo": flags})
+    found = disagreements(recorded, detect(recorded))
+    assert {one.subject for one in found if one.reason == "the kernel alone has it"} == {"avx512f", "evex512"}
+
+
+def test_a_kernel_of_another_cpu_is_one_disagreement() -> None:
+    recorded = load(str(ROOT / "data" / "machines" / "qemu-nehalem.json"))[1]
+    (found,) = disagreements(recorded, detect(recorded))
+    assert found.subject == "/proc/cpuinfo"
+    assert "another CPU (AuthenticAMD family 26 model 2)" in found.reason
+
+
+@pytest.mark.parametrize(("recorded", "request_"), ACCOUNTS)
+def test_a_recording_of_a_recording_is_the_same_host(recorded: Machine, request_: str | None) -> None:
+    again = Recording.from_json(record(recorded).to_json())
+    assert detect(again) == detect(recorded)
+    assert to_json(explain(again, request_)) == to_json(explain(recorded, request_))
+
+
+def test_a_recording_has_one_block_of_a_kind_and_no_serial_number() -> None:
+    block = "processor: {}\nvendor_id: GenuineIntel\ncpu family: 6\nmodel: 60\nflags: fpu lm\nSerial: 0123456789\n\n"
+    cpuinfo = "".join(map(block.format, range(64))).encode()
+    with_cpuid = record(machine(INTEL, 6, 60, {"sse2"}).replace(files={"/proc/cpuinfo": cpuinfo}))
+    without = record(Recording(files={"/proc/cpuinfo": cpuinfo}))
+    assert with_cpuid.files["/proc/cpuinfo"].count(b"processor") == 1
+    assert without.files["/proc/cpuinfo"].count(b"processor") == 64, "here the blocks are the count"
+    assert "0123456789" not in with_cpuid.to_json() + without.to_json()
