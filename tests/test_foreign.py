@@ -122,6 +122,5 @@ def test_the_answer_is_llvms_run_there(core: Core, cpuinfo: Path) -> None:
         pytest.skip("needs llvmlite for aarch64: python tests/sysroots.py FOLDER arm64")
     name, features = answer["llvm"]
     assert answer["cpu"] == name == core.cpu
-    ours = set(answer["features"])
     by_llvm = {find("aarch64", feature).name: has for feature, has in features.items()}
     assert by_llvm == {feature: feature in answer["features"] for feature in by_llvm}
