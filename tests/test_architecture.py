@@ -22,7 +22,7 @@ value errors tables
 architectures decisions native
 features
 levels llvm machine
-probe
+probe systems
 arch
 host
 request

@@ -15,4 +15,12 @@ if TYPE_CHECKING:
 
 def read(machine: Machine) -> list[Reading]:
     """Return what the best source that answers says of each kind of core, the biggest first."""
+    if machine.system == "darwin":
+        from cpufeat.arch import aarch64_darwin
+
+        return aarch64_darwin.read(machine)
+    if machine.system == "windows":
+        from cpufeat.arch import aarch64_windows
+
+        return aarch64_windows.read(machine)
     return cores(machine, lambda _: {})

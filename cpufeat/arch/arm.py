@@ -56,7 +56,12 @@ def cores(machine: Machine, more: Callable[[Processor], dict[str, str]]) -> list
     readings = []
     for processor, count in processors.items():
         said = {**(held or _spelled_out(arch, processor, source)), **more(processor)}
-        readings.append(_reading(source, processor, count, bits.reported(arch, said)))
+        readings.append(reading_of(source, processor, count, bits.reported(arch, said)))
+    return biggest_first(arch, readings)
+
+
+def biggest_first(arch: str, readings: list[Reading]) -> list[Reading]:
+    """Return the readings by ``models.tsv``, which goes from small to big, unknown ones before all."""
     return sorted(readings, key=lambda reading: _size(arch, reading), reverse=True) if len(readings) > 1 else readings
 
 
@@ -65,7 +70,12 @@ def _processors(machine: Machine) -> tuple[str, dict[Processor, int]]:
     if found:
         return "/proc/cpuinfo", found
     content = machine.read_file("lscpu")
-    return "lscpu", midr.from_lscpu(content, tables.rows(_models(machine.arch))) if content else {}
+    if content:
+        return "lscpu", midr.from_lscpu(content, tables.rows(_models(machine.arch)))
+    model = machine.sysctl("hw.model")
+    if isinstance(model, str):
+        return "sysctl", midr.from_sysctl(model, max(1, len(machine.online_cpus())), tables.rows(_models(machine.arch)))
+    return "", {}
 
 
 def _spelled_out(arch: str, processor: Processor, source: str) -> dict[str, str]:
@@ -80,7 +90,8 @@ def _spelled_out(arch: str, processor: Processor, source: str) -> dict[str, str]
     return {words[flag]: f"{source} feature {flag}" for flag in flags if flag in words}
 
 
-def _reading(source: str, processor: Processor, count: int, reported: dict[str, str]) -> Reading:
+def reading_of(source: str, processor: Processor, count: int, reported: dict[str, str]) -> Reading:
+    """Return the reading of a kind of core, without what does not work on it."""
     reading = Reading(
         source=source,
         vendor=processor.implementer,

@@ -39,10 +39,11 @@ def from_sysfs(machine: Machine) -> dict[Processor, int]:
     registers = [_number((content or b"").decode("ascii", "replace").strip()) for content in contents]
     if None in registers:
         return {}
-    return _count(_of_register(register) for register in registers if register is not None)
+    return _count(of_register(register) for register in registers if register is not None)
 
 
-def _of_register(midr: int) -> Processor:
+def of_register(midr: int) -> Processor:
+    """Return the processor that a Main ID Register names."""
     return Processor(_implementer(midr >> 24 & 0xFF), midr >> 4 & 0xFFF, _stepping(midr >> 20 & 15, midr & 15))
 
 
@@ -162,6 +163,13 @@ def _of_lscpu(fields: dict[str, str], models: list[list[str]]) -> Processor:
         frozenset(fields.get("Flags", "").split()),
         procfs.brand(name),
     )
+
+
+def from_sysctl(model: str, count: int, models: list[list[str]]) -> dict[Processor, int]:
+    """Return the processors of FreeBSD's ``hw.model``, which is that of the first: ``ARM Cortex-A72 r0p3``."""
+    vendor, _, rest = model.partition(" ")
+    name, _, stepping = rest.rpartition(" ")
+    return {_of_lscpu({"Vendor ID": vendor, "Model name": name, "Stepping": stepping}, models): count}
 
 
 def _release(stepping: str, revision: str) -> tuple[int | None, int | None]:
