@@ -7,7 +7,7 @@ Sources: Linux ``arch/arm/kernel/setup.c`` (hardware capabilities, AT_PLATFORM) 
 from __future__ import annotations
 
 from cpufeat import tables
-from cpufeat.arch.identity import Model
+from cpufeat.arch.identity import Model, among
 from cpufeat.arch.reading import Reading
 from cpufeat.decisions import Withheld
 from cpufeat.features import NO_SPELLING, family, table
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from cpufeat.machine import Machine
 
 _AT_PLATFORM = 15
+_AT_HWCAP = 16
 _OF_64BIT = "asimd"
 """A word that only 64-bit kernels print."""
 _COMPATIBLE = frozenset(
@@ -50,12 +51,13 @@ def cores(machine: Machine, more: Callable[[Processor], dict[str, str]]) -> list
     """
     arch, held = machine.arch, bits.auxiliary(machine)
     source, processors = _processors(machine)
-    if held:
+    answers = machine.getauxval(_AT_HWCAP) is not None
+    if answers:
         source = "AT_HWCAP"
         processors = processors or {Processor(): max(1, len(machine.online_cpus()))}
     readings = []
     for processor, count in processors.items():
-        said = {**(held or _spelled_out(arch, processor, source)), **more(processor)}
+        said = {**(held if answers else _spelled_out(arch, processor, source)), **more(processor)}
         readings.append(reading_of(source, processor, count, bits.reported(arch, said)))
     return biggest_first(arch, readings)
 
@@ -107,9 +109,17 @@ def reading_of(source: str, processor: Processor, count: int, reported: dict[str
 def _errata(reading: Reading) -> dict[str, Withheld]:
     withheld: dict[str, Withheld] = {}
     for vendor, model, stepping, names, reason, evidence in tables.rows("arm/errata.tsv"):
-        if Model(vendor, "*", model, stepping, "*", "", "", "", "").fits(reading, frozenset()):
+        if _may_be(reading, vendor, model, stepping):
             withheld |= dict.fromkeys(reading.reported.keys() & set(names.split()), Withheld(reason, evidence))
     return withheld
+
+
+def _may_be(reading: Reading, vendor: str, model: str, stepping: str) -> bool:
+    """Whether nothing that is known of a core, where anything is, says that it is no such one."""
+    is_known = bool(reading.vendor) or reading.model is not None
+    cells = ((reading.model, model), (reading.stepping, stepping))
+    of_vendor = reading.vendor in ("", vendor)
+    return is_known and of_vendor and all(number is None or among(number, cell) for number, cell in cells)
 
 
 def _size(arch: str, reading: Reading) -> int:

@@ -56,9 +56,9 @@ class Model(Value):
         """Whether the row is about such a core."""
         return (
             self.is_of(reading.vendor)
-            and _among(reading.family, self.family)
-            and _among(reading.model, self.model)
-            and _among(reading.stepping, self.stepping)
+            and among(reading.family, self.family)
+            and among(reading.model, self.model)
+            and among(reading.stepping, self.stepping)
             and self.core in (ANY, reading.core)
             and reported.issuperset(self.requires.split())
         )
@@ -76,7 +76,7 @@ def _any_model(arch: str) -> Model:
     return Model(*(tables.row(f"{family(arch)}/models.tsv", ANY) or ()))
 
 
-def _among(number: int | None, ranges: str) -> bool:
+def among(number: int | None, ranges: str) -> bool:
     """Whether ``1,4-7`` or ``*`` holds a number; an unknown one is only in ``*``."""
     if ranges == ANY:
         return True

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from cpufeat.machine import Machine
 
 _AT_PLATFORM = 15
+_AT_HWCAP = 16
 _ARCHITECTED = 0xF00
 """The upper half of a logical processor version: the kernel runs by an architecture, whatever the silicon is."""
 _FREESCALE = 0x8000
@@ -28,9 +29,8 @@ def read(machine: Machine) -> list[Reading]:
     name, revision, count, source = _described(machine)
     platform = machine.auxv_string(_AT_PLATFORM)
     version = _version(name, revision) or _architected(platform)
-    reported = bits.reported(machine.arch, bits.auxiliary(machine))
-    if reported:
-        source = "AT_HWCAP"
+    if machine.getauxval(_AT_HWCAP) is not None:
+        source, reported = "AT_HWCAP", bits.reported(machine.arch, bits.auxiliary(machine))
     elif name:
         reported = _named(machine.arch, name, source)
     else:

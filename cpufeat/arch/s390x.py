@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from cpufeat.machine import Machine
 
+_AT_HWCAP = 16
 _STFLE = "hwcap[2]"
 """Whether there is STORE FACILITY LIST EXTENDED, which user code may execute."""
 _VENDOR = "IBM/S390"
@@ -28,13 +29,14 @@ def read(machine: Machine) -> list[Reading]:
     enabled = bits.auxiliary(machine)
     stored = machine.facilities() if _STFLE in enabled else None
     listed = described.get("facilities", "").split()
-    held = enabled or _flags(machine.arch, described.get("features", ""), source)
-    held |= _facilities(stored, "STFLE bit") if stored else _facilities(listed, f"{source} facility")
-    if not held:
+    answers = machine.getauxval(_AT_HWCAP) is not None
+    held = enabled if answers else _flags(machine.arch, described.get("features", ""), source)
+    held |= _facilities(stored, "STFLE bit") if stored is not None else _facilities(listed, f"{source} facility")
+    if not held and not answers:
         return []
     return [
         Reading(
-            source="AT_HWCAP" if enabled else source,
+            source="AT_HWCAP" if answers else source,
             vendor=_VENDOR,
             model=procfs.number(described.get("machine", "")),
             hypervisor=_hypervisor(machine),

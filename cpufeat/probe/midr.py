@@ -109,13 +109,15 @@ def _of_block(block: dict[str, str], whole: dict[str, str]) -> list[Processor]:
 def _architecture(text: str, whole: dict[str, str]) -> int | None:
     """Return the number in ``7``, ``6TEJ`` or ``AArch64``, or the one in ``(v6l)`` where that is lower.
 
-    For the ARM1176 the kernel prints 7 here: what that core says of itself is "see the feature registers".
+    For the ARM1176 the kernel prints 7 here: what that core says of itself is "see the feature registers". So 7 counts
+    as 6 where no ``(v7l)`` confirms it.
     """
-    named = whole.get("model name", "") or whole.get("Processor", "")
     if text == "AArch64":
         return 8
-    numbers = [version(text), version(named.partition("(v")[2])]
-    return min((number for number in numbers if number is not None), default=None)
+    named = whole.get("model name", "") or whole.get("Processor", "")
+    number = version(text)
+    confirmed = version(named.partition("(v")[2]) or (6 if number == 7 else number)
+    return min((one for one in (number, confirmed) if one is not None), default=None)
 
 
 def version(text: str) -> int | None:
