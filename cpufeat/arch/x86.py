@@ -10,6 +10,7 @@ from cpufeat import tables
 from cpufeat.arch.reading import Reading
 from cpufeat.decisions import NEEDS_PERMISSION, STATE_OFF, Withheld
 from cpufeat.features import Feature, table
+from cpufeat.machine import Recording
 from cpufeat.probe.cpuid import Cpuid
 from cpufeat.value import TYPE_CHECKING, Value
 
@@ -40,11 +41,12 @@ def read(machine: Machine) -> list[Reading]:
 
 
 def from_cpuid(machine: Machine) -> list[Reading]:
-    """Read CPUID: once, or on a hybrid part on a processor of each kind."""
+    """Read CPUID: once, or on a hybrid part, and in a recording of several, on a processor of each kind."""
     cpuid = Cpuid(machine)
     if not cpuid.available:
         return []
-    if not cpuid.holds(_HYBRID):
+    recorded = machine.leaves if isinstance(machine, Recording) else {}
+    if not cpuid.holds(_HYBRID) and len(recorded) < 2:
         return [_reading(machine, cpuid, max(1, len(machine.online_cpus())))]
     readings = (_reading(machine, Cpuid(machine, cpu), count) for cpu, count in _representatives(machine))
     return _merge_like(reading for reading in readings if reading.reported) or [_reading(machine, cpuid, 1)]

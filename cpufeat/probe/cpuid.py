@@ -33,7 +33,7 @@ class Cpuid:
     @property
     def available(self) -> bool:
         """Whether CPUID can be read at all."""
-        return self.registers(0) is not None
+        return any(self.registers(first) is not None for first in _FIRST_LEAVES)
 
     def registers(self, leaf: int, subleaf: int = 0) -> Registers | None:
         """Return a leaf's four registers, None where it does not exist or cannot be read."""
