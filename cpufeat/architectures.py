@@ -27,7 +27,7 @@ def architecture(arch: str) -> Architecture:
 
 
 def of_triple(triple: str) -> str:
-    """Return the architecture of a triple (``powerpc64le-unknown-linux-gnu`` is ``ppc64le``). Raises UnknownNameError."""
-    first = triple.partition("-")[0]
+    """Return a triple's architecture (``powerpc64le-unknown-linux-gnu``: ``ppc64le``). Raises UnknownNameError."""
+    first = triple.partition("-")[0].replace("arm64", "aarch64")
     named = (arch for arch, _, spelling, *_ in tables.rows("architectures.tsv") if first in (arch, spelling))
     return next(named, None) or architecture(first).arch

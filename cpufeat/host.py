@@ -31,9 +31,11 @@ class Host(Value):
 
     arch: str
     system: str
+    version: str
+    """The system's version where the triple has it, else empty."""
     libc: str
     source: str
-    """Where the features were read: ``CPUID``, ``/proc/cpuinfo``, ``lscpu`` or ``py-cpuinfo``."""
+    """Where the features were read: ``CPUID``, ``/proc/cpuinfo``, ``sysctl``, ..."""
     vendor: str
     family: int | None
     model: int | None
@@ -42,6 +44,7 @@ class Host(Value):
     name: str
     """What people call the model, empty where no table has it."""
     hypervisor: str
+    """What this machine is a guest of, or what translates for it: ``KVM``, ``Rosetta 2``; empty on bare metal."""
     cpu: str
     """The LLVM CPU that code for it is best tuned for, or a level."""
     cores: tuple[Core, ...]
@@ -71,7 +74,8 @@ def detect(machine: Machine | None = None) -> Host:
     machine = machine or default_machine()
     readings = read(machine)
     if not readings:
-        raise CpufeatError(f"nothing can be read of this {machine.arch} machine: neither the processor nor the kernel answers")
+        silent = "neither the processor nor the kernel answers"
+        raise CpufeatError(f"nothing can be read of this {machine.arch} machine: {silent}")
     identities = [identify(machine.arch, reading) for reading in readings]
     return _merge(machine, readings, identities)
 
@@ -103,6 +107,7 @@ def _merge(machine: Machine, readings: list[Reading], identities: list[Identity]
     return Host(
         arch=machine.arch,
         system=machine.system,
+        version=machine.version,
         libc=machine.libc,
         source=reading.source,
         vendor=reading.vendor,

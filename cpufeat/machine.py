@@ -30,7 +30,7 @@ class Machine:
     system: str = ""
     """``linux``, ``darwin``, ``windows``, ``freebsd``, ..."""
     version: str = ""
-    """The system's version where it belongs in the triple: ``14.5.0`` of macOS, ``14.1`` of FreeBSD, Android's API level."""
+    """The system's version where it belongs in the triple: ``14.5.0`` of macOS, ``14.1`` of FreeBSD, Android's API."""
     arch: str = ""
     """What this process runs as: ``x86_64``, ``i686``, ..."""
     libc: str = ""
@@ -93,7 +93,13 @@ class Machine:
 
 _RISCV_HWPROBE = 258
 _SYSTEMS = {"win": "windows", "cygwin": "windows", "msys": "windows", "android": "linux"}
-_ARCHITECTURES = {"amd64": "x86_64", "i86pc": "x86_64", "arm64": "aarch64", "powerpc64le": "ppc64le", "powerpc64": "ppc64"}
+_ARCHITECTURES = {
+    "amd64": "x86_64",
+    "i86pc": "x86_64",
+    "arm64": "aarch64",
+    "powerpc64le": "ppc64le",
+    "powerpc64": "ppc64",
+}
 _OF_32_BITS = {"x86_64": "i686", "aarch64": "armv8l"}
 _ELSEWHERE = {
     "darwin": ("darwin", "Darwin"),
@@ -115,15 +121,18 @@ class ThisMachine(Machine):
         if cls is not ThisMachine or platform not in _ELSEWHERE:
             return super().__new__(cls)
         module, name = _ELSEWHERE[platform]
-        system = getattr(__import__(f"cpufeat.systems.{module}", fromlist=[name]), name)
-        return super().__new__(system)
+        machine: ThisMachine = super().__new__(getattr(__import__(f"cpufeat.systems.{module}", fromlist=[name]), name))
+        return machine
 
     def __init__(self) -> None:
         name = sys.platform.rstrip("0123456789")
         self.system = _SYSTEMS.get(name, name)
-        self.arch = process_arch(os.uname().machine) if sys.platform != "win32" else ""
+        if sys.platform != "win32":
+            self.arch = process_arch(os.uname().machine)
         if self.system == "linux":
             self.libc, self.version = _libc()
+        elif self.system == "windows":
+            self.libc = "cygnus"
         self._loaded: tuple[native.Instructions | None] | None = None
 
     def _load(self) -> native.Instructions | None:
@@ -142,7 +151,7 @@ class ThisMachine(Machine):
             return None
         if cpu is None:
             return instructions.cpuid(leaf, subleaf)
-        if sys.platform == "win32" or not hasattr(os, "sched_setaffinity"):
+        if sys.platform == "win32" or sys.platform == "darwin" or not hasattr(os, "sched_setaffinity"):
             return None
         allowed = os.sched_getaffinity(0)
         try:
@@ -205,7 +214,7 @@ class ThisMachine(Machine):
 
     def online_cpus(self) -> tuple[int, ...]:
         """Return the processors in this thread's affinity mask, or all where there is none."""
-        if sys.platform == "win32" or not hasattr(os, "sched_getaffinity"):
+        if not hasattr(os, "sched_getaffinity"):
             return tuple(range(os.cpu_count() or 1))
         return tuple(sorted(os.sched_getaffinity(0)))
 
@@ -230,9 +239,11 @@ def _libc() -> tuple[str, str]:
     """Return the C library of Linux, and Android's API level."""
     if hasattr(sys, "getandroidapilevel"):
         return "android", str(sys.getandroidapilevel())
+    if sys.platform == "win32" or not hasattr(os, "confstr"):
+        return "musl", ""
     try:
         return ("gnu" if os.confstr("CS_GNU_LIBC_VERSION") else "musl"), ""
-    except (AttributeError, ValueError):
+    except ValueError:
         return "musl", ""
 
 

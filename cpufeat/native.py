@@ -122,11 +122,11 @@ def _numbers(written: bytes) -> tuple[int, int]:
 
 
 def load(arch: str) -> Instructions | None:
-    """Return the instructions for a process that runs as ``arch`` on a POSIX system, or None where they cannot be had."""
-    if sys.platform == "win32" or sys.platform == "cygwin":
+    """Return the instructions, for a process that runs as ``arch`` on a POSIX system, None where they cannot be had."""
+    if sys.platform == "win32":
         return None
     pieces = CODE.get(arch)
-    if pieces is None:
+    if pieces is None or sys.platform == "cygwin":
         return None
     try:
         from _ctypes import FUNCFLAG_CDECL, Array, CFuncPtr, _SimpleCData, addressof, dlopen, dlsym
@@ -186,7 +186,7 @@ def facilities() -> tuple[int, ...] | None:
 def _executable(
     code: bytes, address_of: Callable[[mmap], int], mprotect: Callable[[int, int, int], int]
 ) -> int | None:
-    """Return the address of a page that holds ``code`` and may be executed, None where that is refused. Raises OSError."""
+    """Return the address of an executable page that holds ``code``, None where that is refused. Raises OSError."""
     if sys.platform == "win32":
         return None
     import mmap

@@ -1,6 +1,6 @@
 """64-bit Arm under Windows: ``IsProcessorFeaturePresent`` for the features, the registry's MIDR for the CPU.
 
-Sources: Microsoft's "IsProcessorFeaturePresent" (winnt.h); Arm ARM (DDI 0487), MIDR_EL1, which Windows keeps as ``CP 4000``.
+Sources: Microsoft's "IsProcessorFeaturePresent" (winnt.h); Arm ARM (DDI 0487), MIDR_EL1: Windows' ``CP 4000``.
 The facts are in ``data/aarch64``.
 """
 

@@ -33,15 +33,6 @@ _FAMILIES = (
     ("mmx", "MMX"),
 )
 """What a feature that is in no level rests on, and what to call its like."""
-_HYPERVISORS = {
-    "KVMKVMKVM": "KVM",
-    "Microsoft Hv": "Hyper-V",
-    "VMwareVMware": "VMware",
-    "XenVMMXenVMM": "Xen",
-    "TCGTCGTCGTCG": "QEMU",
-    "bhyve bhyve": "bhyve",
-}
-"""The names behind the signatures in CPUID 40000000; Linux, arch/x86/kernel/cpu/hypervisor.c."""
 
 
 def page(explanation: Explanation) -> list[Line]:
@@ -61,7 +52,7 @@ def page(explanation: Explanation) -> list[Line]:
 def _summary(explanation: Explanation) -> Iterator[Line]:
     host = explanation.host
     sentence, style = verdict(explanation)
-    guest = f", a guest of {_hypervisor(host)}" if host.hypervisor else ""
+    guest = f", a guest of {host.hypervisor}" if host.hypervisor else ""
     yield from _wrapped(f"{host.brand or host.name or _model(host)}{guest}", "title")
     yield from _wrapped(sentence, style)
 
@@ -135,7 +126,7 @@ def _machine(explanation: Explanation) -> Iterator[Line]:
     yield from _row("known as", host.name or by_model, "", "data/x86/models.tsv" if host.named else "")
     yield from _row("processors", cores)
     if host.hypervisor:
-        yield from _row("guest of", _hypervisor(host), "", _leaf(host, "40000000"))
+        yield from _row("guest of", host.hypervisor, "", _leaf(host, "40000000"))
     if explanation.xcr0:
         yield from _row("registers kept by OS", " ".join(explanation.states) or "none beyond SSE", "", explanation.xcr0)
 
@@ -153,10 +144,6 @@ def _features(explanation: Explanation) -> Iterator[Line]:
 
 
 # --- what sections share
-
-
-def _hypervisor(host: Host) -> str:
-    return _HYPERVISORS.get(host.hypervisor, host.hypervisor)
 
 
 def _model(host: Host) -> str:

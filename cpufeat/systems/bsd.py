@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
 
 from cpufeat.machine import ThisMachine, process_arch
 from cpufeat.systems import sysctl
@@ -19,16 +20,16 @@ class Bsd(ThisMachine):
         """Ask ``libc``, by default that of this process."""
         super().__init__()
         self._libc = libc or ctypes.CDLL(None)
-        this = os.uname()
-        self.version = this.release.partition("-")[0]
-        self.arch = process_arch(str(self.sysctl("hw.machine_arch") or this.machine))
+        if sys.platform != "win32":
+            self.version = os.uname().release.partition("-")[0]
+        self.arch = process_arch(str(self.sysctl("hw.machine_arch") or self.arch))
 
     def sysctl(self, name: str) -> int | str | None:
         """Call ``sysctlbyname``, which OpenBSD does not have."""
         return sysctl.read(self._libc, name)
 
     def getauxval(self, kind: int) -> int | None:
-        """Call ``elf_aux_info``, which NetBSD does not have. The capabilities of Arm and RISC-V are numbered as Linux's."""
+        """Call ``elf_aux_info``, which NetBSD does not have. Capabilities are numbered as Linux's are."""
         function = getattr(self._libc, "elf_aux_info", None)
         if function is None or kind not in _AUXILIARY:
             return None

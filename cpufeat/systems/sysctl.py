@@ -28,4 +28,6 @@ def decoded(value: bytes) -> int | str:
     text = value[:-1]
     if value[-1:] == b"\0" and all(32 <= byte < 127 for byte in text):
         return text.decode("ascii")
-    return int.from_bytes(value, sys.byteorder) if len(value) in (1, 2, 4, 8) else value.decode("utf-8", "replace").rstrip("\0")
+    if len(value) in (1, 2, 4, 8):
+        return int.from_bytes(value, sys.byteorder)
+    return value.decode("utf-8", "replace").rstrip("\0")

@@ -1,6 +1,6 @@
 """Windows: CPUID under Microsoft's calling convention, ``IsProcessorFeaturePresent`` and the registry.
 
-Sources: Microsoft's "x64 calling convention", "IsProcessorFeaturePresent", "IsWow64Process2" and "SetThreadAffinityMask".
+Sources: Microsoft's "x64 calling convention", "IsProcessorFeaturePresent", "IsWow64Process2", "SetThreadAffinityMask".
 """
 
 from __future__ import annotations
