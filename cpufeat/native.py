@@ -129,7 +129,15 @@ def load(arch: str) -> Instructions | None:
     if pieces is None or sys.platform == "cygwin":
         return None
     try:
-        from _ctypes import FUNCFLAG_CDECL, Array, CFuncPtr, _SimpleCData, addressof, dlopen, dlsym
+        from _ctypes import (  # type: ignore[attr-defined, unused-ignore] -- dlopen and dlsym are POSIX
+            FUNCFLAG_CDECL,
+            Array,
+            CFuncPtr,
+            _SimpleCData,
+            addressof,
+            dlopen,
+            dlsym,
+        )
 
         class Word(_SimpleCData):  # type: ignore[type-arg]
             _type_ = "L"
@@ -140,7 +148,7 @@ def load(arch: str) -> Instructions | None:
         class Function(CFuncPtr):
             _flags_, _argtypes_ = FUNCFLAG_CDECL, (Word, Word, Word)
 
-        mprotect = Function(dlsym(dlopen(None, 0), "mprotect"))  # type: ignore[arg-type]
+        mprotect = Function(dlsym(dlopen(None, 0), "mprotect"))  # type: ignore[arg-type, unused-ignore]
         address = _executable(joined(pieces), lambda page: addressof(Word.from_buffer(page)), mprotect)
     except (ImportError, AttributeError, OSError):
         return None

@@ -125,7 +125,7 @@ def test_rows_name_cpus_that_exist_and_decide_all_that_they_name() -> None:
     for row in (row for row in MODELS if row.cpu):
         assert row.cpu in known
         for part in re.split("[,-]", row.model):
-            reading = Reading("", row.vendor, None, int(part, 0), 0)
+            reading = Reading("", row.vendor, None, int(part, 0), 0 if row.stepping == "*" else int(row.stepping, 0))
             assert next(other for other in MODELS if other.cpu and other.fits(reading, frozenset())) == row
 
 
