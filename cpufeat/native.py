@@ -129,7 +129,7 @@ def load(arch: str) -> Instructions | None:
     if pieces is None or sys.platform == "cygwin":
         return None
     try:
-        from _ctypes import (  # type: ignore[attr-defined, unused-ignore] -- dlopen and dlsym are POSIX
+        from _ctypes import (  # type: ignore[attr-defined, unused-ignore]
             FUNCFLAG_CDECL,
             Array,
             CFuncPtr,
