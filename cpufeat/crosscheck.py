@@ -37,7 +37,7 @@ def disagreements(machine: Machine, host: Host) -> tuple[Decision, ...]:
         *(
             Decision("disagreement", name, "CPUID alone has it", host.evidence[name])
             for name in by_cpuid - by_kernel
-            if table(host.arch)[name].spellings.get("kernel") != (NO_SPELLING,)
+            if NO_SPELLING not in table(host.arch)[name].spellings.get("kernel", ())
         ),
         *(
             Decision("disagreement", name, "the kernel alone has it", readings[0].reported[name])

@@ -151,7 +151,7 @@ def _not_reported(arch: str, source: str, name: str) -> Withheld:
     if source == "CPUID":
         return Withheld(NOT_REPORTED, f"CPUID {feature.bit} is 0" if feature.bit else "no CPUID bit says so")
     flags = feature.spellings.get("kernel", (name,))
-    if flags == (NO_SPELLING,):
+    if NO_SPELLING in flags:
         return Withheld(NOT_REPORTED, f"no flag of {source} says so")
     return Withheld(NOT_REPORTED, f"{source} has no flag {', '.join(flags)}")
 

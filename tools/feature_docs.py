@@ -54,9 +54,8 @@ def _features(arch: str) -> Iterator[str]:
 
 def _row(feature: Feature) -> str:
     bit = f"`{feature.bit}`".replace("|", "\\|") if feature.bit else ""
-    spellings = [
-        f"{', '.join(names)} ({system})" for system, names in feature.spellings.items() if names != (NO_SPELLING,)
-    ]
+    named = {system: [name for name in names if name != NO_SPELLING] for system, names in feature.spellings.items()}
+    spellings = [f"{', '.join(names)} ({system})" for system, names in named.items() if names]
     return f"| `{feature.name}` | {bit} | {feature.state} | {_listed(feature.implies)} | {'; '.join(spellings)} |"
 
 

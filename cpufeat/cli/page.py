@@ -195,7 +195,7 @@ def _place(host: Host, name: str, why: Withheld) -> tuple[str, str]:
     if why.reason != NOT_REPORTED:
         return why.evidence, ""
     if host.source != "CPUID":
-        shown = table(host.arch)[name].spellings.get("kernel") != (NO_SPELLING,)
+        shown = NO_SPELLING not in table(host.arch)[name].spellings.get("kernel", ())
         return (f"no such flag in {host.source}" if shown else f"{host.source} never shows it"), ""
     place, _, bit = table(host.arch)[name].bit.rstrip("]").partition("[")
     leaf, _, register = place.partition(":")
