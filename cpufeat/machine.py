@@ -115,7 +115,7 @@ class ThisMachine(Machine):
     subclass for the system at hand; those are in :mod:`cpufeat.systems`.
     """
 
-    def __new__(cls) -> ThisMachine:
+    def __new__(cls, *_: object) -> ThisMachine:
         """Return an instance of this class, or of its subclass for this system."""
         platform = sys.platform if sys.platform == "win32" else sys.platform.rstrip("0123456789")
         if cls is not ThisMachine or platform not in _ELSEWHERE:

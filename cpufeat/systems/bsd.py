@@ -8,6 +8,10 @@ import sys
 
 from cpufeat.machine import ThisMachine, process_arch
 from cpufeat.systems import sysctl
+from cpufeat.value import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any
 
 _AUXILIARY = {16: 25, 26: 26}
 """AT_HWCAP and AT_HWCAP2: Linux's number, and theirs (FreeBSD ``sys/elf_common.h``, OpenBSD ``sys/auxv.h``)."""
@@ -16,7 +20,7 @@ _AUXILIARY = {16: 25, 26: 26}
 class Bsd(ThisMachine):
     """A machine with one of the BSDs."""
 
-    def __init__(self, libc: ctypes.CDLL | None = None) -> None:
+    def __init__(self, libc: Any = None) -> None:
         """Ask ``libc``, by default that of this process."""
         super().__init__()
         self._libc = libc or ctypes.CDLL(None)

@@ -9,12 +9,16 @@ import ctypes
 
 from cpufeat.machine import ThisMachine
 from cpufeat.systems import sysctl
+from cpufeat.value import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any
 
 
 class Darwin(ThisMachine):
     """A Mac."""
 
-    def __init__(self, libc: ctypes.CDLL | None = None) -> None:
+    def __init__(self, libc: Any = None) -> None:
         """Ask ``libc``, by default that of this process."""
         super().__init__()
         self._libc = libc or ctypes.CDLL(None)

@@ -5,10 +5,15 @@ from __future__ import annotations
 import ctypes
 import sys
 
+from cpufeat.value import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any
+
 _LARGEST = 1 << 16
 
 
-def read(libc: ctypes.CDLL, name: str) -> int | str | None:
+def read(libc: Any, name: str) -> int | str | None:
     """Return a variable of the kernel, None where there is none of that name or no such function (OpenBSD)."""
     function = getattr(libc, "sysctlbyname", None)
     if function is None:
