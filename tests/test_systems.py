@@ -203,7 +203,7 @@ def test_a_mac_that_refuses_cpuid_has_avx_and_no_avx512() -> None:
     ("name", "cpu"), [("windows-cpuid-broadwell", "broadwell"), ("windows-cpuid-icelake", "tigerlake")]
 )
 def test_recorded_cpuid_of_windows(name: str, cpu: str) -> None:
-    """archspec has no Tiger Lake: the second, family 6 model 140 with the brand "11th Gen", is called Ice Lake there."""
+    """archspec has no Tiger Lake: the second, family 6 model 140 with the brand "11th Gen", is an Ice Lake there."""
     lines = [line.split(", ") for line in (ARCHSPEC / name).read_text().splitlines()]
     words = {(int(leaf), int(sub)): (int(a), int(b), int(c), int(d)) for leaf, sub, a, b, c, d in lines}
     recorded = Recording(system="windows", libc="msvc", leaves={0: words}, xcr0=0xE7)
