@@ -54,7 +54,7 @@ def _described(machine: Machine) -> tuple[str, str, int, str]:
     if processors:
         return processors[0]["cpu"], processors[0].get("revision", ""), len(processors), "/proc/cpuinfo"
     fields = lscpu.fields(machine.read_file("lscpu") or b"")
-    return fields.get("Model name", ""), fields.get("Model", ""), lscpu.online(fields), "lscpu"
+    return fields.get("Model name", ""), fields.get("Model", ""), lscpu.online(fields) if fields else 0, "lscpu"
 
 
 def _version(name: str, revision: str) -> int | None:
