@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from cpufeat.arch import x86
 from cpufeat.decisions import NEEDS_PERMISSION, Decision
-from cpufeat.features import NO_SPELLING, FeatureSet, table
+from cpufeat.features import FeatureSet, table
 from cpufeat.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def disagreements(machine: Machine, host: Host) -> tuple[Decision, ...]:
         *(
             Decision("disagreement", name, "CPUID alone has it", host.evidence[name])
             for name in by_cpuid - by_kernel
-            if NO_SPELLING not in table(host.arch)[name].spellings.get("kernel", ())
+            if table(host.arch)[name].kernel_flags
         ),
         *(
             Decision("disagreement", name, "the kernel alone has it", readings[0].reported[name])

@@ -87,7 +87,7 @@ def verdict(explanation: Explanation) -> tuple[str, str]:
         return f"No table knows this model; of all CPUs, {host.cpu} is most like it.", WARN
     if not explanation.faults:
         return f"Compile for {host.cpu}: all that the name implies runs here.", GOOD
-    fatal = [name for name in explanation.faults if used_unasked(host.arch, name)]
+    fatal = [name for name in explanation.faults if used_unasked(host.arch, name) and could_show(host, name)]
     dies, style = ("dies", BAD) if fatal else ("may die", WARN)
     less = _most_basic(host.arch, explanation.faults)
     return f"Compile for {host.cpu}, less {less}: by name alone, code {dies} here.", style
@@ -117,10 +117,15 @@ def _most_basic(arch: str, names: Collection[str]) -> str:
 def used_unasked(arch: str, name: str) -> bool:
     """Whether compilers use a feature wherever they may (AVX), rather than where a program calls it by name (PKU).
 
-    Taken to be so of what is in a level and of vector instructions.
+    Taken to be so of what a level adds to the baseline, and of AVX.
     """
-    in_levels = {name for adds in levels(arch).values() for name in adds}
-    return name in in_levels or "avx" in implied(arch, name)
+    _, *above = levels(arch).values()
+    return any(name in adds for adds in above) or "avx" in implied(arch, name)
+
+
+def could_show(host: Host, name: str) -> bool:
+    """Whether the source would show a feature if it were there: the kernel has no flag for some."""
+    return host.source == "CPUID" or bool(table(host.arch)[name].kernel_flags)
 
 
 # --- JSON

@@ -46,6 +46,16 @@ class Feature(Value):
         pairs = (item.split("=", 1) for item in self.elsewhere.split())
         return {system: tuple(names.split(",")) for system, names in pairs}
 
+    def flags(self, system: str) -> tuple[str, ...]:
+        """Return the words that a system has for the feature, empty if it has none."""
+        flags = self.spellings.get(system, (self.name,))
+        return () if NO_SPELLING in flags else flags
+
+    @property
+    def kernel_flags(self) -> tuple[str, ...]:
+        """The flags of which Linux shows one in ``/proc/cpuinfo`` where it has the feature; empty if it has none."""
+        return self.flags("kernel")
+
 
 def normalize(spelling: str) -> str:
     """Return a spelling in the form of our names: ``SSE4.1`` and ``has_sse4_1`` are both ``sse4_1``."""

@@ -8,7 +8,7 @@ from cpufeat.arch import read
 from cpufeat.arch.identity import Identity, identify
 from cpufeat.decisions import DIFFERS, NOT_REPORTED, Decision, Withheld
 from cpufeat.errors import CpufeatError
-from cpufeat.features import NO_SPELLING, FeatureSet, implied, table
+from cpufeat.features import FeatureSet, implied, table
 from cpufeat.levels import level_of
 from cpufeat.machine import Machine, ThisMachine
 from cpufeat.value import TYPE_CHECKING, Value
@@ -150,10 +150,9 @@ def _not_reported(arch: str, source: str, name: str) -> Withheld:
     feature = table(arch)[name]
     if source == "CPUID":
         return Withheld(NOT_REPORTED, f"CPUID {feature.bit} is 0" if feature.bit else "no CPUID bit says so")
-    flags = feature.spellings.get("kernel", (name,))
-    if NO_SPELLING in flags:
+    if not feature.kernel_flags:
         return Withheld(NOT_REPORTED, f"no flag of {source} says so")
-    return Withheld(NOT_REPORTED, f"{source} has no flag {', '.join(flags)}")
+    return Withheld(NOT_REPORTED, f"{source} has no flag {', '.join(feature.kernel_flags)}")
 
 
 def _cores(readings: list[Reading], identities: list[Identity]) -> tuple[Core, ...]:

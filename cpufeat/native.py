@@ -191,9 +191,7 @@ def facilities() -> tuple[int, ...] | None:
     return tuple(number for number in range(64 * _WORDS) if words[number // 64] >> (63 - number % 64) & 1)
 
 
-def _executable(
-    code: bytes, address_of: Callable[[mmap], int], mprotect: Callable[[int, int, int], int]
-) -> int | None:
+def _executable(code: bytes, address_of: Callable[[mmap], int], mprotect: Callable[[int, int, int], int]) -> int | None:
     """Return the address of an executable page that holds ``code``, None where that is refused. Raises OSError."""
     if sys.platform == "win32":
         return None

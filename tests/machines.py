@@ -25,11 +25,15 @@ def leaves(vendor: str, family: int, model: int, stepping: int, features: set[st
             where, _, bits = place.rstrip("]").partition("[")
             leaf, register = where.split(":")
             key = tuple(int(part, 16) for part in leaf.split("."))
-            words.setdefault((key[0], key[1]), [0] * 4)[_REGISTERS.index(register)] |= int(number or 1) << int(bits.split("-")[0])
+            words.setdefault((key[0], key[1]), [0] * 4)[_REGISTERS.index(register)] |= int(number or 1) << int(
+                bits.split("-")[0]
+            )
     return {key: (a, b, c, d) for key, (a, b, c, d) in words.items()}
 
 
-def machine(vendor: str, family: int, model: int, features: set[str], *, stepping: int = 0, xcr0: int = EVERY_STATE) -> Recording:
+def machine(
+    vendor: str, family: int, model: int, features: set[str], *, stepping: int = 0, xcr0: int = EVERY_STATE
+) -> Recording:
     """A Linux machine with one such processor."""
     return Recording(leaves={0: leaves(vendor, family, model, stepping, features)}, xcr0=xcr0)
 

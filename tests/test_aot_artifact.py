@@ -125,9 +125,7 @@ CONSTRUCTORS = f"""
 declare i32 @putchar(i32)
 define i32 @main() {{ %r = call i32 @putchar(i32 10)
   ret i32 0 }}
-""" + "".join(
-    f"define void @{name}() {{ %r = call i32 @putchar(i32 {ord(name)})\nret void }}\n" for name in "abc"
-)
+""" + "".join(f"define void @{name}() {{ %r = call i32 @putchar(i32 {ord(name)})\nret void }}\n" for name in "abc")
 
 
 @pytest.mark.parametrize("linker", ["zig", "cc"])

@@ -60,7 +60,7 @@ def test_asking_for_less_is_raised_to_the_target(request_, expected):
 
 def test_look_alikes_are_left_alone():
     """Names, data, metadata, inline assembly and comments that look like the attributes come through."""
-    data = r'attributes #0 = { \22target-cpu\22=\22haswell\22 }'
+    data = r"attributes #0 = { \22target-cpu\22=\22haswell\22 }"
     module = f"""
     ; attributes #0 = {{ "target-cpu"="haswell" }}
     module asm ".globl from_asm_target_cpu"
@@ -73,8 +73,6 @@ def test_look_alikes_are_left_alone():
     emitted = compile_quietly(module, WITHOUT_AVX).object
     assert section(emitted, ".rodata") == b'attributes #0 = { "target-cpu"="haswell" }'
     assert {"target-cpu", "from_asm_target_cpu"} <= symbols(emitted)
-
-
 
 
 ABORTS = {

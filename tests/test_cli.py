@@ -402,11 +402,15 @@ def test_an_interruption_is_quiet(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     command = [sys.executable, "-m", "cpufeat", "identify", str(pipe)]
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background is born ignoring it
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT) as process:
-        other_end = pipe.open("wb")  # waits until this end is being read
-        process.send_signal(signal.SIGINT)
-        output = process.communicate(timeout=60)
-        other_end.close()
+        signal.signal(signal.SIGINT, before)
+        with pipe.open("wb"):  # waits until this end is being read
+            process.send_signal(signal.SIGINT)
+            try:
+                output = process.communicate(timeout=60)
+            finally:
+                process.kill()
     assert (process.returncode, *output) == (128 + signal.SIGINT, b"", b"")
 
 

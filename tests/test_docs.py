@@ -10,5 +10,6 @@ ROOT = Path(__file__).parent.parent
 
 
 def test_the_pages_of_features_say_what_the_tables_say() -> None:
-    check = subprocess.run([sys.executable, ROOT / "tools" / "feature_docs.py", "--check"], capture_output=True, text=True)
+    command = [sys.executable, ROOT / "tools" / "feature_docs.py", "--check"]
+    check = subprocess.run(command, capture_output=True, text=True, check=False)
     assert check.returncode == 0, check.stderr

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +19,7 @@ from cpufeat.cli.page import WIDTH, page
 from cpufeat.crosscheck import disagreements
 from cpufeat.errors import CpufeatError
 from cpufeat.explain import Explanation, explain, to_json, verdict
+from cpufeat.features import NO_SPELLING, table
 from cpufeat.host import detect
 from cpufeat.machine import Recording
 from cpufeat.probe.dumps import load
@@ -48,7 +51,12 @@ def hybrid() -> Recording:
 
 
 SKYLAKE_SP, SAPPHIRE_RAPIDS = features_of("skylake-avx512"), features_of("sapphirerapids")
-LSCPU = b"Architecture: x86_64\nVendor ID: GenuineIntel\nCPU family: 6\nModel: 60\nFlags: fpu sse2 lm\nModel name: "
+LSCPU = b"""Architecture: x86_64
+Vendor ID: GenuineIntel
+CPU family: 6
+Model: 60
+Flags: fpu cx8 cmov mmx fxsr sse sse2 nopl lm
+Model name: """
 MADE_UP: dict[str, tuple[Machine, str | None]] = {
     "hybrid": (hybrid(), None),
     "contradicted": (machine(INTEL, 6, 167, SAPPHIRE_RAPIDS), None),
@@ -124,11 +132,29 @@ def test_the_name_that_is_not_to_be_trusted_is_the_model_numbers() -> None:
     assert "avxvnni" in account.unused
 
 
+def test_what_the_kernel_never_shows_is_not_said_to_kill() -> None:
+    """Linux has no flag for PTWRITE or AVX-IFMA: from its account alone nobody knows."""
+    spelled = (table("x86_64")[name].spellings.get("kernel", (name,)) for name in features_of("arrowlake"))
+    flags = " ".join(flag for flags in spelled for flag in flags if flag != NO_SPELLING)
+    told = f"processor: 0\nvendor_id: GenuineIntel\ncpu family: 6\nmodel: 197\nflags: {flags}\n"
+    account = explain(Recording(files={"/proc/cpuinfo": told.encode()}), None)
+    assert {"avxifma", "ptwrite"} <= account.faults.keys()
+    assert verdict(account)[1] != "bad"
+    assert "/proc/cpuinfo never shows it" in " ".join(text_of(account).split())
+
+
 def test_what_the_user_disabled_is_withheld_and_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CPUFEAT_DISABLE", "avx2")
     account = explain(*MADE_UP["trusted"])
     assert not account.faults
     assert to_json(account)["withheld"]["avx2"] == {"reason": "disabled by the user", "evidence": "CPUFEAT_DISABLE"}
+
+
+def test_the_picture_in_the_docs_is_of_today() -> None:
+    svg = (ROOT / "docs" / "explain.svg").read_text(encoding="utf-8")
+    drawn = set(html.unescape(re.sub(r"<[^>]*>", " ", svg)).split())
+    account = explain(load(str(ROOT / "data" / "machines" / "qemu-haswell-without-avx.json"))[1], None)
+    assert set(text_of(account).split()) <= drawn, "python tools/explain_picture.py draws it anew"
 
 
 @given(st.text(st.characters(exclude_characters="\n\r"), max_size=300))

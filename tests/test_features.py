@@ -35,7 +35,7 @@ def test_every_spelling_in_the_table_is_found() -> None:
 
 
 def test_an_unknown_name_raises_with_the_nearest() -> None:
-    with pytest.raises(cpufeat.UnknownNameError, match="avx512vnn.*did you mean avx512vnni") as raised:
+    with pytest.raises(cpufeat.UnknownNameError, match=r"avx512vnn.*did you mean avx512vnni") as raised:
         find("x86_64", "avx512vnn")
     assert raised.value.nearest[0] == "avx512vnni"
     with pytest.raises(cpufeat.UnknownNameError, match="unknown x86 feature '!'"):

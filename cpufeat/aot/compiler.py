@@ -31,6 +31,7 @@ MEMORY_LIMIT = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2 if 
 """The default ``memory_limit``: half of this machine's memory, in bytes."""
 _BLAME_SECONDS = 20.0
 
+
 def compile(  # noqa: A001, PLR0913
     module: object,
     target: Target | str | None = None,

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from cpufeat.aot.artifact import Artifact
     from cpufeat.aot.job import Llvmlite
 
+
 class Library(Mapping[str, int]):
     """The functions and data that an artifact exports, by name, at their addresses for as long as this object lives.
 

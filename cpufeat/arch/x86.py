@@ -9,7 +9,7 @@ from __future__ import annotations
 from cpufeat import tables
 from cpufeat.arch.reading import Reading
 from cpufeat.decisions import NEEDS_PERMISSION, STATE_OFF, Withheld
-from cpufeat.features import NO_SPELLING, Feature, normalize, table
+from cpufeat.features import Feature, normalize, table
 from cpufeat.machine import Recording
 from cpufeat.probe.cpuid import Cpuid
 from cpufeat.value import TYPE_CHECKING, Value
@@ -202,7 +202,7 @@ class _Spelled(Value):
 
 def _from_flags(machine: Machine, how: _Spelled, processor: Processor, count: int) -> Reading:
     rows = table(machine.arch).values()
-    spelled = {feature.name: feature.spellings.get(how.system, (feature.name,)) for feature in rows}
+    spelled = {feature.name: feature.flags(how.system) for feature in rows}
     features = [feature for feature in rows if not processor.flags.isdisjoint(map(normalize, spelled[feature.name]))]
     return Reading(
         source=how.source,
@@ -212,10 +212,6 @@ def _from_flags(machine: Machine, how: _Spelled, processor: Processor, count: in
         stepping=processor.stepping,
         brand=processor.brand,
         count=count,
-        reported={feature.name: f"{how.source} flag {_listed(spelled[feature.name])}" for feature in features},
+        reported={feature.name: f"{how.source} flag {', '.join(spelled[feature.name])}" for feature in features},
         withheld=_gated(machine, features, how.enabled, f"by {how.source}, XCR0 is {how.enabled:#x}"),
     )
-
-
-def _listed(flags: tuple[str, ...]) -> str:
-    return ", ".join(flag for flag in flags if flag != NO_SPELLING)

@@ -8,8 +8,8 @@ from __future__ import annotations
 import textwrap
 
 from cpufeat.decisions import NOT_REPORTED, Withheld
-from cpufeat.explain import Explanation, verdict
-from cpufeat.features import HARDWARE, NO_SPELLING, FeatureSet, implied, table
+from cpufeat.explain import Explanation, could_show, verdict
+from cpufeat.features import HARDWARE, FeatureSet, implied, table
 from cpufeat.levels import level_features, levels
 from cpufeat.value import TYPE_CHECKING
 
@@ -195,11 +195,9 @@ def _place(host: Host, name: str, why: Withheld) -> tuple[str, str]:
     if why.reason != NOT_REPORTED:
         return why.evidence, ""
     if host.source != "CPUID":
-        shown = NO_SPELLING not in table(host.arch)[name].spellings.get("kernel", ())
-        return (f"no such flag in {host.source}" if shown else f"{host.source} never shows it"), ""
+        return f"no such flag in {host.source}" if could_show(host, name) else f"{host.source} never shows it", ""
     place, _, bit = table(host.arch)[name].bit.rstrip("]").partition("[")
-    leaf, _, register = place.partition(":")
-    return (f"CPUID {leaf}:{register.upper()}", bit) if bit.isdecimal() else (why.evidence, "")
+    return (f"CPUID {place}", bit) if bit.isdecimal() else (why.evidence, "")
 
 
 # --- rows

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from cpufeat.machine import Machine
 
 _FLAGS = ("features", "leaf7_features", "extfeatures")
-_LONG_MODE = "EM64T"
 _AVX_STATE = 0b111
 _INTEL_MACS = {"GenuineIntel": 6}
 """The family of every Intel CPU that macOS was made for; people leave it out of dumps."""
@@ -31,7 +30,7 @@ def processor(machine: Machine) -> Processor | None:
         model=_number(machine, "model"),
         stepping=_number(machine, "stepping"),
         brand=brand(_text(machine, "brand_string")),
-        flags=frozenset(map(normalize, [*words, "nopl"] if _LONG_MODE in words else words)),  # which XNU does not name
+        flags=frozenset(map(normalize, words)),
     )
 
 

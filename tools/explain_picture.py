@@ -1,0 +1,35 @@
+"""Draw docs/explain.svg, what cpufeat explain shows of a recorded machine: python tools/explain_picture.py."""
+
+from __future__ import annotations
+
+import io
+import re
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from cpufeat.cli.page import WIDTH, page  # noqa: E402
+from cpufeat.cli.terminal import paint  # noqa: E402
+from cpufeat.explain import explain  # noqa: E402
+from cpufeat.probe.dumps import load  # noqa: E402
+
+MACHINE = ROOT / "data" / "machines" / "qemu-haswell-without-avx.json"
+PICTURE = ROOT / "docs" / "explain.svg"
+FONTS = "ui-monospace, Menlo, Consolas, DejaVu Sans Mono, monospace"
+
+
+def main() -> None:
+    """Write the picture; its fonts are the reader's, so that it loads nothing from elsewhere."""
+    console = Console(record=True, width=WIDTH, file=io.StringIO(), force_terminal=True, color_system="truecolor")
+    paint(console, page(explain(load(str(MACHINE))[1], None)))
+    svg = console.export_svg(title="python -m cpufeat --explain", unique_id="explain")
+    svg = re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)
+    PICTURE.write_text(svg.replace("Fira Code, monospace", FONTS), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
