@@ -26,6 +26,11 @@ def architecture(arch: str) -> Architecture:
     return Architecture(*row)
 
 
+def has_tables(arch: str) -> bool:
+    """Whether an architecture has a row."""
+    return tables.row("architectures.tsv", arch) is not None
+
+
 def of_triple(triple: str) -> str:
     """Return a triple's architecture (``powerpc64le-unknown-linux-gnu``: ``ppc64le``). Raises UnknownNameError."""
     first = triple.partition("-")[0].replace("arm64", "aarch64")
