@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 HARDWARE = ("isa", "privileged")
 """The kinds of feature that are facts about hardware."""
 NO_SPELLING = "!"
-"""In a table: that system has no name for the feature."""
+"""In a table: that system, or beside a name its older versions, has no name for the feature."""
 
 
 class Feature(Value):
@@ -47,14 +47,13 @@ class Feature(Value):
         return {system: tuple(names.split(",")) for system, names in pairs}
 
     def flags(self, system: str) -> tuple[str, ...]:
-        """Return the words that a system has for the feature, empty if it has none."""
-        flags = self.spellings.get(system, (self.name,))
-        return () if NO_SPELLING in flags else flags
+        """Return the words that a system, or only its newer versions, have for the feature; empty if none has one."""
+        return tuple(flag for flag in self.spellings.get(system, (self.name,)) if flag != NO_SPELLING)
 
     @property
     def kernel_flags(self) -> tuple[str, ...]:
-        """The flags of which Linux shows one in ``/proc/cpuinfo`` where it has the feature; empty if it has none."""
-        return self.flags("kernel")
+        """The flags of which every Linux shows one in ``/proc/cpuinfo`` for the feature; empty if not all do."""
+        return () if NO_SPELLING in self.spellings.get("kernel", ()) else self.flags("kernel")
 
 
 def normalize(spelling: str) -> str:
