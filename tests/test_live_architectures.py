@@ -11,6 +11,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,13 +20,15 @@ import pytest
 from foreign import ARM64, ARMHF, I386, PPC64EL, RISCV64, S390X, Foreign, run
 from zig import capabilities
 
-from cpufeat import host, llvm
+from cpufeat import aot, host, llvm
 from cpufeat.features import FeatureSet, find, table
 from cpufeat.levels import level_features
 from cpufeat.machine import Recording
+from cpufeat.target import Target
 
 DETECT = str(Path(__file__).with_name("foreign_detection.py"))
 ASK_BOTH = str(Path(__file__).with_name("host_detection.py"))
+KERNELS = Path(__file__).parent / "kernels"
 
 
 @functools.cache
@@ -223,3 +226,61 @@ def test_a_recording_made_there_is_the_same_machine_here(foreign: Foreign, model
     same = (replayed.arch, replayed.source, replayed.cpu, replayed.level, list(replayed.features))
     assert same == tuple(found[key] for key in ("arch", "source", "cpu", "level", "features"))
     assert sum(core.count for core in replayed.cores) == found["cores"] == found["online"]
+
+
+# --- code for what is found runs there
+
+
+ZIG_TRIPLES = {
+    "arm64": "aarch64-linux-musl",
+    "armhf": "arm-linux-musleabihf",
+    "i386": "x86-linux-musl",
+    "ppc64el": "powerpc64le-linux-musl",
+    "riscv64": "riscv64-linux-musl",
+    "s390x": "s390x-linux-musl",
+}
+
+
+def zig(triple: str, *arguments: str | Path) -> None:
+    """Zig builds its C library for a triple when that is first asked for, which takes a minute."""
+    command = [sys.executable, "-m", "ziglang", "cc", "-target", triple, "-g0", *map(str, arguments)]
+    process = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
+    assert process.returncode == 0, process.stderr
+
+
+def kernels() -> list[Path]:
+    return [KERNELS / f"{name}.c" for name in ("dot", "scan", "matrix", "base64", "population")]
+
+
+@pytest.fixture(scope="session")
+def printed_here(tmp_path_factory: pytest.TempPathFactory) -> str:
+    program = tmp_path_factory.mktemp("here") / "print"
+    zig("x86_64-linux-musl", "-O0", "-static", KERNELS / "print.c", *kernels(), "-o", program)
+    return subprocess.run([program], capture_output=True, text=True, check=True, timeout=60).stdout
+
+
+@pytest.mark.parametrize(
+    ("foreign", "model"),
+    [(ARM64, "a64fx"), *EVERYWHERE],
+    ids=lambda value: value if isinstance(value, str) else value.debian,
+)
+def test_code_for_what_is_found_runs_there(
+    foreign: Foreign, model: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """Compiled here, of IR without a CPU's name, in which case LLVM and cpufeat have nothing to say."""
+    target = Target.from_json(json.dumps(found_on(foreign, model)["target"]))
+    target = target.replace(triple=target.triple.replace("-gnu", "-musl"))
+    objects = []
+    for source in kernels():
+        ir, content = tmp_path / f"{source.stem}.ll", tmp_path / f"{source.stem}.o"
+        zig(ZIG_TRIPLES[foreign.debian], "-O2", "-Xclang", "-disable-llvm-passes", "-S", "-emit-llvm", source, "-o", ir)
+        ir.write_text(re.sub(r'"(target-cpu|target-features|tune-cpu)"="[^"]*"', "", ir.read_text()))
+        artifact = aot.compile(ir, target, opt=3)
+        assert artifact.decisions == ()
+        content.write_bytes(artifact.object)
+        objects.append(content)
+    program = tmp_path / "print"
+    zig(ZIG_TRIPLES[foreign.debian], "-static", KERNELS / "print.c", *objects, "-o", program)
+    command = [foreign.emulator, "-cpu", model, program]
+    process = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert (process.returncode, process.stdout) == (0, request.getfixturevalue("printed_here"))
