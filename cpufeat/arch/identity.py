@@ -67,8 +67,18 @@ class Model(Value):
 def _models(arch: str, vendor: str) -> Iterator[Model]:
     """Yield a vendor's rows, in the order of the table."""
     lines = tables.lines(f"{family(arch)}/models.tsv")
-    models = (Model(*line.split("\t")) for line in lines if vendor in line)
+    models = (_model(line) for line in lines if vendor in line)
     return (model for model in models if model.is_of(vendor))
+
+
+_known_models: dict[str, Model] = {}
+
+
+def _model(line: str) -> Model:
+    """Parse a row once: a machine may have many kinds of core, and a process many machines."""
+    if line not in _known_models:
+        _known_models[line] = Model(*line.split("\t"))
+    return _known_models[line]
 
 
 def _any_model(arch: str) -> Model:
@@ -119,6 +129,12 @@ def _best_fit(arch: str, vendor: str, reported: frozenset[str]) -> str:
     return min(fitting)[2] if fitting else architecture(arch).cpu
 
 
+_known_cpus: dict[tuple[str, str], frozenset[str]] = {}
+
+
 def _expected(arch: str, cpu: str) -> frozenset[str]:
-    features = llvm.cpu_features(arch, cpu)
-    return features.names if features else frozenset()
+    """Return what a CPU has by LLVM."""
+    if (arch, cpu) not in _known_cpus:
+        features = llvm.cpu_features(arch, cpu)
+        _known_cpus[arch, cpu] = features.names if features else frozenset()
+    return _known_cpus[arch, cpu]

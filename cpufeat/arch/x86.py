@@ -201,9 +201,9 @@ class _Spelled(Value):
 
 
 def _from_flags(machine: Machine, how: _Spelled, processor: Processor, count: int) -> Reading:
-    rows = table(machine.arch).values()
-    spelled = {feature.name: feature.flags(how.system) for feature in rows}
-    features = [feature for feature in rows if not processor.flags.isdisjoint(map(normalize, spelled[feature.name]))]
+    words = _words(machine.arch, how.system)
+    said = frozenset().union(*(words.get(flag, ()) for flag in processor.flags))
+    features = [feature for name, feature in table(machine.arch).items() if name in said]
     return Reading(
         source=how.source,
         vendor=processor.vendor,
@@ -212,6 +212,19 @@ def _from_flags(machine: Machine, how: _Spelled, processor: Processor, count: in
         stepping=processor.stepping,
         brand=processor.brand,
         count=count,
-        reported={feature.name: f"{how.source} flag {', '.join(spelled[feature.name])}" for feature in features},
+        reported={feature.name: f"{how.source} flag {', '.join(feature.flags(how.system))}" for feature in features},
         withheld=_gated(machine, features, how.enabled, f"by {how.source}, XCR0 is {how.enabled:#x}"),
     )
+
+
+_known_words: dict[str, dict[str, set[str]]] = {}
+
+
+def _words(arch: str, system: str) -> dict[str, set[str]]:
+    """Return the features that each word of a system stands for."""
+    if system not in _known_words:
+        words = _known_words[system] = {}
+        for feature in table(arch).values():
+            for flag in feature.flags(system):
+                words.setdefault(normalize(flag), set()).add(feature.name)
+    return _known_words[system]
