@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 
+from cpufeat import absence
 from cpufeat.arch import read
 from cpufeat.arch.identity import Identity, identify
 from cpufeat.decisions import DIFFERS, NOT_REPORTED, Decision, Withheld
 from cpufeat.errors import CpufeatError
-from cpufeat.features import FeatureSet, implied, table
+from cpufeat.features import FeatureSet, implied
 from cpufeat.levels import level_of
 from cpufeat.machine import Machine, ThisMachine
 from cpufeat.value import TYPE_CHECKING, Value
@@ -98,7 +99,8 @@ def _merge(machine: Machine, readings: list[Reading], identities: list[Identity]
     features = FeatureSet(machine.arch, frozenset.intersection(*(one.names for one in usable)))
     gated = {name: why for one in readings for name, why in one.withheld.items()}
     differing = frozenset().union(*(one.names for one in usable)) - features.names - gated.keys()
-    unusable = frozenset(reading.reported).union(identity.expected) - features.names - gated.keys() - differing
+    expected = FeatureSet(machine.arch, identity.expected).isa.names
+    unusable = expected.union(reading.reported) - features.names - gated.keys() - differing
     withheld = {
         **gated,
         **{name: Withheld(DIFFERS, _which_cores(name, usable, identities)) for name in differing},
@@ -147,12 +149,7 @@ def _missing_base(arch: str, reading: Reading, name: str, gated: dict[str, Withh
 
 
 def _not_reported(arch: str, source: str, name: str) -> Withheld:
-    feature = table(arch)[name]
-    if source == "CPUID":
-        return Withheld(NOT_REPORTED, f"CPUID {feature.bit} is 0" if feature.bit else "no CPUID bit says so")
-    if not feature.kernel_flags:
-        return Withheld(NOT_REPORTED, f"no flag of {source} says so")
-    return Withheld(NOT_REPORTED, f"{source} has no flag {', '.join(feature.kernel_flags)}")
+    return Withheld(NOT_REPORTED, absence.evidence(arch, source, name) or f"{source} never shows it")
 
 
 def _cores(readings: list[Reading], identities: list[Identity]) -> tuple[Core, ...]:

@@ -21,7 +21,7 @@ LAYERS = """
 value errors tables
 architectures decisions native
 features
-levels llvm machine
+absence levels llvm machine
 probe systems
 arch
 host
