@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 
-from cpufeat import absence
 from cpufeat.arch import read
 from cpufeat.arch.identity import Identity, identify
 from cpufeat.decisions import DIFFERS, NOT_REPORTED, Decision, Withheld
@@ -149,6 +148,8 @@ def _missing_base(arch: str, reading: Reading, name: str, gated: dict[str, Withh
 
 
 def _not_reported(arch: str, source: str, name: str) -> Withheld:
+    from cpufeat import absence
+
     return Withheld(NOT_REPORTED, absence.evidence(arch, source, name) or f"{source} never shows it")
 
 

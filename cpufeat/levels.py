@@ -29,6 +29,22 @@ def level_features(arch: str, level: str) -> FeatureSet:
     return FeatureSet(arch, names).closed()
 
 
+def ladder(features: FeatureSet) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the levels up to the highest that is reached, lowest first, and those that extend that one.
+
+    Where none is reached, of the lowest ones that which lacks least.
+    """
+    extends = {name: below for name, below, _ in tables.rows(f"{family(features.arch)}/levels.tsv")}
+    top = level_of(features)
+    reached = [top] if top else []
+    while reached and extends[reached[0]]:
+        reached.insert(0, extends[reached[0]])
+    above = [name for name, below in extends.items() if below == top]
+    if not top:
+        above = sorted(above, key=lambda name: len(level_features(features.arch, name) - features))[:1]
+    return tuple(reached), tuple(above)
+
+
 def level_of(features: FeatureSet) -> str:
     """Return the last level of the table whose features are all there, empty if not even the lowest."""
     reached = {""}

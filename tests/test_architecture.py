@@ -21,9 +21,9 @@ LAYERS = """
 value errors tables
 architectures decisions native
 features
-absence levels llvm machine
+levels llvm machine
 probe systems
-arch
+absence arch
 host
 request
 target

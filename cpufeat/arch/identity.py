@@ -13,7 +13,8 @@ from cpufeat.levels import levels
 from cpufeat.value import TYPE_CHECKING, Value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
+    from typing import Any
 
     from cpufeat.arch.reading import Reading
 
@@ -94,11 +95,26 @@ def among(number: int | None, ranges: str) -> bool:
     return number is not None and any(int(low, 0) <= number <= int(high or low, 0) for low, _, high in ends)
 
 
+def described(arch: str, told: Mapping[str, Any], *, in_full: bool = False) -> str:
+    """Return what a core says of itself, in its architecture's words: ``implementer 0x41, part 0xd03``.
+
+    ``told`` are the fields of a reading. In full it is with the stepping.
+    """
+    written: dict[str, str] = {}
+    for _, vendor, field, form in (row for row in tables.rows("identities.tsv") if row[0] == family(arch)):
+        value = told[field]
+        is_told = value not in (None, "") and (in_full or field != "stepping")
+        if is_told and vendor in (ANY, told["vendor"]) and field not in written:
+            halves = {"variant": value >> 4, "revision": value & 15} if isinstance(value, int) else {}
+            written[field] = form.format(value, **halves)
+    return " ".join(written.values()).rstrip(",") or "a core that does not say what it is"
+
+
 def identify(arch: str, reading: Reading) -> Identity:
     """Return the CPU of the model number; where it has no row, or what is reported contradicts it, the best fit."""
     reported = FeatureSet(arch, reading.reported).closed().names
     row = next((row for row in _models(arch, reading.vendor) if row.fits(reading, reported)), None)
-    what = f"{reading.vendor or 'unknown vendor'} family {reading.family} model {reading.model}"
+    what = described(arch, vars(reading))
     if row is None:
         fitted = _best_fit(arch, reading.vendor, reported)
         reason = f"{what} is in no table; {fitted} fits the features best"

@@ -140,5 +140,5 @@ def _gated(arch: str, reported: Mapping[str, str], kernel: Mapping[str, str], *,
     for name in reported:
         bit, unknown = shown.get(table(arch)[name].state, ("", "on"))
         if bit and not bits.evidence(bit, kernel) and (answers or unknown == "off"):
-            withheld[name] = Withheld(STATE_OFF, f"{bit.replace('|', ', ')} not set")
+            withheld[name] = Withheld(STATE_OFF, f"{', '.join(map(bits.spelled, bit.split('|')))} not set")
     return withheld

@@ -27,6 +27,16 @@ def auxiliary(machine: Machine) -> dict[str, str]:
     return held
 
 
+def spelled(bit: str) -> str:
+    """Return ``AT_HWCAP2 bit 31`` for ``hwcap2[31]``; what has no number as it is."""
+    word, _, number = bit.rstrip("]").partition("[")
+    if word in _AUXILIARY:
+        return f"{_AUXILIARY[word][1]} bit {number}"
+    if word.startswith("hwprobe"):
+        return f"riscv_hwprobe key {word.removeprefix('hwprobe')} bit {number}"
+    return f"{word} {number}" if number else bit.replace(">=", " ")
+
+
 def evidence(expression: str, held: Mapping[str, str]) -> str:
     """Return the evidence of the first alternative whose bits are all held, empty where there is none."""
     for alternative in expression.split("|"):
