@@ -65,14 +65,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status = _run(["explain", *given[1:]] if given[:1] == ["--explain"] else given)
         sys.stdout.flush()
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the flush at exit would complain
+        _abandon_output()
         return _READER_GONE
     except KeyboardInterrupt:
         return _INTERRUPTED
     except (CpufeatError, OSError, MemoryError) as error:
+        if isinstance(error, OSError):
+            _abandon_output()
         _say(str(error) or "out of memory")
         return NO if isinstance(error, (MissingFeaturesError, CompileError)) else BAD
     return status
+
+
+def _abandon_output() -> None:
+    """Let what cannot be written go: the flush at exit would fail on it once more, with an exit status of its own."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(given: list[str]) -> int:
