@@ -21,12 +21,21 @@ sys.path.insert(0, str(ROOT))
 from cpufeat.features import NO_SPELLING, Feature, table  # noqa: E402
 from cpufeat.levels import levels  # noqa: E402
 
-FAMILIES = {"x86": "x86_64"}
+FAMILIES = {
+    "aarch64": "aarch64",
+    "arm": "armv7l",
+    "loongarch": "loongarch64",
+    "powerpc": "ppc64le",
+    "riscv": "riscv64",
+    "s390x": "s390x",
+    "x86": "x86_64",
+}
 """Each page, and an architecture that uses its tables."""
 KINDS = {
     "isa": "Features that decide what runs where",
     "privileged": "Features of the kernel",
     "codegen": "Options of the compiler that LLVM spells as features",
+    "other": "What the kernel reports and LLVM has no feature for",
     "tuning": "Tuning",
 }
 
