@@ -231,6 +231,13 @@ def test_what_is_out_of_sight_is_no_fault_and_a_sum_is_not_left_unused() -> None
     assert verdict(account) == ("Compile for apple-m1, less predres, which /proc/cpuinfo never shows.", "good")
 
 
+def test_bits_of_one_word_are_put_together_and_a_pair_of_bits_is_not() -> None:
+    """A Neoverse V1 without what AT_HWCAP bits 17, 21, 22 and 24 stand for."""
+    text = text_of(explain(core("0x41", "0xd40", "fp").replace(auxv={16: 0x119FFF, 26: 0}), None))
+    assert re.search(r"AT_HWCAP\[[0-9,]*22[0-9,]*\]", text)
+    assert re.search(r" sha3 +AT_HWCAP bit 17 and AT_HWCAP bit 21 is 0", text)
+
+
 @pytest.mark.parametrize(
     ("arch", "source", "name", "says"),
     [

@@ -194,7 +194,7 @@ def _by_reason(withheld: dict[str, Withheld], style: str) -> Iterator[Line]:
 
 def _place(why: Withheld) -> tuple[str, str]:
     """Where a feature would be reported, and the bit there, if it is one of a kind; else the evidence as it is."""
-    bit = re.fullmatch(r"(.+?)(?: bit |\[)(\d+)\]? is 0", why.evidence)
+    bit = re.fullmatch(r"(\w+(?: key \d+| [\w.]+:\w+)?)(?: bit |\[)(\d+)\]? is 0", why.evidence)
     if bit:
         return bit[1], bit[2]
     word = re.fullmatch(r"(.+) has no (flag|facility) .+", why.evidence)
