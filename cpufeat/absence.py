@@ -6,7 +6,6 @@ The facts are the columns ``bit`` and ``spellings`` of ``features.tsv``.
 from __future__ import annotations
 
 from cpufeat.features import family, table
-from cpufeat.probe import bits
 
 BITS = ("AT_HWCAP", "riscv_hwprobe")
 """Sources that answer in bits, besides CPUID."""
@@ -26,6 +25,8 @@ def evidence(arch: str, source: str, name: str) -> str:
     if source in _ASKED:
         is_named = folder == "x86" or _ASKED[source] in feature.spellings
         return _without(source, feature.flags(_ASKED[source]) if is_named else ())
+    from cpufeat.probe import bits
+
     if folder == _INFERRED and not feature.kernel_flags:
         return ""
     if source in BITS and feature.bit:
