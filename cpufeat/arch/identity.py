@@ -114,11 +114,8 @@ def identify(arch: str, reading: Reading) -> Identity:
     """Return the CPU of the model number; where it has no row, or what is reported contradicts it, the best fit."""
     reported = FeatureSet(arch, reading.reported).closed().names
     row = next((row for row in _models(arch, reading.vendor) if row.fits(reading, reported)), None)
-    what = described(arch, vars(reading))
     if row is None:
-        fitted = _best_fit(arch, reading.vendor, reported)
-        reason = f"{what} is in no table; {fitted} fits the features best"
-        return Identity(fitted, "", _expected(arch, fitted), (Decision("identity", fitted, reason, reading.source),))
+        return _by_features(arch, reading, _best_fit(arch, reading.vendor, reported), "is in no table", reading.source)
     expected = _expected(arch, row.cpu)
     may = f"{row.may} {_any_model(arch).may}".split()
     extra = FeatureSet(arch, reading.reported).isa.names.difference(expected, may)
@@ -127,9 +124,13 @@ def identify(arch: str, reading: Reading) -> Identity:
         return Identity(row.cpu, row.name, expected, named=row.cpu)
     names = list(FeatureSet(arch, extra))
     listed = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
-    reason = f"{what} is {row.name}, which has no {listed}; {fitted} fits the features best"
-    decision = Decision("identity", fitted, reason, reading.reported[min(extra)])
-    return Identity(fitted, "", _expected(arch, fitted), (decision,), row.cpu)
+    says, evidence = f"is {row.name}, which has no {listed}", reading.reported[min(extra)]
+    return _by_features(arch, reading, fitted, says, evidence).replace(named=row.cpu)
+
+
+def _by_features(arch: str, reading: Reading, fitted: str, says: str, evidence: str) -> Identity:
+    reason = f"{described(arch, vars(reading))} {says}; {fitted} fits the features best"
+    return Identity(fitted, "", _expected(arch, fitted), (Decision("identity", fitted, reason, evidence),))
 
 
 def _best_fit(arch: str, vendor: str, reported: frozenset[str]) -> str:
