@@ -6,6 +6,7 @@ CPUID decides, since it is what runs in this process; the kernel's account is ev
 from __future__ import annotations
 
 from cpufeat.arch import x86
+from cpufeat.arch.identity import described
 from cpufeat.decisions import NEEDS_PERMISSION, Decision
 from cpufeat.features import FeatureSet, table
 from cpufeat.value import TYPE_CHECKING
@@ -25,9 +26,9 @@ def disagreements(machine: Machine, host: Host) -> tuple[Decision, ...]:
     if not readings:
         return ()
     source = readings[0].source
-    described = {(reading.vendor, reading.family, reading.model) for reading in readings}
-    if (host.vendor, host.family, host.model) not in described:
-        what = f"{readings[0].vendor} family {readings[0].family} model {readings[0].model}"
+    told = {(reading.vendor, reading.family, reading.model) for reading in readings}
+    if (host.vendor, host.family, host.model) not in told:
+        what = described(host.arch, vars(readings[0]))
         return (Decision("disagreement", source, f"describes another CPU ({what}), as under an emulator"),)
     flags = frozenset.intersection(*(frozenset(reading.reported) for reading in readings))
     permitted = (name for name, why in host.withheld.items() if why.reason == NEEDS_PERMISSION)

@@ -5,12 +5,16 @@ How it reads on a terminal is the matter of :mod:`cpufeat.cli.page`.
 
 from __future__ import annotations
 
+from functools import cache
+
+from cpufeat import absence, llvm, tables
 from cpufeat.arch import x86
 from cpufeat.crosscheck import disagreements
-from cpufeat.decisions import DISABLED
-from cpufeat.features import FeatureSet, implied, table
+from cpufeat.decisions import DISABLED, NOT_REPORTED
+from cpufeat.features import FeatureSet, family, implied, table
 from cpufeat.host import Host, detect
 from cpufeat.levels import levels
+from cpufeat.probe import bits
 from cpufeat.probe.cpuid import Cpuid
 from cpufeat.request import NATIVE, cpu_features
 from cpufeat.resolution import Resolution, resolve
@@ -25,6 +29,7 @@ if TYPE_CHECKING:
     from cpufeat.resolution import OnMissing
 
 GOOD, WARN, BAD = "good", "warn", "bad"
+OTHERS, PRIVILEGED = "others", "privileged"
 
 
 class Explanation(Value):
@@ -48,18 +53,42 @@ class Explanation(Value):
     @property
     def faults(self) -> dict[str, Withheld]:
         """The ISA features that the CPU of the model number has by LLVM and that fault here, and why."""
+        return {name: why for name, why in self._missing.items() if not _cannot_be_seen(self.host, name, why)}
+
+    @property
+    def unseen(self) -> dict[str, Withheld]:
+        """The ISA features that the CPU of the model number has by LLVM, of which the source never tells."""
+        return {name: why for name, why in self._missing.items() if _cannot_be_seen(self.host, name, why)}
+
+    @property
+    def unused(self) -> FeatureSet:
+        """The ISA features usable here that the CPU of the model number has not.
+
+        Without those that others of that CPU come to: AArch64's ``crypto`` is ``aes`` and ``sha2``.
+        """
+        host, named = self.host, self._named
+        if not host.named:
+            return named
+        known = table(host.arch)
+        held = {bit: name for name in named for bit in (name, *known[name].bit.split("&"))}
+        more = (name for name in host.features.isa - named if not bits.evidence(known[name].bit or name, held))
+        return FeatureSet(host.arch, more)
+
+    @property
+    def _missing(self) -> dict[str, Withheld]:
         missing = {name: self.host.why_missing(name) for name in self._named - self.host.features}
         return {name: why for name, why in missing.items() if why.reason != DISABLED}
 
     @property
-    def unused(self) -> FeatureSet:
-        """The ISA features usable here that the CPU of the model number has not."""
-        return self.host.features.isa - self._named if self.host.named else FeatureSet(self.host.arch)
-
-    @property
     def _named(self) -> FeatureSet:
-        host = self.host
-        return cpu_features(host.arch, host.named).isa if host.named else FeatureSet(host.arch)
+        arch, named = self.host.arch, self.host.named
+        if not named:
+            return FeatureSet(arch)
+        return (llvm.cpu_features(arch, named) or cpu_features(arch, named)).isa
+
+
+def _cannot_be_seen(host: Host, name: str, why: Withheld) -> bool:
+    return why.reason == NOT_REPORTED and not absence.evidence(host.arch, host.source, name)
 
 
 def explain(
@@ -85,11 +114,13 @@ def verdict(explanation: Explanation) -> tuple[str, str]:
         return f"Trust its features, not its model number, which says {host.named}: compile for {host.cpu}.", BAD
     if not host.named:
         return f"No table knows this model; of all CPUs, {host.cpu} is most like it.", WARN
-    if not explanation.faults:
+    missing = explanation.faults or explanation.unseen
+    if not missing:
         return f"Compile for {host.cpu}: all that the name implies runs here.", GOOD
-    fatal = [name for name in explanation.faults if used_unasked(host.arch, name) and could_show(host, name)]
-    dies, style = ("dies", BAD) if fatal else ("may die", WARN)
-    less = _most_basic(host.arch, explanation.faults)
+    less, is_used = _most_basic(host.arch, missing), any(used_unasked(host.arch, name) for name in missing)
+    if not explanation.faults:
+        return f"Compile for {host.cpu}, less {less}, which {host.source} never shows.", WARN if is_used else GOOD
+    dies, style = ("dies", BAD) if is_used else ("may die", WARN)
     return f"Compile for {host.cpu}, less {less}: by name alone, code {dies} here.", style
 
 
@@ -117,15 +148,39 @@ def _most_basic(arch: str, names: Collection[str]) -> str:
 def used_unasked(arch: str, name: str) -> bool:
     """Whether compilers use a feature wherever they may (AVX), rather than where a program calls it by name (PKU).
 
-    Taken to be so of what a level adds to the baseline, and of AVX.
+    Taken to be so of what a level adds to the baseline, and of the groups that say so.
     """
     _, *above = levels(arch).values()
-    return any(name in adds for adds in above) or "avx" in implied(arch, name)
+    return any(name in adds for adds in above) or _group(arch, name).unasked == "yes"
 
 
-def could_show(host: Host, name: str) -> bool:
-    """Whether the source would show a feature if it were there: the kernel has no flag for some."""
-    return host.source == "CPUID" or bool(table(host.arch)[name].kernel_flags)
+class Group(Value):
+    """A row of ``groups.tsv``, whose header says what each column means."""
+
+    name: str
+    members: str
+    unasked: str
+
+    def has(self, name: str, rests_on: frozenset[str]) -> bool:
+        """Whether a feature is of the group, by its name and by all that it rests on."""
+        starts = tuple(member[:-1] for member in self.members.split() if member.endswith("*"))
+        return not rests_on.isdisjoint(self.members.split()) or name.startswith(starts)
+
+
+@cache
+def groups(arch: str) -> tuple[Group, ...]:
+    """Return the headings under which features that are in no level go."""
+    return tuple(Group(*row) for row in tables.rows(f"{family(arch)}/groups.tsv"))
+
+
+def _group(arch: str, name: str) -> Group:
+    rests_on = implied(arch, name)
+    return next((group for group in reversed(groups(arch)) if group.has(name, rests_on)), Group(OTHERS, "", ""))
+
+
+def heading(arch: str, name: str) -> str:
+    """Return what a feature that is in no level goes under."""
+    return PRIVILEGED if table(arch)[name].kind == PRIVILEGED else _group(arch, name).name
 
 
 # --- JSON
@@ -157,6 +212,7 @@ def to_json(explanation: Explanation) -> dict[str, Any]:
         "trusting_the_name": {
             "cpu": host.named,
             "faults": list(explanation.faults),
+            "unseen": list(explanation.unseen),
             "unused": list(explanation.unused),
         },
     }

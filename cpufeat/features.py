@@ -6,18 +6,17 @@ The rows are those of ``data/<family>/features.tsv``; the header of that file sa
 from __future__ import annotations
 
 from cpufeat import tables
+from cpufeat.architectures import architecture
 from cpufeat.errors import TargetError, UnknownNameError
 from cpufeat.value import TYPE_CHECKING, Value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-FAMILIES = {"x86_64": "x86", "i686": "x86"}
-"""The folder of tables that each architecture uses."""
 HARDWARE = ("isa", "privileged")
 """The kinds of feature that are facts about hardware."""
 NO_SPELLING = "!"
-"""In a table: that system has no name for the feature."""
+"""In a table: that system, or beside a name its older versions, has no name for the feature."""
 
 
 class Feature(Value):
@@ -47,11 +46,14 @@ class Feature(Value):
         pairs = (item.split("=", 1) for item in self.elsewhere.split())
         return {system: tuple(names.split(",")) for system, names in pairs}
 
+    def flags(self, system: str) -> tuple[str, ...]:
+        """Return the words that a system, or only its newer versions, have for the feature; empty if none has one."""
+        return tuple(flag for flag in self.spellings.get(system, (self.name,)) if flag != NO_SPELLING)
+
     @property
     def kernel_flags(self) -> tuple[str, ...]:
-        """The flags of which Linux shows one in ``/proc/cpuinfo`` where it has the feature; empty if it has none."""
-        flags = self.spellings.get("kernel", (self.name,))
-        return () if NO_SPELLING in flags else flags
+        """The flags of which every Linux shows one in ``/proc/cpuinfo`` for the feature; empty if not all do."""
+        return () if NO_SPELLING in self.spellings.get("kernel", ()) else self.flags("kernel")
 
 
 def normalize(spelling: str) -> str:
@@ -61,11 +63,12 @@ def normalize(spelling: str) -> str:
 
 def family(arch: str) -> str:
     """Return the folder of tables for an architecture. Raises UnknownNameError."""
-    if arch in FAMILIES:
-        return FAMILIES[arch]
-    raise UnknownNameError("architecture", arch, tuple(FAMILIES))
+    if arch not in _families:
+        _families[arch] = architecture(arch).family
+    return _families[arch]
 
 
+_families: dict[str, str] = {}
 _tables: dict[str, dict[str, Feature]] = {}
 _closures: dict[tuple[str, str], frozenset[str]] = {}
 _spellings: dict[str, dict[str, str]] = {}
@@ -115,8 +118,12 @@ def implied(arch: str, name: str) -> frozenset[str]:
     """Return a feature's name and all that it rests on, directly or not."""
     known = _closures.get((arch, name))
     if known is None:
-        below = [implied(arch, other) for other in table(arch)[name].implies]
-        known = _closures[arch, name] = frozenset([name]).union(*below)
+        features, found, waiting = table(arch), {name}, [name]
+        while waiting:
+            new = set(features[waiting.pop()].implies) - found
+            found |= new
+            waiting += new
+        known = _closures[arch, name] = frozenset(found)
     return known
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 
-from cpufeat.arch import x86
+from cpufeat.arch import read
 from cpufeat.arch.identity import Identity, identify
 from cpufeat.decisions import DIFFERS, NOT_REPORTED, Decision, Withheld
 from cpufeat.errors import CpufeatError
-from cpufeat.features import FeatureSet, family, implied, table
+from cpufeat.features import FeatureSet, implied
 from cpufeat.levels import level_of
 from cpufeat.machine import Machine, ThisMachine
 from cpufeat.value import TYPE_CHECKING, Value
@@ -31,9 +31,11 @@ class Host(Value):
 
     arch: str
     system: str
+    version: str
+    """The system's version where the triple has it, else empty."""
     libc: str
     source: str
-    """Where the features were read: ``CPUID``, ``/proc/cpuinfo``, ``lscpu`` or ``py-cpuinfo``."""
+    """Where the features were read: ``CPUID``, ``/proc/cpuinfo``, ``sysctl``, ..."""
     vendor: str
     family: int | None
     model: int | None
@@ -42,6 +44,7 @@ class Host(Value):
     name: str
     """What people call the model, empty where no table has it."""
     hypervisor: str
+    """What this machine is a guest of, or what translates for it: ``KVM``, ``Rosetta 2``; empty on bare metal."""
     cpu: str
     """The LLVM CPU that code for it is best tuned for, or a level."""
     cores: tuple[Core, ...]
@@ -69,10 +72,10 @@ def detect(machine: Machine | None = None) -> Host:
     and CpufeatError for a machine of which nothing can be read.
     """
     machine = machine or default_machine()
-    family(machine.arch)
-    readings = x86.read(machine)
+    readings = read(machine)
     if not readings:
-        raise CpufeatError(f"nothing can be read of this {machine.arch} machine: no CPUID, no kernel flags")
+        silent = "neither the processor nor the kernel answers"
+        raise CpufeatError(f"nothing can be read of this {machine.arch} machine: {silent}")
     identities = [identify(machine.arch, reading) for reading in readings]
     return _merge(machine, readings, identities)
 
@@ -95,7 +98,8 @@ def _merge(machine: Machine, readings: list[Reading], identities: list[Identity]
     features = FeatureSet(machine.arch, frozenset.intersection(*(one.names for one in usable)))
     gated = {name: why for one in readings for name, why in one.withheld.items()}
     differing = frozenset().union(*(one.names for one in usable)) - features.names - gated.keys()
-    unusable = frozenset(reading.reported).union(identity.expected) - features.names - gated.keys() - differing
+    expected = FeatureSet(machine.arch, identity.expected).isa.names
+    unusable = expected.union(reading.reported) - features.names - gated.keys() - differing
     withheld = {
         **gated,
         **{name: Withheld(DIFFERS, _which_cores(name, usable, identities)) for name in differing},
@@ -104,6 +108,7 @@ def _merge(machine: Machine, readings: list[Reading], identities: list[Identity]
     return Host(
         arch=machine.arch,
         system=machine.system,
+        version=machine.version,
         libc=machine.libc,
         source=reading.source,
         vendor=reading.vendor,
@@ -143,12 +148,9 @@ def _missing_base(arch: str, reading: Reading, name: str, gated: dict[str, Withh
 
 
 def _not_reported(arch: str, source: str, name: str) -> Withheld:
-    feature = table(arch)[name]
-    if source == "CPUID":
-        return Withheld(NOT_REPORTED, f"CPUID {feature.bit} is 0" if feature.bit else "no CPUID bit says so")
-    if not feature.kernel_flags:
-        return Withheld(NOT_REPORTED, f"no flag of {source} says so")
-    return Withheld(NOT_REPORTED, f"{source} has no flag {', '.join(feature.kernel_flags)}")
+    from cpufeat import absence
+
+    return Withheld(NOT_REPORTED, absence.evidence(arch, source, name) or f"{source} never shows it")
 
 
 def _cores(readings: list[Reading], identities: list[Identity]) -> tuple[Core, ...]:

@@ -10,8 +10,8 @@ from cpufeat.features import FeatureSet, family
 
 
 def levels(arch: str) -> dict[str, tuple[str, ...]]:
-    """Return an architecture's levels, lowest first, and what each adds to the one below."""
-    return {level: tuple(adds.split()) for level, adds, *_ in tables.rows(f"{family(arch)}/levels.tsv")}
+    """Return an architecture's levels, lowest first, and what each adds to the one that it extends."""
+    return {level: tuple(adds.split()) for level, _, adds in tables.rows(f"{family(arch)}/levels.tsv")}
 
 
 def baseline(arch: str) -> str:
@@ -21,20 +21,36 @@ def baseline(arch: str) -> str:
 
 def level_features(arch: str, level: str) -> FeatureSet:
     """Return all that a level has. Raises KeyError for what is no level."""
-    known = levels(arch)
-    names = list(known[level])
-    for below, adds in known.items():
-        if below == level:
-            break
+    extends = {name: (below, adds.split()) for name, below, adds in tables.rows(f"{family(arch)}/levels.tsv")}
+    names: list[str] = []
+    while level:
+        level, adds = extends[level]
         names.extend(adds)
     return FeatureSet(arch, names).closed()
 
 
+def ladder(features: FeatureSet) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the levels up to the highest that is reached, lowest first, and those that extend that one.
+
+    Where none is reached, of the lowest ones that which lacks least.
+    """
+    extends = {name: below for name, below, _ in tables.rows(f"{family(features.arch)}/levels.tsv")}
+    top = level_of(features)
+    reached = [top] if top else []
+    while reached and extends[reached[0]]:
+        reached.insert(0, extends[reached[0]])
+    above = [name for name, below in extends.items() if below == top]
+    if not top:
+        above = sorted(above, key=lambda name: len(level_features(features.arch, name) - features))[:1]
+    return tuple(reached), tuple(above)
+
+
 def level_of(features: FeatureSet) -> str:
-    """Return the highest level whose features are all there, empty if not even the lowest."""
-    reached = ""
-    for name, adds in levels(features.arch).items():
-        if not features.names.issuperset(adds):
-            break
-        reached = name
-    return reached
+    """Return the last level of the table whose features are all there, empty if not even the lowest."""
+    reached = {""}
+    last = ""
+    for name, below, adds in tables.rows(f"{family(features.arch)}/levels.tsv"):
+        if below in reached and features.names.issuperset(adds.split()):
+            reached.add(name)
+            last = name
+    return last

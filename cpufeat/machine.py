@@ -29,10 +29,14 @@ class Machine:
 
     system: str = ""
     """``linux``, ``darwin``, ``windows``, ``freebsd``, ..."""
+    version: str = ""
+    """The system's version where it belongs in the triple: ``14.5.0`` of macOS, ``14.1`` of FreeBSD, Android's API."""
     arch: str = ""
     """What this process runs as: ``x86_64``, ``i686``, ..."""
     libc: str = ""
-    """The last part of the triple: ``gnu``, ``musl`` or empty."""
+    """The last part of the triple: ``gnu``, ``musl``, ``android``, ``msvc`` or empty."""
+    emulator: str = ""
+    """What translates this process's instructions for another architecture, where the system tells: ``Rosetta 2``."""
 
     def cpuid(self, leaf: int, subleaf: int = 0, cpu: int | None = None) -> Registers | None:
         """Return what CPUID answers, on processor ``cpu`` or on the one at hand."""
@@ -50,6 +54,34 @@ class Machine:
         """Return a file's bytes, :data:`LARGEST_FILE` at the most."""
         return None
 
+    def getauxval(self, kind: int) -> int | None:
+        """Return an entry of the auxiliary vector, a number (<linux/auxvec.h>): AT_HWCAP is 16, AT_HWCAP2 26."""
+        return None
+
+    def auxv_string(self, kind: int) -> str:
+        """Return an entry of the auxiliary vector that points at text: AT_PLATFORM is 15, AT_BASE_PLATFORM 24."""
+        return ""
+
+    def hwprobe(self, keys: tuple[int, ...]) -> dict[int, int]:
+        """Return what ``riscv_hwprobe`` answers of all processors, without the keys that this kernel does not know."""
+        return {}
+
+    def facilities(self) -> tuple[int, ...] | None:
+        """Return the numbers that STFLE of s390x answers. Ask only where AT_HWCAP has bit 2 (HWCAP_STFLE)."""
+        return None
+
+    def sysctl(self, name: str) -> int | str | None:
+        """Return a variable of the kernel (macOS and the BSDs): ``hw.ncpu``, ``machdep.cpu.brand_string``."""
+        return None
+
+    def processor_feature(self, number: int) -> bool | None:
+        """Return what ``IsProcessorFeaturePresent`` of Windows answers for a ``PF_`` constant of winnt.h."""
+        return None
+
+    def registry(self, key: str, name: str) -> int | str | None:
+        """Return a value of Windows' registry, below HKEY_LOCAL_MACHINE."""
+        return None
+
     def online_cpus(self) -> tuple[int, ...]:
         """Return the numbers of the processors that this process may run on."""
         return ()
@@ -59,22 +91,57 @@ class Machine:
         return None
 
 
-_SYSTEMS = {"win32": "windows", "cygwin": "windows"}
+_RISCV_HWPROBE = 258
+_SYSTEMS = {"win": "windows", "cygwin": "windows", "msys": "windows", "android": "linux"}
+_ARCHITECTURES = {
+    "amd64": "x86_64",
+    "i86pc": "x86_64",
+    "arm64": "aarch64",
+    "powerpc64le": "ppc64le",
+    "powerpc64": "ppc64",
+}
+_OF_32_BITS = {"x86_64": "i686", "aarch64": "armv8l"}
+_ELSEWHERE = {
+    "darwin": ("darwin", "Darwin"),
+    "win32": ("windows", "Windows"),
+    **dict.fromkeys(("freebsd", "openbsd", "netbsd", "dragonfly"), ("bsd", "Bsd")),
+}
 
 
 class ThisMachine(Machine):
-    """The machine, and the operating system, that this process runs on."""
+    """The machine, and the operating system, that this process runs on.
+
+    What is here is Linux's, and what systems have in common. As ``pathlib.Path`` does, this makes an instance of the
+    subclass for the system at hand; those are in :mod:`cpufeat.systems`.
+    """
+
+    def __new__(cls, *_: object) -> ThisMachine:
+        """Return an instance of this class, or of its subclass for this system."""
+        platform = sys.platform if sys.platform == "win32" else sys.platform.rstrip("0123456789")
+        if cls is not ThisMachine or platform not in _ELSEWHERE:
+            return super().__new__(cls)
+        module, name = _ELSEWHERE[platform]
+        machine: ThisMachine = super().__new__(getattr(__import__(f"cpufeat.systems.{module}", fromlist=[name]), name))
+        return machine
 
     def __init__(self) -> None:
-        self.system = _SYSTEMS.get(sys.platform, sys.platform.rstrip("0123456789"))
-        self.arch = _process_arch()
-        self.libc = _libc() if self.system == "linux" else ""
+        name = sys.platform.rstrip("0123456789")
+        self.system = _SYSTEMS.get(name, name)
+        if sys.platform != "win32":
+            self.arch = process_arch(os.uname().machine)
+        if self.system == "linux":
+            self.libc, self.version = _libc()
+        elif self.system == "windows":
+            self.libc = "cygnus"
         self._loaded: tuple[native.Instructions | None] | None = None
+
+    def _load(self) -> native.Instructions | None:
+        return native.load(self.arch)
 
     @property
     def _instructions(self) -> native.Instructions | None:
         if self._loaded is None:
-            self._loaded = (native.load(),)
+            self._loaded = (self._load(),)
         return self._loaded[0]
 
     def cpuid(self, leaf: int, subleaf: int = 0, cpu: int | None = None) -> Registers | None:
@@ -84,7 +151,7 @@ class ThisMachine(Machine):
             return None
         if cpu is None:
             return instructions.cpuid(leaf, subleaf)
-        if not hasattr(os, "sched_setaffinity"):
+        if sys.platform == "win32" or sys.platform == "darwin" or not hasattr(os, "sched_setaffinity"):
             return None
         allowed = os.sched_getaffinity(0)
         try:
@@ -103,7 +170,39 @@ class ThisMachine(Machine):
     def permitted_states(self) -> int:
         """Ask the kernel."""
         instructions = self._instructions
-        return 0 if instructions is None or self.system != "linux" else instructions.permitted_states()
+        is_known = self.system == "linux" and self.arch == "x86_64"
+        return instructions.permitted_states() if instructions and is_known else 0
+
+    def getauxval(self, kind: int) -> int | None:
+        """Read ``/proc/self/auxv`` (proc(5)), which needs no C library."""
+        content = self.read_file("/proc/self/auxv") or b""
+        word = 8 if sys.maxsize > 2**32 else 4
+        numbers = [int.from_bytes(content[at : at + word], sys.byteorder) for at in range(0, len(content), word)]
+        return dict(zip(numbers[::2], numbers[1::2], strict=False)).get(kind)
+
+    def auxv_string(self, kind: int) -> str:
+        """Read the text that the auxiliary vector points at: it lies in this process's own memory (getauxval(3))."""
+        address = self.getauxval(kind)
+        if not address:
+            return ""
+        import ctypes
+
+        return ctypes.string_at(address).decode("ascii", "replace")
+
+    def hwprobe(self, keys: tuple[int, ...]) -> dict[int, int]:
+        """Call ``riscv_hwprobe`` (Linux Documentation/arch/riscv/hwprobe.rst)."""
+        if self.system != "linux" or not self.arch.startswith("riscv"):
+            return {}
+        import ctypes
+
+        pairs = (ctypes.c_int64 * (2 * len(keys)))(*(word for key in keys for word in (key, 0)))
+        refused = ctypes.CDLL(None).syscall(_RISCV_HWPROBE, pairs, len(keys), 0, None, 0)
+        answers = {} if refused else dict(zip(pairs[::2], pairs[1::2], strict=True))
+        return {key: value & 0xFFFFFFFFFFFFFFFF for key, value in answers.items() if key >= 0}
+
+    def facilities(self) -> tuple[int, ...] | None:
+        """Execute STFLE."""
+        return native.facilities()
 
     def read_file(self, path: str) -> bytes | None:
         """Read a file of this machine."""
@@ -114,8 +213,10 @@ class ThisMachine(Machine):
             return None
 
     def online_cpus(self) -> tuple[int, ...]:
-        """Return the processors in this thread's affinity mask."""
-        return tuple(sorted(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else ()
+        """Return the processors in this thread's affinity mask, or all where there is none."""
+        if not hasattr(os, "sched_getaffinity"):
+            return tuple(range(os.cpu_count() or 1))
+        return tuple(sorted(os.sched_getaffinity(0)))
 
     def py_cpuinfo(self) -> dict[str, Any] | None:
         """Ask py-cpuinfo."""
@@ -126,33 +227,53 @@ class ThisMachine(Machine):
         return dict(get_cpu_info())
 
 
-def _process_arch() -> str:
-    machine = os.uname().machine if hasattr(os, "uname") else os.environ.get("PROCESSOR_ARCHITECTURE", "")
-    machine = {"amd64": "x86_64"}.get(machine.lower(), machine)
-    is_x86 = machine == "x86_64" or (machine[:1] == "i" and machine.endswith("86"))
-    if is_x86:
-        return "x86_64" if sys.maxsize > 2**32 else "i686"
-    return machine
+def process_arch(machine: str) -> str:
+    """Return what this process runs as, on a kernel that calls its machine so (a 64-bit one runs 32-bit programs)."""
+    arch = _ARCHITECTURES.get(machine.lower(), machine)
+    if arch[:1] == "i" and arch.endswith("86"):
+        return "i686"
+    return arch if sys.maxsize > 2**32 else _OF_32_BITS.get(arch, arch)
 
 
-def _libc() -> str:
+def _libc() -> tuple[str, str]:
+    """Return the C library of Linux, and Android's API level."""
+    if hasattr(sys, "getandroidapilevel"):
+        return "android", str(sys.getandroidapilevel())
+    if sys.platform == "win32" or not hasattr(os, "confstr"):
+        return "musl", ""
     try:
-        return "gnu" if os.confstr("CS_GNU_LIBC_VERSION") else "musl"
+        return ("gnu" if os.confstr("CS_GNU_LIBC_VERSION") else "musl"), ""
     except ValueError:
-        return "musl"
+        return "musl", ""
 
 
 class Recording(Value, Machine):
     """A machine written down: readings by processor, files by path."""
 
     system: str = "linux"
+    version: str = ""
     arch: str = "x86_64"
     libc: str = "gnu"
+    emulator: str = ""
     leaves: dict[int, Leaves] = {}
     """CPUID answers of each processor; one processor stands for every one like it."""
     xcr0: int | None = None
     files: dict[str, bytes] = {}
     online: tuple[int, ...] = ()
+    auxv: dict[int, int] = {}
+    """Entries of the auxiliary vector that are numbers."""
+    strings: dict[int, str] = {}
+    """Entries of the auxiliary vector that point at text."""
+    probes: dict[int, int] = {}
+    """What ``riscv_hwprobe`` answers, by key."""
+    stored: tuple[int, ...] | None = None
+    """The facilities that STFLE answers."""
+    sysctls: dict[str, int | str] = {}
+    """The kernel's variables by name."""
+    processor_features: tuple[int, ...] | None = None
+    """The numbers for which ``IsProcessorFeaturePresent`` answers that they are; None where nobody asked."""
+    registry_values: dict[str, int | str] = {}
+    """Values of the registry, by key and name with a backslash between."""
     cpuinfo: dict[str, Any] | None = None
     """What py-cpuinfo said, where that was asked."""
 
@@ -170,6 +291,34 @@ class Recording(Value, Machine):
         """Return the recorded file."""
         return self.files.get(path)
 
+    def getauxval(self, kind: int) -> int | None:
+        """Return the recorded entry."""
+        return self.auxv.get(kind)
+
+    def auxv_string(self, kind: int) -> str:
+        """Return the recorded text."""
+        return self.strings.get(kind, "")
+
+    def hwprobe(self, keys: tuple[int, ...]) -> dict[int, int]:
+        """Return the recorded answers."""
+        return {key: self.probes[key] for key in keys if key in self.probes}
+
+    def facilities(self) -> tuple[int, ...] | None:
+        """Return the recorded numbers."""
+        return self.stored
+
+    def sysctl(self, name: str) -> int | str | None:
+        """Return the recorded variable."""
+        return self.sysctls.get(name)
+
+    def processor_feature(self, number: int) -> bool | None:
+        """Return the recorded answer."""
+        return None if self.processor_features is None else number in self.processor_features
+
+    def registry(self, key: str, name: str) -> int | str | None:
+        """Return the recorded value."""
+        return self.registry_values.get(f"{key}\\{name}")
+
     def online_cpus(self) -> tuple[int, ...]:
         """Return the recorded processors."""
         return self.online or tuple(self.leaves)
@@ -185,8 +334,10 @@ class Recording(Value, Machine):
         content = {
             "cpufeat": _FORMAT,
             "system": self.system,
+            "version": self.version,
             "arch": self.arch,
             "libc": self.libc,
+            "emulator": self.emulator,
             "online": list(self.online),
             "xcr0": None if self.xcr0 is None else f"{self.xcr0:x}",
             "cpuid": {
@@ -197,6 +348,13 @@ class Recording(Value, Machine):
                 for cpu, leaves in self.leaves.items()
             },
             "files": {path: content.decode("utf-8", "surrogateescape") for path, content in self.files.items()},
+            "auxv": {str(kind): f"{value:x}" for kind, value in self.auxv.items()},
+            "strings": {str(kind): text for kind, text in self.strings.items()},
+            "hwprobe": {str(key): f"{value:x}" for key, value in self.probes.items()},
+            "facilities": list(self.stored or ()),
+            "sysctl": self.sysctls,
+            "processor-features": list(self.processor_features or ()),
+            "registry": self.registry_values,
             "py-cpuinfo": self.cpuinfo,
         }
         return json.dumps({key: value for key, value in content.items() if value or key == "cpufeat"}, indent=1) + "\n"
@@ -246,17 +404,34 @@ def _leaves(value: Any) -> dict[int, Leaves]:
     return {int(cpu): {_leaf(key): _registers(text) for key, text in leaves.items()} for cpu, leaves in value.items()}
 
 
+def _numbers(value: Any) -> dict[int, int]:
+    return {int(key): int(number, 16) & 0xFFFFFFFFFFFFFFFF for key, number in value.items()}
+
+
 def _files(value: Any) -> dict[str, bytes]:
     return {_text(path): _text(text).encode("utf-8", "surrogateescape") for path, text in value.items()}
 
 
+def _variables(value: Any) -> dict[str, int | str]:
+    return {_text(name): variable if isinstance(variable, int) else _text(variable) for name, variable in value.items()}
+
+
 _PARTS: tuple[tuple[str, str, Callable[[Any], Any]], ...] = (
     ("system", "system", _text),
+    ("version", "version", _text),
     ("arch", "arch", _text),
     ("libc", "libc", _text),
+    ("emulator", "emulator", _text),
     ("online", "online", lambda value: tuple(int(cpu) for cpu in value)),
     ("xcr0", "xcr0", lambda value: int(value, 16)),
     ("cpuid", "leaves", _leaves),
     ("files", "files", _files),
+    ("auxv", "auxv", _numbers),
+    ("strings", "strings", lambda value: {int(kind): _text(text) for kind, text in value.items()}),
+    ("hwprobe", "probes", _numbers),
+    ("facilities", "stored", lambda value: tuple(int(number) for number in value)),
+    ("sysctl", "sysctls", _variables),
+    ("processor-features", "processor_features", lambda value: tuple(int(number) for number in value)),
+    ("registry", "registry_values", _variables),
     ("py-cpuinfo", "cpuinfo", dict),
 )

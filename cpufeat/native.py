@@ -1,4 +1,4 @@
-"""The CPUID and XGETBV instructions, and one system call, run in this process.
+"""Instructions that describe the processor, run in this process: CPUID and XGETBV of x86, STFLE of s390x.
 
 The machine code lies in one page of its own that is mapped writable, filled, and then made executable: never both at
 once. Where that is refused (SELinux's ``execmem``, seccomp, another architecture) :func:`load` returns None and callers
@@ -17,11 +17,12 @@ from cpufeat.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from mmap import mmap
 
 Registers = tuple[int, int, int, int]
 """EAX, EBX, ECX, EDX: 32 bits each."""
 
-# Functions of (unsigned long, unsigned long, uint32_t results[4]), System V calling convention of x86-64.
+# Functions of (unsigned long, unsigned long, uint32_t results[4]). First the System V calling convention of x86-64.
 _CPUID = bytes.fromhex(  # (leaf, subleaf, registers)
     "f30f1efa"  # endbr64
     "53"  # push rbx
@@ -53,69 +54,153 @@ _SYSCALL = bytes.fromhex(  # (number, first argument, second argument)
     "0f05"  # syscall
     "c3"  # ret
 )
-_CODE = (_CPUID, _XGETBV, _SYSCALL)
-_ALIGNMENT = 64
+# The calling convention of 32-bit x86 (cdecl) is the same on every system.
+_CPUID_32 = bytes.fromhex(  # (leaf, subleaf, registers)
+    "f30f1efb"  # endbr32
+    "53"  # push ebx
+    "57"  # push edi
+    "8b44240c"  # mov eax, [esp + 12]
+    "8b4c2410"  # mov ecx, [esp + 16]
+    "0fa2"  # cpuid
+    "8b7c2414"  # mov edi, [esp + 20]
+    "8907"  # mov [edi], eax
+    "895f04"  # mov [edi + 4], ebx
+    "894f08"  # mov [edi + 8], ecx
+    "89570c"  # mov [edi + 12], edx
+    "5f"  # pop edi
+    "5b"  # pop ebx
+    "c3"  # ret
+)
+_XGETBV_32 = bytes.fromhex(  # (index, unused, halves)
+    "f30f1efb"  # endbr32
+    "8b4c2404"  # mov ecx, [esp + 4]
+    "0f01d0"  # xgetbv
+    "8b4c240c"  # mov ecx, [esp + 12]
+    "8901"  # mov [ecx], eax
+    "895104"  # mov [ecx + 4], edx
+    "c3"  # ret
+)
+CODE = {"x86_64": (_CPUID, _XGETBV, _SYSCALL), "i686": (_CPUID_32, _XGETBV_32)}
+"""Machine code for POSIX systems, by what the process runs as."""
+# void stfle(uint64_t list[], uint64_t words - 1), ELF ABI of s390x.
+_STFLE = bytes.fromhex(
+    "b9040003"  # lgr %r0, %r3
+    "b2b02000"  # stfle 0(%r2)
+    "07fe"  # br %r14
+)
+_WORDS = 32
+"""As many as STFLE ever fills (Principles of Operation, "Store Facility List Extended")."""
+ALIGNMENT = 64
+"""Where in a page each piece of code begins."""
 _ARCH_PRCTL, _ARCH_GET_XCOMP_PERM = 158, 0x1022
 
 _pages: list[object] = []  # unmapping the page under the functions would crash the process: it lives as long as that
 
 
 class Instructions:
-    """The machine code, callable: ``run(entry, first, second)`` returns 16 bytes as two numbers."""
+    """The machine code, callable: ``run(entry, first, second)`` returns the 16 bytes that it wrote."""
 
-    def __init__(self, run: Callable[[int, int, int], tuple[int, int]]) -> None:
+    def __init__(self, run: Callable[[int, int, int], bytes]) -> None:
         self._run = run
 
     def cpuid(self, leaf: int, subleaf: int) -> Registers:
         """Execute CPUID with EAX and ECX so set."""
-        low, high = self._run(0, leaf, subleaf)
+        low, high = _numbers(self._run(0, leaf, subleaf))
         return low & 0xFFFFFFFF, low >> 32, high & 0xFFFFFFFF, high >> 32
 
     def xgetbv(self, index: int) -> int:
         """Execute XGETBV. Only where CPUID 1:ECX[27] (OSXSAVE) is set: elsewhere the instruction faults."""
-        return self._run(1, index, 0)[0]
+        return _numbers(self._run(1, index, 0))[0]
 
     def permitted_states(self) -> int:
-        """Call Linux's ``arch_prctl(ARCH_GET_XCOMP_PERM)`` (Documentation/arch/x86/xstate.rst); 0 where it fails."""
-        return self._run(2, _ARCH_PRCTL, _ARCH_GET_XCOMP_PERM)[0]
+        """Call ``arch_prctl(ARCH_GET_XCOMP_PERM)`` of 64-bit Linux (its xstate.rst); 0 where it is refused."""
+        return _numbers(self._run(2, _ARCH_PRCTL, _ARCH_GET_XCOMP_PERM))[0]
 
 
-def available() -> bool:
-    """Whether the machine code above fits this process: x86-64 with the System V calling convention."""
-    return os.name == "posix" and sys.maxsize > 2**32 and os.uname().machine in ("x86_64", "amd64")
+def _numbers(written: bytes) -> tuple[int, int]:
+    return int.from_bytes(written[:8], "little"), int.from_bytes(written[8:16], "little")
 
 
-def load() -> Instructions | None:
-    """Return the instructions, or None where they cannot be had."""
-    if not available():
+def load(arch: str) -> Instructions | None:
+    """Return the instructions, for a process that runs as ``arch`` on a POSIX system, None where they cannot be had."""
+    if sys.platform == "win32":
+        return None
+    pieces = CODE.get(arch)
+    if pieces is None or sys.platform == "cygwin":
         return None
     try:
-        import mmap
-        from _ctypes import FUNCFLAG_CDECL, Array, CFuncPtr, _SimpleCData, addressof, dlopen, dlsym
+        from _ctypes import (  # type: ignore[attr-defined, unused-ignore]
+            FUNCFLAG_CDECL,
+            Array,
+            CFuncPtr,
+            _SimpleCData,
+            addressof,
+            dlopen,
+            dlsym,
+        )
 
         class Word(_SimpleCData):  # type: ignore[type-arg]
             _type_ = "L"
 
         class Results(Array):  # type: ignore[type-arg]
-            _type_, _length_ = Word, 2
+            _type_, _length_ = Word, 4  # 16 bytes even where a word has four
 
         class Function(CFuncPtr):
             _flags_, _argtypes_ = FUNCFLAG_CDECL, (Word, Word, Word)
 
-        page = mmap.mmap(-1, mmap.PAGESIZE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, mmap.PROT_READ | mmap.PROT_WRITE)
-        page.write(b"".join(code.ljust(_ALIGNMENT, b"\xcc") for code in _CODE))
-        address = addressof(Word.from_buffer(page))
-        mprotect = Function(dlsym(dlopen(None, 0), "mprotect"))  # type: ignore[arg-type]
-        if mprotect(address, mmap.PAGESIZE, mmap.PROT_READ | mmap.PROT_EXEC) != 0:
-            return None
+        mprotect = Function(dlsym(dlopen(None, 0), "mprotect"))  # type: ignore[arg-type, unused-ignore]
+        address = _executable(joined(pieces), lambda page: addressof(Word.from_buffer(page)), mprotect)
     except (ImportError, AttributeError, OSError):
         return None
-    _pages.append(page)
-    entries = [Function(address + _ALIGNMENT * entry) for entry in range(len(_CODE))]
+    if address is None:
+        return None
+    entries = [Function(address + ALIGNMENT * entry) for entry in range(len(pieces))]
 
-    def run(entry: int, first: int, second: int) -> tuple[int, int]:
+    def run(entry: int, first: int, second: int) -> bytes:
         results = Results()  # one for each call: threads may run it at once
         entries[entry](first, second, addressof(results))
-        return results[0], results[1]
+        return bytes(results)
 
     return Instructions(run)
+
+
+def joined(pieces: tuple[bytes, ...]) -> bytes:
+    """Return pieces of machine code as they lie in a page; what is between them traps."""
+    return b"".join(piece.ljust(ALIGNMENT, b"\xcc") for piece in pieces)
+
+
+def facilities() -> tuple[int, ...] | None:
+    """Execute STFLE: return the numbers of the facilities that are installed, or None where it cannot be had.
+
+    It may be called only where AT_HWCAP has HWCAP_STFLE: elsewhere the instruction faults.
+    """
+    if sys.platform == "win32" or os.uname().machine != "s390x" or sys.maxsize < 2**32:
+        return None
+    import ctypes
+
+    try:
+        mprotect = ctypes.CDLL(None).mprotect
+        mprotect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+        address = _executable(_STFLE, lambda page: ctypes.addressof(ctypes.c_char.from_buffer(page)), mprotect)
+    except (AttributeError, OSError):
+        return None
+    if address is None:
+        return None
+    words = (ctypes.c_uint64 * _WORDS)()
+    ctypes.PYFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint64)(address)(ctypes.addressof(words), _WORDS - 1)
+    return tuple(number for number in range(64 * _WORDS) if words[number // 64] >> (63 - number % 64) & 1)
+
+
+def _executable(code: bytes, address_of: Callable[[mmap], int], mprotect: Callable[[int, int, int], int]) -> int | None:
+    """Return the address of an executable page that holds ``code``, None where that is refused. Raises OSError."""
+    if sys.platform == "win32":
+        return None
+    import mmap
+
+    page = mmap.mmap(-1, mmap.PAGESIZE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, mmap.PROT_READ | mmap.PROT_WRITE)
+    page.write(code)
+    address = address_of(page)
+    if mprotect(address, mmap.PAGESIZE, mmap.PROT_READ | mmap.PROT_EXEC) != 0:
+        return None
+    _pages.append(page)
+    return address

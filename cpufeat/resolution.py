@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from cpufeat.architectures import architecture
 from cpufeat.decisions import DISABLED, NEEDS_PERMISSION, Decision, Withheld
 from cpufeat.errors import CpufeatWarning, MissingFeaturesError, TargetError
 from cpufeat.features import FeatureSet, find, implied
@@ -80,9 +81,27 @@ def resolve(request: str | None = None, *, host: Host | None = None, on_missing:
     return Resolution(parsed.text, host, target, tuple(decisions))
 
 
+_TRIPLES = {
+    "linux": "{arch}-unknown-linux",
+    "linux-android": "{arch}-unknown-linux-android{soft}{version}",
+    "darwin": "{arch}-apple-macosx{version}",
+    "windows-msvc": "{arch}-pc-windows-msvc",
+    "windows-gnu": "{arch}-w64-windows-gnu",
+    "sunos": "{arch}-pc-solaris2.11",
+}
+"""By system, or by system and C library; other systems have no vendor."""
+
+
 def triple(host: Host) -> str:
-    """Return the triple of code for a host."""
-    return f"{host.arch}-unknown-{host.system}" + (f"-{host.libc}" if host.libc else "")
+    """Return the triple of code for a host, as LLVM and clang write it there."""
+    spelled = architecture(host.arch)
+    system = f"{host.system}-{host.libc}" if host.libc else host.system
+    form = _TRIPLES.get(system)
+    if form is None:
+        form = "{arch}-unknown-{system}" + ("{abi}" if host.libc else "{version}")
+    arch = "arm64" if system == "darwin" and host.arch == "aarch64" else spelled.triple
+    soft = spelled.abi.removesuffix("hf")  # Android passes floating point in integer registers
+    return form.format(arch=arch, system=system, abi=spelled.abi, soft=soft, version=host.version)
 
 
 def _requested(request: str | None, decisions: list[Decision]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cpufeat import llvm
+from cpufeat.architectures import architecture, of_triple
 from cpufeat.errors import CpufeatError, TargetError
 from cpufeat.features import HARDWARE, FeatureSet
 from cpufeat.levels import baseline, level_features, level_of, levels
@@ -13,9 +14,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from cpufeat.host import Host
-
-_LONG_MODE = "64bit"
-"""What makes a CPU an x86-64 one: LLVM aborts on 64-bit code without it, and leaves the baseline incomplete in some."""
 
 
 class Target(Value):
@@ -36,7 +34,7 @@ class Target(Value):
 
         Raises UnknownNameError, and TargetError for a request that is relative to a host or that fits no ``triple``.
         """
-        arch = triple.partition("-")[0]
+        arch = of_triple(triple)
         parsed = parse(request, arch)
         if parsed.base == NATIVE:
             raise TargetError(f"{request!r} is relative to a host: use cpufeat.resolve")
@@ -64,7 +62,7 @@ class Target(Value):
         known, table, cpu = self._llvm(version).cpus, cpus(self.arch), self.cpu
         while cpu not in known and cpu in table:
             cpu = table[cpu].predecessor
-        return cpu if cpu in known else baseline(self.arch)
+        return cpu if cpu in known else architecture(self.arch).cpu
 
     def _llvm(self, version: int | None) -> llvm.Llvm:
         return llvm.load(self.arch, llvm.installed() if version is None else version)
@@ -115,7 +113,7 @@ class Target(Value):
         try:
             content = json.loads(text)
             triple, cpu, names, options = (content[key] for key in ("triple", "cpu", "features", "options"))
-            arch = triple.partition("-")[0]
+            arch = of_triple(triple)
             features = FeatureSet(arch, map(str, names))
             if features != features.closed():
                 raise TargetError(f"its features lack {', '.join(features.closed() - features)}, which others rest on")
@@ -139,24 +137,25 @@ class Target(Value):
 def base_features(arch: str, base: str) -> FeatureSet:
     """Return what a CPU or level has. Raises TargetError for a CPU that cannot run this architecture's code."""
     features = cpu_features(arch, base)
-    if arch != "x86_64":
+    requires = architecture(arch).requires
+    if not requires:
         return features
-    if _LONG_MODE not in features:
-        raise TargetError(f"{base} is a 32-bit CPU: x86_64 code needs at least {baseline(arch)}")
+    if requires not in features:
+        raise TargetError(f"{base} is a 32-bit CPU: {arch} code needs at least {baseline(arch)}")
     return features | level_features(arch, baseline(arch))
 
 
 def wanted(request: Request, base: FeatureSet) -> FeatureSet:
     """Apply a request's changes to its base: ``+f`` with all that f rests on, ``-f`` with all that rests on f.
 
-    Raises TargetError for x86_64 code without the baseline, which LLVM cannot generate.
+    Raises TargetError for 64-bit code without the baseline, which LLVM cannot generate.
     """
     features = base
     for sign, feature in request.changes:
         if feature.kind in HARDWARE:
             one = FeatureSet(base.arch, [feature.name])
             features = (features | one).closed() if sign == "+" else features.without(one)
-    lowest = level_features(base.arch, baseline(base.arch)) if base.arch == "x86_64" else features
+    lowest = level_features(base.arch, baseline(base.arch)) if architecture(base.arch).requires else features
     if not lowest <= features:
         raise TargetError(f"{request.text!r}: {base.arch} code cannot do without {', '.join(lowest - features)}")
     return features

@@ -19,10 +19,11 @@ PACKAGE = Path(cpufeat.__file__).parent
 # From the ground up. A module, or a package as a whole, may import those of the lines below its own.
 LAYERS = """
 value errors tables
-features decisions native
+architectures decisions native
+features
 levels llvm machine
-probe
-arch
+probe systems
+absence arch
 host
 request
 target
@@ -123,7 +124,7 @@ def test_no_memory_is_writable_and_executable_at_once(qemu: str) -> None:
 
 def test_where_cpuid_is_refused_the_kernel_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     by_cpuid = cpufeat.detect()
-    monkeypatch.setattr(native, "load", lambda: None)
+    monkeypatch.setattr(native, "load", lambda arch: None)
     by_kernel = cpufeat.detect()
     assert (by_cpuid.source, by_kernel.source) == ("CPUID", "/proc/cpuinfo")
     for fact in ("vendor", "family", "model", "stepping", "brand", "cpu", "level"):

@@ -156,8 +156,8 @@ def test_a_machine_of_which_nothing_can_be_read() -> None:
 
 
 def test_an_architecture_without_tables() -> None:
-    with pytest.raises(cpufeat.UnknownNameError, match="architecture 'riscv64'"):
-        host.detect(Recording(arch="riscv64"))
+    with pytest.raises(cpufeat.UnknownNameError, match="architecture 'sparc64'"):
+        host.detect(Recording(arch="sparc64"))
 
 
 def test_levels_are_the_psabis() -> None:

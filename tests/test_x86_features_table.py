@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 ARCH = "x86_64"
 FEATURES = table(ARCH)
 VERSIONS = llvm.versions(ARCH)
-LEVELS = {level: added.split() for level, added in tables.rows("x86/levels.tsv")}
+LEVELS = {level: added.split() for level, _, added in tables.rows("x86/levels.tsv")}
 BITS = Counter(feature.bit for feature in FEATURES.values() if feature.bit)
 
 TERM = r"[0-9A-F]+\.[0-9A-F]+:E[ABCD]X\[(\d+|\d+-\d+)\](>=\d+)?"

@@ -21,12 +21,21 @@ sys.path.insert(0, str(ROOT))
 from cpufeat.features import NO_SPELLING, Feature, table  # noqa: E402
 from cpufeat.levels import levels  # noqa: E402
 
-FAMILIES = {"x86": "x86_64"}
+FAMILIES = {
+    "aarch64": "aarch64",
+    "arm": "armv7l",
+    "loongarch": "loongarch64",
+    "powerpc": "ppc64le",
+    "riscv": "riscv64",
+    "s390x": "s390x",
+    "x86": "x86_64",
+}
 """Each page, and an architecture that uses its tables."""
 KINDS = {
     "isa": "Features that decide what runs where",
     "privileged": "Features of the kernel",
     "codegen": "Options of the compiler that LLVM spells as features",
+    "other": "What the kernel reports and LLVM has no feature for",
     "tuning": "Tuning",
 }
 
@@ -57,9 +66,8 @@ def _features(arch: str) -> Iterator[str]:
 
 def _row(feature: Feature) -> str:
     bit = f"`{feature.bit}`".replace("|", "\\|") if feature.bit else ""
-    spellings = [
-        f"{', '.join(names)} ({system})" for system, names in feature.spellings.items() if names != (NO_SPELLING,)
-    ]
+    named = {system: [name for name in names if name != NO_SPELLING] for system, names in feature.spellings.items()}
+    spellings = [f"{', '.join(names)} ({system})" for system, names in named.items() if names]
     return f"| `{feature.name}` | {bit} | {feature.state} | {_listed(feature.implies)} | {'; '.join(spellings)} |"
 
 

@@ -12,7 +12,7 @@ class Reading(Value):
     """One source's account of one kind of core."""
 
     source: str
-    """``CPUID``, ``/proc/cpuinfo``, ``lscpu``, ``py-cpuinfo``."""
+    """``CPUID``, ``/proc/cpuinfo``, ``sysctl``, ..."""
     vendor: str = ""
     family: int | None = None
     model: int | None = None

@@ -9,7 +9,8 @@ from __future__ import annotations
 from cpufeat import tables
 from cpufeat.arch.reading import Reading
 from cpufeat.decisions import NEEDS_PERMISSION, STATE_OFF, Withheld
-from cpufeat.features import Feature, table
+from cpufeat.features import Feature, normalize, table
+from cpufeat.machine import Recording
 from cpufeat.probe.cpuid import Cpuid
 from cpufeat.value import TYPE_CHECKING, Value
 
@@ -28,8 +29,8 @@ _HYPERVISOR_VENDOR = 0x40000000
 
 
 def read(machine: Machine) -> list[Reading]:
-    """Return what the best source that answers says of each kind of core: CPUID, then the kernel, then py-cpuinfo."""
-    for source in (from_cpuid, from_kernel, from_py_cpuinfo):
+    """Return what the best source that answers says of each kind of core: CPUID, the kernel, py-cpuinfo."""
+    for source in (from_cpuid, from_kernel, from_sysctl, from_py_cpuinfo):
         readings = source(machine)
         if readings:
             return readings
@@ -40,14 +41,16 @@ def read(machine: Machine) -> list[Reading]:
 
 
 def from_cpuid(machine: Machine) -> list[Reading]:
-    """Read CPUID: once, or on a hybrid part on a processor of each kind."""
+    """Read CPUID: once, or on a hybrid part, and in a recording of several, on a processor of each kind."""
     cpuid = Cpuid(machine)
     if not cpuid.available:
         return []
-    if not cpuid.holds(_HYBRID):
-        return [_reading(machine, cpuid, max(1, len(machine.online_cpus())))]
-    readings = (_reading(machine, Cpuid(machine, cpu), count) for cpu, count in _representatives(machine))
-    return _merge_like(reading for reading in readings if reading.reported) or [_reading(machine, cpuid, 1)]
+    count = max(1, len(machine.online_cpus()))
+    recorded = machine.leaves if isinstance(machine, Recording) else {}
+    if not cpuid.holds(_HYBRID) and len(recorded) < 2:
+        return [_reading(machine, cpuid, count)]
+    readings = (_reading(machine, Cpuid(machine, cpu), like) for cpu, like in _representatives(machine))
+    return _merge_like(reading for reading in readings if reading.reported) or [_reading(machine, cpuid, count)]
 
 
 def _representatives(machine: Machine) -> Iterable[tuple[int, int]]:
@@ -87,20 +90,32 @@ def _merge_like(readings: Iterable[Reading]) -> list[Reading]:
 
 def _reading(machine: Machine, cpuid: Cpuid, count: int) -> Reading:
     family, model, stepping = cpuid.signature()
+    vendor, brand = cpuid.vendor(), cpuid.text(*_BRAND)
     features = [feature for feature in table(machine.arch).values() if feature.bit and cpuid.holds(feature.bit)]
     return Reading(
         source="CPUID",
-        vendor=cpuid.vendor(),
+        vendor=vendor,
         family=family,
         model=model,
         stepping=stepping,
-        brand=cpuid.text(*_BRAND),
-        hypervisor=cpuid.vendor(_HYPERVISOR_VENDOR),
+        brand=brand,
+        hypervisor=machine.emulator or _named(brand.partition(" ")[0], vendor) or _hypervisor(cpuid),
         core="atom" if cpuid.value(_CORE_TYPE) == _ATOM else "",
         count=count,
         reported={feature.name: f"CPUID {feature.bit}" for feature in features},
         withheld=_gated(machine, features, *cpuid.xcr0()),
     )
+
+
+def _hypervisor(cpuid: Cpuid) -> str:
+    signature = cpuid.vendor(_HYPERVISOR_VENDOR)
+    return _named(signature) or signature
+
+
+def _named(*signatures: str) -> str:
+    """Return the name of the first hypervisor, or translator, whose signature is among these."""
+    rows = [tables.row("x86/hypervisors.tsv", signature) for signature in signatures if signature]
+    return next((name for _, name, *_ in filter(None, rows)), "")
 
 
 class State(Value):
@@ -144,36 +159,72 @@ def from_kernel(machine: Machine) -> list[Reading]:
     content = machine.read_file("/proc/cpuinfo")
     if content:
         alike = procfs.alike(procfs.processors(content))
-        return [_from_flags(machine, "/proc/cpuinfo", processor, count) for processor, count in alike.items()]
+        return [_from_flags(machine, _Spelled("/proc/cpuinfo"), processor, count) for processor, count in alike.items()]
     content = machine.read_file("lscpu")
     if content:
         fields = lscpu.fields(content)
-        return [_from_flags(machine, "lscpu", lscpu.processor(fields), lscpu.online(fields))]
+        return [_from_flags(machine, _Spelled("lscpu"), lscpu.processor(fields), lscpu.online(fields))]
     return []
 
 
+def from_sysctl(machine: Machine) -> list[Reading]:
+    """Read the account of macOS' kernel."""
+    if machine.system != "darwin":
+        return []
+    from cpufeat.probe import machdep
+
+    processor = machdep.processor(machine)
+    if processor is None:
+        return []
+    count, enabled = max(1, len(machine.online_cpus())), machdep.enabled(machine, processor.flags)
+    spelled = _Spelled("sysctl", "darwin", enabled)
+    return [_from_flags(machine, spelled, processor, count).replace(hypervisor=machine.emulator)]
+
+
 def from_py_cpuinfo(machine: Machine) -> list[Reading]:
-    """Read py-cpuinfo's account."""
+    """Read py-cpuinfo's account, which does not tell what the operating system enabled."""
     from cpufeat.probe import pycpuinfo
 
     answer = machine.py_cpuinfo()
     if not answer:
         return []
-    return [_from_flags(machine, "py-cpuinfo", pycpuinfo.processor(answer), pycpuinfo.count(answer))]
+    spelled = _Spelled("py-cpuinfo", enabled=0)
+    return [_from_flags(machine, spelled, pycpuinfo.processor(answer), pycpuinfo.count(answer))]
 
 
-def _from_flags(machine: Machine, source: str, processor: Processor, count: int) -> Reading:
-    flags, known = processor.flags, table(machine.arch).values()
-    features = [feature for feature in known if not flags.isdisjoint(feature.kernel_flags)]
-    every_state = -1  # a flag that the kernel shows is one whose state it enabled
+class _Spelled(Value):
+    """Flags: where they were read, the system whose names they are, and the states that are enabled, as XCR0."""
+
+    source: str
+    system: str = "kernel"
+    enabled: int = -1  # a flag that Linux shows is one whose state it enabled
+
+
+def _from_flags(machine: Machine, how: _Spelled, processor: Processor, count: int) -> Reading:
+    words = _words(machine.arch, how.system)
+    said = frozenset().union(*(words.get(flag, ()) for flag in processor.flags))
+    features = [feature for name, feature in table(machine.arch).items() if name in said]
     return Reading(
-        source=source,
+        source=how.source,
         vendor=processor.vendor,
         family=processor.family,
         model=processor.model,
         stepping=processor.stepping,
         brand=processor.brand,
         count=count,
-        reported={feature.name: f"{source} flag {', '.join(feature.kernel_flags)}" for feature in features},
-        withheld=_gated(machine, features, every_state, source),
+        reported={feature.name: f"{how.source} flag {', '.join(feature.flags(how.system))}" for feature in features},
+        withheld=_gated(machine, features, how.enabled, f"by {how.source}, XCR0 is {how.enabled:#x}"),
     )
+
+
+_known_words: dict[str, dict[str, set[str]]] = {}
+
+
+def _words(arch: str, system: str) -> dict[str, set[str]]:
+    """Return the features that each word of a system stands for."""
+    if system not in _known_words:
+        words = _known_words[system] = {}
+        for feature in table(arch).values():
+            for flag in feature.flags(system):
+                words.setdefault(normalize(flag), set()).add(feature.name)
+    return _known_words[system]

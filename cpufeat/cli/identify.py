@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from cpufeat.architectures import has_tables
 from cpufeat.cli import NO, OK, path_of, printable
 from cpufeat.errors import CpufeatError
 from cpufeat.explain import identity
@@ -24,6 +25,8 @@ _UNKNOWN: dict[str, Any] = {
     "withheld": {},
     "error": None,
 }
+_WITHOUT_TABLES = {"name": "", "brand": "", "cpu": "generic", "level": ""}
+"""What is said of an architecture that has no tables: a name that every LLVM backend knows, and no feature."""
 
 
 def arguments(parser: ArgumentParser) -> None:
@@ -49,6 +52,8 @@ def _identify(file: str) -> dict[str, Any]:
     try:
         answer["format"], machine = load(path_of(file))
         answer["arch"] = machine.arch
+        if machine.arch and not has_tables(machine.arch):
+            return {**answer, **_WITHOUT_TABLES}
         return {**answer, **_described(detect(machine))}
     except CpufeatError as error:
         return {**answer, "error": str(error)}

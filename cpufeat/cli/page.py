@@ -5,12 +5,15 @@ A line is a list of (text, style) pairs; :mod:`cpufeat.cli.terminal` knows what 
 
 from __future__ import annotations
 
+import re
 import textwrap
 
-from cpufeat.decisions import NOT_REPORTED, Withheld
-from cpufeat.explain import Explanation, could_show, verdict
-from cpufeat.features import HARDWARE, FeatureSet, implied, table
-from cpufeat.levels import level_features, levels
+from cpufeat import absence
+from cpufeat.arch.identity import described
+from cpufeat.decisions import Withheld
+from cpufeat.explain import OTHERS, PRIVILEGED, Explanation, groups, heading, verdict
+from cpufeat.features import HARDWARE, FeatureSet, family, table
+from cpufeat.levels import ladder, level_features, levels
 from cpufeat.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -24,24 +27,8 @@ Line = list[tuple[str, str]]
 """Pieces of text, each with a style: empty or a key of :data:`cpufeat.cli.terminal.STYLES`."""
 _LABEL = 24
 """The column at which a row's text starts."""
-_FAMILIES = (
-    ("avx512f", "AVX-512"),
-    ("avx", "AVX"),
-    ("amx_tile", "AMX"),
-    ("egpr", "APX"),
-    ("sse", "SSE"),
-    ("mmx", "MMX"),
-)
-"""What a feature that is in no level rests on, and what to call its like."""
-_HYPERVISORS = {
-    "KVMKVMKVM": "KVM",
-    "Microsoft Hv": "Hyper-V",
-    "VMwareVMware": "VMware",
-    "XenVMMXenVMM": "Xen",
-    "TCGTCGTCGTCG": "QEMU",
-    "bhyve bhyve": "bhyve",
-}
-"""The names behind the signatures in CPUID 40000000; Linux, arch/x86/kernel/cpu/hypervisor.c."""
+_MOST_LACKING = 8
+"""How many names of what is missing to the next level to show."""
 
 
 def page(explanation: Explanation) -> list[Line]:
@@ -61,15 +48,15 @@ def page(explanation: Explanation) -> list[Line]:
 def _summary(explanation: Explanation) -> Iterator[Line]:
     host = explanation.host
     sentence, style = verdict(explanation)
-    guest = f", a guest of {_hypervisor(host)}" if host.hypervisor else ""
-    yield from _wrapped(f"{host.brand or host.name or _model(host)}{guest}", "title")
+    guest = f", a guest of {host.hypervisor}" if host.hypervisor else ""
+    yield from _wrapped(f"{host.brand or host.name or described(host.arch, vars(host))}{guest}", "title")
     yield from _wrapped(sentence, style)
 
 
 def _target(explanation: Explanation) -> Iterator[Line]:
     target, arch = explanation.resolution.target, explanation.host.arch
     beyond = len(target.features) - len(level_features(arch, target.level)) if target.level else 0
-    of_level = f"all of {target.level}" if target.level else f"less than {next(iter(levels(arch)))}"
+    of_level = f"all of {target.level}" if target.level else f"less than {ladder(target.features)[1][0]}"
     yield from _heading("Compile for", f"request: {explanation.resolution.request}")
     yield from _row("cpu", target.cpu, "title", "LLVM's name, for tuning only")
     yield from _row("features", f"{len(target.features)}: {of_level}" + (f" and {beyond} more" if beyond else ""))
@@ -87,7 +74,7 @@ def _decisions(explanation: Explanation) -> Iterator[Line]:
     yield from _decided(others, resolution.request)
     if dropped:
         yield from _wrapped("Left out, since it is not usable here:", "", 2)
-        yield from _by_reason(explanation.host, dropped, "warn")
+        yield from _by_reason(dropped, "warn")
 
 
 def _contradiction(explanation: Explanation) -> Iterator[Line]:
@@ -98,21 +85,24 @@ def _contradiction(explanation: Explanation) -> Iterator[Line]:
 
 def _name(explanation: Explanation) -> Iterator[Line]:
     host, faults = explanation.host, explanation.faults
-    if faults or explanation.unused:
+    if faults or explanation.unseen or explanation.unused:
         yield from _heading(f"Trusting the name {host.named}")
     if faults:
         yield from _wrapped("Code for it may use these, which are not usable here, and die with SIGILL:", "", 2)
-        yield from _by_reason(host, faults, "bad")
+        yield from _by_reason(faults, "bad")
+    if explanation.unseen:
+        yield from _row("cannot be seen", " ".join(explanation.unseen), "warn", f"{host.source} never shows it")
     if explanation.unused:
         yield from _row("left unused", " ".join(explanation.unused), "warn")
 
 
 def _withheld(explanation: Explanation) -> Iterator[Line]:
     host = explanation.host
-    others = {name: why for name, why in host.withheld.items() if name not in explanation.faults}
+    told = {*explanation.faults, *explanation.unseen}
+    others = {name: why for name, why in host.withheld.items() if name not in told}
     if others:
-        yield from _heading("Withheld" if not explanation.faults else "Withheld as well")
-        yield from _by_reason(host, others, "warn")
+        yield from _heading("Withheld as well" if told else "Withheld")
+        yield from _by_reason(others, "warn")
 
 
 def _disagreements(explanation: Explanation) -> Iterator[Line]:
@@ -130,12 +120,12 @@ def _machine(explanation: Explanation) -> Iterator[Line]:
         yield from _row("recorded in", explanation.origin)
     if host.brand:
         yield from _row("brand", host.brand, "", _leaf(host, "80000002-80000004"))
-    yield from _row("model", f"{_model(host)} stepping {host.stepping}", "", _leaf(host, "0, 1"))
+    yield from _row("model", described(host.arch, vars(host), in_full=True), "", _leaf(host, "0, 1"))
     by_model = f"{host.named} by its model number, but see above" if host.named else "nothing: no table has it"
-    yield from _row("known as", host.name or by_model, "", "data/x86/models.tsv" if host.named else "")
+    yield from _row("known as", host.name or by_model, "", f"data/{family(host.arch)}/models.tsv" if host.named else "")
     yield from _row("processors", cores)
     if host.hypervisor:
-        yield from _row("guest of", _hypervisor(host), "", _leaf(host, "40000000"))
+        yield from _row("guest of", host.hypervisor, "", _leaf(host, "40000000"))
     if explanation.xcr0:
         yield from _row("registers kept by OS", " ".join(explanation.states) or "none beyond SSE", "", explanation.xcr0)
 
@@ -143,40 +133,39 @@ def _machine(explanation: Explanation) -> Iterator[Line]:
 def _features(explanation: Explanation) -> Iterator[Line]:
     host = explanation.host
     yield from _heading("Features", f"{len(host.features)} usable, read from {host.source}")
-    for label, known in _groups(host.arch).items():
-        here, lacking = host.features & known, known - host.features
-        is_level = label in levels(host.arch)
+    reached, above = ladder(host.features)
+    shown = {level: FeatureSet(host.arch, levels(host.arch)[level]) for level in reached + above}
+    for level, adds in shown.items():
+        here, lacking = host.features & adds, list(adds - host.features)
         if here:
-            yield from _row(label, " ".join(here), label_style="good" if is_level and not lacking else "")
-        if lacking and is_level:
-            yield from _row("" if here else label, "lacks " + " ".join(lacking), "note")
+            yield from _row(level, " ".join(here), label_style="" if lacking else "good")
+        if lacking:
+            more = f" and {len(lacking) - _MOST_LACKING} more" if len(lacking) > _MOST_LACKING else ""
+            yield from _row("" if here else level, f"lacks {' '.join(lacking[:_MOST_LACKING])}{more}", "note")
+    in_levels = frozenset().union(*(adds.names for adds in shown.values()))
+    for label, names in _grouped(host.features, in_levels).items():
+        if names:
+            yield from _row(label, " ".join(names))
 
 
 # --- what sections share
 
 
-def _hypervisor(host: Host) -> str:
-    return _HYPERVISORS.get(host.hypervisor, host.hypervisor)
-
-
-def _model(host: Host) -> str:
-    return f"{host.vendor or 'unknown vendor'} family {host.family} model {host.model}"
-
-
 def _leaf(host: Host, leaf: str) -> str:
+    """Where identity was read; the bits of features tell nothing of it."""
+    if host.source in absence.BITS:
+        return ""
     return f"CPUID {leaf}" if host.source == "CPUID" else host.source
 
 
-def _groups(arch: str) -> dict[str, FeatureSet]:
-    """Levels, lowest first, and what is in none by what it rests on."""
-    groups = {level: list(adds) for level, adds in levels(arch).items()}
-    in_levels = {name for names in groups.values() for name in names}
-    groups.update({label: [] for _, label in reversed(_FAMILIES)})
-    for name, feature in table(arch).items():
-        if name not in in_levels and feature.kind in HARDWARE:
-            family = next((label for base, label in _FAMILIES if base in implied(arch, name)), "others")
-            groups.setdefault("privileged" if feature.kind == "privileged" else family, []).append(name)
-    return {label: FeatureSet(arch, names) for label, names in groups.items()}
+def _grouped(features: FeatureSet, in_levels: frozenset[str]) -> dict[str, list[str]]:
+    """Return the features that no level shows, by what they go under."""
+    arch = features.arch
+    grouped: dict[str, list[str]] = {name: [] for name in [*(group.name for group in groups(arch)), OTHERS, PRIVILEGED]}
+    for name in features:
+        if name not in in_levels and table(arch)[name].kind in HARDWARE:
+            grouped[heading(arch, name)].append(name)
+    return grouped
 
 
 def _decided(decisions: Iterable[Decision], known: str = "") -> Iterator[Line]:
@@ -190,11 +179,11 @@ def _decided(decisions: Iterable[Decision], known: str = "") -> Iterator[Line]:
         yield from _row(kind, " ".join(one.subject for one in alike), "warn", why)
 
 
-def _by_reason(host: Host, withheld: dict[str, Withheld], style: str) -> Iterator[Line]:
+def _by_reason(withheld: dict[str, Withheld], style: str) -> Iterator[Line]:
     """Rows by reason, with the features that share their evidence, or a CPUID register, put together."""
     groups: dict[tuple[str, str], dict[str, str]] = {}
     for name, why in withheld.items():
-        place, bit = _place(host, name, why)
+        place, bit = _place(why)
         groups.setdefault((why.reason, place), {})[name] = bit
     last = ""
     for (reason, place), bits in sorted(groups.items(), key=lambda group: group[0][0]):
@@ -203,14 +192,13 @@ def _by_reason(host: Host, withheld: dict[str, Withheld], style: str) -> Iterato
         last = reason
 
 
-def _place(host: Host, name: str, why: Withheld) -> tuple[str, str]:
-    """Where a feature would be reported, and the bit there; the evidence as it is where that is not the matter."""
-    if why.reason != NOT_REPORTED:
-        return why.evidence, ""
-    if host.source != "CPUID":
-        return f"no such flag in {host.source}" if could_show(host, name) else f"{host.source} never shows it", ""
-    place, _, bit = table(host.arch)[name].bit.rstrip("]").partition("[")
-    return (f"CPUID {place}", bit) if bit.isdecimal() else (why.evidence, "")
+def _place(why: Withheld) -> tuple[str, str]:
+    """Where a feature would be reported, and the bit there, if it is one of a kind; else the evidence as it is."""
+    bit = re.fullmatch(r"(\w+(?: key \d+| [\w.]+:\w+)?)(?: bit |\[)(\d+)\]? is 0", why.evidence)
+    if bit:
+        return bit[1], bit[2]
+    word = re.fullmatch(r"(.+) has no (flag|facility) .+", why.evidence)
+    return (f"no such {word[2]} in {word[1]}" if word else why.evidence), ""
 
 
 # --- rows

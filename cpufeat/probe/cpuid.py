@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 _REGISTERS = {"EAX": 0, "EBX": 1, "ECX": 2, "EDX": 3}
 _OSXSAVE = "1.0:ECX[27]"
 _HYPERVISOR = "1.0:ECX[31]"
+AVX512_STATE = 0b111 << 5
+"""The bits of XCR0 that AVX-512 adds to those of AVX."""
 _LEGACY_AREA = 576
 """Bytes of an XSAVE area before its extended components (SDM volume 1, 13.4)."""
 
@@ -33,7 +35,7 @@ class Cpuid:
     @property
     def available(self) -> bool:
         """Whether CPUID can be read at all."""
-        return self.registers(0) is not None
+        return any(self.registers(first) is not None for first in _FIRST_LEAVES)
 
     def registers(self, leaf: int, subleaf: int = 0) -> Registers | None:
         """Return a leaf's four registers, None where it does not exist or cannot be read."""
@@ -105,6 +107,8 @@ class Cpuid:
         if not self.holds(_OSXSAVE):
             return 0, "CPUID 1:ECX[27] (OSXSAVE) is 0"
         enabled = self._machine.xgetbv(0)
+        if enabled and self._machine.sysctl("hw.optional.avx512f") == 1:  # macOS enables it when it is first used
+            return enabled | AVX512_STATE, f"XCR0 is {enabled:#x} before AVX-512 is used, hw.optional.avx512f is 1"
         if enabled is not None:
             return enabled, f"XCR0 is {enabled:#x}"
         enabled = self._enabled_by_size()

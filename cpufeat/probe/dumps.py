@@ -1,4 +1,4 @@
-"""Files in which somebody wrote a machine down: cpufeat's own, CPUID leaves, ``/proc/cpuinfo`` and lscpu.
+"""Files in which somebody wrote a machine down: cpufeat's own, CPUID leaves, ``/proc/cpuinfo``, lscpu, macOS' sysctl.
 
 CPUID leaves come in two forms: that of ``cpuid -r`` (Todd Allen), and that of InstLatx64's and AIDA64's collections.
 """
@@ -24,11 +24,12 @@ _CPUINFO_KEYS = (
     *("processor", "processor 0", "Processor", "vendor_id", "cpu family", "flags"),  # x86 and most others
     *("CPU implementer", "Features", "isa", "ISA", "cpu", "cpu model"),  # Arm, RISC-V, LoongArch, POWER, MIPS
 )
-_FORMATS = "a recording of cpufeat, CPUID leaves (cpuid -r, InstLatx64), /proc/cpuinfo, lscpu (with LC_ALL=C)"
+_SYSCTL_KEYS = ("hw.", "machdep.cpu.")
+_FORMATS = "a recording of cpufeat, CPUID leaves (cpuid -r, InstLatx64), /proc/cpuinfo, lscpu (LC_ALL=C), macOS' sysctl"
 
 
 def load(path: str) -> tuple[str, Recording]:
-    """Return a dump's format (``recording``, ``cpuid``, ``cpuinfo`` or ``lscpu``) and the machine in it.
+    """Return a dump's format (``recording``, ``cpuid``, ``cpuinfo``, ``lscpu``, ``sysctl``) and the machine in it.
 
     ``/proc/cpuinfo`` is kept under its path, lscpu's output as the file ``lscpu``, CPUID leaves by processor.
     Raises DumpError, naming the path and, where there is one, the line, for a file that cannot be read, is empty,
@@ -56,6 +57,8 @@ def parse(content: bytes, path: str) -> tuple[str, Recording]:
         return name, _from_cpuinfo(text.encode(), path)
     if name == "lscpu":
         return name, _from_lscpu(text.encode(), path)
+    if name == "sysctl":
+        return name, _from_sysctl(text)
     raise DumpError(f"{path}: in no known format; expected {_FORMATS}")
 
 
@@ -98,6 +101,8 @@ def _format(text: str) -> str:
             return "lscpu"
         if key in _CPUINFO_KEYS:
             return "cpuinfo"
+        if key.startswith(_SYSCTL_KEYS):
+            return "sysctl"
     return ""
 
 
@@ -200,7 +205,11 @@ _ARCHITECTURES = (
     ("isa", "rv32", "riscv32"),
     ("isa", "loongarch64", "loongarch64"),
     ("ISA", "loongarch64", "loongarch64"),
+    ("isa", "mips64", "mips64"),
+    ("isa", "mips", "mips"),
+    ("cpu model", "mips", "mips"),
     ("Features", "asimd", "aarch64"),
+    ("Features", " thumb ", "arm"),
     ("Processor", "aarch64", "aarch64"),
     ("CPU architecture", "aarch64", "aarch64"),
     ("CPU implementer", " ", "arm"),
@@ -221,3 +230,24 @@ def _from_lscpu(content: bytes, path: str) -> Recording:
         raise DumpError(f"{path}: {error}") from None
     arch = fields.get("Architecture") or _arch({"flags": fields.get("Flags", "")})
     return Recording(arch="i686" if arch in ("i386", "i486", "i586") else arch, files={"lscpu": content})
+
+
+# --- macOS
+
+
+def _from_sysctl(text: str) -> Recording:
+    """Read what ``sysctl hw machdep.cpu`` prints: ``hw.ncpu: 8``."""
+    pairs = [line.partition(":")[::2] for line in text.splitlines() if line.strip().startswith(_SYSCTL_KEYS)]
+    values = {key.strip(): _variable(value.strip()) for key, value in pairs}
+    count = values.get("hw.activecpu") or values.get("machdep.cpu.thread_count") or 1
+    return Recording(
+        system="darwin",
+        arch="aarch64" if values.get("hw.optional.arm64") == 1 else "x86_64",
+        libc="",
+        sysctls=values,
+        online=tuple(range(min(count, _MOST_PROCESSORS))) if isinstance(count, int) else (),
+    )
+
+
+def _variable(value: str) -> int | str:
+    return int(value) if value.removeprefix("-").isdecimal() and len(value) <= 20 else value

@@ -9,6 +9,7 @@ from cpufeat.probe.procfs import Processor, brand, number
 from cpufeat.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
 
@@ -17,18 +18,35 @@ def fields(content: bytes) -> dict[str, str]:
 
     Raises ValueError for what begins like JSON and is no JSON of lscpu.
     """
-    text = content.decode("utf-8", "replace")
-    if text.lstrip()[:1] == "{":
-        return _json_fields(text)
-    found: dict[str, str] = {}
-    for line in text.splitlines():
-        label, colon, value = line.partition(":")
-        if colon:
-            found.setdefault(label.strip(), value.strip())
+    return kinds(content)[0]
+
+
+def kinds(content: bytes) -> list[dict[str, str]]:
+    """Return the values by label of each kind of core: what repeats from ``Model name`` on is about the next kind.
+
+    Raises ValueError for what begins like JSON and is no JSON of lscpu.
+    """
+    found: list[dict[str, str]] = [{}]
+    vendor = ""
+    for label, value in _pairs(content.decode("utf-8", "replace")):
+        vendor = value if label == "Vendor ID" else vendor
+        if label == "Model name" and label in found[-1]:
+            found.append({"Vendor ID": vendor})
+        found[-1].setdefault(label, value)
     return found
 
 
-def _json_fields(text: str) -> dict[str, str]:
+def _pairs(text: str) -> Iterator[tuple[str, str]]:
+    if text.lstrip()[:1] == "{":
+        yield from _json_pairs(text)
+        return
+    for line in text.splitlines():
+        label, colon, value = line.partition(":")
+        if colon:
+            yield label.strip(), value.strip()
+
+
+def _json_pairs(text: str) -> Iterator[tuple[str, str]]:
     import json
 
     try:
@@ -36,15 +54,13 @@ def _json_fields(text: str) -> dict[str, str]:
     except (KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"no JSON of lscpu: {error!r}") from None
     waiting.reverse()
-    found: dict[str, str] = {}
     while waiting:
         item = waiting.pop()
         if not isinstance(item, dict):
             raise ValueError(f"no JSON of lscpu: {item!r:.40} in place of a field")
-        found.setdefault(str(item.get("field", "")).strip().rstrip(":"), str(item.get("data") or "").strip())
+        yield str(item.get("field", "")).strip().rstrip(":"), str(item.get("data") or "").strip()
         children = item.get("children")
         waiting += reversed(children if isinstance(children, list) else [])
-    return found
 
 
 def processor(found: dict[str, str]) -> Processor:
@@ -65,3 +81,11 @@ def online(found: dict[str, str]) -> int:
     spans = [(number(first.strip()), number(last.strip() or first.strip())) for first, _, last in ends]
     count = sum(last - first + 1 for first, last in spans if first is not None and last is not None and first <= last)
     return count or number(found.get("CPU(s)", "")) or 1
+
+
+def of_kind(found: dict[str, str]) -> int:
+    """Return the number of processors of one of several kinds, for which there is no list; at least one."""
+    count = 1
+    for label in ("Thread(s) per core", "Core(s) per socket", "Core(s) per cluster", "Socket(s)", "Cluster(s)"):
+        count *= number(found.get(label, "")) or 1
+    return count

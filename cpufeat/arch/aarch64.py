@@ -1,0 +1,26 @@
+"""64-bit Arm: what the auxiliary vector, or the kernel's names, say of the features, and which cores there are.
+
+Source: Linux ``Documentation/arch/arm64/elf_hwcaps.rst``. The kernel reports what all cores have.
+"""
+
+from __future__ import annotations
+
+from cpufeat.arch.arm import cores
+from cpufeat.value import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cpufeat.arch.reading import Reading
+    from cpufeat.machine import Machine
+
+
+def read(machine: Machine) -> list[Reading]:
+    """Return what the best source that answers says of each kind of core, the biggest first."""
+    if machine.system == "darwin":
+        from cpufeat.arch import aarch64_darwin
+
+        return aarch64_darwin.read(machine)
+    if machine.system == "windows":
+        from cpufeat.arch import aarch64_windows
+
+        return aarch64_windows.read(machine)
+    return cores(machine, lambda _: {})

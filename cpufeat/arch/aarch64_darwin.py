@@ -1,0 +1,54 @@
+"""64-bit Arm under macOS: ``hw.optional`` for the features, ``hw.cpufamily`` for the CPU.
+
+Sources: Apple's "Determining instruction set characteristics"; XNU ``osfmk/mach/machine.h`` (CPUFAMILY_ARM) and
+``bsd/kern/kern_mib.c``. The facts are in ``data/aarch64``.
+"""
+
+from __future__ import annotations
+
+from cpufeat.arch.reading import Reading
+from cpufeat.features import Feature, table
+from cpufeat.value import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cpufeat.machine import Machine
+
+VENDOR = "Apple"
+_KEYS = (("darwin", "hw.optional.arm."), ("darwin11", "hw.optional."))
+
+
+def read(machine: Machine) -> list[Reading]:
+    """Return a reading for each level of performance, the highest first; none where sysctl does not answer."""
+    reported = {feature.name: _evidence(machine, feature) for feature in table(machine.arch).values()}
+    reading = Reading(
+        source="sysctl",
+        vendor=VENDOR,
+        model=_unsigned(machine.sysctl("hw.cpufamily")),
+        stepping=_unsigned(machine.sysctl("hw.cpusubfamily")),
+        brand=str(machine.sysctl("machdep.cpu.brand_string") or ""),
+        hypervisor="Apple's hypervisor" if machine.sysctl("kern.hv_vmm_present") == 1 else "",
+        reported={name: evidence for name, evidence in reported.items() if evidence},
+    )
+    return [reading.replace(count=count) for count in _counts(machine)] if reading.reported else []
+
+
+def _evidence(machine: Machine, feature: Feature) -> str:
+    """Return the variables that are 1 where all that stand for the feature are, under today's names or the first."""
+    for spelling, prefix in _KEYS:
+        names = [prefix + name for name in feature.spellings.get(spelling, ())]
+        if names and all(machine.sysctl(name) == 1 for name in names):
+            return ", ".join(names)
+    return ""
+
+
+def _counts(machine: Machine) -> list[int]:
+    """Return the number of cores of each level; before macOS 12 there is but one."""
+    levels = machine.sysctl("hw.nperflevels")
+    names = [f"hw.perflevel{level}.physicalcpu" for level in range(min(levels, 8) if isinstance(levels, int) else 0)]
+    counts = [count for name in names if isinstance(count := machine.sysctl(name), int)]
+    return counts or [max(1, len(machine.online_cpus()))]
+
+
+def _unsigned(value: int | str | None) -> int | None:
+    """Return a 32-bit number, which the ``sysctl`` command prints with a sign."""
+    return value & 0xFFFFFFFF if isinstance(value, int) else None

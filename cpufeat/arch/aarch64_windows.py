@@ -1,0 +1,47 @@
+"""64-bit Arm under Windows: ``IsProcessorFeaturePresent`` for the features, the registry's MIDR for the CPU.
+
+Sources: Microsoft's "IsProcessorFeaturePresent" (winnt.h); Arm ARM (DDI 0487), MIDR_EL1: Windows' ``CP 4000``.
+The facts are in ``data/aarch64``.
+"""
+
+from __future__ import annotations
+
+from cpufeat.arch.arm import biggest_first, reading_of
+from cpufeat.features import Feature, table
+from cpufeat.probe import midr
+from cpufeat.probe.midr import Processor
+from cpufeat.value import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cpufeat.arch.reading import Reading
+    from cpufeat.machine import Machine
+
+_PROCESSOR = "HARDWARE\\DESCRIPTION\\System\\CentralProcessor\\{}"
+_MIDR, _BRAND = "CP 4000", "ProcessorNameString"
+
+
+def read(machine: Machine) -> list[Reading]:
+    """Return a reading for each kind of core, the biggest first; none where Windows does not answer."""
+    said = {feature.name: _evidence(machine, feature) for feature in table(machine.arch).values()}
+    reported = {name: evidence for name, evidence in said.items() if evidence}
+    if not reported:
+        return []
+    kinds: dict[Processor, int] = {}
+    for cpu in machine.online_cpus() or (0,):
+        kind = _processor(machine, cpu)
+        kinds[kind] = kinds.get(kind, 0) + 1
+    readings = [reading_of("IsProcessorFeaturePresent", kind, count, reported) for kind, count in kinds.items()]
+    return biggest_first(machine.arch, readings)
+
+
+def _evidence(machine: Machine, feature: Feature) -> str:
+    numbers = feature.spellings.get("windows", ())
+    if not numbers or not all(machine.processor_feature(int(number)) for number in numbers):
+        return ""
+    return f"IsProcessorFeaturePresent {', '.join(numbers)}"
+
+
+def _processor(machine: Machine, cpu: int) -> Processor:
+    register = machine.registry(_PROCESSOR.format(cpu), _MIDR)
+    brand = str(machine.registry(_PROCESSOR.format(cpu), _BRAND) or "").strip()
+    return (midr.of_register(register) if isinstance(register, int) else Processor()).replace(brand=brand)

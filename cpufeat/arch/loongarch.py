@@ -1,0 +1,59 @@
+"""LoongArch: what the auxiliary vector and ``/proc/cpuinfo`` say. All cores of such a machine are alike.
+
+Source: Linux ``arch/loongarch/kernel/cpu-probe.c`` and ``proc.c``.
+The facts are in ``data/loongarch``; nothing here knows a feature or a model by name.
+"""
+
+from __future__ import annotations
+
+from cpufeat.arch.reading import Reading
+from cpufeat.probe import bits, lscpu, procfs
+from cpufeat.value import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cpufeat.machine import Machine
+
+_HWCAP = 16
+_MODEL_DIGITS = 6
+"""``3A5000`` of ``Loongson-3A5000-HV``: what follows is a speed or a package."""
+
+
+def read(machine: Machine) -> list[Reading]:
+    """Return what AT_HWCAP says, or else the kernel's list of features."""
+    fields, count, source = _described(machine)
+    held = {**bits.auxiliary(machine), machine.arch: f"runs {machine.arch}"}
+    words = {word: f"{source} feature {word}" for word in fields.get("features", "").split()}
+    answers = machine.getauxval(_HWCAP) is not None
+    if not answers and not words:
+        return []
+    vendor, _, name = fields.get("model name", "").partition("-")
+    return [
+        Reading(
+            source="AT_HWCAP" if answers else source,
+            vendor=vendor,
+            stepping=_revision(fields.get("cpu revision", "")),
+            brand=f"{vendor}-{name}" if name else vendor,
+            core=name[:_MODEL_DIGITS],
+            count=count or max(1, len(machine.online_cpus())),
+            reported=bits.closed(machine.arch, held, {} if answers else words),
+        )
+    ]
+
+
+def _described(machine: Machine) -> tuple[dict[str, str], int, str]:
+    """Return the kernel's values by its own names in lower case, the number of processors, and where that was read."""
+    content = machine.read_file("/proc/cpuinfo")
+    if content:
+        blocks = [{key.lower(): value for key, value in block.items()} for block in procfs.blocks(content)]
+        cores = [block for block in blocks if "features" in block]
+        return cores[0] if cores else {}, len(cores), "/proc/cpuinfo"
+    fields = lscpu.fields(machine.read_file("lscpu") or b"")
+    labels = {"features": "Flags", "model name": "Model name", "cpu revision": "Model"}
+    return {name: fields.get(label, "").strip("-") for name, label in labels.items()}, lscpu.online(fields), "lscpu"
+
+
+def _revision(text: str) -> int | None:
+    try:
+        return int(text, 16)
+    except ValueError:
+        return None

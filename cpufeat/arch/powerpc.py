@@ -1,0 +1,86 @@
+"""POWER and PowerPC: what the auxiliary vector and ``/proc/cpuinfo`` say. All cores of such a machine are alike.
+
+Sources: Linux ``Documentation/arch/powerpc/elf_hwcaps.rst``, ``arch/powerpc/kernel/setup-common.c`` (``show_cpuinfo``).
+The facts are in ``data/powerpc``; nothing here knows a feature or a model by name.
+"""
+
+from __future__ import annotations
+
+from cpufeat.arch.reading import Reading
+from cpufeat.features import FeatureSet, table
+from cpufeat.levels import baseline, level_features
+from cpufeat.probe import bits, lscpu, procfs
+from cpufeat.value import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cpufeat.machine import Machine
+
+_AT_PLATFORM = 15
+_AT_HWCAP = 16
+_ARCHITECTED = 0xF00
+"""The upper half of a logical processor version: the kernel runs by an architecture, whatever the silicon is."""
+_FREESCALE = 0x8000
+_LATEST = 99
+"""A generation that no name goes beyond."""
+
+
+def read(machine: Machine) -> list[Reading]:
+    """Return what the auxiliary vector says of the features, or else what the kernel's description does."""
+    name, revision, count, source = _described(machine)
+    platform = machine.auxv_string(_AT_PLATFORM)
+    version = _version(name, revision) or _architected(platform)
+    if machine.getauxval(_AT_HWCAP) is not None:
+        source, reported = "AT_HWCAP", bits.reported(machine.arch, bits.auxiliary(machine))
+    elif name:
+        reported = _named(machine.arch, name, source)
+    else:
+        return []
+    return [
+        Reading(
+            source=source,
+            vendor="Freescale" if version and version >> 16 >= _FREESCALE else "IBM",
+            model=version >> 16 if version else None,
+            stepping=version & 0xFFFF if version else None,
+            brand=name.partition(",")[0] or platform,
+            count=count or max(1, len(machine.online_cpus())),
+            reported=reported,
+        )
+    ]
+
+
+def _described(machine: Machine) -> tuple[str, str, int, str]:
+    """Return the kernel's words for the processor and its revision, how many there are, and where that was read."""
+    processors = [block for block in procfs.blocks(machine.read_file("/proc/cpuinfo") or b"") if "cpu" in block]
+    if processors:
+        return processors[0]["cpu"], processors[0].get("revision", ""), len(processors), "/proc/cpuinfo"
+    fields = lscpu.fields(machine.read_file("lscpu") or b"")
+    return fields.get("Model name", ""), fields.get("Model", ""), lscpu.online(fields) if fields else 0, "lscpu"
+
+
+def _version(name: str, revision: str) -> int | None:
+    """Return the processor version in force: that of ``POWER8 (architected)``, else of ``2.1 (pvr 004b 0201)``."""
+    if "(architected)" in name:
+        return _architected(name.partition(" ")[0])
+    halves = revision.partition("(pvr ")[2].rstrip(")").split()
+    try:
+        upper, lower = (int(half, 16) & 0xFFFF for half in halves)
+    except ValueError:
+        return None
+    return upper << 16 | lower
+
+
+def _architected(name: str) -> int | None:
+    """Return the logical version of ``power8``: POWER5+ is the first (PAPR, "Logical PVR values")."""
+    digits = name.lower().removeprefix("power")
+    generation = procfs.number(digits.rstrip("+x"))
+    if generation is None or generation > _LATEST or digits == name.lower():
+        return None
+    return _ARCHITECTED << 16 | max(generation - 4, 1)
+
+
+def _named(arch: str, name: str, source: str) -> dict[str, str]:
+    """Return what the kernel's words alone tell: the baseline, and units named as in ``altivec supported``."""
+    flags = set(name.replace(",", " ").split())
+    units = [feature for feature in table(arch) if feature in flags]
+    why = f"{source}: {name}"
+    return dict.fromkeys(FeatureSet(arch, units).closed() | level_features(arch, baseline(arch)), why)

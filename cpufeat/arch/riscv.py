@@ -1,0 +1,144 @@
+"""RISC-V: what ``riscv_hwprobe``, the auxiliary vector and ``/proc/cpuinfo`` say of each kind of hart.
+
+Their answers are added up: each version of Linux knows more keys and names than the one before. What the kernel must
+save or open for user code counts only as far as the kernel says that it does (``state`` in the table).
+
+Sources: Linux ``Documentation/arch/riscv/hwprobe.rst`` and ``uabi.rst``, ``arch/riscv/kernel/cpu.c``.
+The facts are in ``data/riscv``; nothing here knows a feature or a model by name, but for T-Head's vectors.
+"""
+
+from __future__ import annotations
+
+from cpufeat import tables
+from cpufeat.arch.reading import Reading
+from cpufeat.decisions import STATE_OFF, Withheld
+from cpufeat.features import table
+from cpufeat.probe import bits, lscpu, procfs
+from cpufeat.probe.isa_string import extensions
+from cpufeat.value import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from cpufeat.machine import Machine
+
+_IDENTITY_KEYS = (0, 1, 2)
+"""mvendorid, marchid, mimpid: their values are numbers, all ones where the harts differ."""
+_EXTENSION_KEYS = (3, 4, 11, 13, 14, 16)
+"""BASE_BEHAVIOR, IMA_EXT_0, VENDOR_EXT_THEAD_0, _SIFIVE_0, _MIPS_0, IMA_EXT_1: their values are bits."""
+_DIFFERENT = 0xFFFFFFFFFFFFFFFF
+_IDENTITY_FIELDS = ("mvendorid", "marchid", "mimpid")
+_LSCPU_LABELS = {
+    "isa": "ISA",
+    "mvendorid": "Vendor ID",
+    "marchid": "CPU family",
+    "mimpid": "Model",
+    "uarch": "Model name",
+}
+"""What lscpu (2.40) calls the values of ``/proc/cpuinfo``."""
+_THEAD = ("0x5b7", "thead")
+_HWCAP = 16
+
+
+def read(machine: Machine) -> list[Reading]:
+    """Return one reading for each kind of hart, in the kernel's order."""
+    probed = machine.hwprobe(_IDENTITY_KEYS + _EXTENSION_KEYS)
+    kernel = _probed_bits(probed) | bits.auxiliary(machine)
+    answers = bool(probed) or machine.getauxval(_HWCAP) is not None
+    kinds, source = _described(machine)
+    if not kinds and kernel:
+        kinds, source = [({}, max(1, len(machine.online_cpus())))], "AT_HWCAP"
+    held = {**kernel, machine.arch: f"runs {machine.arch}"}
+    readings = []
+    for hart, count in kinds:
+        vendor, model, stepping = _identity(hart, probed)
+        reported = bits.closed(machine.arch, held, _named(hart, source, vendor, model))
+        readings.append(
+            Reading(
+                source="riscv_hwprobe" if probed else source,
+                vendor=vendor,
+                model=model,
+                stepping=stepping,
+                brand=hart.get("model name", hart.get("uarch", "")),
+                core=hart.get("uarch", ""),
+                count=count,
+                reported=reported,
+                withheld=_gated(machine.arch, reported, kernel, answers=answers),
+            )
+        )
+    return readings
+
+
+def _probed_bits(probed: dict[int, int]) -> dict[str, str]:
+    return {
+        f"hwprobe{key}[{bit}]": f"riscv_hwprobe key {key} bit {bit}"
+        for key in _EXTENSION_KEYS
+        for bit in range(64)
+        if probed.get(key, 0) >> bit & 1
+    }
+
+
+def _described(machine: Machine) -> tuple[list[tuple[dict[str, str], int]], str]:
+    """Return the kinds of hart, values by the kernel's names, how many there are of each, and where that was read."""
+    content = machine.read_file("/proc/cpuinfo")
+    if content:
+        return _kinds(_without_half_a_name(content)), "/proc/cpuinfo"
+    fields = lscpu.fields(machine.read_file("lscpu") or b"")
+    hart = {name: fields[label] for name, label in _LSCPU_LABELS.items() if fields.get(label, "-") != "-"}
+    return [(hart, lscpu.online(fields))] if "isa" in hart else [], "lscpu"
+
+
+def _without_half_a_name(content: bytes) -> bytes:
+    """Leave out the last name where the text ends in it: ``zfh`` is more than the ``zfhmin`` that was cut off."""
+    last_line = content[content.rfind(b"\n") + 1 :]
+    is_cut = b"_" in last_line and last_line.lstrip().startswith((b"isa", b"hart isa"))
+    return content[: content.rfind(b"_")] if is_cut else content
+
+
+def _kinds(content: bytes) -> list[tuple[dict[str, str], int]]:
+    """Return the harts of ``/proc/cpuinfo`` that differ in more than their number, and how many there are of each."""
+    harts = [block for block in procfs.blocks(content) if "isa" in block or "hart isa" in block]
+    counts: dict[tuple[tuple[str, str], ...], int] = {}
+    for hart in harts:
+        kind = tuple((key, value) for key, value in hart.items() if key not in ("processor", "hart"))
+        counts[kind] = counts.get(kind, 0) + 1
+    return [(dict(kind), count) for kind, count in counts.items()]
+
+
+def _identity(hart: dict[str, str], probed: dict[int, int]) -> tuple[str, int | None, int | None]:
+    """Return mvendorid (else the device tree's word), marchid and mimpid: the hart's, else those of all harts."""
+    own = [_hexadecimal(hart.get(field, "")) for field in _IDENTITY_FIELDS]
+    common = [probed.get(key) for key in _IDENTITY_KEYS]
+    vendor, model, stepping = (
+        other if number is None and other != _DIFFERENT else number for number, other in zip(own, common, strict=True)
+    )
+    return hart.get("uarch", "").partition(",")[0] if vendor is None else hex(vendor), model, stepping
+
+
+def _hexadecimal(text: str) -> int | None:
+    try:
+        return int(text, 16)
+    except ValueError:
+        return None
+
+
+def _named(hart: dict[str, str], source: str, vendor: str, model: int | None) -> dict[str, str]:
+    """Return the extensions in the hart's ISA string, less the draft of V that T-Head's first cores have.
+
+    The ``marchid`` of those is 0, as Linux has it (``arch/riscv/kernel/cpufeature.c``).
+    """
+    field = "hart isa" if "hart isa" in hart else "isa"
+    names = extensions(hart.get(field, ""))
+    has_draft = vendor in _THEAD and not model
+    return {name: f"{source} {field} {name}" for name in names if not (has_draft and name == "v")}
+
+
+def _gated(arch: str, reported: Mapping[str, str], kernel: Mapping[str, str], *, answers: bool) -> dict[str, Withheld]:
+    """Return what the kernel does not say that it saves, or opens for user code."""
+    shown = {state: (bit, unknown) for state, bit, unknown, *_ in tables.rows("riscv/states.tsv")}
+    withheld = {}
+    for name in reported:
+        bit, unknown = shown.get(table(arch)[name].state, ("", "on"))
+        if bit and not bits.evidence(bit, kernel) and (answers or unknown == "off"):
+            withheld[name] = Withheld(STATE_OFF, f"{', '.join(map(bits.spelled, bit.split('|')))} not set")
+    return withheld

@@ -1,0 +1,83 @@
+"""IBM Z: what the auxiliary vector and ``/proc/cpuinfo`` say. All cores of such a machine are alike.
+
+Source: Linux ``arch/s390/kernel/processor.c`` (``setup_hwcaps``, ``show_cpu_summary``).
+The facts are in ``data/s390x``; nothing here knows a feature or a model by name.
+"""
+
+from __future__ import annotations
+
+from cpufeat.arch.reading import Reading
+from cpufeat.features import table
+from cpufeat.probe import bits, lscpu, procfs
+from cpufeat.value import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from cpufeat.machine import Machine
+
+_AT_HWCAP = 16
+_STFLE = "hwcap[2]"
+"""Whether there is STORE FACILITY LIST EXTENDED, which user code may execute."""
+_VENDOR = "IBM/S390"
+_HYPERVISOR = "VM00 Control Program"
+
+
+def read(machine: Machine) -> list[Reading]:
+    """Return what the auxiliary vector, or else the kernel's ``features``, and the list of facilities say."""
+    described, source = _described(machine)
+    enabled = bits.auxiliary(machine)
+    stored = machine.facilities() if _STFLE in enabled else None
+    listed = described.get("facilities", "").split()
+    answers = machine.getauxval(_AT_HWCAP) is not None
+    held = enabled if answers else _flags(machine.arch, described.get("features", ""), source)
+    held |= _facilities(stored, "STFLE bit") if stored is not None else _facilities(listed, f"{source} facility")
+    if not held and not answers:
+        return []
+    return [
+        Reading(
+            source="AT_HWCAP" if answers else source,
+            vendor=_VENDOR,
+            model=procfs.number(described.get("machine", "")),
+            hypervisor=_hypervisor(machine),
+            count=procfs.number(described.get("# processors", "")) or max(1, len(machine.online_cpus())),
+            reported=bits.reported(machine.arch, held),
+        )
+    ]
+
+
+def _described(machine: Machine) -> tuple[dict[str, str], str]:
+    """Return the kernel's values, by its own names, and where they were read."""
+    content = machine.read_file("/proc/cpuinfo")
+    if content:
+        values: dict[str, str] = {}
+        for block in reversed(procfs.blocks(content)):
+            values.update(block)
+        summary = next((value for key, value in values.items() if key.startswith("processor ")), "")
+        return {"machine": summary.rpartition("machine = ")[2], **values}, "/proc/cpuinfo"
+    fields = lscpu.fields(machine.read_file("lscpu") or b"")
+    names = {"features": "Flags", "machine": "Machine type", "# processors": "CPU(s)"}
+    return {name: fields.get(label, "") for name, label in names.items()}, "lscpu"
+
+
+def _flags(arch: str, features: str, source: str) -> dict[str, str]:
+    """Return the bits of AT_HWCAP that the kernel spells out: each of its words stands for one."""
+    words = set(features.split())
+    return {
+        bit: f"{source} feature {word}"
+        for feature in table(arch).values()
+        for bit in feature.bit.split("|")
+        for word in feature.spellings.get("kernel", (feature.name,))
+        if bit.startswith("hwcap") and word in words
+    }
+
+
+def _facilities(numbers: Iterable[int | str], source: str) -> dict[str, str]:
+    return {f"facility[{number}]": f"{source} {number}" for number in numbers}
+
+
+def _hypervisor(machine: Machine) -> str:
+    """Return the program that runs this guest (``z/VM    7.2.0``), empty in a logical partition of its own."""
+    lines = (machine.read_file("/proc/sysinfo") or b"").decode("ascii", "replace").splitlines()
+    named = (line.partition(":")[2] for line in lines if line.startswith(_HYPERVISOR))
+    return " ".join(next(named, "").split())

@@ -1,0 +1,67 @@
+"""Bits that a kernel or an instruction reports, and the column ``bit`` of the ``features.tsv`` that asks about them.
+
+A bit is written ``hwcap2[31]``; ``hwcap[7]&hwcap2[31]|facility[129]`` holds where ``&`` binds before ``|``. What is
+held is a dictionary from the bits that are set to the evidence for each.
+"""
+
+from __future__ import annotations
+
+from cpufeat.features import implied, table
+from cpufeat.value import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from cpufeat.machine import Machine
+
+_AUXILIARY = {"hwcap": (16, "AT_HWCAP"), "hwcap2": (26, "AT_HWCAP2"), "hwcap3": (29, "AT_HWCAP3")}
+"""Types of entry in the auxiliary vector (Linux ``include/uapi/linux/auxvec.h``)."""
+
+
+def auxiliary(machine: Machine) -> dict[str, str]:
+    """Return the bits of AT_HWCAP, AT_HWCAP2 and AT_HWCAP3 that are set, with ``AT_HWCAP2 bit 31`` as the evidence."""
+    held: dict[str, str] = {}
+    for word, (kind, name) in _AUXILIARY.items():
+        value = machine.getauxval(kind) or 0
+        held |= {f"{word}[{bit}]": f"{name} bit {bit}" for bit in range(value.bit_length()) if value >> bit & 1}
+    return held
+
+
+def spelled(bit: str) -> str:
+    """Return ``AT_HWCAP2 bit 31`` for ``hwcap2[31]``; what has no number as it is."""
+    word, _, number = bit.rstrip("]").partition("[")
+    if word in _AUXILIARY:
+        return f"{_AUXILIARY[word][1]} bit {number}"
+    if word.startswith("hwprobe"):
+        return f"riscv_hwprobe key {word.removeprefix('hwprobe')} bit {number}"
+    return f"{word} {number}" if number else bit.replace(">=", " ")
+
+
+def evidence(expression: str, held: Mapping[str, str]) -> str:
+    """Return the evidence of the first alternative whose bits are all held, empty where there is none."""
+    for alternative in expression.split("|"):
+        bits = alternative.split("&")
+        if held.keys() >= set(bits):
+            return " and ".join(held[bit] for bit in bits)
+    return ""
+
+
+def reported(arch: str, held: Mapping[str, str]) -> dict[str, str]:
+    """Return the features whose bits are held, each with the evidence."""
+    said = {feature.name: evidence(feature.bit, held) for feature in table(arch).values()}
+    return {name: why for name, why in said.items() if why}
+
+
+def closed(arch: str, held: Mapping[str, str], words: Mapping[str, str]) -> dict[str, str]:
+    """Return the features whose bits are held, or that the kernel names, each with all that it rests on.
+
+    ``words`` are the kernel's, with the evidence for each. A row's bit may be the name of a row above: ``zba&zbb&zbs``.
+    """
+    held = dict(held)
+    said: dict[str, str] = {}
+    for feature in table(arch).values():
+        spelled = feature.spellings.get("kernel", (feature.name,))
+        why = evidence(feature.bit, held) or next((words[word] for word in spelled if word in words), "")
+        for base in implied(arch, feature.name) if why else ():
+            held[base] = said.setdefault(base, why if base == feature.name else f"{feature.name} by {why}")
+    return said

@@ -1,0 +1,1 @@
+"""One module a system other than Linux: how its kernel is asked."""

@@ -1,0 +1,327 @@
+"""32-bit Arm: the tables against LLVM, the kernel's header and Zig; readings against recorded machines."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from zig import arm_cores, capabilities
+
+from cpufeat import host, llvm, tables
+from cpufeat.arch import arm
+from cpufeat.arch.identity import Model
+from cpufeat.arch.reading import Reading
+from cpufeat.features import HARDWARE, find, implied, table
+from cpufeat.levels import level_features, levels
+from cpufeat.machine import Recording
+from cpufeat.probe import dumps
+from cpufeat.request import cpus, find_cpu
+from cpufeat.target import Target
+
+ARCH = "armv7l"
+TRIPLE = "armv7-unknown-linux-gnueabihf"
+FEATURES = table(ARCH)
+VERSIONS = llvm.versions(ARCH)
+MODELS = [Model(*row) for row in tables.rows("arm/models.tsv")]
+CORPORA = Path(__file__).parent.parent.parent / "shared" / "corpora"
+
+NOT_AS_ZIG = {
+    ("0x41", 0xC0D): "LLVM has a Cortex-A12",
+    ("0x43", 0x0B0): "no AArch32",
+    ("0x51", 0x801): "a small core, based on the Cortex-A53",
+    ("0x51", 0x803): "a small core, based on the Cortex-A55",
+    ("0x51", 0x805): "a small core, based on the Cortex-A55",
+    ("0x53", 0x000): "a number that no core is known to have",
+}
+V7 = "half thumb fastmult vfp edsp neon vfpv3 tls vfpv4 idiva idivt vfpd32 lpae evtstrm"
+
+GOOGLE_INFERS = {
+    "EmulatorSpecificIdiv": {"idiva"},  # the emulator's kernel does not report it
+    "Nexus4_0x510006f2": {"idiva", "idivt"},  # no `Features` at all: inferred from the Krait's number
+    "Nexus4_0x510006f3": {"idiva", "idivt"},
+    "Nexus7_2013_0x511006f0": {"idiva", "idivt"},
+}
+"""What google/cpu_features adds to the kernel's words, and we do not: what is not reported is off."""
+PYTORCH = {
+    "armv5e": "v5te",
+    "armv6": "v6",
+    "armv6k": "v6k",
+    "armv7": "v7",
+    "armv7mp": "mp",
+    "crc32": "crc",
+    "fp16_arith": "fullfp16",
+    "idiv": "hwdiv_arm",
+    "neon_dot": "dotprod",
+    "neon_fma": "vfp4",
+    "sha1": "sha2",
+    "thumb": "v4t",
+    "vfpv3": "vfp3d16",
+    "vfpv3_d32": "vfp3",
+    "vfpv3_fp16": "fp16",
+    "vfpv4": "vfp4d16",
+    "vfpv4_d32": "vfp4",
+}
+"""pytorch/cpuinfo's names; the others are LLVM's."""
+PYTORCH_INFERS = {"mp", "hwdiv_arm", "fp16", "fullfp16", "dotprod"}
+"""What it adds by the number of the core where an old kernel does not report it."""
+BETTER_TRUTH = {"pytorch-cpuinfo/huawei-honor-6.log.cpuinfo": "cortex-a7+cortex-a15"}
+"""The Kirin 920 has both, and its kernel names both, in one line: ``CPU part: 0xc07 & 0xc0f``."""
+CUT_OFF = {"blu-r1-hd", "lenovo-a6600-plus", "xiaomi-mi-5c"}
+"""Kernels whose ``Features`` lack words of AT_HWCAP2 (``evtstrm sha2``), which pytorch/cpuinfo reads in the vector."""
+
+
+def needs_corpora(part: str) -> Path:
+    if not (CORPORA / part).exists():
+        pytest.skip(f"needs the recorded machines in ../shared/corpora/{part}, which are not part of the project")
+    return CORPORA / part
+
+
+def cpuinfo(flags: str, part: int, *, implementer: int = 0x41, stepping: int = 0x23, name: str = "(v7l)") -> bytes:
+    """What a 32-bit kernel prints of one core, of which it says version 7 also where that is an ARM1176."""
+    return (
+        f"processor\t: 0\nmodel name\t: ARM Processor rev 0 {name}\nFeatures\t: {flags}\n"
+        f"CPU implementer\t: {implementer:#x}\nCPU architecture: 7\nCPU variant\t: {stepping >> 4:#x}\n"
+        f"CPU part\t: {part:#x}\nCPU revision\t: {stepping & 15}\n\nHardware\t: BCM2835\nModel\t\t: Raspberry Pi\n"
+    ).encode()
+
+
+def of_cpuinfo(content: bytes, arch: str = ARCH) -> Recording:
+    return Recording(arch=arch, files={"/proc/cpuinfo": content})
+
+
+def of_words(hwcap: int, hwcap2: int = 0, platform: str = "v7l") -> Recording:
+    return Recording(arch=ARCH, auxv={16: hwcap, 26: hwcap2}, strings={15: platform})
+
+
+# --- the tables
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_every_llvm_feature_has_a_row_whose_closure_contains_llvms(version: int) -> None:
+    for name, rests_on in llvm.load(ARCH, version).implied.items():
+        features = (find(ARCH, other) for other in rests_on.split())
+        ours = {feature.name for feature in features if feature.kind in HARDWARE}
+        assert ours <= implied(ARCH, find(ARCH, name).name), name
+
+
+def test_rows_are_llvms_or_only_the_kernels() -> None:
+    known = (llvm.load(ARCH, version) for version in VERSIONS)
+    of_llvm = {find(ARCH, name).name for one in known for name in (*one.implied, *one.options)}
+    assert {name for name, feature in FEATURES.items() if feature.kind != "other"} == of_llvm
+    assert all(feature.bit for feature in FEATURES.values() if feature.kind == "other")
+
+
+def test_every_bit_of_the_kernels_header_is_read_by_its_word_and_by_its_name() -> None:
+    listed = capabilities("arm")
+    assert len(listed) > 30
+    said = "&".join(feature.bit for feature in FEATURES.values())
+    for word, name, bit in listed:
+        assert f"{word.lower()}[{bit}]" in said, name
+        words = (0, 1 << bit) if word == "HWCAP2" else (1 << bit, 0)
+        (by_word,) = arm.read(of_words(*words, platform=""))
+        (by_name,) = arm.read(of_cpuinfo(f"Features: {name.lower().replace('_', '')}\nCPU part: 0x0\n".encode()))
+        assert by_word.reported.keys() == by_name.reported.keys(), name
+
+
+def test_models_are_zigs() -> None:
+    cores = {core: name for core, name in arm_cores(32).items() if core not in NOT_AS_ZIG}
+    assert len(cores) > 30
+    for (vendor, part), name in cores.items():
+        if re.search("-m[0-9c]|^star", name):  # the M profile runs no Linux with an MMU
+            continue
+        reading = Reading("", vendor, None, part, 0)
+        found = next((row.cpu for row in MODELS if row.cpu and row.fits(reading, frozenset())), None)
+        assert (found or "").replace("novfp", "") == name, (vendor, hex(part))
+
+
+def test_rows_name_cpus_that_exist_and_decide_all_that_they_name() -> None:
+    known = llvm.load(ARCH).cpus.keys() | levels(ARCH).keys()
+    for row in (row for row in MODELS if row.cpu):
+        assert row.cpu in known
+        for part in row.model.split(","):
+            reading = Reading("", row.vendor, None, int(part, 0), 0)
+            required = frozenset(row.requires.split())
+            assert next(other for other in MODELS if other.cpu and other.fits(reading, required)) == row
+
+
+def test_a_core_is_the_same_to_32_bit_and_64_bit_programs() -> None:
+    wide = [Model(*row) for row in tables.rows("aarch64/models.tsv")]
+    named = {(row.vendor, row.model): row for row in MODELS}
+    both = [(row, named[row.vendor, row.model]) for row in wide if (row.vendor, row.model) in named]
+    assert len(both) > 30
+    for row, other in both:
+        assert row.name == other.name
+        assert row.cpu == other.cpu or {row.cpu, other.cpu} & {"armv7ve", "armv8-a"}
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_every_name_of_every_llvm_leads_to_a_cpu_with_the_same_features(version: int) -> None:
+    known = llvm.load(ARCH, version)
+    for name in known.cpus:
+        assert known.cpu_features(name) == known.cpu_features(find_cpu(ARCH, name)), name
+
+
+def test_every_chain_of_predecessors_ends_at_one_that_every_llvm_knows() -> None:
+    known = cpus(ARCH)
+    for cpu in known:
+        chain = [cpu]
+        while known[chain[-1]].predecessor:
+            chain.append(known[chain[-1]].predecessor)
+            assert len(chain) <= len(known), f"{cpu} is its own predecessor"
+        assert all(set(chain) & llvm.load(ARCH, version).cpus.keys() for version in VERSIONS)
+
+
+@pytest.mark.parametrize(
+    ("level", "cpu"),
+    [
+        ("armv4t", "arm7tdmi"),
+        ("armv5te", "arm926ej-s"),
+        ("armv6", "arm1136j-s"),
+        ("armv6k", "arm1176jz-s"),
+        ("armv7-a", "cortex-a9"),
+        ("armv7ve", "cortex-a15"),
+        ("armv8-a", "cortex-a53"),
+    ],
+)
+def test_a_level_is_what_llvms_cpus_of_it_have(level: str, cpu: str) -> None:
+    features = llvm.cpu_features(ARCH, cpu)
+    assert features is not None
+    assert level_features(ARCH, level) <= features
+    later = list(levels(ARCH))[list(levels(ARCH)).index(level) + 1 :]
+    assert not [other for other in later if level_features(ARCH, other) <= features]
+
+
+def test_a_level_is_compiled_for() -> None:
+    written = Target.parse("armv7-a", TRIPLE).llvm_features(22).split(",")
+    assert {"+vfp3d16", "-neon", "+v7", "-v8"} <= set(written)
+
+
+# --- readings
+
+
+def test_a_raspberry_pi_zero_is_no_armv7() -> None:
+    found = host.detect(of_cpuinfo(cpuinfo("half thumb fastmult vfp edsp java tls", 0xB76, stepping=7, name="(v6l)")))
+    assert (found.cpu, found.level, found.brand) == ("arm1176jzf-s", "armv6k", "Raspberry Pi")
+    assert "v7" not in found.features
+
+
+def test_half_words_are_no_half_precision() -> None:
+    assert "fp16" not in host.detect(of_cpuinfo(cpuinfo("half thumb fastmult vfp edsp neon vfpv3 tls", 0xC09))).features
+    assert "fp16" in host.detect(of_cpuinfo(cpuinfo(V7, 0xC0F))).features
+
+
+def test_16_registers_are_no_32() -> None:
+    found = host.detect(of_cpuinfo(cpuinfo("half thumb vfp edsp vfpv3 vfpv3d16 tls", 0xC09)))
+    assert "vfp3d16" in found.features
+    assert not {"vfp3", "d32", "neon"} & found.features.names
+
+
+def test_the_auxiliary_vector_tells_the_version_by_its_platform() -> None:
+    words = 0x3FB0D6, 0x10
+    levels = [host.detect(of_words(*words, platform)).level for platform in ("v8l", "v7l", "v6l")]
+    assert levels == ["armv8-a", "armv7ve", "armv6k"]
+    assert "crc" in host.detect(of_words(*words)).features
+
+
+def test_a_program_that_finds_64_bit_words_runs_on_armv8() -> None:
+    content = b"processor: 0\nFeatures: fp asimd crc32\nCPU implementer: 0x41\nCPU architecture: 8\nCPU part: 0xd03\n"
+    found = host.detect(of_cpuinfo(content, "armv8l"))
+    assert (found.cpu, found.level) == ("cortex-a53", "armv8-a")
+    assert {"neon", "hwdiv_arm", "crc"} <= found.features.names
+    assert "aes" not in found.features
+
+
+def test_neon_of_the_first_krait_is_withheld() -> None:
+    flags = "swp half thumb fastmult vfp edsp neon vfpv3 tls vfpv4 idiva idivt"
+    found = host.detect(of_cpuinfo(cpuinfo(flags, 0x04D, implementer=0x51, stepping=0x10)))
+    assert (found.cpu, found.withheld["neon"].reason) == ("krait", "erratum")
+    assert "neon" not in found.features
+    assert "neon" in host.detect(of_cpuinfo(cpuinfo(flags, 0x04D, implementer=0x51, stepping=0x14))).features
+
+
+def test_one_identity_stands_for_all_processors_of_old_kernels() -> None:
+    content = b"Processor: ARMv7 Processor rev 1 (v7l)\n" + b"".join(
+        f"processor: {number}\nBogoMIPS: 1.0\n\n".encode() for number in range(4)
+    )
+    ending = "Features: swp half thumb vfp edsp\nCPU implementer: 0x41\nCPU architecture: 7\n"
+    ending += "CPU variant: {}\nCPU part: {}\nCPU revision: {}\n"
+    found = host.detect(of_cpuinfo(content + ending.format("0x3", "0xc09", "0").encode()))
+    assert found.cores == (host.Core("cortex-a9", 4),)
+    found = host.detect(of_cpuinfo(content + ending.format("0x0 & 0x3", "0xc07 & 0xc0f", "5 & 3").encode()))
+    assert found.cores == (host.Core("cortex-a15", 2), host.Core("cortex-a7", 2))
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(0, 127), st.integers(0, 31))
+def test_a_bit_that_is_cleared_adds_nothing(hwcap: int, hwcap2: int, bit: int) -> None:
+    (whole,) = arm.read(of_words(hwcap | 1, hwcap2))
+    for words in ((hwcap & ~(1 << bit) | 1, hwcap2), (hwcap | 1, hwcap2 & ~(1 << bit))):
+        (part,) = arm.read(of_words(*words))
+        assert part.reported.keys() <= whole.reported.keys()
+
+
+def test_nothing_read_is_nothing_said() -> None:
+    assert arm.read(Recording(arch=ARCH)) == []
+
+
+# --- recorded machines
+
+
+def test_recorded_machines() -> None:
+    cases = needs_corpora("cases")
+    listed = [line.split("\t") for line in (cases / "truth.tsv").read_text().splitlines()]
+    of_arm = [(path, truth) for path, _, arch, truth in listed if arch.startswith("arm")]
+    assert len(of_arm) > 90
+    for path, truth in of_arm:
+        found = host.detect(dumps.load(str(cases / path))[1])
+        kinds = sorted(core.cpu for core in found.cores)
+        assert truth in ("-", found.cpu) or kinds == sorted(BETTER_TRUTH.get(path, truth).split("+")), path
+
+
+def test_googles_expectations() -> None:
+    folder = needs_corpora("raw/google-cpu_features") / "arm"
+    for path in folder.glob("*.json"):
+        expected = json.loads(path.read_text())
+        machine = of_cpuinfo(path.with_suffix(".cpuinfo").read_bytes())
+        (reading,) = arm.read(machine)
+        usable = reading.reported.keys() - reading.withheld.keys()
+        present = set(expected["present"]) - GOOGLE_INFERS.get(path.stem, set())
+        absent = set(expected["absent"]) - {"_26bit", "vfpv3d16"}  # 16 registers at the least, for us
+        assert {find(ARCH, flag).name for flag in present} <= usable, path
+        assert not {find(ARCH, flag).name for flag in absent} & usable, path
+        equal = dict(expected["equal"])
+        if "architecture" in equal:
+            assert f"architecture {equal['architecture']}" in reading.reported["v6"]
+        assert equal.get("part", f"{reading.model:#x}") == f"{reading.model:#x}"
+
+
+def test_rusts_auxiliary_vector_of_a_raspberry_pi_3() -> None:
+    folder = needs_corpora("raw/stdarch-auxv") / "crates" / "std_detect" / "src" / "detect" / "test_data"
+    content = (folder / "linux-rpi3.auxv").read_bytes()
+    numbers = [int.from_bytes(content[at : at + 4], "little") for at in range(0, len(content), 4)]
+    vector = dict(zip(numbers[::2], numbers[1::2], strict=True))
+    found = host.detect(of_words(vector[16], vector[26])).features
+    assert {"neon", "crc", "hwdiv", "hwdiv_arm", "vfp4"} <= found.names
+    assert not {"aes", "sha2", "dotprod"} & found.names
+
+
+def test_pytorchs_expectations() -> None:
+    truths = json.loads((needs_corpora("raw/pytorch-cpuinfo") / "truth.json").read_text())
+    compared = 0
+    for path in (CORPORA / "cases" / "pytorch-cpuinfo").glob("*.cpuinfo"):
+        name = path.name.partition(".")[0]
+        machine = dumps.load(str(path))[1]
+        if machine.arch != "arm" or name not in truths:
+            continue
+        features = host.detect(machine).features
+        ours = {PYTORCH.get(theirs, theirs): has for theirs, has in truths[name]["isa"].items()}
+        for feature, has in ((feature, has) for feature, has in ours.items() if feature in FEATURES):
+            if feature in features:
+                assert has, f"{name} {feature}: over-reported"
+            elif has:
+                assert feature in PYTORCH_INFERS or name in CUT_OFF, f"{name} {feature}"
+            compared += 1
+    assert compared > 800

@@ -1,0 +1,42 @@
+"""The figure: how many of the machines in the public collections are named right, by the collections' own script."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).parents[1]
+SHARED = PROJECT.parent / "shared"
+WRONG = {
+    "archspec-json/linux-ubuntu24.04-alderlake.cpuinfo": "the truth: model 198 is Arrow Lake-S, a Core Ultra 9 285",
+    "pytorch-cpuinfo/huawei-honor-6.log.cpuinfo": "the truth, which has one of two: a Kirin 920 has "
+    "Cortex-A7 and Cortex-A15. Its kernel tells of both in one line (CPU part: 0xc07 & 0xc0f)",
+}
+"""Every answer that the script takes for wrong: what is wrong, and why."""
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="needs ../shared, the public collections, no part of the project")
+def test_every_dump_is_read_and_every_wrong_answer_is_explained() -> None:
+    command = [sys.executable, str(SHARED / "score_identify.py"), "--show", "1000"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120, cwd=PROJECT)
+    *lines, last = done.stdout.splitlines()
+    figure = re.fullmatch(r"right (\d+) of (\d+) named .*; unparsed (\d+) of (\d+)", last)
+    assert figure, last
+    right, named, unparsed, total = map(int, figure.groups())
+    assert (named, total) == (1831, 2203)
+    assert unparsed == 0
+    assert right / named >= 0.995
+    assert {line.split()[0] for line in lines if line.startswith(" ")} == WRONG.keys()
+
+
+def test_an_architecture_without_tables_has_a_name_and_no_feature(tmp_path: Path) -> None:
+    path = tmp_path / "cpuinfo"
+    path.write_text("system type: a router\nprocessor: 0\ncpu model: MIPS 74Kc V5.0\nisa: mips1 mips2 mips32r2\n")
+    command = [sys.executable, "-m", "cpufeat", "identify", "--json", str(path)]
+    answer = json.loads(subprocess.run(command, capture_output=True, check=True, cwd=PROJECT).stdout)
+    assert (answer["arch"], answer["cpu"], answer["features"], answer["error"]) == ("mips", "generic", [], None)

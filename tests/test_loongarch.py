@@ -1,0 +1,168 @@
+"""LoongArch: the tables against LLVM and the kernel's header, readings against recorded machines."""
+
+from __future__ import annotations
+
+import json
+import re
+import tarfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cpufeat import host, llvm, tables
+from cpufeat.features import find, implied, table
+from cpufeat.levels import level_features
+from cpufeat.machine import Recording
+from cpufeat.probe import dumps
+from cpufeat.request import cpus, find_cpu
+
+ARCH = "loongarch64"
+FEATURES = table(ARCH)
+VERSIONS = llvm.versions(ARCH)
+CORPORA = Path(__file__).parent.parent.parent / "shared" / "corpora"
+AT_HWCAP = 16
+
+# <asm/hwcap.h> of Linux 6.12, from bit 0 on
+HWCAPS = "CPUCFG LAM UAL FPU LSX LASX CRC32 COMPLEX CRYPTO LVZ LBT_X86 LBT_ARM LBT_MIPS PTW LSPW".lower().split()
+
+
+def cpuinfo(features: str, model: str = "Loongson-3A5000") -> bytes:
+    """What ``show_cpuinfo`` of Linux prints."""
+    core = f"Model Name\t\t: {model}\nCPU Revision\t\t: 0x10\nFeatures\t\t: {features}\n"
+    return f"system type\t\t: generic-loongson-machine\n\nprocessor\t\t: 0\n{core}\nprocessor\t\t: 1\n{core}\n".encode()
+
+
+def detect(features: str = "", model: str = "Loongson-3A5000", hwcap: int | None = None) -> host.Host:
+    files = {"/proc/cpuinfo": cpuinfo(features, model)} if features else {}
+    return host.detect(Recording(arch=ARCH, files=files, auxv={} if hwcap is None else {AT_HWCAP: hwcap}))
+
+
+def llvm_rows(version: int, kind: str) -> list[tuple[str, str, list[str]]]:
+    rows = tables.rows(f"loongarch/llvm-{version}.tsv")
+    return [(name, class_, features.split()) for row_kind, name, class_, features in rows if row_kind == kind]
+
+
+def needs_corpora(part: str) -> Path:
+    if not (CORPORA / part).exists():
+        pytest.skip(f"needs the recorded machines in ../shared/corpora/{part}, which are not part of the project")
+    return CORPORA / part
+
+
+# --- the tables
+
+
+def test_rows_are_llvms_or_only_the_kernels() -> None:
+    known = {find(ARCH, name).name for version in VERSIONS for name, _, _ in llvm_rows(version, "feature")}
+    assert {name for name, feature in FEATURES.items() if feature.kind != "other"} == known
+    assert {name for name, feature in FEATURES.items() if feature.kind == "other"} <= set(HWCAPS)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_closure_contains_llvms(version: int) -> None:
+    for name, _, others in llvm_rows(version, "feature"):
+        assert {find(ARCH, other).name for other in others} <= implied(ARCH, find(ARCH, name).name), name
+
+
+def test_closure_goes_no_further_than_the_newest_llvm() -> None:
+    for name, _, others in llvm_rows(VERSIONS[-1], "feature"):
+        beyond = set(FEATURES[find(ARCH, name).name].implies) - {find(ARCH, other).name for other in others}
+        assert beyond <= {"32s"}, name
+
+
+def test_every_bit_that_the_kernel_names_is_read() -> None:
+    bits = [bit for feature in FEATURES.values() for bit in re.findall(r"hwcap\[\d+\]", feature.bit)]
+    assert sorted(bits) == sorted(f"hwcap[{bit}]" for bit in range(len(HWCAPS)))
+
+
+def test_levels_are_what_llvms_cpus_have() -> None:
+    cpu = {name: {find(ARCH, feature).name for feature in features} for name, _, features in llvm_rows(22, "cpu")}
+    assert level_features(ARCH, "loongarch64").names - {"32s"} == cpu["loongarch64"] - {"32s"}
+    assert level_features(ARCH, "la64v1.0").names == cpu["generic-la64"]
+    assert level_features(ARCH, "la64v1.1").names == cpu["la664"] - {"lasx", "lbt", "lvz"}
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_every_cpu_of_llvm_has_a_name_here(version: int) -> None:
+    assert {find_cpu(ARCH, name) for name, _, _ in llvm_rows(version, "cpu")} <= cpus(ARCH).keys()
+
+
+# --- readings
+
+
+@pytest.mark.parametrize(
+    ("model", "cpu", "name"),
+    [
+        ("Loongson-3A5000", "la464", "LA464"),
+        ("Loongson-3A5000-HV", "la464", "LA464"),
+        ("Loongson-3C5000L", "la464", "LA464"),
+        ("Loongson-3A6000", "la664", "LA664"),
+        ("Loongson-3C6000/S", "la664", "LA664"),
+        ("Loongson-2K2000", "loongarch64", "LA364"),
+        ("Loongson-9Z9999", "loongarch64", ""),
+        ("-", "loongarch64", ""),
+    ],
+)
+def test_model_names(model: str, cpu: str, name: str) -> None:
+    found = detect("cpucfg lam ual fpu crc32", model)
+    assert (found.cpu, found.name) == (cpu, name)
+
+
+def test_both_sources_say_the_same() -> None:
+    bits = [bit for bit, name in enumerate(HWCAPS) if name not in ("lsx", "lasx")]
+    words = " ".join(HWCAPS[bit] for bit in bits)
+    by_kernel, by_hwcap = detect(words), detect(hwcap=sum(1 << bit for bit in bits))
+    assert by_kernel.features == by_hwcap.features
+    assert {"d", "f", "lbt", "lvz", "64bit"} <= by_hwcap.features.names
+    assert (by_kernel.source, by_hwcap.source) == ("/proc/cpuinfo", "AT_HWCAP")
+
+
+def test_what_the_kernel_does_not_enable_is_off() -> None:
+    found = detect("cpucfg lam ual fpu lsx lasx", hwcap=0b11111)
+    assert "lsx" in found.features
+    assert "lasx" not in found.features
+    assert found.level == "la64v1.0"
+
+
+def test_binary_translation_is_all_three() -> None:
+    assert "lbt" not in detect("cpucfg lam ual fpu lbt_x86 lbt_arm").features
+    assert "lbt" in detect("cpucfg lam ual fpu lbt_x86 lbt_arm lbt_mips").features
+
+
+def test_newest_kernels_name_more() -> None:
+    assert {"lam_bh", "scq"} <= detect("cpucfg lam lam_bh scq ual fpu lsx").features.names
+
+
+@given(st.integers(0, 2**15 - 1), st.integers(0, 14))
+def test_a_cleared_bit_never_adds_a_feature(hwcap: int, bit: int) -> None:
+    text = "cpucfg lam ual fpu"
+    assert detect(text, hwcap=hwcap & ~(1 << bit)).features <= detect(text, hwcap=hwcap).features
+
+
+# --- recorded machines
+
+
+def test_google_cpu_features_expectations() -> None:
+    folder = needs_corpora("raw/google-cpu_features/loongarch")
+    names = dict(zip(map(str.upper, HWCAPS), HWCAPS, strict=True)) | {"FPU": "d"}
+    for expected in folder.glob("*.json"):
+        said = json.loads(expected.read_text())
+        found = host.detect(dumps.load(str(expected.with_suffix(".cpuinfo")))[1])
+        assert {names[name] for name in said["present"]} <= found.features.names, expected.name
+        # It expects no CPUCFG, which both files name first among the Features.
+        assert {names[name] for name in said["absent"]} & found.features.names == {"cpucfg"}, expected.name
+
+
+def test_trees_of_util_linux() -> None:
+    folder = needs_corpora("raw/util-linux/tests/ts/lscpu")
+    for name, level in {"kvm_on_loongson_3c6000": "la64v1.0", "loongson_3a5000_hv": "la64v1.0"}.items():
+        with tarfile.open(folder / "dumps" / f"loongarch-{name}.tar.gz") as tree:
+            content = tree.extractfile(f"loongarch-{name}/proc/cpuinfo")
+            assert content is not None
+            of_kernel = host.detect(dumps.parse(content.read(), name)[1])
+        printed = (folder.parents[1] / "expected" / "lscpu" / f"lscpu-loongarch-{name}").read_bytes()
+        of_lscpu = host.detect(Recording(arch=ARCH, files={"lscpu": printed}))
+        assert (of_kernel.cpu, of_kernel.level) == (of_lscpu.cpu, of_lscpu.level) == ("la464", level)
+        assert of_kernel.features == of_lscpu.features
+        assert of_kernel.cores == of_lscpu.cores

@@ -1,0 +1,291 @@
+"""Never over-report: less to read is never more to run, and nothing that a file says crashes or stalls detection.
+
+``CPUFEAT_MUTATIONS`` is the number of mutated dumps, 10,000 where it is not set. The dumps are our own recordings, and
+those of the public collections where they are at hand.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import test_dumps
+
+from cpufeat import host
+from cpufeat.arch import x86
+from cpufeat.decisions import DIFFERS
+from cpufeat.errors import CpufeatError
+from cpufeat.features import family, table
+from cpufeat.levels import level_features
+from cpufeat.machine import Recording
+from cpufeat.probe import dumps
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PROJECT = Path(__file__).parents[1]
+CORPORA = PROJECT.parent / "shared" / "corpora"
+MUTATIONS = int(os.environ.get("CPUFEAT_MUTATIONS", "10000"))
+SECONDS = 0.05
+OF_ONE_KIND = 6
+"""Dumps of a format and architecture that are cut: there are 1,239 of x86's lscpu, and 1 of some."""
+CUTS = 12
+WORDS = ("flags", "Features", "features", "isa", "hart isa", "facilities", "Flags", "ISA")
+"""Keys whose values are names, the first value line of each."""
+JUNK = [
+    *b"\0 \xff \xff\xfe \r \x1a : = - & _ , / { } 0x -1 999999999999 99999- 0-4294967295 1e999 NaN null [[[[ [SL".split(
+        b" "
+    ),
+    *(text.encode() for text in ("\n", "\n\n", '"', "CPU 99999:\n")),
+    *(text.encode() for text in ("\u2028", "\u0663", "\u00b2")),  # a line's end, and two digits, to some
+]
+
+
+NOT_X86 = ("aarch64", "armv7l", "riscv64", "ppc64le", "s390x", "loongarch64")
+HWCAPS = {"hwcap": 16, "hwcap2": 26, "hwcap3": 29}
+PROBES = (3, 4, 11, 13, 14, 16)
+
+
+def of_kernel(arch: str, chosen: random.Random, density: int) -> Recording:
+    """A machine whose kernel sets many bits, and spells the same ones out."""
+
+    def random_word() -> int:
+        return sum(1 << bit for bit in range(64) if chosen.randrange(density + 1))
+
+    auxv = {kind: random_word() for kind in HWCAPS.values()}
+    probes = {key: random_word() for key in PROBES} if family(arch) == "riscv" else {}
+    held = {f"{word}[{bit}]" for word, kind in HWCAPS.items() for bit in bits(auxv[kind])}
+    spelled = {name for name, bit in _names(arch).items() if bit in held}
+    listed = " ".join(sorted(spelled))
+    text = f"processor: 0\nFeatures: {listed}\nfeatures: {listed}\nCPU implementer: 0x41\nCPU architecture: 8\n"
+    text += f"CPU variant: 0x1\nCPU part: 0xd0b\nCPU revision: 1\nisa: {arch.replace('riscv', 'rv')}i\n"
+    stored = tuple(bits(random_word() << 64 | random_word())) if arch == "s390x" else None
+    return Recording(arch=arch, auxv=auxv, probes=probes, stored=stored, files={"/proc/cpuinfo": text.encode()})
+
+
+def bits(word: int) -> list[int]:
+    return [bit for bit in range(word.bit_length()) if word >> bit & 1]
+
+
+def _names(arch: str) -> dict[str, str]:
+    """The kernel's words, and the bits that they stand for."""
+    names: dict[str, str] = {}
+    for feature in table(arch).values():
+        alternatives = re.split("[&|]", feature.bit)
+        words = feature.spellings.get("kernel", (feature.name,))
+        if len(words) == len(alternatives):
+            names.update(zip(words, alternatives, strict=True))
+    return names
+
+
+def _dumps() -> dict[tuple[str, str], list[tuple[str, bytes]]]:
+    """Dumps by format and architecture."""
+    found: dict[tuple[str, str], list[tuple[str, bytes]]] = {}
+    truth = CORPORA / "cases" / "truth.tsv"
+    for path, kind, arch, _ in (line.split("\t") for line in truth.read_text().splitlines()) if truth.exists() else ():
+        found.setdefault((kind, arch), []).append((path, (CORPORA / "cases" / path).read_bytes()))
+    targets = CORPORA / "raw" / "archspec-json" / "tests" / "targets"
+    for file in (*sorted(targets.glob("darwin-*")), *sorted((PROJECT / "data" / "machines").glob("*.json"))):
+        found.setdefault((file.suffix or "sysctl", ""), []).append((file.name, file.read_bytes()))
+    made_up = {
+        name: getattr(test_dumps, name).encode() for name in ("CPUID_R", "INSTLATX64", "CPUINFO", "LSCPU", "LSCPU_JSON")
+    }
+    made_up |= {arch: of_kernel(arch, random.Random(arch), 3).files["/proc/cpuinfo"] for arch in NOT_X86}
+    return {**found, **{("made up", name): [(name, content)] for name, content in made_up.items()}}
+
+
+DUMPS = _dumps()
+
+
+def detected(content: bytes | Recording) -> host.Host | None:
+    """The machine in a dump, None for an error that cpufeat raises on purpose."""
+    try:
+        return host.detect(content if isinstance(content, Recording) else dumps.parse(content, "dump")[1])
+    except CpufeatError:
+        return None
+
+
+def check_cut(whole: host.Host, cut: host.Host | None, what: str) -> None:
+    """A processor that a text shows no longer is not there, so that it takes nothing away from the others either."""
+    if cut is None or family(cut.arch) != family(whole.arch):
+        return
+    of_others = {name for name, why in whole.withheld.items() if why.reason == DIFFERS}
+    assert cut.features.names <= whole.features.names | of_others, what
+
+
+def some(kind: tuple[str, str]) -> Iterator[tuple[str, bytes, host.Host, random.Random]]:
+    chosen = random.Random(str(kind))
+    for name, content in chosen.sample(DUMPS[kind], min(OF_ONE_KIND, len(DUMPS[kind]))):
+        whole = detected(content)
+        if whole:
+            yield name, content, whole, chosen
+
+
+@pytest.mark.parametrize("kind", DUMPS, ids=" ".join)
+def test_a_file_that_is_cut_off_or_lacks_a_line_has_no_more(kind: tuple[str, str]) -> None:
+    for name, content, whole, chosen in some(kind):
+        lines = content.splitlines(True)
+        for _ in range(CUTS):
+            end, at = chosen.randrange(len(content)), chosen.randrange(len(lines))
+            check_cut(whole, detected(content[:end]), f"{name} cut off at {end}")
+            check_cut(whole, detected(b"".join(lines[:at] + lines[at + 1 :])), f"{name} without line {at + 1}")
+
+
+@pytest.mark.parametrize("kind", [kind for kind in DUMPS if kind[0] in ("cpuinfo", "lscpu", "made up")], ids=" ".join)
+def test_a_word_less_is_no_feature_more(kind: tuple[str, str]) -> None:
+    listed = re.compile(rb"^\s*(?:%s)\s*:(.*)$" % "|".join(WORDS).encode(), re.MULTILINE)
+    for name, content, whole, chosen in some(kind):
+        spans = [
+            (found.start(1) + word.start(), found.start(1) + word.end())
+            for found in listed.finditer(content)
+            for word in re.finditer(rb"[^\s_]+", found[1])
+        ]
+        for start, end in chosen.sample(spans, min(3 * CUTS, len(spans))):
+            cut = detected(content[:start] + content[end:])
+            check_cut(whole, cut, f"{name} without {content[start:end]!r}")
+
+
+# --- bits
+
+
+@pytest.mark.parametrize("kind", [kind for kind in DUMPS if kind[0] in ("cpuid", ".json")], ids=" ".join)
+def test_a_bit_or_a_leaf_of_cpuid_less_is_no_feature_more(kind: tuple[str, str]) -> None:
+    """Whatever the bit is: also those of vendor, model and sizes, and the one that tells that the cores differ."""
+    for name, content, whole, chosen in some(kind):
+        machine = dumps.parse(content, name)[1]
+        places = [(cpu, leaf) for cpu, leaves in machine.leaves.items() for leaf in leaves]
+        bits = [
+            (cpu, leaf, register, bit)
+            for cpu, leaf in places
+            for register, word in enumerate(machine.leaves[cpu][leaf])
+            for bit in range(32)
+            if word >> bit & 1
+        ]
+        for cpu, leaf, register, bit in chosen.sample(bits, min(150, len(bits))):
+            words = list(machine.leaves[cpu][leaf])
+            words[register] &= ~(1 << bit)
+            less = {**machine.leaves, cpu: {**machine.leaves[cpu], leaf: (words[0], words[1], words[2], words[3])}}
+            check(whole, machine.replace(leaves=less), f"{name} {cpu} {leaf} {register} {bit}")
+        for cpu, leaf in places:
+            of_cpu = {other: words for other, words in machine.leaves[cpu].items() if other != leaf}
+            check(whole, machine.replace(leaves={**machine.leaves, cpu: of_cpu}), f"{name} {cpu} without {leaf}")
+
+
+def check(whole: host.Host, less: Recording, what: str) -> None:
+    found = detected(less)
+    assert found is None or found.features.names <= whole.features.names, what
+
+
+def test_a_bit_of_xcr0_less_is_no_feature_more() -> None:
+    states = sum({1 << bit for state in x86.states().values() for bit in range(64) if state.mask >> bit & 1})
+    for name, content in DUMPS[".json", ""]:
+        machine = dumps.parse(content, name)[1].replace(xcr0=states)
+        whole = host.detect(machine)
+        for bit in range(64):
+            check(whole, machine.replace(xcr0=states & ~(1 << bit)), f"{name} without bit {bit}")
+
+
+@pytest.mark.parametrize("arch", NOT_X86)
+def test_a_bit_or_a_reading_of_the_kernel_less_is_no_feature_more(arch: str) -> None:
+    """The words that the kernel spells out stay: where the vector answers, they add nothing."""
+    chosen = random.Random(arch)
+    for density in (0, 1, 3, 63):
+        machine = of_kernel(arch, chosen, density)
+        whole = host.detect(machine)
+        for kind, word in machine.auxv.items():
+            for bit in bits(word):
+                less = machine.replace(auxv={**machine.auxv, kind: word & ~(1 << bit)})
+                check(whole, less, f"auxiliary vector {kind} bit {bit}")
+            rest = {other: value for other, value in machine.auxv.items() if other != kind}
+            check(whole, machine.replace(auxv=rest), f"no {kind}")
+        for key, word in machine.probes.items():
+            for bit in bits(word):
+                less = machine.replace(probes={**machine.probes, key: word & ~(1 << bit)})
+                check(whole, less, f"hwprobe {key} bit {bit}")
+            check(whole, machine.replace(probes={k: v for k, v in machine.probes.items() if k != key}), f"no key {key}")
+        for number in machine.stored or ():
+            stored = tuple(other for other in machine.stored or () if other != number)
+            check(whole, machine.replace(stored=stored), f"facility {number}")
+        for less in (machine.replace(auxv={}), machine.replace(probes={}), machine.replace(files={})):
+            check(whole, less, "a source less")
+
+
+# --- mutated dumps
+
+
+def mutated(number: int) -> bytes:
+    """Some dump with one to sixteen changes, of bytes, pieces, lines, or what another dump has."""
+    chosen = random.Random(number)
+    kinds = list(DUMPS)
+    content, other = (bytearray(chosen.choice(DUMPS[chosen.choice(kinds)])[1]) for _ in range(2))
+    for _ in range(chosen.choice((1, 1, 2, 4, 16))):
+        if content:
+            _change(content, other, chosen)
+    return bytes(content)
+
+
+def _change(content: bytearray, other: bytearray, chosen: random.Random) -> None:
+    at, length = chosen.randrange(len(content)), chosen.choice((1, 5, 80, 1000))
+    start = content.rfind(b"\n", 0, at) + 1
+    end = content.find(b"\n", at) + 1 or len(content)
+    whence = chosen.randrange(len(other))
+    change = chosen.randrange(9)
+    if change == 0:
+        content[at] ^= 1 << chosen.randrange(8)
+    elif change == 1:
+        del content[at : at + length]
+    elif change == 2:
+        del content[at:]
+    elif change == 3:
+        content[at:at] = content[start : start + length]
+    elif change == 4:
+        content[at:at] = other[whence : whence + length]
+    elif change == 5:
+        content[at:at] = chosen.choice(JUNK)
+    elif change == 6:
+        del content[start:end]
+    elif change == 7:
+        content[start:start] = content[start:end]
+    else:
+        content[:] = content[start:end] + content[:start] + content[end:]
+
+
+def check_consistent(found: host.Host) -> None:
+    """An answer does not contradict itself."""
+    assert found.features == found.features.closed()
+    assert found.features.names <= found.evidence.keys()
+    assert not found.features.names & found.withheld.keys()
+    assert not found.level or level_features(found.arch, found.level) <= found.features
+    assert found.cpu in {core.cpu for core in found.cores}
+    assert all(core.count > 0 for core in found.cores)
+    assert found.named in ("", found.cpu) or "identity" in {decision.kind for decision in found.decisions}
+
+
+def test_no_mutated_dump_crashes_or_stalls() -> None:
+    slow = []
+    answers = 0
+    for number in range(MUTATIONS):
+        content = mutated(number)
+        began = time.process_time()
+        try:
+            found = detected(content)
+        except Exception as error:
+            raise AssertionError(f"mutation {number}") from error
+        if time.process_time() - began > SECONDS:
+            slow.append(number)
+        if found:
+            answers += 1
+            check_consistent(found)
+    assert answers > MUTATIONS / 4
+    assert not [number for number in slow if min(_seconds(mutated(number)) for _ in range(3)) > SECONDS]
+
+
+def _seconds(content: bytes) -> float:
+    began = time.process_time()
+    detected(content)
+    return time.process_time() - began

@@ -1,0 +1,235 @@
+"""POWER: the tables against LLVM, archspec and the kernel's header; readings against the kernel's and QEMU's words."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from archspec.cpu.schema import TARGETS_JSON
+from hypothesis import given
+from hypothesis import strategies as st
+from llvmlite import binding
+
+from cpufeat import host, llvm
+from cpufeat.arch import powerpc
+from cpufeat.features import HARDWARE, FeatureSet, find, implied, table
+from cpufeat.levels import level_features, levels
+from cpufeat.machine import Recording
+from cpufeat.probe import dumps
+from cpufeat.request import cpus, find_cpu
+from cpufeat.target import Target
+
+ARCH = "ppc64le"
+TRIPLE = "powerpc64le-unknown-linux-gnu"
+FEATURES = table(ARCH)
+VERSIONS = llvm.versions(ARCH)
+CORPORA = Path(__file__).parent.parent.parent / "shared" / "corpora"
+
+NAMED_BITS = {"hwcap": {*range(32)} - {2, 3, 4, 5}, "hwcap2": {*range(15, 32)}}
+"""The bits that <asm/cputable.h> names; hwcap[5] to [2] are reserved there."""
+
+# What Linux's cpu_specs give each generation, less what a machine may lack: DFP and VSX come from the device tree.
+POWER7 = (0xDC0065C2, 0x20000000)
+POWER8 = (0xDC0065C2, 0xEF000000)
+POWER9 = (0xDC0065C2, 0xAEF00000)  # on bare metal: no transactions
+POWER10 = (0xDC0065C2, 0xAEF60000)
+PPC970 = (0xDC080000, 0)
+# AT_HWCAP and AT_HWCAP2 of programs under qemu-ppc64le 7.2 -cpu power8, power9, power10
+QEMU = {8: (0x58000580, 0x8E000000), 9: (0x58000580, 0x8EE00000), 10: (0x58000580, 0x8EE60000)}
+
+
+def machine(words: tuple[int, int], cpuinfo: str = "", platform: str = "", arch: str = ARCH) -> Recording:
+    files = {"/proc/cpuinfo": cpuinfo.encode()} if cpuinfo else {}
+    return Recording(arch=arch, auxv={16: words[0], 26: words[1]}, strings={15: platform}, files=files)
+
+
+def cpuinfo(cpu: str, pvr: str, processors: int = 1) -> str:
+    """What ``show_cpuinfo`` of Linux prints."""
+    one = f"processor\t: 0\ncpu\t\t: {cpu}\nclock\t\t: 3800.000000MHz\nrevision\t: 2.2 (pvr {pvr})\n\n"
+    return one * processors + "timebase\t: 512000000\nplatform\t: PowerNV\nmodel\t\t: 9006-12P\n"
+
+
+# --- the tables
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_every_llvm_feature_has_a_row_whose_closure_contains_llvms(version: int) -> None:
+    for name, rests_on in llvm.load(ARCH, version).implied.items():
+        ours = {find(ARCH, other).name for other in rests_on.split()}
+        assert ours <= implied(ARCH, find(ARCH, name).name), name
+
+
+def test_rows_are_llvms_or_only_the_kernels() -> None:
+    known = (llvm.load(ARCH, version) for version in VERSIONS)
+    of_llvm = {find(ARCH, name).name for one in known for name in (*one.implied, *one.options)}
+    assert {name for name, feature in FEATURES.items() if feature.kind != "other"} == of_llvm
+    assert all(feature.bit for feature in FEATURES.values() if feature.kind == "other")
+
+
+def test_every_bit_of_the_kernels_header_has_a_row() -> None:
+    said = Counter(bit for feature in FEATURES.values() for bit in re.split("[|&]", feature.bit) if bit)
+    assert said.keys() == {f"{word}[{bit}]" for word, bits in NAMED_BITS.items() for bit in bits}
+
+
+@pytest.mark.parametrize("generation", [7, 8, 9, 10])
+def test_levels_are_llvms_cpus_without_transactions(generation: int) -> None:
+    features = llvm.cpu_features(ARCH, f"pwr{generation}")
+    assert features is not None
+    assert level_features(ARCH, f"power{generation}") == features.isa.without(["htm"])
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_every_name_of_every_llvm_leads_to_a_cpu_with_the_same_features(version: int) -> None:
+    known = llvm.load(ARCH, version)
+    for name in known.cpus:
+        assert known.cpu_features(name) == known.cpu_features(find_cpu(ARCH, name)), name
+
+
+def test_every_chain_of_predecessors_ends_at_one_that_every_llvm_knows() -> None:
+    known = cpus(ARCH)
+    for cpu in known:
+        chain = [cpu]
+        while known[chain[-1]].predecessor:
+            chain.append(known[chain[-1]].predecessor)
+            assert len(chain) <= len(known), f"{cpu} is its own predecessor"
+        assert all(set(chain) & llvm.load(ARCH, version).cpus.keys() for version in VERSIONS)
+
+
+def test_archspecs_names_are_known() -> None:
+    named = [name for name in TARGETS_JSON["microarchitectures"] if name.startswith(("power", "ppc64"))]
+    assert len(named) > 8
+    assert {find_cpu(ARCH, name) for name in named} <= cpus(ARCH).keys()
+
+
+# --- LLVM
+
+
+VECTOR = """
+define <2 x double> @add(<2 x double> %a, <2 x double> %b) {
+  %sum = fadd <2 x double> %a, %b
+  ret <2 x double> %sum
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("level", "vectors"), [("ppc64", False), ("power7", True), ("power8", True), ("power9", True), ("power10", True)]
+)
+def test_code_for_a_level_uses_vectors_where_it_has_them(level: str, vectors: bool) -> None:
+    target_machine = Target.parse(level, TRIPLE).create_target_machine()
+    module = binding.parse_assembly(f'target triple = "{TRIPLE}"\n{VECTOR}')
+    assert ("xvadddp" in target_machine.emit_assembly(module)) == vectors
+
+
+# --- readings
+
+
+@pytest.mark.parametrize(
+    ("words", "cpu", "level"),
+    [
+        (POWER7, "pwr7", "power7"),
+        (POWER8, "pwr8", "power8"),
+        (POWER9, "pwr9", "power9"),
+        (POWER10, "pwr10", "power10"),
+        *((words, f"pwr{generation}", f"power{generation}") for generation, words in QEMU.items()),
+    ],
+)
+def test_the_features_alone_tell_the_generation(words: tuple[int, int], cpu: str, level: str) -> None:
+    found = host.detect(machine(words))
+    assert (found.cpu, found.level, found.source) == (cpu, level, "AT_HWCAP")
+
+
+def test_the_970_has_altivec_and_nothing_of_later_versions() -> None:
+    found = host.detect(machine(PPC970, cpuinfo("PPC970MP, altivec supported", "0044 0101"), arch="ppc64"))
+    assert (found.cpu, found.name, found.level) == ("970", "PowerPC 970", "ppc64")
+    expected = llvm.cpu_features("ppc64", "970")
+    assert expected is not None
+    assert found.features.isa == expected.isa
+
+
+def test_transactions_are_had_only_where_the_kernel_says_so() -> None:
+    assert "htm" in host.detect(machine(POWER8)).features
+    found = host.detect(machine(POWER9, cpuinfo("POWER9, altivec supported", "004e 1202")))
+    assert (found.cpu, "htm" in found.features) == ("pwr9", False)
+    assert found.withheld["htm"].reason == "not reported"
+
+
+@pytest.mark.parametrize(
+    ("cpu", "pvr", "expected"),
+    [
+        ("POWER8 (raw), altivec supported", "004d 0200", "pwr8"),
+        ("POWER8NVL (raw), altivec supported", "004c 0100", "pwr8"),
+        ("POWER8 (architected), altivec supported", "004e 1202", "pwr8"),  # a POWER9 that poses as a POWER8
+        ("POWER7 (architected), altivec supported", "004a 0200", "pwr7"),
+        ("POWER5+", "0f00 0001", "pwr5x"),
+        ("Power11 (architected), altivec supported", "0082 1200", "pwr11"),
+        ("Power11 (raw), altivec supported", "0082 1200", "pwr11"),
+        ("Power12 (raw), altivec supported", "0083 0100", "pwr11"),
+        ("Cell Broadband Engine, altivec supported", "0070 0501", "ppc64"),
+        ("e6500, altivec supported", "8040 0120", "e5500"),
+    ],
+)
+def test_the_processor_version_in_force_names_the_cpu(cpu: str, pvr: str, expected: str) -> None:
+    found = host.detect(Recording(arch="ppc64", files={"/proc/cpuinfo": cpuinfo(cpu, pvr, 3).encode()}))
+    assert (found.cpu, found.cores) == (expected, (host.Core(expected, 3),))
+
+
+def test_at_platform_names_the_cpu_where_proc_is_not_mounted() -> None:
+    assert host.detect(machine(POWER10, platform="power11")).cpu == "pwr11"
+    assert host.detect(machine(POWER8, platform="power8")).name == "POWER8 mode"
+
+
+@pytest.mark.parametrize("platform", ["power", "powerful", "power123456", "ppc970", "pa6t"])
+def test_other_platforms_name_nothing(platform: str) -> None:
+    (reading,) = powerpc.read(machine(POWER8, platform=platform))
+    assert reading.model is None
+
+
+def test_the_kernels_words_alone_tell_of_no_vsx() -> None:
+    files = {"/proc/cpuinfo": cpuinfo("POWER9, altivec supported", "004e 1202").encode()}
+    found = host.detect(Recording(arch=ARCH, files=files))
+    assert found.features == FeatureSet(ARCH, ["64bit", "fpu", "hard_float", "altivec"])
+    assert found.withheld["vsx"].reason == "not reported"
+
+
+def test_lscpu_says_the_same() -> None:
+    text = b"CPU(s): 4\nModel: 2.2 (pvr 004e 1202)\nModel name: POWER9 (architected), altivec supported\n"
+    found = host.detect(Recording(arch=ARCH, files={"lscpu": text}))
+    assert (found.cpu, found.cores[0].count, "altivec" in found.features) == ("pwr9", 4, True)
+
+
+@given(st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1), st.integers(0, 127))
+def test_a_bit_that_is_cleared_adds_nothing(hwcap: int, hwcap2: int, bit: int) -> None:
+    word, cleared = (hwcap2 << 64 | hwcap), ~(1 << bit)
+    less = word & cleared
+    whole = powerpc.read(machine((hwcap, hwcap2)))
+    part = powerpc.read(machine((less & (2**64 - 1), less >> 64)))
+    assert not part or part[0].reported.keys() <= whole[0].reported.keys()
+
+
+def test_nothing_read_is_nothing_said() -> None:
+    assert powerpc.read(Recording(arch=ARCH)) == []
+
+
+def test_recorded_machines() -> None:
+    if not CORPORA.exists():
+        pytest.skip("needs the recorded machines in ../shared/corpora, which are not part of the project")
+    listed = [line.split("\t") for line in (CORPORA / "cases" / "truth.tsv").read_text().splitlines()]
+    of_power = [(path, truth) for path, _, arch, truth in listed if arch.startswith("ppc")]
+    assert len(of_power) > 20
+    for path, truth in of_power:
+        found = host.detect(dumps.load(str(CORPORA / "cases" / path))[1])
+        assert found.name, path
+        assert truth in (found.cpu, "-"), path
+
+
+def test_levels_are_cpus_to_tune_for() -> None:
+    for level in levels(ARCH):
+        for version in VERSIONS:
+            assert Target.parse(level, TRIPLE).llvm_cpu(version) in (level, level.replace("power", "pwr"))
+
+
+def test_only_hardware_features_have_bits() -> None:
+    assert all(feature.kind in (*HARDWARE, "other") for feature in FEATURES.values() if feature.bit)

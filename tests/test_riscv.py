@@ -1,0 +1,369 @@
+"""RISC-V: the tables against LLVM, ISA strings by the specification, readings against recorded machines."""
+
+from __future__ import annotations
+
+import json
+import re
+import tarfile
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from cpufeat import host, llvm, tables
+from cpufeat.arch.identity import Model
+from cpufeat.decisions import DIFFERS, STATE_OFF
+from cpufeat.features import HARDWARE, find, implied, table
+from cpufeat.levels import level_features
+from cpufeat.machine import Recording
+from cpufeat.probe import dumps
+from cpufeat.probe.isa_string import extensions
+from cpufeat.request import cpus, find_cpu
+
+ARCH = "riscv64"
+FEATURES = table(ARCH)
+VERSIONS = llvm.versions(ARCH)
+CORPORA = Path(__file__).parent.parent.parent / "shared" / "corpora"
+STATES = {state: shown for state, shown, *_ in tables.rows("riscv/states.tsv")}
+AT_HWCAP = 16
+IMAFDCV = sum(1 << ord(letter) - ord("a") for letter in "imafdcv")
+
+PROMISES = {"za128rs", "za64rs", "zic64b", "ziccamoa", "ziccif", "zicclsm", "ziccrse"}
+"""What the profiles demand without an instruction, and levels.tsv leaves out."""
+
+TOGETHER = {frozenset("fd"), frozenset("ima")}
+"""Features that one bit of riscv_hwprobe announces together: IMA_FD, BASE_BEHAVIOR_IMA."""
+
+# <asm/hwprobe.h> of Linux 7.2
+NAMED_BITS = {3: 1, 4: 64, 11: 1, 13: 4, 14: 1, 16: 6}
+
+VISIONFIVE2 = """\
+processor\t: 0
+hart\t\t: 3
+isa\t\t: rv64imafdc_zicntr_zicsr_zifencei_zihpm_zba_zbb
+mmu\t\t: sv39
+uarch\t\t: sifive,u74-mc
+mvendorid\t: 0x489
+marchid\t\t: 0x8000000000000007
+mimpid\t\t: 0x4210427
+"""
+
+
+def cpuinfo(*isas: str, after: str = "") -> bytes:
+    return "".join(f"processor\t: {n}\nhart\t\t: {n}\nisa\t\t: {isa}\n{after}\n" for n, isa in enumerate(isas)).encode()
+
+
+def detect(*isas: str, after: str = "", hwcap: int | None = None, probes: dict[int, int] | None = None) -> host.Host:
+    files = {"/proc/cpuinfo": cpuinfo(*isas, after=after)} if isas else {}
+    auxv = {} if hwcap is None else {AT_HWCAP: hwcap}
+    return host.detect(Recording(arch=ARCH, files=files, auxv=auxv, probes=probes or {}))
+
+
+def llvm_rows(version: int, kind: str) -> list[tuple[str, str, list[str]]]:
+    rows = tables.rows(f"riscv/llvm-{version}.tsv")
+    return [(name, class_, features.split()) for row_kind, name, class_, features in rows if row_kind == kind]
+
+
+def ours(names: list[str]) -> set[str]:
+    return {find(ARCH, name).name for name in names}
+
+
+def needs_corpora(part: str) -> Path:
+    if not (CORPORA / part).exists():
+        pytest.skip(f"needs the recorded machines in ../shared/corpora/{part}, which are not part of the project")
+    return CORPORA / part
+
+
+# --- the tables
+
+
+def test_rows_are_llvms_or_only_the_kernels() -> None:
+    known = set().union(*(ours([name for name, _, _ in llvm_rows(version, "feature")]) for version in VERSIONS))
+    assert {name for name, feature in FEATURES.items() if feature.kind != "other"} == known
+    assert not {name for name, feature in FEATURES.items() if feature.kind == "other"} & known
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_what_llvm_does_not_compare_is_no_hardware(version: int) -> None:
+    for name, class_, _ in llvm_rows(version, "feature"):
+        assert class_ == "isa" or name in ("32bit", "64bit") or find(ARCH, name).kind not in HARDWARE, name
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_closure_contains_llvms(version: int) -> None:
+    rows = llvm_rows(version, "feature")
+    short = {name: ours(others) - implied(ARCH, find(ARCH, name).name) for name, _, others in rows}
+    assert {name: lacking for name, lacking in short.items() if lacking} == {}
+
+
+def test_closure_goes_beyond_the_newest_llvm_only_where_that_aborts_otherwise() -> None:
+    newest = {find(ARCH, name).name: ours(others) for name, _, others in llvm_rows(VERSIONS[-1], "feature")}
+    beyond = {name: set(FEATURES[name].implies) - others for name, others in newest.items()}
+    assert {name: extra for name, extra in beyond.items() if extra} == {
+        "zvl32b": {"zve32x", "zicsr"},
+        "xsfvfbfexp16e": {"zvfbfmin"},
+    }
+
+
+def test_bits_are_well_formed_and_name_rows_above() -> None:
+    above = {"riscv64", "riscv32"}
+    for feature in FEATURES.values():
+        for term in re.split(r"[&|]", feature.bit):
+            assert re.fullmatch(r"(hwprobe\d+|hwcap)\[\d+\]|", term) or term in above, feature.name
+        above.add(feature.name)
+    assert {feature.state for feature in FEATURES.values() if feature.state} == STATES.keys()
+
+
+def test_every_bit_that_the_kernel_names_is_in_one_row() -> None:
+    claims: dict[str, set[str]] = {}
+    for feature in FEATURES.values():
+        for bit in re.findall(r"hwprobe\d+\[\d+\]", feature.bit):
+            claims.setdefault(bit, set()).add(feature.name)
+    assert claims.keys() == {f"hwprobe{key}[{bit}]" for key, count in NAMED_BITS.items() for bit in range(count)}
+    assert {frozenset(names) for names in claims.values() if len(names) > 1} == TOGETHER
+
+
+def test_no_two_rows_claim_a_spelling() -> None:
+    spellings = [pair for feature in FEATURES.values() for pair in feature.spellings.items()]
+    claims = Counter((system, name) for system, names in spellings for name in names)
+    assert [claim for claim, count in claims.items() if count > 1 and claim[1] != "!"] == []
+
+
+@pytest.mark.parametrize("level", ["rva20u64", "rva22u64", "rva23u64"])
+@pytest.mark.parametrize("version", [20, 22])
+def test_levels_are_llvms_profiles_less_promises(level: str, version: int) -> None:
+    (has,) = (ours(features) for name, _, features in llvm_rows(version, "feature") if name == level)
+    # LLVM 20 does not let C imply Zca, nor a length of vectors follow from V.
+    assert has - level_features(ARCH, level).names <= PROMISES
+    more = set() if version == 22 else {"zca", "zvl128b", "zvl64b", "zvl32b"}
+    assert level_features(ARCH, level).names - has <= more
+
+
+def test_every_model_row_decides_what_it_names() -> None:
+    models = [Model(*row) for row in tables.rows("riscv/models.tsv") if row[6]]
+    for row in models:
+        for vendor in row.vendor.split(","):
+            for model in row.model.split(","):
+                assert llvm.cpu_features(ARCH, row.cpu), row
+                assert row.cpu in cpus(ARCH)
+                number = None if model == "*" else int(model, 0)
+                core = "" if row.core == "*" else row.core
+                marked = f"mvendorid\t: {vendor}\n" if vendor.startswith("0x") else ""
+                marked += f"marchid\t\t: {number:#x}\n" if number is not None else ""
+                marked += f"uarch\t\t: {core}\n" if core else ""
+                probes = {3: 1, 4: 0b111} if row.requires else {}
+                found = detect("rv64imafdc", after=marked, probes=probes)
+                assert (found.cpu, found.name) == (row.cpu, row.name), row
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_every_cpu_of_llvm_has_a_name_here_and_a_chain_of_predecessors(version: int) -> None:
+    for name, _, _ in llvm_rows(version, "cpu"):
+        assert find_cpu(ARCH, name) in cpus(ARCH)
+    known = {name for name, _, _ in llvm_rows(version, "cpu")}
+    for cpu in cpus(ARCH):
+        chain = [cpu]
+        while cpus(ARCH)[chain[-1]].predecessor:
+            chain.append(cpus(ARCH)[chain[-1]].predecessor)
+        assert known & set(chain), cpu
+
+
+# --- ISA strings
+
+
+@pytest.mark.parametrize(
+    ("isa", "names"),
+    [
+        ("rv64imafdc", "i m a f d c"),
+        ("RV32IMAC", "i m a c"),
+        ("rv64gc", "g i m a f d c zicsr zifencei"),
+        ("rv64i2p1m2a2p1f2d2c2", "i m a f d c"),
+        ("rv64i_m_a_zba_zbb", "i m a zba zbb"),
+        ("rv64imac_zicsr2p0_zvl128b1p0_zve32x1p0_zic64b_sstc", "i m a c zicsr zvl128b zve32x zic64b sstc"),
+        ("rv64imaczicsr_xtheadba1p0_smstateen", "i m a c zicsr xtheadba smstateen"),
+        ("rv64ip_zba", "i p zba"),
+        ("rv64imafdc zicntr zicsr", "i m a f d c zicntr zicsr"),
+        ("rv64imafdcv_zve64d", "i m a f d c v zve64d"),
+        ("rv64imafdcv", "i m a f d c"),
+        ("mips64r2", ""),
+        ("", ""),
+    ],
+)
+def test_naming_conventions(isa: str, names: str) -> None:
+    assert extensions(isa) == set(names.split())
+
+
+def test_privilege_modes_of_old_strings_are_no_extensions() -> None:
+    assert FEATURES.keys() & extensions("rv64imafdcsu") == set("imafdc")
+    assert FEATURES.keys() & extensions("rv64imafdcvsu") == set("imafdc")
+
+
+@given(st.text(alphabet="rv64imafdcgsxzbp_0123456789 \n\u0664", max_size=40))
+def test_no_text_breaks_the_parser(text: str) -> None:
+    assert all(name and name[-1] not in "0123456789_" for name in extensions("rv64" + text))
+
+
+# --- readings
+
+
+def test_letters_bring_their_parts() -> None:
+    found = detect("rv64imafdc")
+    assert found.features.names == {*"imafdc", "64bit", "zmmul", "zaamo", "zalrsc", "zca", "zcd", "zicsr"}
+    assert found.level == "rv64gc"
+    assert found.evidence["d"] == "/proc/cpuinfo isa d"
+    assert found.evidence["zicsr"] == "f by /proc/cpuinfo isa f"
+
+
+def test_sums_follow_from_their_parts() -> None:
+    found = detect("rv64imafdc_zba_zbb_zbs_zbkb_zbkc_zbkx_zkne_zknd_zknh_zkt")
+    assert {"b", "zkn"} <= found.features.names
+    assert not {"zk", "zks"} & found.features.names
+
+
+def test_hwprobe_alone() -> None:
+    probes = {0: 0x710, 1: 0x8000000058000001, 2: 0, 3: 1, 4: 0b111111}
+    found = detect(probes=probes)
+    assert (found.source, found.cpu, found.name) == ("riscv_hwprobe", "spacemit-x60", "SpacemiT X60")
+    assert {"v", "zve64d", "zvl128b", "b", "d"} <= found.features.names
+    assert found.evidence["zba"] == "riscv_hwprobe key 4 bit 3"
+
+
+def test_identity_that_differs_between_harts_is_none() -> None:
+    found = detect(probes={0: 2**64 - 1, 1: 2**64 - 1, 2: 2**64 - 1, 3: 1, 4: 3})
+    assert (found.vendor, found.model, found.cpu) == ("", None, "generic-rv64")
+
+
+def test_auxiliary_vector_alone() -> None:
+    found = detect(hwcap=IMAFDCV)
+    assert found.source == "AT_HWCAP"
+    assert {*"imafdc"} <= found.features.names
+    assert "v" not in found.features, "T-Head's kernels set that bit for the draft"
+
+
+def test_sources_add_up() -> None:
+    found = detect("rv64imafdc_zifencei_sstc", hwcap=IMAFDCV, probes={3: 1, 4: 0b1011})
+    assert {"zifencei", "zba", "sstc"} <= found.features.names
+
+
+def test_vectors_that_the_kernel_does_not_save_are_withheld() -> None:
+    isa = "rv64imafdcv_zve64d_zvbb"
+    assert "zvbb" in detect(isa).features, "a dump: Linux takes out what it does not save"
+    assert "zvbb" in detect(isa, hwcap=IMAFDCV).features
+    found = detect(isa, hwcap=IMAFDCV & ~(1 << 21))
+    assert not {"v", "zve32x", "zvbb", "zvl128b"} & found.features.names
+    assert found.withheld["zve32x"].reason == STATE_OFF
+    assert "zvbb" not in detect(isa, probes={3: 1, 4: 3}).features
+    assert "d" not in detect(isa, hwcap=0).features
+
+
+def test_cache_block_instructions_need_hwprobe() -> None:
+    isa = "rv64imafdc_zicbom_zicbop_zicboz"
+    found = detect(isa, hwcap=IMAFDCV)
+    assert "zicbop" in found.features, "prefetches are hints"
+    assert [found.withheld[name].reason for name in ("zicbom", "zicboz")] == [STATE_OFF, STATE_OFF]
+    assert "zicboz" in detect(isa, probes={3: 1, 4: 1 << 6 | 3}).features
+
+
+def test_thead_draft_of_vectors_is_not_v() -> None:
+    isa = "rv64imafdcv_zicsr"
+    assert "v" not in detect(isa, after="mvendorid\t: 0x5b7\nmarchid\t\t: 0x0\n").features
+    assert "v" not in detect(isa, after="uarch\t\t: thead,c910\n").features
+    assert "v" in detect(isa, after="mvendorid\t: 0x5b7\nmarchid\t\t: 0x80000000090c0d00\n").features
+
+
+def test_harts_that_differ() -> None:
+    u74 = "mvendorid\t: 0x489\nmarchid\t\t: 0x8000000000000007\n"
+    found = detect("rv64imafdc", "rv64imafdc_zba", "rv64imafdc_zba", after=u74)
+    assert [(core.cpu, core.count) for core in found.cores] == [("sifive-u74", 3)]
+    assert "zba" not in found.features
+    assert found.withheld["zba"].reason == DIFFERS
+
+
+def test_the_harts_own_string_counts() -> None:
+    hart = "hart isa\t: rv64imafdc_zba\n"
+    assert "zba" in detect("rv64imafdc", after=hart).features
+
+
+def test_rva23_board() -> None:
+    everything = sum(1 << bit for bit in range(63))
+    found = detect("rv64imafdcv_zicsr", hwcap=IMAFDCV, probes={3: 1, 4: everything})
+    assert found.level == "rva23u64"
+    assert detect("rv64imafdcv_zicsr", probes={3: 1, 4: everything & ~(1 << 43 | 1 << 44)}).level == "rva22u64"
+
+
+@given(st.integers(0, 2**64 - 1), st.integers(0, 63), st.integers(0, 2**22 - 1), st.integers(0, 21))
+def test_a_cleared_bit_never_adds_a_feature(extensions: int, bit: int, hwcap: int, letter: int) -> None:
+    isa = "rv64imafdcv_zicsr_zba_zicbom"
+    all_set = detect(isa, hwcap=hwcap, probes={3: 1, 4: extensions}).features
+    assert detect(isa, hwcap=hwcap, probes={3: 1, 4: extensions & ~(1 << bit)}).features <= all_set
+    assert detect(isa, hwcap=hwcap & ~(1 << letter), probes={3: 1, 4: extensions}).features <= all_set
+    assert detect(isa, hwcap=hwcap & ~(1 << letter)).features <= detect(isa, hwcap=hwcap).features
+
+
+@given(st.integers(0, 200))
+@example(len("processor\t: 0\nhart\t\t: 0\nisa\t\t: rv64imafdcv_zfhmin_zvfh"))
+def test_a_text_cut_short_never_adds_a_feature(length: int) -> None:
+    whole = cpuinfo("rv64imafdcv_zfhmin_zvfhmin_zvksed_zksed_zba", after="mmu\t\t: sv39\n")
+    features = host.detect(Recording(arch=ARCH, files={"/proc/cpuinfo": whole})).features
+    try:
+        cut = host.detect(Recording(arch=ARCH, files={"/proc/cpuinfo": whole[:length]})).features
+    except host.CpufeatError:
+        return
+    assert cut <= features
+
+
+def test_lscpu_says_the_same() -> None:
+    of_kernel = host.detect(Recording(arch=ARCH, files={"/proc/cpuinfo": VISIONFIVE2.encode()}))
+    lscpu = """\
+Architecture:        riscv64
+CPU(s):              1
+On-line CPU(s) list: 0
+Vendor ID:           0x489
+Model name:          sifive,u74-mc
+CPU family:          0x8000000000000007
+Model:               0x4210427
+ISA:                 rv64imafdc zicntr zicsr zifencei zihpm zba zbb
+"""
+    found = host.detect(dumps.parse(lscpu.encode(), "lscpu")[1])
+    assert found.features == of_kernel.features
+    assert (found.cpu, found.stepping, found.level) == (of_kernel.cpu, of_kernel.stepping, "rva20u64")
+
+
+# --- recorded machines
+
+
+def test_recorded_machines() -> None:
+    cases = needs_corpora("cases")
+    listed = [line.split("\t") for line in (cases / "truth.tsv").read_text().splitlines()]
+    named = [(path, truth.split("|")) for path, _, arch, truth in listed if arch == ARCH]
+    found = {path: host.detect(dumps.load(str(cases / path))[1]).cpu for path, _ in named}
+    assert len(found) >= 7
+    assert {path: found[path] for path, truth in named if found[path] not in truth and truth != ["-"]} == {}
+
+
+def test_google_cpu_features_expectations() -> None:
+    names = {"RV64I": "64bit", "RV32I": "32bit", **{letter: letter.lower() for letter in "MAFDQCV"}}
+    folder = needs_corpora("raw/google-cpu_features/riscv")
+    for expected in folder.glob("*.json"):
+        said = json.loads(expected.read_text())
+        found = host.detect(dumps.load(str(expected.with_suffix(".cpuinfo")))[1])
+        assert {names[name] for name in said["present"]} <= found.features.names, expected.name
+        assert not {names[name] for name in said["absent"]} & found.features.names, expected.name
+
+
+def test_trees_of_util_linux() -> None:
+    folder = needs_corpora("raw/util-linux/tests/ts/lscpu/dumps")
+    expected = {
+        "rv64-linux": ("sifive-u74", "rv64gc"),
+        "rv64-visionfive2": ("sifive-u74", "rva20u64"),
+        "rv64-milkvpioneer": ("generic-rv64", "rv64gc"),
+    }
+    for name, answer in expected.items():
+        with tarfile.open(folder / f"{name}.tar.gz") as tree:
+            content = tree.extractfile(f"{name}/proc/cpuinfo")
+            assert content is not None
+            found = host.detect(dumps.parse(content.read(), name)[1])
+        assert (found.cpu, found.level) == answer
+        assert "v" not in found.features, "the SG2042's vectors are the draft 0.7.1"

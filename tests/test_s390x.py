@@ -1,0 +1,214 @@
+"""IBM Z: the tables against LLVM and the kernel's bits; readings against recorded machines and QEMU's words."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from llvmlite import binding
+
+from cpufeat import host, llvm
+from cpufeat.arch import s390x
+from cpufeat.features import FeatureSet, find, table
+from cpufeat.levels import level_features, levels
+from cpufeat.machine import Recording
+from cpufeat.probe import dumps
+from cpufeat.request import cpus, find_cpu
+from cpufeat.target import Target
+
+ARCH = "s390x"
+TRIPLE = "s390x-unknown-linux-gnu"
+FEATURES = table(ARCH)
+VERSIONS = llvm.versions(ARCH)
+CORPORA = Path(__file__).parent.parent.parent / "shared" / "corpora"
+
+BASE = "esan3 zarch stfle msa ldisp eimm dfp edat etf3eh highgprs"
+KERNEL_NAMES = f"{BASE} te vx vxd vxe gs vxe2 vxp sort dflt vxp2 nnpa pcimio sie"
+"""What /proc/cpuinfo calls the bits of AT_HWCAP, from bit 0 on."""
+MAY_BE_WITHHELD = re.compile("message_security.*|.*_conversion|enhanced_sort|nnp_.*|transactional.*|concurrent.*")
+"""What a level does without, although LLVM's CPU of its name has it."""
+
+# AT_HWCAP and STFLE of a program under qemu-s390x 7.2 -cpu qemu
+QEMU_HWCAP = 0x2B3F
+QEMU_STFLE = (
+    *(0, 1, 2, 3, 4, 7, 9, 16, 17, 18, 19, 21, 22, 24, 25, 27, 30, 31, 32, 33, 34, 35, 37, 40, 41, 45, 49, 51, 52, 53),
+    *(57, 58, 61, 69, 71, 72, 75, 76, 77, 129, 130, 131, 135, 138, 146, 148),
+)
+Z14 = "0 1 2 3 4 7 17 18 19 21 22 30 37 42 44 45 48 49 50 53 57 58 66 73 76 77 78 80 129 133 134 135 144 145 146"
+
+
+def cpuinfo(features: str, facilities: str = "", machine: str = "3906") -> bytes:
+    """What ``show_cpuinfo`` of Linux prints."""
+    lines = ["vendor_id       : IBM/S390", "# processors    : 2", f"features\t: {features}"]
+    lines += [f"facilities      : {facilities}"] if facilities else []
+    lines += [f"processor {n}: version = FF,  identification = 1E41E8,  machine = {machine}" for n in (0, 1)]
+    return "\n".join([*lines, "", "cpu number      : 0", f"machine         : {machine}", ""]).encode()
+
+
+def detect(features: str, facilities: str = "", machine: str = "3906", **files: bytes) -> host.Host:
+    recorded = {f"/proc/{name}": content for name, content in files.items()}
+    content = cpuinfo(features, facilities, machine)
+    return host.detect(Recording(arch=ARCH, files={"/proc/cpuinfo": content, **recorded}))
+
+
+# --- the tables
+
+
+def test_rows_are_llvms_or_only_the_kernels() -> None:
+    known = (llvm.load(ARCH, version) for version in VERSIONS)
+    of_llvm = {find(ARCH, name).name for one in known for name in (*one.implied, *one.options)}
+    assert {name for name, feature in FEATURES.items() if feature.kind != "other"} == of_llvm
+
+
+def test_every_bit_of_the_kernel_has_its_name() -> None:
+    for bit, name in enumerate(KERNEL_NAMES.split()):
+        feature = find(ARCH, name)
+        assert f"hwcap[{bit}]" in feature.bit.split("|")
+        assert feature.spellings.get("kernel", (feature.name,)) == (name,)
+
+
+def test_what_the_kernel_has_to_enable_is_read_of_the_kernel() -> None:
+    for feature in FEATURES.values():
+        if feature.name.startswith(("vector", "nnp")):
+            assert feature.name == "vector" or "vector" in FeatureSet(ARCH, [feature.name]).closed()
+    by_it_alone = {name for name in FeatureSet(ARCH, FEATURES).isa if FEATURES[name].bit.startswith("hwcap")}
+    assert by_it_alone == {"vector", "guarded_storage", "transactional_execution"}
+
+
+@pytest.mark.parametrize("level", levels(ARCH))
+def test_levels_are_llvms_cpus_without_what_may_be_withheld(level: str) -> None:
+    features = llvm.cpu_features(ARCH, level)
+    assert features is not None
+    assert level_features(ARCH, level).names == {name for name in features.isa if not MAY_BE_WITHHELD.fullmatch(name)}
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_every_name_of_every_llvm_leads_to_a_cpu_with_the_same_features(version: int) -> None:
+    known = llvm.load(ARCH, version)
+    for name in known.cpus:
+        assert known.cpu_features(name) == known.cpu_features(find_cpu(ARCH, name)), name
+
+
+def test_every_generation_follows_the_one_before() -> None:
+    known = cpus(ARCH)
+    assert [row.predecessor for row in known.values()] == ["", *list(known)[:-1]]
+    assert all("generic" in llvm.load(ARCH, version).cpus for version in VERSIONS)
+
+
+# --- LLVM
+
+
+VECTOR = """
+define <2 x i64> @add(<2 x i64> %a, <2 x i64> %b) {
+  %sum = add <2 x i64> %a, %b
+  ret <2 x i64> %sum
+}
+"""
+
+
+@pytest.mark.parametrize(("name", "vectors"), [("zEC12", False), ("z13", True), ("z16", True), ("z16,-vector", False)])
+def test_code_uses_vectors_where_the_target_has_them(name: str, vectors: bool) -> None:
+    target_machine = Target.parse(name, TRIPLE).create_target_machine()
+    module = binding.parse_assembly(f'target triple = "{TRIPLE}"\n{VECTOR}')
+    assert ("vag" in target_machine.emit_assembly(module)) == vectors
+
+
+# --- readings
+
+
+def test_a_whole_z14() -> None:
+    found = detect(f"{BASE} te vx vxd vxe gs sie", Z14)
+    expected = llvm.cpu_features(ARCH, "z14")
+    assert expected is not None
+    assert (found.cpu, found.name, found.level, found.cores) == ("z14", "z14", "z14", (host.Core("z14", 2),))
+    # Only PRNO's own query tells of the random numbers of MSA 7.
+    assert set(expected) - set(found.features) == {"message_security_assist_extension7"}
+    assert found.evidence["vector"] == "/proc/cpuinfo feature vx"
+    assert found.evidence["distinct_ops"] == "/proc/cpuinfo facility 45"
+
+
+def test_vectors_that_the_kernel_has_not_enabled() -> None:
+    found = detect(BASE, Z14)
+    assert (found.cpu, found.level) == ("z14", "zEC12")
+    assert not [name for name in found.features if name.startswith("vector")]
+    assert found.withheld["vector_enhancements_1"].reason == "not reported"
+
+
+def test_a_kernel_that_lists_no_facilities() -> None:
+    found = detect(f"{BASE} te vx", machine="2964")
+    assert (found.cpu, found.level) == ("z13", "z10")
+    assert set(found.features.isa) == {"vector", "transactional_execution"}
+
+
+def test_an_instruction_tells_what_the_kernel_does_not_list() -> None:
+    found = host.detect(Recording(arch=ARCH, auxv={16: QEMU_HWCAP}, stored=QEMU_STFLE))
+    assert (found.cpu, found.level, found.source) == ("z13", "z13", "AT_HWCAP")
+    assert found.evidence["vector"] == "AT_HWCAP bit 11"
+    assert found.evidence["distinct_ops"] == "STFLE bit 45"
+
+
+def test_the_instruction_is_not_run_where_it_would_fault() -> None:
+    found = host.detect(Recording(arch=ARCH, auxv={16: QEMU_HWCAP & ~4}, stored=QEMU_STFLE))
+    assert "distinct_ops" not in found.features
+
+
+@pytest.mark.parametrize(
+    ("machine", "cpu"),
+    [
+        *[("2064", "generic"), ("2098", "z10"), ("2818", "z196"), ("2828", "zEC12"), ("2965", "z13"), ("3907", "z14")],
+        *[("8562", "z15"), ("3932", "z16"), ("9175", "z17")],
+    ],
+)
+def test_machine_types(machine: str, cpu: str) -> None:
+    assert detect("esan3 zarch stfle", machine=machine).cpu == cpu
+
+
+def test_an_unknown_machine_gets_the_nearest_cpu() -> None:
+    found = detect(f"{BASE} te vx vxd vxe gs", Z14, "9999")
+    assert (found.cpu, found.name, len(found.decisions)) == ("z14", "", 1)
+
+
+def test_the_hypervisor_is_named() -> None:
+    sysinfo = b"Type:                 2817\nVM00 Name:            R1745003\nVM00 Control Program: z/VM    6.1.0   \n"
+    assert detect("vx", sysinfo=sysinfo).hypervisor == "z/VM 6.1.0"
+    assert detect("vx", sysinfo=b"Type: 2817\nLPAR Name: R35LP37\n").hypervisor == ""
+
+
+def test_lscpu_says_the_same() -> None:
+    text = b"CPU(s): 4\nVendor ID: IBM/S390\nMachine type: 8561\nFlags: zarch stfle vx vxd vxe gs vxe2 vxp sort dflt\n"
+    found = host.detect(Recording(arch=ARCH, files={"lscpu": text}))
+    assert (found.cpu, found.cores[0].count) == ("z15", 4)
+    assert found.evidence["enhanced_sort"] == "lscpu feature sort"
+
+
+@given(st.integers(0, 2**24 - 1), st.sets(st.integers(0, 220)), st.integers(0, 220))
+def test_a_bit_that_is_cleared_adds_nothing(hwcap: int, stored: set[int], bit: int) -> None:
+    whole, without, less = (
+        s390x.read(Recording(arch=ARCH, auxv={16: word}, stored=tuple(facilities)))
+        for word, facilities in ((hwcap, stored), (hwcap & ~(1 << bit), stored), (hwcap, stored - {bit}))
+    )
+    for part in (without, less):
+        assert not part or part[0].reported.keys() <= whole[0].reported.keys()
+
+
+def test_another_architectures_cpuinfo_says_nothing() -> None:
+    foreign = b"processor\t: 0\nvendor_id\t: GenuineIntel\nflags\t\t: fpu te vx\nmachine\t: 2964\n"
+    assert s390x.read(Recording(arch=ARCH, files={"/proc/cpuinfo": foreign})) == []
+
+
+def test_recorded_machines() -> None:
+    if not CORPORA.exists():
+        pytest.skip("needs the recorded machines in ../shared/corpora, which are not part of the project")
+    listed = [line.split("\t") for line in (CORPORA / "cases" / "truth.tsv").read_text().splitlines()]
+    paths = [path for path, _, arch, _ in listed if arch == ARCH]
+    assert len(paths) > 8
+    for path in paths:
+        content = (CORPORA / "cases" / path).read_text()
+        found = host.detect(dumps.load(str(CORPORA / "cases" / path))[1])
+        assert found.name or "machine = " not in content, path  # google-cpu_features' two are cut before it
+        assert not found.decisions or not found.name, path
+        flags = content.partition("features")[2].partition("\n")[0].split()[1:]
+        assert {find(ARCH, flag).name for flag in flags} <= set(found.features), path

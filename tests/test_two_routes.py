@@ -1,0 +1,109 @@
+"""Two accounts of one machine, one answer: CPUID and the kernel's flags; ``/proc/cpuinfo`` and lscpu."""
+
+from __future__ import annotations
+
+import tarfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cpufeat import crosscheck, host
+from cpufeat.errors import DumpError
+from cpufeat.features import NO_SPELLING, FeatureSet, family, implied, table
+from cpufeat.machine import Recording
+from cpufeat.probe import dumps, lscpu
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PROJECT = Path(__file__).parents[1]
+CORPORA = PROJECT.parent / "shared" / "corpora"
+KERNEL_LEAVES_OUT = {
+    ("zen5-kvm", "rdseed"): "an early Zen 5, whose RDSEED may return 0 (AMD-SB-7055): Linux withdraws the flag",
+}
+"""What hardware has, and the kernel has a flag for, and does not show."""
+LSCPU_LEAVES_OUT = {
+    "armv7": "printed without a line on the architecture, so that no version of it is known",
+    "linux_fedora_5_s390x.lscpu.txt": "without te and edat: not the guest that cpuinfo is of",
+}
+
+
+def corpora(part: str) -> Path:
+    if not (CORPORA / part).exists():
+        pytest.skip(f"needs ../shared/corpora/{part}, which is not part of the project")
+    return CORPORA / part
+
+
+def shown(arch: str, features: FeatureSet) -> frozenset[str]:
+    """Those for which, and for all that they rest on, the kernel has a flag."""
+    hidden = {name for name, row in table(arch).items() if NO_SPELLING in row.spellings.get("kernel", ())}
+    return frozenset(name for name in features.isa if hidden.isdisjoint(implied(arch, name)))
+
+
+def check(name: str, by_cpuid: Recording, by_kernel: Recording) -> None:
+    cpuid, kernel = host.detect(by_cpuid), host.detect(by_kernel)
+    assert (cpuid.source, kernel.source) == ("CPUID", "/proc/cpuinfo")
+    for key in ("cpu", "level", "vendor", "family", "model"):
+        assert getattr(cpuid, key) == getattr(kernel, key), name
+    left_out = {feature for machine, feature in KERNEL_LEAVES_OUT if machine == name}
+    assert shown(cpuid.arch, cpuid.features) - left_out == kernel.features.isa.names
+    assert left_out <= cpuid.features.names, "no longer so"
+
+
+def test_cpuid_and_flags_of_recorded_phones() -> None:
+    files = sorted((corpora("cases") / "pytorch-cpuinfo").glob("*.cpuid"))
+    assert len(files) == 6
+    for path in files:
+        by_kernel = dumps.load(str(path.with_suffix(".cpuinfo")))[1]
+        check(path.name.removesuffix(".log.cpuid"), dumps.load(str(path))[1], by_kernel)
+
+
+def test_cpuid_and_flags_of_our_own_recordings() -> None:
+    compared = []
+    for path in sorted((PROJECT / "data" / "machines").glob("*.json")):
+        machine = dumps.load(str(path))[1]
+        odd = crosscheck.disagreements(machine, host.detect(machine))
+        describes_another = any("another CPU" in decision.reason for decision in odd)
+        if "/proc/cpuinfo" in machine.files and not describes_another:
+            check(path.stem, machine, machine.replace(leaves={}, xcr0=None))
+            compared.append(path.stem)
+    assert "zen5-kvm" in compared
+
+
+def pairs() -> Iterator[tuple[str, bytes, bytes]]:
+    """What the kernel and lscpu printed on the same machine."""
+    for path in sorted(corpora("raw/py-cpuinfo").glob("*.lscpu.txt")):
+        other = path.with_name(path.name.replace(".lscpu.", ".cat_proc_cpuinfo."))
+        if other.exists():
+            yield path.name, other.read_bytes(), path.read_bytes()
+    tests = corpora("raw/util-linux") / "tests"
+    for path in sorted((tests / "ts" / "lscpu" / "dumps").glob("*.tar.gz")):
+        name = path.name.removesuffix(".tar.gz")
+        printed = tests / "expected" / "lscpu" / f"lscpu-{name}"
+        with tarfile.open(path) as tar:
+            found = next((member for member in tar if member.name.endswith("proc/cpuinfo")), None)
+            file = tar.extractfile(found) if found else None
+            if file and printed.exists():
+                yield name, file.read(), printed.read_bytes()
+
+
+def test_lscpu_never_says_more_than_cpuinfo_and_the_same_where_it_shows_flags() -> None:
+    compared = 0
+    for name, cpuinfo, printed in pairs():
+        fields = lscpu.fields(printed)
+        arch = fields.get("Architecture", "")
+        try:
+            arch = arch or dumps.parse(cpuinfo, name)[1].arch
+            family(arch)
+        except (DumpError, ValueError):
+            continue
+        lines = [line for line in cpuinfo.splitlines(True) if not line.startswith(b"facilities")]  # lscpu has none
+        by_kernel = host.detect(Recording(arch=arch, files={"/proc/cpuinfo": b"".join(lines)}))
+        if "Flags" not in fields and "ISA" not in fields:
+            continue
+        by_lscpu = host.detect(Recording(arch=arch, files={"lscpu": printed}))
+        assert by_lscpu.features <= by_kernel.features, name
+        assert (by_lscpu.features == by_kernel.features) != (name in LSCPU_LEAVES_OUT), name
+        compared += 1
+    assert compared > 20
