@@ -187,7 +187,7 @@ def _by_reason(withheld: dict[str, Withheld], style: str) -> Iterator[Line]:
         groups.setdefault((why.reason, place), {})[name] = bit
     last = ""
     for (reason, place), bits in sorted(groups.items(), key=lambda group: group[0][0]):
-        evidence = f"{place}[{','.join(bits.values())}]" if any(bits.values()) else place
+        evidence = f"{place}[{','.join(dict.fromkeys(bits.values()))}]" if any(bits.values()) else place
         yield from _row(reason if reason != last else "", " ".join(bits), style, evidence)
         last = reason
 
