@@ -120,7 +120,8 @@ def implied(arch: str, name: str) -> frozenset[str]:
     if known is None:
         features, found, waiting = table(arch), {name}, [name]
         while waiting:
-            new = set(features[waiting.pop()].implies) - found
+            below = waiting.pop()
+            new = set(_closures.get((arch, below)) or features[below].implies) - found
             found |= new
             waiting += new
         known = _closures[arch, name] = frozenset(found)

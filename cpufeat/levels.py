@@ -8,10 +8,21 @@ from __future__ import annotations
 from cpufeat import tables
 from cpufeat.features import FeatureSet, family
 
+_rows: dict[str, list[tuple[str, str, tuple[str, ...]]]] = {}
+
+
+def _levels(arch: str) -> list[tuple[str, str, tuple[str, ...]]]:
+    """Return each level, the one that it extends, and what it adds."""
+    folder = family(arch)
+    if folder not in _rows:
+        rows = tables.rows(f"{folder}/levels.tsv")
+        _rows[folder] = [(level, below, tuple(adds.split())) for level, below, adds in rows]
+    return _rows[folder]
+
 
 def levels(arch: str) -> dict[str, tuple[str, ...]]:
     """Return an architecture's levels, lowest first, and what each adds to the one that it extends."""
-    return {level: tuple(adds.split()) for level, _, adds in tables.rows(f"{family(arch)}/levels.tsv")}
+    return {level: adds for level, _, adds in _levels(arch)}
 
 
 def baseline(arch: str) -> str:
@@ -21,7 +32,7 @@ def baseline(arch: str) -> str:
 
 def level_features(arch: str, level: str) -> FeatureSet:
     """Return all that a level has. Raises KeyError for what is no level."""
-    extends = {name: (below, adds.split()) for name, below, adds in tables.rows(f"{family(arch)}/levels.tsv")}
+    extends = {name: (below, adds) for name, below, adds in _levels(arch)}
     names: list[str] = []
     while level:
         level, adds = extends[level]
@@ -34,7 +45,7 @@ def ladder(features: FeatureSet) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
     Where none is reached, of the lowest ones that which lacks least.
     """
-    extends = {name: below for name, below, _ in tables.rows(f"{family(features.arch)}/levels.tsv")}
+    extends = {name: below for name, below, _ in _levels(features.arch)}
     top = level_of(features)
     reached = [top] if top else []
     while reached and extends[reached[0]]:
@@ -49,8 +60,8 @@ def level_of(features: FeatureSet) -> str:
     """Return the last level of the table whose features are all there, empty if not even the lowest."""
     reached = {""}
     last = ""
-    for name, below, adds in tables.rows(f"{family(features.arch)}/levels.tsv"):
-        if below in reached and features.names.issuperset(adds.split()):
+    for name, below, adds in _levels(features.arch):
+        if below in reached and features.names.issuperset(adds):
             reached.add(name)
             last = name
     return last

@@ -116,6 +116,8 @@ def _requested(request: str | None, decisions: list[Decision]) -> str:
 def _disable(host: Host, decisions: list[Decision]) -> Host:
     """Take away what ``CPUFEAT_DISABLE`` lists, between commas or spaces, and what rests on it."""
     spellings = os.environ.get(DISABLE_VARIABLE, "").replace(",", " ").split()
+    if not spellings:
+        return host
     names = [find(host.arch, spelling).name for spelling in spellings]
     left = host.features.without(names)
     gone = host.features - left
@@ -132,6 +134,8 @@ def _disable(host: Host, decisions: list[Decision]) -> Host:
 def _also_removed(request: Request, base: FeatureSet) -> list[Decision]:
     """What a ``-f`` took along."""
     removed = {feature.name for sign, feature in request.changes if sign == "-"}
+    if not removed:
+        return []
     return [
         Decision("removed", name, f"rests on {', '.join(sorted(rests_on))}, which was removed", request.text)
         for name in wanted(request.replace(changes=_additions(request)), base) - wanted(request, base)
