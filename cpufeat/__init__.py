@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from cpufeat.host import Host as Host
     from cpufeat.host import detect as detect
     from cpufeat.machine import Machine as Machine
-    from cpufeat.machine import Recording as Recording
     from cpufeat.machine import ThisMachine as ThisMachine
+    from cpufeat.recording import Recording as Recording
     from cpufeat.resolution import Resolution as Resolution
     from cpufeat.resolution import resolve as resolve
     from cpufeat.resolution import target_for_host as target_for_host
@@ -41,7 +41,7 @@ _HOME = {
     "Host": "host",
     "detect": "host",
     "Machine": "machine",
-    "Recording": "machine",
+    "Recording": "recording",
     "ThisMachine": "machine",
     "Resolution": "resolution",
     "resolve": "resolution",

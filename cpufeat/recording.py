@@ -1,139 +1,203 @@
-"""Writing a machine down, so that it can be replayed elsewhere: a bug report that is a test."""
+"""A machine written down, and the JSON that it is kept in."""
 
 from __future__ import annotations
 
-from cpufeat.crosscheck import disagreements
-from cpufeat.host import detect
-from cpufeat.machine import Leaves, Machine, Recording
-from cpufeat.probe import procfs
-from cpufeat.probe.cpuid import all_leaves
-from cpufeat.value import TYPE_CHECKING
+from cpufeat.errors import DumpError
+from cpufeat.machine import Leaves, Machine
+from cpufeat.value import TYPE_CHECKING, Value
 
 if TYPE_CHECKING:
-    from typing import Any, TypeVar
+    from collections.abc import Callable
+    from typing import Any
 
     from cpufeat.native import Registers
 
-    Key = TypeVar("Key")
-    Answer = TypeVar("Answer")
 
-_CPUINFO = "/proc/cpuinfo"
+class Recording(Value, Machine):
+    """A machine written down: readings by processor, files by path."""
 
-
-def record(machine: Machine) -> Recording:
-    """Return a machine written down: whatever detection asks of it, and every CPUID leaf of each kind of core.
-
-    No serial number and no name of the machine or of its users goes into it. Raises what :func:`cpufeat.detect` raises.
-    """
-    asked = _Asked(machine)
-    disagreements(asked, detect(asked))
-    kinds = sorted(cpu for cpu in asked.cpus if cpu is not None)
-    leaves: dict[int, Leaves] = {cpu: all_leaves(machine, cpu) for cpu in kinds} or {0: all_leaves(machine)}
-    files = {path: content for path, content in asked.files.items() if content is not None}
-    if _CPUINFO in files:
-        cpuinfo = _without_serial_number(files[_CPUINFO])
-        files[_CPUINFO] = _one_of_each_kind(cpuinfo) if any(leaves.values()) else cpuinfo
-    return Recording(
-        system=machine.system,
-        version=machine.version,
-        arch=machine.arch,
-        libc=machine.libc,
-        emulator=machine.emulator,
-        leaves={cpu: found for cpu, found in leaves.items() if found},
-        xcr0=asked.xcr0,
-        files=files,
-        online=machine.online_cpus(),
-        auxv=asked.auxv,
-        strings=asked.strings,
-        probes=asked.probes,
-        stored=asked.stored,
-        sysctls=asked.sysctls,
-        processor_features=tuple(number for number, has in asked.processor_features.items() if has) or None,
-        registry_values=asked.registry_values,
-        cpuinfo=asked.cpuinfo,
-    )
-
-
-def _without_serial_number(cpuinfo: bytes) -> bytes:
-    return b"".join(line for line in cpuinfo.splitlines(True) if not line.lower().startswith(b"serial"))
-
-
-def _one_of_each_kind(cpuinfo: bytes) -> bytes:
-    """Leave out the processors that repeat an earlier one: where there is CPUID, it alone counts them."""
-    kinds: dict[procfs.Processor, bytes] = {}
-    for block in cpuinfo.split(b"\n\n"):
-        for processor in procfs.processors(block):
-            kinds.setdefault(processor, block.strip(b"\n") + b"\n")
-    return b"\n".join(kinds.values())
-
-
-def _kept(answers: dict[Key, Answer], question: Key, answer: Answer | None) -> Answer | None:
-    if answer is not None:
-        answers[question] = answer
-    return answer
-
-
-class _Asked(Machine):
-    """Passes every question on to a machine, and keeps what was asked and answered."""
-
-    def __init__(self, machine: Machine) -> None:
-        self.machine = machine
-        self.system, self.version, self.arch, self.libc = machine.system, machine.version, machine.arch, machine.libc
-        self.emulator = machine.emulator
-        self.cpus: dict[int | None, None] = {}
-        self.files: dict[str, bytes | None] = {}
-        self.xcr0: int | None = None
-        self.auxv: dict[int, int] = {}
-        self.strings: dict[int, str] = {}
-        self.probes: dict[int, int] = {}
-        self.stored: tuple[int, ...] | None = None
-        self.sysctls: dict[str, int | str] = {}
-        self.processor_features: dict[int, bool] = {}
-        self.registry_values: dict[str, int | str] = {}
-        self.cpuinfo: dict[str, Any] | None = None
+    system: str = "linux"
+    version: str = ""
+    arch: str = "x86_64"
+    libc: str = "gnu"
+    emulator: str = ""
+    leaves: dict[int, Leaves] = {}
+    """CPUID answers of each processor; one processor stands for every one like it."""
+    xcr0: int | None = None
+    files: dict[str, bytes] = {}
+    online: tuple[int, ...] = ()
+    auxv: dict[int, int] = {}
+    """Entries of the auxiliary vector that are numbers."""
+    strings: dict[int, str] = {}
+    """Entries of the auxiliary vector that point at text."""
+    probes: dict[int, int] = {}
+    """What ``riscv_hwprobe`` answers, by key."""
+    stored: tuple[int, ...] | None = None
+    """The facilities that STFLE answers."""
+    sysctls: dict[str, int | str] = {}
+    """The kernel's variables by name."""
+    processor_features: tuple[int, ...] | None = None
+    """The numbers for which ``IsProcessorFeaturePresent`` answers that they are; None where nobody asked."""
+    registry_values: dict[str, int | str] = {}
+    """Values of the registry, by key and name with a backslash between."""
+    cpuinfo: dict[str, Any] | None = None
+    """What py-cpuinfo said, where that was asked."""
 
     def cpuid(self, leaf: int, subleaf: int = 0, cpu: int | None = None) -> Registers | None:
-        self.cpus[cpu] = None
-        return self.machine.cpuid(leaf, subleaf, cpu)
+        """Return the recorded answer."""
+        if cpu is None:
+            cpu = min(self.leaves, default=0)
+        return self.leaves.get(cpu, {}).get((leaf, subleaf))
 
     def xgetbv(self, index: int = 0) -> int | None:
-        self.xcr0 = self.machine.xgetbv(index)
-        return self.xcr0
+        """Return the recorded XCR0."""
+        return self.xcr0 if index == 0 else None
 
     def read_file(self, path: str) -> bytes | None:
-        self.files[path] = self.machine.read_file(path)
-        return self.files[path]
-
-    def permitted_states(self) -> int:
-        return self.machine.permitted_states()
+        """Return the recorded file."""
+        return self.files.get(path)
 
     def getauxval(self, kind: int) -> int | None:
-        return _kept(self.auxv, kind, self.machine.getauxval(kind))
+        """Return the recorded entry."""
+        return self.auxv.get(kind)
 
     def auxv_string(self, kind: int) -> str:
-        return _kept(self.strings, kind, self.machine.auxv_string(kind) or None) or ""
+        """Return the recorded text."""
+        return self.strings.get(kind, "")
 
     def hwprobe(self, keys: tuple[int, ...]) -> dict[int, int]:
-        answers = self.machine.hwprobe(keys)
-        self.probes.update(answers)
-        return answers
+        """Return the recorded answers."""
+        return {key: self.probes[key] for key in keys if key in self.probes}
 
     def facilities(self) -> tuple[int, ...] | None:
-        self.stored = self.machine.facilities()
+        """Return the recorded numbers."""
         return self.stored
 
     def sysctl(self, name: str) -> int | str | None:
-        return _kept(self.sysctls, name, self.machine.sysctl(name))
+        """Return the recorded variable."""
+        return self.sysctls.get(name)
 
     def processor_feature(self, number: int) -> bool | None:
-        return _kept(self.processor_features, number, self.machine.processor_feature(number))
+        """Return the recorded answer."""
+        return None if self.processor_features is None else number in self.processor_features
 
     def registry(self, key: str, name: str) -> int | str | None:
-        return _kept(self.registry_values, f"{key}\\{name}", self.machine.registry(key, name))
+        """Return the recorded value."""
+        return self.registry_values.get(f"{key}\\{name}")
 
     def online_cpus(self) -> tuple[int, ...]:
-        return self.machine.online_cpus()
+        """Return the recorded processors."""
+        return self.online or tuple(self.leaves)
 
     def py_cpuinfo(self) -> dict[str, Any] | None:
-        self.cpuinfo = self.machine.py_cpuinfo()
+        """Return the recorded answer."""
         return self.cpuinfo
+
+    def to_json(self) -> str:
+        """Return the recording as JSON text that :meth:`from_json` reads; registers and masks are hexadecimal."""
+        import json
+
+        content = {
+            "cpufeat": _FORMAT,
+            "system": self.system,
+            "version": self.version,
+            "arch": self.arch,
+            "libc": self.libc,
+            "emulator": self.emulator,
+            "online": list(self.online),
+            "xcr0": None if self.xcr0 is None else f"{self.xcr0:x}",
+            "cpuid": {
+                str(cpu): {
+                    f"{leaf:x}.{sub:x}": " ".join(f"{r:08x}" for r in regs)
+                    for (leaf, sub), regs in sorted(leaves.items())
+                }
+                for cpu, leaves in self.leaves.items()
+            },
+            "files": {path: content.decode("utf-8", "surrogateescape") for path, content in self.files.items()},
+            "auxv": {str(kind): f"{value:x}" for kind, value in self.auxv.items()},
+            "strings": {str(kind): text for kind, text in self.strings.items()},
+            "hwprobe": {str(key): f"{value:x}" for key, value in self.probes.items()},
+            "facilities": list(self.stored or ()),
+            "sysctl": self.sysctls,
+            "processor-features": list(self.processor_features or ()),
+            "registry": self.registry_values,
+            "py-cpuinfo": self.cpuinfo,
+        }
+        return json.dumps({key: value for key, value in content.items() if value or key == "cpufeat"}, indent=1) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, path: str = "recording") -> Recording:
+        """Read :meth:`to_json`'s text. Raises DumpError, naming ``path`` and the part that is wrong."""
+        import json
+
+        try:
+            content = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise DumpError(f"{path}: not JSON: {error}") from None
+        if not isinstance(content, dict) or content.get("cpufeat") != _FORMAT:
+            raise DumpError(f'{path}: not a recording of cpufeat ("cpufeat": {_FORMAT} is missing)')
+        part = ""
+        try:
+            values: dict[str, Any] = {}
+            for part, key, read in _PARTS:
+                if part in content:
+                    values[key] = read(content[part])
+        except (ValueError, TypeError, AttributeError, KeyError, OverflowError) as error:
+            raise DumpError(f'{path}: bad "{part}" in the recording: {error}') from None
+        return cls(**values)
+
+
+_FORMAT = 1
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is not text")
+    return value
+
+
+def _leaf(key: str) -> tuple[int, int]:
+    leaf, subleaf = key.split(".")
+    return int(leaf, 16), int(subleaf, 16)
+
+
+def _registers(text: str) -> Registers:
+    eax, ebx, ecx, edx = (int(word, 16) & 0xFFFFFFFF for word in text.split())
+    return eax, ebx, ecx, edx
+
+
+def _leaves(value: Any) -> dict[int, Leaves]:
+    return {int(cpu): {_leaf(key): _registers(text) for key, text in leaves.items()} for cpu, leaves in value.items()}
+
+
+def _numbers(value: Any) -> dict[int, int]:
+    return {int(key): int(number, 16) & 0xFFFFFFFFFFFFFFFF for key, number in value.items()}
+
+
+def _files(value: Any) -> dict[str, bytes]:
+    return {_text(path): _text(text).encode("utf-8", "surrogateescape") for path, text in value.items()}
+
+
+def _variables(value: Any) -> dict[str, int | str]:
+    return {_text(name): variable if isinstance(variable, int) else _text(variable) for name, variable in value.items()}
+
+
+_PARTS: tuple[tuple[str, str, Callable[[Any], Any]], ...] = (
+    ("system", "system", _text),
+    ("version", "version", _text),
+    ("arch", "arch", _text),
+    ("libc", "libc", _text),
+    ("emulator", "emulator", _text),
+    ("online", "online", lambda value: tuple(int(cpu) for cpu in value)),
+    ("xcr0", "xcr0", lambda value: int(value, 16)),
+    ("cpuid", "leaves", _leaves),
+    ("files", "files", _files),
+    ("auxv", "auxv", _numbers),
+    ("strings", "strings", lambda value: {int(kind): _text(text) for kind, text in value.items()}),
+    ("hwprobe", "probes", _numbers),
+    ("facilities", "stored", lambda value: tuple(int(number) for number in value)),
+    ("sysctl", "sysctls", _variables),
+    ("processor-features", "processor_features", lambda value: tuple(int(number) for number in value)),
+    ("registry", "registry_values", _variables),
+    ("py-cpuinfo", "cpuinfo", dict),
+)

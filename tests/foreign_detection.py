@@ -9,7 +9,7 @@ import sys
 
 import cpufeat
 from cpufeat.machine import ThisMachine
-from cpufeat.recording import record
+from cpufeat.recorder import record
 
 AT_HWCAPS = (16, 26, 29)
 HWCAP_CPUID = 1 << 11

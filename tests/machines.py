@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from cpufeat.features import implied, table
-from cpufeat.machine import Leaves, Recording
+from cpufeat.recording import Recording
+
+if TYPE_CHECKING:
+    from cpufeat.machine import Leaves
 
 EVERY_STATE = 0xE00E7  # x87, SSE, AVX, AVX-512, AMX, APX
 _REGISTERS = ["EAX", "EBX", "ECX", "EDX"]

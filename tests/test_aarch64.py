@@ -19,8 +19,8 @@ from cpufeat.arch.identity import Model
 from cpufeat.arch.reading import Reading
 from cpufeat.features import HARDWARE, FeatureSet, find, implied, table
 from cpufeat.levels import level_features, levels
-from cpufeat.machine import Recording
 from cpufeat.probe import dumps
+from cpufeat.recording import Recording
 from cpufeat.request import cpus, find_cpu
 from cpufeat.target import Target
 

@@ -22,6 +22,7 @@ value errors tables
 architectures decisions native
 features
 levels llvm machine
+recording
 probe systems
 absence arch
 host
@@ -29,7 +30,7 @@ request
 target
 resolution
 crosscheck
-explain recording aot
+explain recorder aot
 cli
 __main__
 """

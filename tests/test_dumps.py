@@ -9,8 +9,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cpufeat.errors import DumpError
-from cpufeat.machine import LARGEST_FILE, Recording
+from cpufeat.machine import LARGEST_FILE
 from cpufeat.probe import dumps, lscpu, procfs
+from cpufeat.recording import Recording
 
 CASES = Path(__file__).parents[2] / "shared" / "corpora" / "cases"
 

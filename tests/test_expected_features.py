@@ -18,11 +18,13 @@ from machines import EVERY_STATE
 from cpufeat import host
 from cpufeat.errors import UnknownNameError
 from cpufeat.features import find
-from cpufeat.machine import Leaves, Recording
 from cpufeat.probe import dumps
+from cpufeat.recording import Recording
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from cpufeat.machine import Leaves
 
 CORPORA = Path(__file__).parents[2] / "shared" / "corpora"
 Expectation = tuple[str, Recording, dict[str, bool]]

@@ -22,9 +22,9 @@ from cpufeat.errors import CpufeatError
 from cpufeat.explain import Explanation, explain, to_json, verdict
 from cpufeat.features import FeatureSet, table
 from cpufeat.host import detect
-from cpufeat.machine import Recording
 from cpufeat.probe.dumps import load
-from cpufeat.recording import record
+from cpufeat.recorder import record
+from cpufeat.recording import Recording
 
 if TYPE_CHECKING:
     from cpufeat.machine import Machine

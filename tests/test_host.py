@@ -9,7 +9,8 @@ import cpufeat
 from cpufeat import host, llvm
 from cpufeat.features import FeatureSet
 from cpufeat.levels import level_features, level_of
-from cpufeat.machine import Machine, Recording
+from cpufeat.machine import Machine
+from cpufeat.recording import Recording
 
 INTEL, AMD = "GenuineIntel", "AuthenticAMD"
 

@@ -23,7 +23,7 @@ from zig import capabilities
 from cpufeat import aot, host, llvm
 from cpufeat.features import FeatureSet, find, table
 from cpufeat.levels import level_features
-from cpufeat.machine import Recording
+from cpufeat.recording import Recording
 from cpufeat.target import Target
 
 DETECT = str(Path(__file__).with_name("foreign_detection.py"))

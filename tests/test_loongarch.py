@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from cpufeat import host, llvm, tables
 from cpufeat.features import find, implied, table
 from cpufeat.levels import level_features
-from cpufeat.machine import Recording
 from cpufeat.probe import dumps
+from cpufeat.recording import Recording
 from cpufeat.request import cpus, find_cpu
 
 ARCH = "loongarch64"

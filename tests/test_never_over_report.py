@@ -22,8 +22,8 @@ from cpufeat.decisions import DIFFERS
 from cpufeat.errors import CpufeatError
 from cpufeat.features import family, table
 from cpufeat.levels import level_features
-from cpufeat.machine import Recording
 from cpufeat.probe import dumps
+from cpufeat.recording import Recording
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,8 +16,8 @@ from cpufeat import host, llvm
 from cpufeat.arch import powerpc
 from cpufeat.features import HARDWARE, FeatureSet, find, implied, table
 from cpufeat.levels import level_features, levels
-from cpufeat.machine import Recording
 from cpufeat.probe import dumps
+from cpufeat.recording import Recording
 from cpufeat.request import cpus, find_cpu
 from cpufeat.target import Target
 

@@ -17,9 +17,9 @@ from cpufeat.arch.identity import Model
 from cpufeat.decisions import DIFFERS, STATE_OFF
 from cpufeat.features import HARDWARE, find, implied, table
 from cpufeat.levels import level_features
-from cpufeat.machine import Recording
 from cpufeat.probe import dumps
 from cpufeat.probe.isa_string import extensions
+from cpufeat.recording import Recording
 from cpufeat.request import cpus, find_cpu
 
 ARCH = "riscv64"

@@ -14,8 +14,8 @@ from cpufeat import host, llvm
 from cpufeat.arch import s390x
 from cpufeat.features import FeatureSet, find, table
 from cpufeat.levels import level_features, levels
-from cpufeat.machine import Recording
 from cpufeat.probe import dumps
+from cpufeat.recording import Recording
 from cpufeat.request import cpus, find_cpu
 from cpufeat.target import Target
 

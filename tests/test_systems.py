@@ -21,9 +21,10 @@ from machines import leaves, machine
 
 import cpufeat
 from cpufeat import host, llvm, native
-from cpufeat.machine import Recording, ThisMachine, process_arch
+from cpufeat.machine import ThisMachine, process_arch
 from cpufeat.probe.dumps import load, parse
-from cpufeat.recording import record
+from cpufeat.recorder import record
+from cpufeat.recording import Recording
 from cpufeat.systems import sysctl, windows
 from cpufeat.systems.bsd import Bsd
 from cpufeat.systems.darwin import Darwin

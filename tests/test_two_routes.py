@@ -11,8 +11,8 @@ import pytest
 from cpufeat import crosscheck, host
 from cpufeat.errors import DumpError
 from cpufeat.features import NO_SPELLING, FeatureSet, family, implied, table
-from cpufeat.machine import Recording
 from cpufeat.probe import dumps, lscpu
+from cpufeat.recording import Recording
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

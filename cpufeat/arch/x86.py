@@ -10,7 +10,6 @@ from cpufeat import tables
 from cpufeat.arch.reading import Reading
 from cpufeat.decisions import NEEDS_PERMISSION, STATE_OFF, Withheld
 from cpufeat.features import Feature, normalize, table
-from cpufeat.machine import Recording
 from cpufeat.probe.cpuid import Cpuid
 from cpufeat.value import TYPE_CHECKING, Value
 
@@ -46,8 +45,7 @@ def from_cpuid(machine: Machine) -> list[Reading]:
     if not cpuid.available:
         return []
     count = max(1, len(machine.online_cpus()))
-    recorded = machine.leaves if isinstance(machine, Recording) else {}
-    if not cpuid.holds(_HYBRID) and len(recorded) < 2:
+    if not cpuid.holds(_HYBRID) and len(machine.leaves) < 2:
         return [_reading(machine, cpuid, count)]
     readings = (_reading(machine, Cpuid(machine, cpu), like) for cpu, like in _representatives(machine))
     return _merge_like(reading for reading in readings if reading.reported) or [_reading(machine, cpuid, count)]

@@ -10,7 +10,7 @@ from pathlib import Path
 from cpufeat.cli import OK, add_machine
 from cpufeat.errors import CpufeatError
 from cpufeat.host import default_machine
-from cpufeat.recording import record
+from cpufeat.recorder import record
 from cpufeat.value import TYPE_CHECKING
 
 if TYPE_CHECKING:

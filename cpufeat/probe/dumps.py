@@ -8,8 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from cpufeat.errors import DumpError
-from cpufeat.machine import LARGEST_FILE, Leaves, Recording
+from cpufeat.machine import LARGEST_FILE, Leaves
 from cpufeat.probe import lscpu, procfs
+from cpufeat.recording import Recording
 from cpufeat.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
