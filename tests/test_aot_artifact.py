@@ -22,7 +22,8 @@ from hypothesis import strategies as st
 from llvmlite import binding
 
 from cpufeat import ArtifactError, Host, MissingFeaturesError, Target, aot, detect
-from cpufeat.aot import note
+from cpufeat.aot import Variant, note
+from cpufeat.features import FeatureSet
 
 BASELINE = Target.parse("x86-64")
 TWICE = "define i32 @twice(i32 %a) { %r = shl i32 %a, 1\nret i32 %r }\n"
@@ -56,6 +57,13 @@ def test_it_comes_back_from_its_bytes_and_from_a_file(artifact, tmp_path):
     assert aot.Artifact.open(artifact.object) == aot.Artifact.open(str(tmp_path / "add.o")) == artifact
 
 
+def test_what_was_found_in_each_variant_comes_back(artifact):
+    plain = artifact.replace(object=plain_object(TWICE), dispatch="ifunc", name="add")
+    variants = (Variant(BASELINE, FeatureSet("x86_64", ["sse2"])), Variant(artifact.target))
+    noted = plain.replace(variants=variants).noted()
+    assert aot.Artifact.open(noted.object) == noted
+
+
 def test_other_readers_understand_the_note(artifact):
     elf = ELFFile(io.BytesIO(artifact.object))
     found = elf.get_section_by_name(".note.cpufeat")
@@ -63,7 +71,8 @@ def test_other_readers_understand_the_note(artifact):
     (entry,) = found.iter_notes()
     assert (entry["n_name"], entry["n_type"]) == ("cpufeat", "NT_GNU_ABI_TAG"), "what pyelftools calls type 1"
     record = json.loads(entry["n_descdata"])
-    assert Target.from_json(json.dumps(record["target"])) == artifact.target
+    (variant,) = record["variants"]
+    assert Target.from_json(json.dumps(variant["target"])) == artifact.target
     assert record["llvm"] == artifact.llvm
 
 
@@ -154,7 +163,7 @@ def library(tmp_path_factory):
 def test_linking_keeps_the_notes_and_the_code(library):
     loaded = ctypes.CDLL(str(library))
     assert (loaded.twice(21), loaded.thrice(14)) == (42, 42)
-    levels = [json.loads(text)["target"]["cpu"] for text in note.read(library.read_bytes())]
+    levels = [json.loads(text)["variants"][0]["target"]["cpu"] for text in note.read(library.read_bytes())]
     assert levels == ["x86-64", "x86-64-v2"]
     segments = ELFFile(io.BytesIO(library.read_bytes())).iter_segments("PT_NOTE")
     assert any("cpufeat" in [entry["n_name"] for entry in segment.iter_notes()] for segment in segments)
@@ -163,6 +172,9 @@ def test_linking_keeps_the_notes_and_the_code(library):
 def test_a_linked_file_is_not_one_artifact(library):
     with pytest.raises(ArtifactError, match=r"library.so: 2 notes of cpufeat: it was linked from as many artifacts"):
         aot.Artifact.open(library)
+
+
+UNKNOWN = {"triple": "x86_64", "cpu": "x86-64", "features": ["no"], "options": []}
 
 
 def with_record(**changes):
@@ -183,9 +195,13 @@ def with_record(**changes):
         (lambda: note.add(plain_object(TWICE), "not JSON"), "damaged note"),
         (lambda: note.add(plain_object(TWICE), "[" * 100_000), "damaged note"),
         (lambda: note.add(plain_object(TWICE), "[1]"), "damaged note"),
-        (lambda: with_record(version=2), "a note of version 2: this cpufeat reads version 1"),
-        (lambda: with_record(target=7), "damaged note"),
-        (lambda: with_record(target={"triple": "x86_64", "cpu": "x86-64", "features": ["no"], "options": []}), "'no'"),
+        (lambda: with_record(version=3), "a note of version 3: this cpufeat reads version 2"),
+        (lambda: with_record(variants=7), "damaged note"),
+        (lambda: with_record(variants=[]), "damaged note: it lists no variant"),
+        (lambda: with_record(variants=[{"target": 7, "used": None}]), "damaged note"),
+        (lambda: with_record(variants=[{"target": UNKNOWN, "used": None}]), "'no'"),
+        (lambda: with_record(variants=[{"target": json.loads(BASELINE.to_json()), "used": ["no"]}]), "'no'"),
+        (lambda: with_record(variants=[{"target": json.loads(BASELINE.to_json()), "used": 7}]), "damaged note"),
         (lambda: with_record(decisions=[{"kind": "x"}]), "damaged note"),
         (lambda: with_record(decisions=[{"no": "x"}]), "damaged note"),
         (lambda: with_record(decisions=7), "damaged note"),

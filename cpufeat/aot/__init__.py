@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from cpufeat.aot.artifact import Artifact as Artifact
+    from cpufeat.aot.artifact import Variant as Variant
     from cpufeat.aot.compiler import compile as compile  # noqa: A004
     from cpufeat.aot.library import Library as Library
 
-_HOME = {"Artifact": "artifact", "Library": "library", "compile": "compiler"}
+_HOME = {"Artifact": "artifact", "Library": "library", "Variant": "artifact", "compile": "compiler"}
 
 
 def __getattr__(name: str) -> object:

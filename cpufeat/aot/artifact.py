@@ -6,12 +6,13 @@ import json
 import os
 import secrets
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from cpufeat import __version__
 from cpufeat.aot import constructors, note
 from cpufeat.decisions import Decision
 from cpufeat.errors import ArtifactError, CpufeatError
+from cpufeat.features import FeatureSet
 from cpufeat.target import Target
 from cpufeat.value import Value
 
@@ -19,7 +20,16 @@ if TYPE_CHECKING:
     from cpufeat.aot.library import Library
     from cpufeat.host import Host
 
-_VERSION = 1
+_VERSION = 2
+
+
+class Variant(Value):
+    """What one of an artifact's variants was compiled for."""
+
+    target: Target
+    """Its features are all that the code may use."""
+    used: FeatureSet | None = None
+    """The features whose instructions occur in it, None where nobody looked."""
 
 
 class Artifact(Value):
@@ -27,25 +37,35 @@ class Artifact(Value):
 
     object: bytes
     """The object file, ELF."""
-    target: Target
-    """What it was compiled for; its features are all that the code may use."""
+    variants: tuple[Variant, ...]
+    """What it was compiled for, best first: each exported function is there once for each."""
     decisions: tuple[Decision, ...]
     """What came out otherwise than was asked."""
     llvm: str
     """The version of LLVM, ``22.1.0``."""
+    dispatch: str = ""
+    """How the variant is chosen when the code is loaded: ``ifunc``, ``pointer``, or empty where there is only one."""
+    name: str = ""
+    """The module's name, without folder and suffix; empty where it has none."""
 
-    @classmethod
-    def make(cls, code: bytes, target: Target, decisions: tuple[Decision, ...], llvm: str) -> Artifact:
-        """Return an artifact of LLVM's output, with the note added. Raises ArtifactError if that is no ELF object."""
+    @property
+    def target(self) -> Target:
+        """What the only, or the best variant was compiled for."""
+        return self.variants[0].target
+
+    def noted(self) -> Artifact:
+        """Return the artifact of LLVM's output with the note added. Raises ArtifactError if that is no ELF object."""
         record = {
             "version": _VERSION,
             "cpufeat": __version__,
-            "llvm": llvm,
-            "target": json.loads(target.to_json()),
-            "decisions": [vars(decision) for decision in decisions],
+            "llvm": self.llvm,
+            "name": self.name,
+            "dispatch": self.dispatch,
+            "variants": [_record(variant) for variant in self.variants],
+            "decisions": [vars(decision) for decision in self.decisions],
         }
         text = json.dumps(record, separators=(",", ":"))
-        return cls(note.add(constructors.modernize(code), text), target, decisions, llvm)
+        return self.replace(object=note.add(constructors.modernize(self.object), text))
 
     @classmethod
     def open(cls, file: str | os.PathLike[str] | bytes) -> Artifact:
@@ -74,9 +94,11 @@ class Artifact(Value):
             record = json.loads(texts[0])
             if record["version"] != _VERSION:
                 raise ArtifactError(f"a note of version {record['version']}: this cpufeat reads version {_VERSION}")
-            target = Target.from_json(json.dumps(record["target"]))
+            variants = tuple(_variant(fields) for fields in record["variants"])
             decisions = tuple(_decision(fields) for fields in record["decisions"])
-            return cls(content, target, decisions, str(record["llvm"]))
+            if not variants:
+                raise ArtifactError("a damaged note: it lists no variant")
+            return cls(content, variants, decisions, *(str(record[key]) for key in ("llvm", "dispatch", "name")))
         except ArtifactError:
             raise
         except (ValueError, TypeError, KeyError, RecursionError, CpufeatError) as error:
@@ -105,8 +127,19 @@ class Artifact(Value):
         return link(self, host)
 
     def __repr__(self) -> str:
-        size, target = len(self.object), self.target
-        return f"<Artifact of {size} bytes for {target.triple}, {target.cpu}, by LLVM {self.llvm}>"
+        size, cpus = len(self.object), ", ".join(variant.target.cpu for variant in self.variants)
+        return f"<Artifact of {size} bytes for {self.target.triple}, {cpus}, by LLVM {self.llvm}>"
+
+
+def _record(variant: Variant) -> dict[str, object]:
+    used = None if variant.used is None else list(variant.used)
+    return {"target": json.loads(variant.target.to_json()), "used": used}
+
+
+def _variant(fields: dict[str, object]) -> Variant:
+    target = Target.from_json(json.dumps(fields["target"]))
+    used = fields["used"]
+    return Variant(target, None if used is None else FeatureSet(target.arch, map(str, cast("list[object]", used))))
 
 
 def _decision(fields: dict[str, object]) -> Decision:

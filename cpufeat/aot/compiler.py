@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from cpufeat import tables
 from cpufeat.aot import attributes, blame, client, source
-from cpufeat.aot.artifact import Artifact
+from cpufeat.aot.artifact import Artifact, Variant
 from cpufeat.aot.job import EmitError, Job, LimitError
 from cpufeat.decisions import Decision
 from cpufeat.errors import ArtifactError, CompileError, CpufeatWarning, TargetError
@@ -88,7 +88,10 @@ def compile(  # noqa: A001, PLR0913
             continue
         made = _fallbacks(failures, rung) + _lowered(emitted, rung, llvm[0], on_missing)
         _warn(code.name, made, emitted.said)
-        return _artifact(emitted.object, rung, decisions + made, llvm)
+        artifact = Artifact(
+            emitted.object, (Variant(rung),), decisions + made, ".".join(map(str, llvm)), name=code.stem
+        )
+        return _noted(artifact)
     raise _failed(code.name, failures, emit)
 
 
@@ -145,11 +148,11 @@ def _warn(name: str, decisions: tuple[Decision, ...], said: str) -> None:
         warnings.warn(f"{name}: {'; '.join(lines)}", CpufeatWarning, stacklevel=3)
 
 
-def _artifact(code: bytes, target: Target, decisions: tuple[Decision, ...], llvm: tuple[int, ...]) -> Artifact:
+def _noted(artifact: Artifact) -> Artifact:
     try:
-        return Artifact.make(code, target, decisions, ".".join(map(str, llvm)))
+        return artifact.noted()
     except ArtifactError as error:
-        raise TargetError(f"{target.triple}: LLVM's output cannot hold cpufeat's note: {error}") from None
+        raise TargetError(f"{artifact.target.triple}: LLVM's output cannot hold cpufeat's note: {error}") from None
 
 
 def _failed(name: str, failures: list[tuple[Target, EmitError]], emit: _Emit) -> CompileError:

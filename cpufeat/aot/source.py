@@ -20,6 +20,11 @@ class Source(Value):
     is_bitcode: bool
     content: bytes
 
+    @property
+    def stem(self) -> str:
+        """The file's name without folder and suffix, empty for what is no file."""
+        return "" if self.name.startswith("<") else Path(self.name).stem
+
 
 def read(module: object) -> Source:
     """Return a module's text or bitcode.
