@@ -20,6 +20,7 @@ from cpufeat import llvm
 if TYPE_CHECKING:
     from typing import NoReturn
 
+os.environ["CPUFEAT_CACHE"] = "0"  # tests compile, and leave this user's cache alone; those of the cache have their own
 LLVM_VERSIONS = llvm.versions("x86_64")
 
 

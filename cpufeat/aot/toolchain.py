@@ -1,0 +1,75 @@
+"""What compiles: this very LLVM and this very cpufeat, told from any other without loading or starting them.
+
+Versions are not enough: a checkout changes at the same version, and so may a build of llvmlite. The contents of their
+files tell. They are read once, and the answer is kept in the cache under the files' names, sizes and times.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cpufeat import tables
+from cpufeat.aot.cache import Cache, key
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    _File = tuple[str, str, int, int]
+    """Path, its part inside of the package, size in bytes, time of the last change in nanoseconds."""
+
+_BESIDE_THE_POINT = ("__pycache__", "cli", "machines", "tests")
+_LEAST_LLVM = 16 << 20
+"""Bytes: a smaller llvmlite has its LLVM elsewhere, as some distributions have it. A wheel's takes over 80 MiB."""
+_LOADED = time.time_ns()
+
+
+@functools.lru_cache(maxsize=8)
+def identity(cache: Cache, llvmlite: str, cpufeat: str) -> str:
+    """Return a digest of all that makes an artifact of a module; empty if it cannot be told from its files.
+
+    ``llvmlite`` and ``cpufeat`` are the paths of their ``__init__.py``. It cannot be told where LLVM is outside of
+    llvmlite's folder, or where a file changed after this process began to load them. Raises OSError for a file that
+    cannot be read.
+    """
+    llvm = _files(Path(llvmlite).parent)
+    files = sorted([*llvm, *_files(Path(cpufeat).parent), *_files(Path(tables.DATA))])
+    if sum(size for *_, size, _ in llvm) < _LEAST_LLVM or any(changed > _LOADED for *_, changed in files):
+        return ""
+    listed = key(b"toolchain", repr(files).encode(errors="surrogateescape"))
+    known = cache.get(listed)
+    if known is not None:
+        return known.decode()
+    contents = key(
+        *(part for path, name, *_ in files for part in (name.encode(errors="surrogateescape"), _digest(path)))
+    )
+    cache.put(listed, contents.encode())
+    return contents
+
+
+def _files(folder: Path) -> list[_File]:
+    return list(_walk(str(folder), folder.name))
+
+
+def _walk(folder: str, name: str) -> Iterator[_File]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            inside = f"{name}/{entry.name}"
+            if entry.is_dir():
+                if entry.name not in _BESIDE_THE_POINT:
+                    yield from _walk(entry.path, inside)
+            else:
+                status = entry.stat()
+                yield entry.path, inside, status.st_size, status.st_mtime_ns
+
+
+def _digest(path: str) -> bytes:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:  # noqa: PTH123
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.digest()

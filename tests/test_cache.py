@@ -1,0 +1,471 @@
+"""The cache: what it promises with many processes, killed ones, full disks, damage, strangers and little room."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import pytest
+
+from cpufeat import CpufeatError, CpufeatWarning
+from cpufeat.aot import cache, toolchain
+from cpufeat.aot.cache import Cache, key
+
+PROJECT = Path(__file__).parent.parent
+KIB, MIB = 1 << 10, 1 << 20
+KEY = key(b"one")
+
+
+def is_whole(content: bytes, size: int) -> bool:
+    """Whether it is one of those that ``WRITE`` puts: the same 8 bytes all along."""
+    return content == content[:8] * (size // 8)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Cache:
+    folder = tmp_path / "cache"
+    folder.mkdir(0o700)
+    return Cache(str(folder))
+
+
+def entries(store: Cache) -> list[Path]:
+    return sorted(path for path in Path(store.folder).iterdir() if path.name != "written")
+
+
+def process(code: str, *arguments: object) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(PROJECT)!r})\n{code}", *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def succeeds(one: subprocess.Popen[bytes]) -> bytes:
+    out, err = one.communicate(timeout=120)
+    assert (one.returncode, err) == (0, b"")
+    return out
+
+
+def test_what_was_put_is_got(store: Cache) -> None:
+    assert store.get(KEY) is None
+    for content in (b"", b"x", random.randbytes(3 * MIB)):
+        store.put(KEY, content)
+        assert store.get(KEY) == content
+    assert store.get(key(b"another")) is None
+    assert [path.name for path in entries(store)] == [KEY]
+
+
+def test_keys_tell_parts_apart() -> None:
+    parts = ((b"ab", b"c"), (b"a", b"bc"), (b"abc",), (b"abc", b""), (b"", b"abc"), ())
+    assert len({key(*one) for one in parts}) == len(parts)
+
+
+def test_files_are_private_also_where_the_umask_is_open(store: Cache) -> None:
+    umask = os.umask(0)
+    try:
+        store.put(KEY, b"x")
+    finally:
+        os.umask(umask)
+    assert {path.stat().st_mode & 0o777 for path in Path(store.folder).iterdir()} == {0o600}
+
+
+# --- damage
+
+
+def damages(entry: bytes) -> dict[str, bytes]:
+    flipped = {at: bytes([*entry[:at], entry[at] ^ 1, *entry[at + 1 :]]) for at in (0, 15, 16, 47, 48, 79, 80, -1)}
+    cut = {size: entry[:size] for size in (0, 1, 16, 79, 80, len(entry) - 1)}
+    return {
+        **{f"bit flipped in byte {at}": damaged for at, damaged in flipped.items() if at >= 0},
+        **{f"cut off after {size} bytes": damaged for size, damaged in cut.items()},
+        "more than there was": entry + b"\0",
+        "zeros, as after a loss of power": bytes(len(entry)),
+    }
+
+
+def test_a_damaged_entry_is_never_used_and_taken_away(store: Cache) -> None:
+    store.put(KEY, b"content")
+    (path,) = entries(store)
+    whole = path.read_bytes()
+    for what, damaged in damages(whole).items():
+        path.write_bytes(damaged)
+        assert store.get(KEY) is None, what
+        assert not path.exists(), what
+        store.put(KEY, b"content")
+        assert store.get(KEY) == b"content"
+
+
+def test_a_renamed_entry_is_not_taken_for_another(store: Cache) -> None:
+    store.put(KEY, b"content")
+    other = key(b"another")
+    entries(store)[0].rename(Path(store.folder, other))
+    assert (store.get(other), store.get(KEY)) == (None, None)
+
+
+@pytest.mark.parametrize("kind", ["folder", "fifo", "dangling link", "link to an entry elsewhere"])
+def test_what_is_no_file_is_not_read_and_does_not_hang(store: Cache, tmp_path: Path, kind: str) -> None:
+    store.put(KEY, b"content")
+    path = entries(store)[0]
+    elsewhere = path.rename(tmp_path / "elsewhere")
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "fifo":
+        os.mkfifo(path)
+    else:
+        path.symlink_to(elsewhere if kind.startswith("link") else tmp_path / "nowhere")
+    assert store.get(KEY) is None
+    store.put(KEY, b"new")
+    assert store.get(KEY) == (None if kind == "folder" else b"new")
+
+
+def test_an_entry_of_another_user_or_that_others_may_write_is_not_used(store: Cache) -> None:
+    store.put(KEY, b"content")
+    path = entries(store)[0]
+    path.chmod(0o602)
+    assert store.get(KEY) is None
+    path.chmod(0o600)
+    assert store.get(KEY) == b"content"
+    if os.geteuid() == 0:
+        os.chown(path, 12345, -1)
+        assert store.get(KEY) is None
+
+
+# --- many processes, and ones that end at any moment
+
+WRITE = """
+import time
+from cpufeat.aot.cache import Cache, key
+folder, limit, size, first, seconds = sys.argv[1], *map(int, sys.argv[2:5]), float(sys.argv[5])
+store, until, number = Cache(folder, limit), time.monotonic() + seconds, first
+sys.stdout.buffer.write(b"!"); sys.stdout.flush()
+while time.monotonic() < until:
+    name = key(str(number % 16).encode())
+    got = store.get(name)
+    if got is not None and got != got[:8] * (size // 8):
+        sys.exit("a part of an entry was seen")
+    store.put(name, number.to_bytes(8, "little") * (size // 8))
+    number += 1
+"""
+
+
+def test_many_processes_never_see_a_part_and_stay_in_the_room(store: Cache) -> None:
+    size, limit = 96 * KIB, 1 * MIB  # fewer than the 16 keys: entries are dropped and written all the time
+    writers = [process(WRITE, store.folder, limit, size, first, 2) for first in range(4)]
+    for writer in writers:
+        succeeds(writer)
+    assert entries(store)
+    assert all(is_whole(content, size) for path in entries(store) if (content := store.get(path.name)))
+    assert sum(path.stat().st_size for path in entries(store)) <= limit + len(writers) * size
+
+
+def test_a_process_killed_at_any_moment_leaves_no_half_entry(store: Cache) -> None:
+    size, limit, kills = 8 * MIB, 256 * MIB, 20
+    luck = random.Random(1)
+    for first in range(kills):
+        writer = process(WRITE, store.folder, limit, size, first * 1000, 60)
+        assert writer.stdout
+        assert writer.stdout.read(1) == b"!"
+        time.sleep(luck.uniform(0, 0.05))
+        writer.kill()
+        assert writer.wait() == -signal.SIGKILL
+        writer.communicate()
+        for path in entries(store):
+            if "." not in path.name:
+                content = store.get(path.name)
+                assert content is not None
+                assert is_whole(content, size)
+    left = [path for path in entries(store) if "." in path.name]
+    assert left, f"of {kills} kills none was in the middle of writing: this shows nothing"
+    for path in left:
+        os.utime(path, (time.time() - 7200,) * 2)
+    small = store.replace(limit=16 * MIB)
+    small.put(KEY, b"content")
+    assert [path for path in left if path.exists()] == []
+    assert small.get(KEY) == b"content"
+
+
+def test_a_forked_child_uses_it_as_well(store: Cache) -> None:
+    store.put(KEY, b"content")
+    child = os.fork()
+    if child == 0:
+        store.put(key(b"child"), store.get(KEY) or b"")
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    assert store.get(key(b"child")) == b"content"
+
+
+# --- no room
+
+
+def test_the_least_recently_used_go_first(tmp_path: Path) -> None:
+    store = Cache(str(tmp_path), 64 * KIB)
+    keys = [key(bytes([number])) for number in range(40)]
+    stranger = tmp_path / "a file of somebody's"
+    stranger.write_bytes(bytes(MIB))
+    for age, one in enumerate(keys):
+        store.put(one, bytes(4000))
+        os.utime(tmp_path / one, (time.time() - 1000 + age,) * 2)
+        assert store.get(keys[0]) is not None
+        assert sum(path.stat().st_size for path in tmp_path.glob("?" * 64)) <= store.limit
+    there = [one for one in keys if (tmp_path / one).exists()]
+    assert there == [keys[0], *keys[-len(there) + 1 :]]
+    assert len(there) > 10
+    assert stranger.exists()
+
+
+def test_what_would_take_most_of_the_room_is_not_kept(tmp_path: Path) -> None:
+    store = Cache(str(tmp_path), 64 * KIB)
+    store.put(KEY, bytes(4000))
+    store.put(key(b"large"), bytes(33 * KIB))
+    assert [path.name for path in entries(store)] == [KEY]
+
+
+@pytest.mark.parametrize("counter", [b"", bytes(10**6), None], ids=["empty", "too long", "missing"])
+def test_the_counter_mends_itself(tmp_path: Path, counter: bytes | None) -> None:
+    store = Cache(str(tmp_path), 256 * KIB)
+    for number in range(20):
+        store.put(key(bytes([number])), bytes(4000))
+    (tmp_path / "written").unlink()
+    if counter is not None:
+        (tmp_path / "written").write_bytes(counter)
+    store.put(KEY, bytes(4000))
+    assert len(entries(store)) == 21
+    assert (tmp_path / "written").stat().st_size == 21
+
+
+def test_where_a_file_may_not_grow_nothing_is_kept_and_nothing_raised(store: Cache) -> None:
+    store.put(KEY, b"content")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (64 * KIB, hard))
+    try:
+        with pytest.raises(OSError, match=os.strerror(errno.EFBIG)):
+            Path(store.folder, "probe").write_bytes(bytes(100 * KIB))
+        Path(store.folder, "probe").unlink()
+        store.put(key(b"large"), bytes(100 * KIB))
+        store.put(KEY, bytes(100 * KIB))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert [path.name for path in entries(store)] == [KEY]
+    assert store.get(KEY) == b"content"
+
+
+def test_on_a_full_disk_what_is_there_stays_and_no_half_entry_is_left(tmp_path: Path) -> None:
+    mount, unmount = shutil.which("mount"), shutil.which("umount")
+    if os.geteuid() != 0 or not mount or not unmount:
+        pytest.skip("needs root, to mount a small file system")
+    command = [mount, "-t", "tmpfs", "-o", "size=256k,mode=0700", "tmpfs", str(tmp_path)]
+    mounting = subprocess.run(command, check=False, capture_output=True)
+    if mounting.returncode:
+        pytest.skip(f"may not mount: {mounting.stderr.decode().strip()}")
+    try:
+        store = Cache(str(tmp_path))
+        for number in range(64):
+            store.put(key(bytes([number])), bytes([number]) * 10_000)
+        kept = [number for number in range(64) if store.get(key(bytes([number]))) == bytes([number]) * 10_000]
+        assert shutil.disk_usage(tmp_path).free < 16 * KIB
+        assert 10 < len(kept) < 64
+        assert len(entries(store)) == len(kept)
+    finally:
+        subprocess.run([unmount, str(tmp_path)], check=True)
+
+
+def test_a_folder_that_cannot_be_written_is_read_all_the_same(store: Cache) -> None:
+    store.put(KEY, b"content")
+    reader = f"""
+import os
+from cpufeat.aot.cache import Cache, key
+store = Cache({store.folder!r})
+print(store.get({KEY!r}))
+store.put(key(b"new"), b"x")
+"""
+    folder = Path(store.folder)
+    folder.chmod(0o500)
+    try:
+        if os.geteuid() != 0:
+            assert succeeds(process(reader)) == b"b'content'\n"
+            assert [path.name for path in entries(store)] == [KEY]
+    finally:
+        folder.chmod(0o700)
+    shutil.rmtree(folder)
+    store.put(KEY, b"gone")
+    assert store.get(KEY) is None
+
+
+# --- which folder
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
+    for name in (cache.VARIABLE, cache.SIZE_VARIABLE, "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(cache, "_said", set())
+    return monkeypatch
+
+
+def test_the_folder_is_the_platforms(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def chosen() -> Path:
+        found = cache.from_environment()
+        assert found
+        return Path(found.folder)
+
+    assert chosen() == tmp_path / ".cache" / "cpufeat"
+    assert chosen().stat().st_mode & 0o777 == 0o700
+    environment.setenv("XDG_CACHE_HOME", "relative")  # the specification: to be ignored
+    assert chosen() == tmp_path / ".cache" / "cpufeat"
+    environment.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert chosen() == tmp_path / "xdg" / "cpufeat"
+    environment.setattr(sys, "platform", "darwin")
+    assert chosen() == tmp_path / "Library" / "Caches" / "cpufeat"
+    environment.setattr(sys, "platform", "win32")
+    environment.setenv("LOCALAPPDATA", str(tmp_path / "Local"))
+    assert chosen() == tmp_path / "Local" / "cpufeat" / "Cache"
+    environment.setenv(cache.VARIABLE, str(tmp_path / "mine"))
+    assert chosen() == tmp_path / "mine"
+
+
+def test_it_is_off_where_asked_and_where_there_is_no_folder(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    environment.setenv(cache.VARIABLE, "0")
+    assert cache.from_environment() is None
+    environment.setenv(cache.VARIABLE, str(tmp_path / "file" / "folder"))
+    (tmp_path / "file").write_bytes(b"")
+    assert cache.from_environment() is None
+
+
+@pytest.mark.parametrize("value", ["1", "off", "false", "cache", "./cache"])
+def test_another_value_is_an_error_that_names_it(environment: pytest.MonkeyPatch, value: str) -> None:
+    environment.setenv(cache.VARIABLE, value)
+    with pytest.raises(CpufeatError, match=f"CPUFEAT_CACHE is '{value}'"):
+        cache.from_environment()
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("", 1 << 30), ("0", 0), ("123456", 123456), ("64k", 64 * KIB), ("500M", 500 * MIB)]
+)
+def test_the_limit_is_read(environment: pytest.MonkeyPatch, text: str, size: int) -> None:
+    environment.setenv(cache.SIZE_VARIABLE, text)
+    found = cache.from_environment()
+    assert found
+    assert found.limit == size
+    found.put(KEY, b"content")
+    assert (found.get(KEY) is not None) == bool(size)
+
+
+@pytest.mark.parametrize("text", ["-1", "1GB", "much", "1e9", " 5", "9" * 40])
+def test_a_bad_limit_is_an_error_that_names_it(environment: pytest.MonkeyPatch, text: str) -> None:
+    environment.setenv(cache.SIZE_VARIABLE, text)
+    with pytest.raises(CpufeatError, match="CPUFEAT_CACHE_SIZE is"):
+        cache.from_environment()
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o770, 0o702])
+def test_a_folder_that_others_may_write_to_is_refused_in_words_once(
+    environment: pytest.MonkeyPatch, tmp_path: Path, mode: int
+) -> None:
+    folder = tmp_path / "open"
+    folder.mkdir()
+    folder.chmod(mode)
+    environment.setenv(cache.VARIABLE, str(folder))
+    with pytest.warns(CpufeatWarning, match=rf"open: not used as a cache.* written by others \(mode {mode:o}\)"):
+        assert cache.from_environment() is None
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert cache.from_environment() is None
+
+
+def test_a_folder_of_another_user_is_refused(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to give a folder away")
+    folder = tmp_path / "theirs"
+    folder.mkdir(0o700)
+    os.chown(folder, 12345, -1)
+    environment.setenv(cache.VARIABLE, str(folder))
+    with pytest.warns(CpufeatWarning, match="belongs to another user"):
+        assert cache.from_environment() is None
+
+
+# --- what compiles
+
+
+@pytest.fixture
+def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
+    monkeypatch.setattr(toolchain, "_LEAST_LLVM", 100)
+    monkeypatch.setattr(toolchain.tables, "DATA", str(tmp_path / "data"))
+    made = {name: tmp_path / name / "__init__.py" for name in ("llvmlite", "cpufeat", "data")}
+    for path in made.values():
+        path.parent.mkdir()
+        path.write_text(f"# {path}")
+        os.utime(path, (1e9, 1e9))
+    library = made["llvmlite"].parent / "binding" / "libllvmlite.so"
+    library.parent.mkdir()
+    library.write_bytes(bytes(200))
+    os.utime(library, (1e9, 1e9))
+    return {**made, "library": library}
+
+
+def identity(store: Cache, packages: dict[str, Path]) -> str:
+    toolchain.identity.cache_clear()
+    return toolchain.identity(store, str(packages["llvmlite"]), str(packages["cpufeat"]))
+
+
+def test_a_change_of_any_file_at_the_same_version_is_seen(store: Cache, packages: dict[str, Path]) -> None:
+    seen = {identity(store, packages)}
+    for age, path in enumerate(packages.values(), 1):
+        content = path.read_bytes()
+        path.write_bytes(content[:-1] + b"?")  # of the same size
+        os.utime(path, (1e9 + age,) * 2)
+        seen.add(identity(store, packages))
+    (packages["cpufeat"].parent / "new.py").write_bytes(b"")
+    os.utime(packages["cpufeat"].parent / "new.py", (1e9, 1e9))
+    seen.add(identity(store, packages))
+    assert len(seen) == 1 + len(packages) + 1
+    assert "" not in seen
+
+
+def test_equal_files_are_the_same_wherever_and_whenever_they_were_installed(
+    store: Cache, packages: dict[str, Path], tmp_path: Path
+) -> None:
+    before = identity(store, packages)
+    for path in packages.values():
+        os.utime(path, (1.1e9, 1.1e9))
+    assert identity(store, packages) == before
+    shutil.copytree(packages["llvmlite"].parent, tmp_path / "other" / "llvmlite")
+    moved = {**packages, "llvmlite": tmp_path / "other" / "llvmlite" / "__init__.py"}
+    for path in (tmp_path / "other").rglob("*"):
+        os.utime(path, (1e9, 1e9))
+    assert identity(store, moved) == before
+
+
+def test_files_are_read_once_and_not_again_until_they_change(
+    store: Cache, packages: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = identity(store, packages)
+    monkeypatch.setattr(toolchain, "_digest", lambda path: pytest.fail(f"{path} is read again"))
+    assert identity(store, packages) == before
+
+
+def test_it_cannot_be_told_where_llvm_is_elsewhere_or_a_file_changed_since(
+    store: Cache, packages: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.utime(packages["cpufeat"])
+    assert identity(store, packages) == ""
+    os.utime(packages["cpufeat"], (1e9, 1e9))
+    assert identity(store, packages) != ""
+    monkeypatch.setattr(toolchain, "_LEAST_LLVM", 1 << 20)
+    assert identity(store, packages) == ""
+
+
+def test_this_installation_can_be_told(store: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    from cpufeat.aot.client import _origin
+
+    monkeypatch.setattr(toolchain, "_LOADED", time.time_ns())
+    toolchain.identity.cache_clear()
+    told = toolchain.identity(store, _origin("llvmlite"), _origin("cpufeat"))
+    assert len(told) == hashlib.sha256().digest_size * 2
