@@ -92,7 +92,7 @@ _WORDS = 32
 """As many as STFLE ever fills (Principles of Operation, "Store Facility List Extended")."""
 ALIGNMENT = 64
 """Where in a page each piece of code begins."""
-_ARCH_PRCTL, _ARCH_GET_XCOMP_PERM = 158, 0x1022
+ARCH_PRCTL, ARCH_GET_XCOMP_PERM = 158, 0x1022
 
 _pages: list[object] = []  # unmapping the page under the functions would crash the process: it lives as long as that
 
@@ -114,7 +114,7 @@ class Instructions:
 
     def permitted_states(self) -> int:
         """Call ``arch_prctl(ARCH_GET_XCOMP_PERM)`` of 64-bit Linux (its xstate.rst); 0 where it is refused."""
-        return _numbers(self._run(2, _ARCH_PRCTL, _ARCH_GET_XCOMP_PERM))[0]
+        return _numbers(self._run(2, ARCH_PRCTL, ARCH_GET_XCOMP_PERM))[0]
 
 
 def _numbers(written: bytes) -> tuple[int, int]:

@@ -157,7 +157,7 @@ def test_triples_that_are_not(own, differs):
 @pytest.mark.parametrize("rest", ["-pc-linux-gnu", "-linux-musl", "-unknown-freebsd13.1", "-linux", "-pc-windows-msvc"])
 def test_parts_are_those_that_llvm_sees(arch, rest):
     theirs = binding.get_triple_parts(arch + rest)
-    ours = triples._parts(arch + rest)
+    ours = triples.parts(arch + rest)
     assert ours[1:] == tuple("" if part == "unknown" else re.sub(r"[\d.]+$", "", part) for part in theirs[3:5])
 
 

@@ -23,12 +23,12 @@ def conflict(own: str, wanted: str) -> str:
     The vendor and versions do not matter, nor what either leaves out: ``x86_64-linux-gnu`` is
     ``x86_64-pc-linux-gnu``. ``unknown-unknown-unknown``, which ``llvmlite.ir`` writes, says nothing.
     """
-    named = zip(("architecture", "system", "environment"), _parts(own), _parts(wanted), strict=True)
+    named = zip(("architecture", "system", "environment"), parts(own), parts(wanted), strict=True)
     both = [(word, mine, theirs) for word, mine, theirs in named if mine and theirs]
     return ", ".join(f"{word} {mine} and {theirs}" for word, mine, theirs in both if mine != theirs)
 
 
-def _parts(triple: str) -> tuple[str, str, str]:
+def parts(triple: str) -> tuple[str, str, str]:
     """Return architecture, system and environment, empty where unknown; the vendor may be left out, as in LLVM."""
     arch, *rest = ("" if part in ("unknown", "none") else part for part in triple.lower().split("-"))
     arch = _ARCHITECTURES.get(arch, arch)

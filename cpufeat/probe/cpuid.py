@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from cpufeat.machine import Leaves, Machine
     from cpufeat.native import Registers
 
-_REGISTERS = {"EAX": 0, "EBX": 1, "ECX": 2, "EDX": 3}
-_OSXSAVE = "1.0:ECX[27]"
+REGISTERS = {"EAX": 0, "EBX": 1, "ECX": 2, "EDX": 3}
+OSXSAVE = "1.0:ECX[27]"
 _HYPERVISOR = "1.0:ECX[31]"
 AVX512_STATE = 0b111 << 5
 """The bits of XCR0 that AVX-512 adds to those of AVX."""
@@ -35,12 +35,12 @@ class Cpuid:
     @property
     def available(self) -> bool:
         """Whether CPUID can be read at all."""
-        return any(self.registers(first) is not None for first in _FIRST_LEAVES)
+        return any(self.registers(first) is not None for first in FIRST_LEAVES)
 
     def registers(self, leaf: int, subleaf: int = 0) -> Registers | None:
         """Return a leaf's four registers, None where it does not exist or cannot be read."""
         if (leaf, subleaf) not in self._read:
-            exists = leaf in _FIRST_LEAVES or self._exists(leaf, subleaf)
+            exists = leaf in FIRST_LEAVES or self._exists(leaf, subleaf)
             self._read[leaf, subleaf] = self._machine.cpuid(leaf, subleaf, self._cpu) if exists else None
         return self._read[leaf, subleaf]
 
@@ -51,7 +51,7 @@ class Cpuid:
         bounds = self.registers(first)
         if bounds is None or not first <= leaf <= max(bounds[0], first):
             return False
-        if subleaf and leaf in _SUBLEAVES_IN_EAX:
+        if subleaf and leaf in SUBLEAVES_IN_EAX:
             return subleaf <= (self.registers(leaf) or (0,))[0]
         return True
 
@@ -67,7 +67,7 @@ class Cpuid:
             leaves, _, register = where.partition(":")
             leaf, _, subleaf = leaves.partition(".")
             registers = self.registers(int(leaf, 16), int(subleaf, 16))
-            self._words[where] = registers[_REGISTERS[register]] if registers else 0
+            self._words[where] = registers[REGISTERS[register]] if registers else 0
         return self._words[where]
 
     def holds(self, condition: str) -> bool:
@@ -104,7 +104,7 @@ class Cpuid:
 
     def xcr0(self) -> tuple[int, str]:
         """Return the states that the operating system enabled, a bit each, and where that was read."""
-        if not self.holds(_OSXSAVE):
+        if not self.holds(OSXSAVE):
             return 0, "CPUID 1:ECX[27] (OSXSAVE) is 0"
         enabled = self._machine.xgetbv(0)
         if enabled and self._machine.sysctl("hw.optional.avx512f") == 1:  # macOS enables it when it is first used
@@ -133,8 +133,8 @@ class Cpuid:
 
 
 _HYPERVISOR_LEAVES = 0x40000000
-_FIRST_LEAVES = (0, _HYPERVISOR_LEAVES, 0x80000000)
-_SUBLEAVES_IN_EAX = (0x7, 0x14, 0x17, 0x18, 0x1D, 0x20, 0x24)
+FIRST_LEAVES = (0, _HYPERVISOR_LEAVES, 0x80000000)
+SUBLEAVES_IN_EAX = (0x7, 0x14, 0x17, 0x18, 0x1D, 0x20, 0x24)
 _SUBLEAVES = {0x4: 8, 0x7: 4, 0xB: 4, 0xD: 32, 0xF: 2, 0x10: 4, 0x12: 4, 0x14: 2, 0x1D: 2, 0x1E: 2, 0x1F: 6, 0x24: 2}
 _SERIAL_NUMBER = 0x3
 
@@ -143,7 +143,7 @@ def all_leaves(machine: Machine, cpu: int | None = None) -> Leaves:
     """Return every leaf that a processor has, for a recording; the processor's serial number (leaf 3) is left out."""
     cpuid = Cpuid(machine, cpu)
     found: Leaves = {}
-    for first in _FIRST_LEAVES:
+    for first in FIRST_LEAVES:
         last = (cpuid.registers(first) or (0,))[0]
         for leaf in range(first, min(last, first + 0xFF) + 1):
             for subleaf in range(_SUBLEAVES.get(leaf, 1)):
