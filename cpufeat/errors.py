@@ -48,5 +48,9 @@ class ArtifactError(CpufeatError):
     """A file that is no artifact of cpufeat, or a damaged one."""
 
 
+class AuditError(CpufeatError, ValueError):
+    """A file that is no binary, or a damaged one, or one of an architecture that is not audited; names the file."""
+
+
 class CpufeatWarning(UserWarning):
     """A request that was granted with something left out."""

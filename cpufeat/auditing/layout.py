@@ -1,0 +1,92 @@
+"""What a linker does first, for an object: sections get addresses, and relocations lead to them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from cpufeat.value import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_PAGE = 4096
+_EXTERNAL_SPACING = 64
+"""Keeps what is elsewhere apart, also where an operand has an offset."""
+BRANCH26 = 26
+"""In place of a width: the 26 bits of an AArch64 ``b`` or ``bl``, in units of four bytes."""
+
+
+class Fix(NamedTuple):
+    """How a relocation of one type stores an address."""
+
+    bits: int
+    """16, 32 or 64; or :data:`BRANCH26`."""
+    relative: bool = False
+    """Less the address of the place itself."""
+    slot: bool = False
+    """Not the symbol's address, but that of a pointer to it (a GOT entry)."""
+    bias: int = 0
+    """Added: what COFF and Mach-O take for granted (the distance to the instruction's end)."""
+
+
+class Layout:
+    """Addresses for what has none: an object's sections, and all that stands in other files."""
+
+    def __init__(self, sections: Iterable[tuple[int, int, bool]], word: int, above: int = 0) -> None:
+        """Place sections of (size, alignment, executable), those with code first.
+
+        ``word``: bytes of a pointer; ``above``: the first address that is free, in a file that has its addresses.
+        """
+        self.word = word
+        self.pointers: dict[int, int] = {}
+        self.externals: dict[int, str] = {}
+        self._external_addresses: dict[str, int] = {}
+        self._slots: dict[int, int] = {}
+        wanted = list(sections)
+        self.addresses = [0] * len(wanted)
+        end = above
+        for index in sorted(range(len(wanted)), key=lambda index: not wanted[index][2]):
+            size, alignment, _ = wanted[index]
+            self.addresses[index] = -(-end // max(alignment, 1)) * max(alignment, 1)
+            end = self.addresses[index] + size
+        self._free = -(-end // _PAGE) * _PAGE + _PAGE
+
+    def external(self, name: str) -> int:
+        """Return the made-up address of what another file defines."""
+        if name not in self._external_addresses:
+            address = self._external_addresses[name] = self._take(_EXTERNAL_SPACING)
+            self.externals[address] = name
+        return self._external_addresses[name]
+
+    def _slot(self, target: int) -> int:
+        if target not in self._slots:
+            self._slots[target] = self._take(_EXTERNAL_SPACING)
+            self.pointers[self._slots[target]] = target
+        return self._slots[target]
+
+    def _take(self, size: int) -> int:
+        self._free += size
+        return self._free - size
+
+    def apply(self, content: bytearray, offset: int, place: int, fix: Fix, target: int, addend: int | None) -> None:
+        """Store the address ``target`` + ``addend`` as a relocation of that kind at an offset of a section does.
+
+        ``place``: the address there; ``addend`` None: it stands there. What lies outside of the section is left out.
+        """
+        size = 4 if fix.bits == BRANCH26 else fix.bits // 8
+        if offset + size > len(content):
+            return
+        stored = int.from_bytes(content[offset : offset + size], "little")
+        if addend is None:
+            addend = _signed(stored, fix.bits) if fix.bits != BRANCH26 else 0
+        value = (self._slot(target) if fix.slot else target) + addend + fix.bias
+        if not fix.relative and size == self.word:
+            self.pointers[place] = value
+        value -= place if fix.relative else 0
+        if fix.bits == BRANCH26:
+            value = stored & ~0x3FFFFFF | value >> 2 & 0x3FFFFFF
+        content[offset : offset + size] = (value & (1 << 8 * size) - 1).to_bytes(size, "little")
+
+
+def _signed(value: int, bits: int) -> int:
+    return value - (1 << bits) if value >> bits - 1 else value
