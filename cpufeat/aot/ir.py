@@ -9,14 +9,24 @@ if TYPE_CHECKING:
 
 
 class Body:
-    """Straight-line instructions in SSA form. What was computed once is not computed again."""
+    """Straight-line instructions of a function in SSA form. What was computed once is not computed again."""
 
-    def __init__(self) -> None:
+    def __init__(self, function: str) -> None:
+        """Begin a body of the function of that name."""
+        self._function = function
         self._values: dict[str, str] = {}
+        self._texts: dict[bytes, str] = {}
 
     def let(self, instruction: str) -> str:
         """Return the name of an instruction's value."""
         return self._values.setdefault(instruction, f"%v{len(self._values)}")
+
+    def text(self, content: str) -> str:
+        """Return an ``i8*`` to a constant text that ends with a NUL."""
+        ended = content.encode() + b"\0"
+        symbol = self._texts.setdefault(ended, f"@{self._function}.text.{len(self._texts)}")
+        kind = f"[{len(ended)} x i8]"
+        return self.let(f"getelementptr inbounds {kind}, {kind}* {symbol}, i64 0, i64 0")
 
     def all(self, values: Iterable[str]) -> str:
         """Return whether all of the i1 values hold."""
@@ -36,8 +46,20 @@ class Body:
         """Return whether all bits of a mask are set in a word of type ``kind``."""
         return self.let(f"icmp eq {kind} {self.let(f'and {kind} {word}, {mask}')}, {mask}")
 
-    def __str__(self) -> str:
+    def function(self, result: str, parameters: str, attributes: str, end: str) -> str:
+        """Return the definition of the internal function, whose last instruction is ``end``."""
+        head = f"define internal {result} @{self._function}({parameters}) {attributes}"
+        return f"{self.constants()}{head} {{\n{self.instructions()}  {end}\n}}\n"
+
+    def instructions(self) -> str:
+        """Return the instructions, a line each."""
         return "".join(f"  {name} = {instruction}\n" for instruction, name in self._values.items())
+
+    def constants(self) -> str:
+        """Return the definitions of the texts, a line each."""
+        return "".join(
+            f"{symbol} = private unnamed_addr constant {constant(content)}\n" for content, symbol in self._texts.items()
+        )
 
 
 def constant(content: bytes) -> str:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from cpufeat.machine import Machine
 
 VENDOR = "Apple"
-_KEYS = (("darwin", "hw.optional.arm."), ("darwin11", "hw.optional."))
+KEYS = (("darwin", "hw.optional.arm."), ("darwin11", "hw.optional."))
 
 
 def read(machine: Machine) -> list[Reading]:
@@ -34,7 +34,7 @@ def read(machine: Machine) -> list[Reading]:
 
 def _evidence(machine: Machine, feature: Feature) -> str:
     """Return the variables that are 1 where all that stand for the feature are, under today's names or the first."""
-    for spelling, prefix in _KEYS:
+    for spelling, prefix in KEYS:
         names = [prefix + name for name in feature.spellings.get(spelling, ())]
         if names and all(machine.sysctl(name) == 1 for name in names):
             return ", ".join(names)

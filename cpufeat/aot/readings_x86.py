@@ -1,0 +1,150 @@
+"""What emitted code reads on x86: CPUID and XCR0, by the rules of :class:`cpufeat.probe.cpuid.Cpuid`."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from cpufeat import native
+from cpufeat.aot.ir import constant
+from cpufeat.aot.readings import Condition, Field, Reader, sysctl
+from cpufeat.arch.x86 import states
+from cpufeat.probe.cpuid import AVX512_STATE, FIRST_LEAVES, OSXSAVE, REGISTERS, SUBLEAVES_IN_EAX
+
+if TYPE_CHECKING:
+    from cpufeat.aot.ir import Body
+    from cpufeat.features import Feature
+
+
+class Leaves(Reader):
+    """A leaf's registers are one word, EAX lowest; so is XCR0.
+
+    The instructions are the machine code that the Python detection runs, as *prologue data* of a function (LLVM's
+    Language Reference), which is executed before its body. For inline assembly llvmlite has only this machine's
+    assembler; this way a program for x86 can be made on any.
+    """
+
+    kind = "i128"
+
+    def condition(self, feature: Feature, *, permitted: bool = True) -> Condition:
+        """Return the row's bits, those of XCR0 that its state needs, and those that Linux has to permit."""
+        needs: list[Field] = []
+        if feature.state:
+            state = states()[feature.state]
+            words = ("xcr0", "permitted") if state.permission and permitted else ("xcr0",)
+            needs = [Field(word, bit) for word in words for bit in range(64) if state.mask >> bit & 1]
+        alternatives = feature.bit.split("|") if feature.bit else []
+        return tuple((*map(_field, alternative.split("&")), *needs) for alternative in alternatives)
+
+    def word(self, body: Body, name: str) -> str:
+        """Read ``7.1`` (a leaf and a subleaf), ``xcr0`` or ``permitted``."""
+        if name == "permitted":
+            return _wide(body, body.let("call i64 @__cpufeat_permitted()"))
+        if name == "xcr0":
+            return _wide(body, self._xcr0(body))
+        leaf, subleaf = name.split(".")
+        return _leaf(body, int(leaf, 16), int(subleaf, 16))
+
+    def _xcr0(self, body: Body) -> str:
+        readable = _field(OSXSAVE)
+        is_readable = body.has_all(self.kind, self.word(body, readable.word), 1 << readable.low)
+        enabled = body.let(f"call i64 @__cpufeat_xcr0(i1 {is_readable})")
+        if self.system != "darwin":
+            return enabled
+        avx512 = body.let(f"call i64 @__cpufeat_sysctl(i8* {body.text('hw.optional.avx512f')})")
+        lazily = body.all([body.let(f"icmp ne i64 {avx512}, 0"), body.let(f"icmp ne i64 {enabled}, 0")])
+        return body.let(f"or i64 {enabled}, {body.let(f'select i1 {lazily}, i64 {AVX512_STATE}, i64 0')}")
+
+    def instructions(self) -> str:
+        """Define ``@__cpufeat_cpuid``, ``@__cpufeat_xgetbv`` and ``@__cpufeat_permitted``."""
+        cpuid, xgetbv, *syscall = self._machine_code()
+        arguments = "i32 %leaf, i32 %subleaf"
+        defined = [
+            self._instruction("cpuid", cpuid, "i128", arguments, arguments),
+            self._instruction("xgetbv", xgetbv, "i64", "", "i32 0, i32 0"),
+        ]
+        permission = f"i32 {native.ARCH_PRCTL}, i32 {native.ARCH_GET_XCOMP_PERM}"
+        if syscall and self.system == "linux":
+            return "\n".join([*defined, self._instruction("permitted", syscall[0], "i64", "", permission)])
+        return "\n".join([*defined, f"define internal i64 @__cpufeat_permitted() {self.attributes} {{ ret i64 0 }}"])
+
+    def _machine_code(self) -> tuple[bytes, ...]:
+        if self.system != "windows":
+            return native.CODE[self.arch]
+        from cpufeat.systems import windows
+
+        return windows.CODE[self.arch]
+
+    def _instruction(self, name: str, code: bytes, result: str, parameters: str, arguments: str) -> str:
+        """Define a function that returns what a piece of machine code writes down.
+
+        Another of that name may take its place at link time, so that LLVM takes nothing for granted about it.
+        """
+        symbol, is_grouped = f"__cpufeat_run_{name}", self.system != "darwin"  # Mach-O has no COMDAT
+        return f"""
+{f"${symbol} = comdat any" if is_grouped else ""}
+define linkonce_odr hidden void @{symbol}(i32 %first, i32 %second, i8* %written) noinline {self.attributes} \
+{"comdat" if is_grouped else ""} prologue {constant(code)} {{
+  ret void
+}}
+define internal {result} @__cpufeat_{name}({parameters}) {self.attributes} {{
+  %written = alloca {result}, align 16
+  store {result} 0, {result}* %written, align 16
+  %bytes = bitcast {result}* %written to i8*
+  call void @{symbol}({arguments}, i8* %bytes)
+  %result = load {result}, {result}* %written, align 16
+  ret {result} %result
+}}"""
+
+    def helpers(self) -> str:
+        """Define ``@__cpufeat_leaf`` and ``@__cpufeat_xcr0``, which ask only where there is an answer."""
+        return f"""
+define internal i128 @__cpufeat_leaf(i32 %leaf, i32 %subleaf, i1 %exists) {self.attributes} {{
+  br i1 %exists, label %read, label %none
+read:
+  %registers = call i128 @__cpufeat_cpuid(i32 %leaf, i32 %subleaf)
+  ret i128 %registers
+none:
+  ret i128 0
+}}
+define internal i64 @__cpufeat_xcr0(i1 %readable) {self.attributes} {{
+  br i1 %readable, label %read, label %none
+read:
+  %enabled = call i64 @__cpufeat_xgetbv()
+  ret i64 %enabled
+none:
+  ret i64 0
+}}
+{sysctl(self.attributes) if self.system == "darwin" else ""}"""
+
+
+_FIELD = re.compile(r"([0-9A-F]+\.\d+):(E[A-D]X)\[(\d+)(?:-(\d+))?\](?:>=(\d+))?")
+
+
+def _field(text: str) -> Field:
+    """Read ``24.0:EBX[0-7]>=1``."""
+    found = _FIELD.fullmatch(text)
+    if found is None:
+        raise ValueError(f"{text} is no field of a CPUID leaf")
+    leaf, register, low, high, least = found.groups()
+    return Field(leaf, 32 * REGISTERS[register] + int(low), int(high or low) - int(low) + 1, int(least or 1))
+
+
+def _leaf(body: Body, leaf: int, subleaf: int) -> str:
+    exists = "true" if leaf in FIRST_LEAVES else _exists(body, leaf, subleaf)
+    return body.let(f"call i128 @__cpufeat_leaf(i32 {leaf}, i32 {subleaf}, i1 {exists})")
+
+
+def _exists(body: Body, leaf: int, subleaf: int) -> str:
+    bounds = [(leaf, leaf & 0xFFFF0000)]
+    if subleaf and leaf in SUBLEAVES_IN_EAX:
+        bounds.append((subleaf, leaf))
+    return body.all(body.let(f"icmp ule i32 {number}, {_eax(body, of)}") for number, of in bounds)
+
+
+def _eax(body: Body, leaf: int) -> str:
+    return body.let(f"trunc i128 {_leaf(body, leaf, 0)} to i32")
+
+
+def _wide(body: Body, word: str) -> str:
+    return body.let(f"zext i64 {word} to i128")
