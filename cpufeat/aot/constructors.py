@@ -1,7 +1,8 @@
 """Constructors that every linker finds.
 
 LLVM as llvmlite sets it up lists constructors in ``.ctors`` sections, last one first, as was once the custom. GNU ld
-turns those into ``.init_array``; lld, which ``zig cc`` uses, leaves them where nothing looks: they never run.
+turns those into ``.init_array``; lld, which ``zig cc`` uses, leaves them where nothing looks: they never run. In COFF
+and Mach-O objects LLVM lists them where the linker looks.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import re
 import struct
 
-from cpufeat.aot.elf import SHT_FINI_ARRAY, SHT_INIT_ARRAY, SHT_REL, SHT_RELA, Elf
+from cpufeat.aot.elf import MAGIC, SHT_FINI_ARRAY, SHT_INIT_ARRAY, SHT_REL, SHT_RELA, Elf
 from cpufeat.errors import ArtifactError
 
 _OLD = re.compile(rb"\.(ctors|dtors)(?:\.(\d{5}))?\0")
@@ -18,10 +19,12 @@ _POINTER = {1: "I", 2: "Q"}
 
 
 def modernize(content: bytes) -> bytes:
-    """Return an ELF object whose constructors and destructors stand in ``.init_array`` and ``.fini_array``.
+    """Return an object with an ELF object's constructors and destructors in ``.init_array`` and ``.fini_array``.
 
-    Raises ArtifactError for what is no ELF file, and for a damaged one.
+    Others come back as they are. Raises ArtifactError for a damaged ELF file.
     """
+    if not content.startswith(MAGIC):
+        return content
     try:
         return _modernize(Elf(content))
     except (struct.error, ValueError) as error:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from cpufeat.errors import ArtifactError
 
+MAGIC = b"\x7fELF"
 _MANY_SECTIONS = 0xFF00
 """SHN_LORESERVE: from so many sections on, their number stands in the size field of the first section header."""
 SHT_RELA, SHT_NOTE, SHT_REL, SHT_INIT_ARRAY, SHT_FINI_ARRAY = 4, 7, 9, 14, 15
@@ -63,7 +64,7 @@ class Elf:
 
     def __init__(self, content: bytes) -> None:
         """Read the headers. Raises ArtifactError for what is no ELF file, and for a damaged one."""
-        if content[:4] != b"\x7fELF":
+        if not content.startswith(MAGIC):
             raise ArtifactError("not an ELF file")
         try:
             self._read(content)

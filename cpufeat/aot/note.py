@@ -1,56 +1,91 @@
-"""The note in an ELF file that says what it was compiled for.
+"""The note in an object that says what it was compiled for; linkers keep one for each object.
 
-A section ``.note.cpufeat`` of type SHT_NOTE (System V gABI, "Note Section"): owner ``cpufeat``, type 1, UTF-8 text.
-It is allocated, like the build ID: ``strip`` of binutils and of LLVM keeps such sections, and linkers put them into
-PT_NOTE. It is added to the finished object, so that it can record what is known only after code generation.
+In ELF it is a section ``.note.cpufeat`` of type SHT_NOTE (System V gABI, "Note Section"): owner ``cpufeat``, type 1,
+UTF-8 text. It is allocated, like the build ID: ``strip`` of binutils and of LLVM keeps such sections, and linkers put
+them into PT_NOTE. COFF and Mach-O know no notes: there the same bytes are read-only data, in a section ``.cpufeat`` or
+``__TEXT,__cpufeat``. It is added to the finished object, so that it can record what is known only after code
+generation.
 """
 
 from __future__ import annotations
 
 import struct
+from typing import TYPE_CHECKING
 
-from cpufeat.aot.elf import SHF_ALLOC, SHT_NOTE, Elf, Section, append
+from cpufeat.aot import coff, macho
+from cpufeat.aot.elf import MAGIC, SHF_ALLOC, SHT_NOTE, Elf, Section, append
 from cpufeat.errors import ArtifactError
 
-SECTION = b".note.cpufeat\0"
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SECTION, COFF_SECTION, MACHO_SECTION = b".note.cpufeat\0", b".cpufeat", b"__cpufeat"
 OWNER = b"cpufeat\0"
 KIND = 1
-_ALIGNMENT = 4
+_HEADER_SIZE, _ALIGNMENT = 12, 4
 
 
 def add(content: bytes, text: str) -> bytes:
-    """Return an ELF object with the note added, and everything else in its place.
+    """Return an object with the note added, and everything else as it was.
 
-    Appended are the note, a longer copy of the sections' names, and a longer copy of the section headers.
-    Raises ArtifactError for what is no ELF file.
+    Raises ArtifactError for what is no object in one of the three formats.
     """
-    elf = Elf(content)
-    names, payload, body = elf.names(), text.encode(), bytearray(content)
-    note = struct.pack(elf.order + "3I", len(OWNER), len(payload), KIND) + OWNER + payload
-    at = append(body, note + bytes(-len(note) % _ALIGNMENT), _ALIGNMENT)
-    section = Section(len(names), SHT_NOTE, SHF_ALLOC, 0, at, len(body) - at, 0, 0, _ALIGNMENT, 0)
-    return elf.rebuilt(body, [*elf.sections, section], names + SECTION)
+    if content.startswith(macho.MAGIC):
+        return macho.add_section(content, b"__TEXT", MACHO_SECTION, _note("<", text))
+    if coff.is_coff(content):
+        return coff.add_section(content, COFF_SECTION, _note("<", text))
+    return _add_to_elf(_elf(content), text)
 
 
 def read(content: bytes) -> list[str]:
     """Return the text of each of cpufeat's notes: one for each object, in a linked file.
 
-    Raises ArtifactError for what is no ELF file, and for a damaged one.
+    Raises ArtifactError for what is in none of the formats, and for a damaged file.
     """
-    elf = Elf(content)
-    notes = [section for section in elf.sections if section.type == SHT_NOTE]
-    names = elf.names() if notes else b""
-    ours = (section for section in notes if names.startswith(SECTION, section.name))
-    return [text for section in ours for text in _texts(elf.order, elf.bytes_of(section))]
+    return [text for order, part in _parts(content) for text in _texts(order, part)]
+
+
+def _note(order: str, text: str) -> bytes:
+    payload = text.encode()
+    note = struct.pack(order + "3I", len(OWNER), len(payload), KIND) + OWNER + payload
+    return note + bytes(-len(note) % _ALIGNMENT)
+
+
+def _elf(content: bytes) -> Elf:
+    if not content.startswith(MAGIC):
+        raise ArtifactError("not an ELF, COFF, PE or 64-bit Mach-O file")
+    return Elf(content)
+
+
+def _add_to_elf(elf: Elf, text: str) -> bytes:
+    """Append the note, a longer copy of the sections' names, and a longer copy of the section headers."""
+    names, body = elf.names(), bytearray(elf.content)
+    at = append(body, _note(elf.order, text), _ALIGNMENT)
+    section = Section(len(names), SHT_NOTE, SHF_ALLOC, 0, at, len(body) - at, 0, 0, _ALIGNMENT, 0)
+    return elf.rebuilt(body, [*elf.sections, section], names + SECTION)
+
+
+def _parts(content: bytes) -> Iterator[tuple[str, bytes]]:
+    """Yield what each section of notes holds, and in which byte order."""
+    if content.startswith(macho.MAGIC):
+        yield from (("<", part) for part in macho.sections(content, MACHO_SECTION))
+    elif coff.is_coff(content):
+        yield from (("<", part) for part in coff.sections(content, COFF_SECTION))
+    else:
+        elf = _elf(content)
+        notes = [section for section in elf.sections if section.type == SHT_NOTE]
+        names = elf.names() if notes else b""
+        ours = (section for section in notes if names.startswith(SECTION, section.name))
+        yield from ((elf.order, elf.bytes_of(section)) for section in ours)
 
 
 def _texts(order: str, content: bytes) -> list[str]:
     """Return the texts of the notes in a section: each is a header of 12 bytes, the owner, the text, padding."""
     texts, at = [], 0
     while at < len(content):
-        head = content[at : at + 12]
-        owner_size, size, kind = struct.unpack(order + "3I", head) if len(head) == 12 else (0, 0, 0)
-        start = at + 12 + len(OWNER)
+        head = content[at : at + _HEADER_SIZE]
+        owner_size, size, kind = struct.unpack(order + "3I", head) if len(head) == _HEADER_SIZE else (0, 0, 0)
+        start = at + _HEADER_SIZE + len(OWNER)
         at = start + size + -size % _ALIGNMENT
         if (owner_size, kind, content[start - owner_size : start]) != (len(OWNER), KIND, OWNER) or at > len(content):
             raise ArtifactError("a damaged note")

@@ -1,0 +1,116 @@
+"""Mach-O objects, and what is linked from them: what the note needs (Apple's ``<mach-o/loader.h>``).
+
+lief 1.0 reads such files; in an object that it added a section to, the sections overlap the headers.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING
+
+from cpufeat.errors import ArtifactError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    _Command = tuple[int, int, int]
+    """Where it is, its kind, its size in bytes."""
+
+MAGIC = b"\xcf\xfa\xed\xfe"
+"""MH_MAGIC_64, little-endian."""
+_MH_OBJECT, _LC_SEGMENT_64 = 1, 0x19
+_SECTION_OFFSETS = (48, 56)
+"""Where in a section's header offsets in the file stand: that of its contents, that of its relocations."""
+_OFFSETS: dict[int, tuple[int, ...]] = {
+    0x02: (8, 16),  # LC_SYMTAB
+    0x0B: (32, 40, 48, 56, 64, 72),  # LC_DYSYMTAB
+    0x24: (),  # LC_VERSION_MIN_MACOSX
+    0x25: (),  # LC_VERSION_MIN_IPHONEOS
+    0x29: (8,),  # LC_DATA_IN_CODE
+    0x2D: (),  # LC_LINKER_OPTION
+    0x2E: (8,),  # LC_LINKER_OPTIMIZATION_HINT
+    0x32: (),  # LC_BUILD_VERSION
+}
+"""The same of the other load commands that LLVM writes into objects."""
+_NO_DEAD_STRIP = 0x10000000
+"""S_ATTR_NO_DEAD_STRIP, of type S_REGULAR."""
+_ALIGNMENT_BITS, _STEP = 2, 8
+
+_HEADER, _COMMAND, _OFFSET = struct.Struct("<8I"), struct.Struct("<2I"), struct.Struct("<I")
+_SEGMENT, _SECTION = struct.Struct("<2I16s4Q4I"), struct.Struct("<16s16s2Q8I")
+
+
+def sections(content: bytes, name: bytes) -> Iterator[bytes]:
+    """Yield what each section of a name holds. Raises ArtifactError for a damaged file."""
+    for command in _commands(content):
+        for at in _section_headers(command):
+            own, _, _, size, start, *_ = _SECTION.unpack_from(content, at)
+            if own.rstrip(b"\0") == name:
+                if start + size > len(content):
+                    raise ArtifactError("a damaged Mach-O file: a section lies outside of it")
+                yield content[start : start + size]
+
+
+def add_section(content: bytes, segment: bytes, name: bytes, payload: bytes) -> bytes:
+    """Return a Mach-O object with a section more, which linkers keep, and everything else as it was.
+
+    Its header and its contents follow those of the other sections, where tools look for them; what stood there moves.
+    Raises ArtifactError for what is no object as LLVM writes it.
+    """
+    commands = _commands(content)
+    segments = [command for command in commands if command[1] == _LC_SEGMENT_64]
+    if _HEADER.unpack_from(content)[3] != _MH_OBJECT or len(segments) != 1:
+        raise ArtifactError("not a Mach-O object of one segment")
+    at, _, size = segments[0]
+    kind, _, own, address, memory, start, length, *protection, count, flags = _SEGMENT.unpack_from(content, at)
+    headers_end, contents_end = at + size, start + length
+    room = len(payload) + -len(payload) % _STEP
+
+    body = bytearray(content)
+    for place in _offsets(commands):
+        (offset,) = _OFFSET.unpack_from(body, place)
+        behind = room if offset >= contents_end else 0
+        _OFFSET.pack_into(body, place, offset and offset + _SECTION.size + behind)
+    place_in_memory = memory + -memory % _STEP
+    fields = (address, place_in_memory + len(payload), start + _SECTION.size, length + room)
+    _SEGMENT.pack_into(body, at, kind, size + _SECTION.size, own, *fields, *protection, count + 1, flags)
+    head = list(_HEADER.unpack_from(body))
+    head[5] += _SECTION.size
+    _HEADER.pack_into(body, 0, *head)
+    where = (address + place_in_memory, len(payload), contents_end + _SECTION.size, _ALIGNMENT_BITS)
+    added = _SECTION.pack(name, segment, *where, 0, 0, _NO_DEAD_STRIP, 0, 0, 0)
+    return bytes(
+        body[:headers_end] + added + body[headers_end:contents_end] + payload.ljust(room, b"\0") + body[contents_end:]
+    )
+
+
+def _commands(content: bytes) -> list[_Command]:
+    """Return the load commands. Raises ArtifactError for a damaged file."""
+    commands, at = [], _HEADER.size
+    try:
+        for _ in range(_HEADER.unpack_from(content)[4]):
+            kind, size = _COMMAND.unpack_from(content, at)
+            if size < _COMMAND.size or at + size > len(content):
+                raise ArtifactError("a damaged Mach-O file: its load commands lie outside of it")
+            commands.append((at, kind, size))
+            at += size
+    except struct.error as error:
+        raise ArtifactError(f"a damaged Mach-O file: {error}") from None
+    return commands
+
+
+def _section_headers(command: _Command) -> range:
+    """Return where the headers of a segment's sections are."""
+    at, kind, size = command
+    whole = (size - _SEGMENT.size) // _SECTION.size * _SECTION.size if kind == _LC_SEGMENT_64 else 0
+    return range(at + _SEGMENT.size, at + _SEGMENT.size + whole, _SECTION.size)
+
+
+def _offsets(commands: list[_Command]) -> Iterator[int]:
+    """Yield where offsets in the file stand, apart from the segment's own."""
+    for command in commands:
+        at, kind, size = command
+        if kind != _LC_SEGMENT_64 and (kind not in _OFFSETS or size < max(_OFFSETS[kind], default=0) + _OFFSET.size):
+            raise ArtifactError(f"a Mach-O object with a load command that LLVM does not write: {kind:#x}")
+        yield from (at + offset for offset in _OFFSETS.get(kind, ()))
+        yield from (at + offset for at in _section_headers(command) for offset in _SECTION_OFFSETS)
