@@ -6,8 +6,8 @@ The rows are those of ``data/<family>/features.tsv``; the header of that file sa
 from __future__ import annotations
 
 from cpufeat import tables
-from cpufeat.architectures import architecture
 from cpufeat.errors import TargetError, UnknownNameError
+from cpufeat.tables import architecture
 from cpufeat.value import TYPE_CHECKING, Value
 
 if TYPE_CHECKING:
@@ -63,12 +63,9 @@ def normalize(spelling: str) -> str:
 
 def family(arch: str) -> str:
     """Return the folder of tables for an architecture. Raises UnknownNameError."""
-    if arch not in _families:
-        _families[arch] = architecture(arch).family
-    return _families[arch]
+    return architecture(arch).family
 
 
-_families: dict[str, str] = {}
 _tables: dict[str, dict[str, Feature]] = {}
 _closures: dict[tuple[str, str], frozenset[str]] = {}
 _spellings: dict[str, dict[str, str]] = {}
@@ -114,18 +111,23 @@ def nearest(name: str, known: Iterable[str]) -> tuple[str, ...]:
     return tuple(difflib.get_close_matches(name, list(known), 3, 0.6))
 
 
+def closure(arch: str, names: Iterable[str]) -> frozenset[str]:
+    """Return features' names and all that they rest on, directly or not."""
+    features, found, waiting = table(arch), set(), list(names)
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            waiting += features[name].implies
+    return frozenset(found)
+
+
 def implied(arch: str, name: str) -> frozenset[str]:
     """Return a feature's name and all that it rests on, directly or not."""
-    known = _closures.get((arch, name))
-    if known is None:
-        features, found, waiting = table(arch), {name}, [name]
-        while waiting:
-            below = waiting.pop()
-            new = set(_closures.get((arch, below)) or features[below].implies) - found
-            found |= new
-            waiting += new
-        known = _closures[arch, name] = frozenset(found)
-    return known
+    key = (family(arch), name)
+    if key not in _closures:
+        _closures[key] = closure(arch, [name])
+    return _closures[key]
 
 
 class FeatureSet:
@@ -152,7 +154,7 @@ class FeatureSet:
 
     def closed(self) -> FeatureSet:
         """Return the set with all that its members imply."""
-        return self._with(frozenset().union(*[implied(self.arch, name) for name in self.names]))
+        return self._with(closure(self.arch, self.names))
 
     def without(self, removed: Iterable[str]) -> FeatureSet:
         """Return the set less ``removed`` and less whatever implies one of them."""

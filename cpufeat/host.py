@@ -8,13 +8,13 @@ from cpufeat.arch import read
 from cpufeat.arch.identity import Identity, identify
 from cpufeat.decisions import DIFFERS, NOT_REPORTED, Decision, Withheld
 from cpufeat.errors import CpufeatError
-from cpufeat.features import FeatureSet, implied
+from cpufeat.features import FeatureSet, implied, table
 from cpufeat.levels import level_of
 from cpufeat.machine import Machine, ThisMachine
 from cpufeat.value import TYPE_CHECKING, Value
 
 if TYPE_CHECKING:
-    from cpufeat.arch.reading import Reading
+    from cpufeat.arch import Reading
 
 MACHINE_VARIABLE = "CPUFEAT_MACHINE"
 
@@ -50,19 +50,29 @@ class Host(Value):
     cores: tuple[Core, ...]
     features: FeatureSet
     """What runs here, closed under what each feature rests on."""
-    withheld: dict[str, Withheld]
-    """What the CPU has by its name, or by what it reports, and may not be used."""
+    gated: dict[str, Withheld]
+    """What the CPU reports and may not be used, with the reason."""
+    unreported: FeatureSet
+    """What the CPU has by its name and does not report."""
     evidence: dict[str, str]
     """Where each reported feature was read."""
-    level: str
-    """The highest psABI level that runs here, empty if none does."""
     decisions: tuple[Decision, ...] = ()
     named: str = ""
     """The CPU of the model number alone, which the features may contradict; empty where no table has it."""
 
+    @property
+    def withheld(self) -> dict[str, Withheld]:
+        """What the CPU has by its name, or by what it reports, and may not be used."""
+        return {name: self.why_missing(name) for name in FeatureSet(self.arch, self.unreported.names.union(self.gated))}
+
+    @property
+    def level(self) -> str:
+        """The highest psABI level that runs here, empty if none does."""
+        return level_of(self.features)
+
     def why_missing(self, name: str) -> Withheld:
         """Return why a feature is not usable here."""
-        return self.withheld.get(name) or _not_reported(self.arch, self.source, name)
+        return self.gated.get(name) or _not_reported(self.arch, self.source, name)
 
 
 def detect(machine: Machine | None = None) -> Host:
@@ -99,12 +109,9 @@ def _merge(machine: Machine, readings: list[Reading], identities: list[Identity]
     gated = {name: why for one in readings for name, why in one.withheld.items()}
     differing = frozenset().union(*(one.names for one in usable)) - features.names - gated.keys()
     expected = FeatureSet(machine.arch, identity.expected).isa.names
-    unusable = expected.union(reading.reported) - features.names - gated.keys() - differing
-    withheld = {
-        **gated,
-        **{name: Withheld(DIFFERS, _which_cores(name, usable, identities)) for name in differing},
-        **{name: _missing_base(machine.arch, reading, name, gated) for name in unusable},
-    }
+    gated |= {name: Withheld(DIFFERS, _which_cores(name, usable, identities)) for name in differing}
+    unfounded = reading.reported.keys() - features.names - gated.keys()
+    gated |= {name: _missing_base(machine.arch, name, reading, gated) for name in unfounded}
     return Host(
         arch=machine.arch,
         system=machine.system,
@@ -121,9 +128,9 @@ def _merge(machine: Machine, readings: list[Reading], identities: list[Identity]
         cpu=identity.cpu,
         cores=_cores(readings, identities),
         features=features,
-        withheld={name: withheld[name] for name in FeatureSet(machine.arch, withheld)},
+        gated=gated,
+        unreported=FeatureSet(machine.arch, expected - features.names - gated.keys()),
         evidence={name: where for one in reversed(readings) for name, where in one.reported.items()},
-        level=level_of(features),
         decisions=tuple(dict.fromkeys(decision for one in identities for decision in one.decisions)),
         named=identity.named,
     )
@@ -131,8 +138,10 @@ def _merge(machine: Machine, readings: list[Reading], identities: list[Identity]
 
 def _usable(arch: str, reading: Reading) -> FeatureSet:
     """What is reported and not gated, as far as all that it rests on is usable too."""
-    names = reading.reported.keys() - reading.withheld.keys()
-    return FeatureSet(arch, (name for name in names if implied(arch, name) <= names))
+    known, names = table(arch), reading.reported.keys() - reading.withheld.keys()
+    while unfounded := {name for name in names if not names.issuperset(known[name].implies)}:
+        names -= unfounded
+    return FeatureSet(arch, names)
 
 
 def _which_cores(name: str, usable: list[FeatureSet], identities: list[Identity]) -> str:
@@ -140,9 +149,7 @@ def _which_cores(name: str, usable: list[FeatureSet], identities: list[Identity]
     return f"not on {', '.join(without)}"
 
 
-def _missing_base(arch: str, reading: Reading, name: str, gated: dict[str, Withheld]) -> Withheld:
-    if name not in reading.reported:
-        return _not_reported(arch, reading.source, name)
+def _missing_base(arch: str, name: str, reading: Reading, gated: dict[str, Withheld]) -> Withheld:
     base = min(implied(arch, name) - (reading.reported.keys() - gated.keys()))
     return gated.get(base) or Withheld(NOT_REPORTED, f"it rests on {base}, which is not")
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 
-from cpufeat.architectures import architecture
 from cpufeat.decisions import DISABLED, NEEDS_PERMISSION, Decision, Withheld
 from cpufeat.errors import CpufeatWarning, MissingFeaturesError, TargetError
 from cpufeat.features import FeatureSet, find, implied
 from cpufeat.host import Host, detect
 from cpufeat.request import NATIVE, Request, parse
+from cpufeat.tables import architecture
 from cpufeat.target import Target, base_features, options, wanted
 from cpufeat.value import TYPE_CHECKING, Value
 
@@ -127,8 +127,8 @@ def _disable(host: Host, decisions: list[Decision]) -> Host:
         decisions.append(Decision("environment", name, reason, DISABLE_VARIABLE))
     if not gone:
         return host
-    withheld = {**host.withheld, **{name: Withheld(DISABLED, DISABLE_VARIABLE) for name in gone}}
-    return host.replace(features=left, withheld=withheld)
+    gated = {**host.gated, **{name: Withheld(DISABLED, DISABLE_VARIABLE) for name in gone}}
+    return host.replace(features=left, gated=gated)
 
 
 def _also_removed(request: Request, base: FeatureSet) -> list[Decision]:
@@ -154,11 +154,11 @@ def _permitted(request: Request, host: Host, decisions: list[Decision]) -> froze
         name
         for names in named
         for name in names
-        if name in host.withheld and host.withheld[name].reason == NEEDS_PERMISSION
+        if name in host.gated and host.gated[name].reason == NEEDS_PERMISSION
     )
     for name in FeatureSet(host.arch, granted):
         reason = "granted as asked; the process must get the permission before it runs such code"
-        decisions.append(Decision("permission", name, reason, host.withheld[name].evidence))
+        decisions.append(Decision("permission", name, reason, host.gated[name].evidence))
     return granted
 
 

@@ -1,6 +1,7 @@
-"""The one reader of ``data/``: tab-separated text, one fact a line, ``#`` for comments, ``-`` for an empty cell.
+"""The one reader of ``data/``, and its first table: the architectures that have others.
 
-No other cell begins with ``-``, and every row is as long as the table's header.
+A table is tab-separated text, one fact a line, ``#`` for comments, ``-`` for an empty cell. No other cell begins with
+``-``, and every row is as long as the table's header.
 In a checkout and an editable install the folder lies beside the package; in a wheel, inside it.
 """
 
@@ -8,11 +9,17 @@ from __future__ import annotations
 
 import os
 
+from cpufeat.errors import UnknownNameError
+from cpufeat.value import Value
+
 _HERE = os.path.dirname(os.path.abspath(__file__))
 _INSTALLED = os.path.join(_HERE, "data")
 DATA = _INSTALLED if os.path.isdir(_INSTALLED) else os.path.join(os.path.dirname(_HERE), "data")
 
+_ARCHITECTURES = "architectures.tsv"
+
 _texts: dict[str, str] = {}
+_architectures: dict[str, Architecture] = {}
 
 
 def text(name: str) -> str:
@@ -42,3 +49,36 @@ def row(name: str, *first: str) -> list[str] | None:
         return None
     line = whole[start:].partition("\n")[0]
     return line.replace("\t-", "\t").split("\t")
+
+
+class Architecture(Value):
+    """A row of ``architectures.tsv``, whose header says what each column means."""
+
+    arch: str
+    family: str
+    triple: str
+    abi: str
+    cpu: str
+    requires: str
+
+
+def architecture(arch: str) -> Architecture:
+    """Return the row of an architecture. Raises UnknownNameError."""
+    if arch not in _architectures:
+        cells = row(_ARCHITECTURES, arch)
+        if cells is None:
+            raise UnknownNameError("architecture", arch, tuple(name for name, *_ in rows(_ARCHITECTURES)))
+        _architectures[arch] = Architecture(*cells)
+    return _architectures[arch]
+
+
+def has_tables(arch: str) -> bool:
+    """Whether an architecture has a row."""
+    return row(_ARCHITECTURES, arch) is not None
+
+
+def of_triple(triple: str) -> str:
+    """Return a triple's architecture (``powerpc64le-unknown-linux-gnu``: ``ppc64le``). Raises UnknownNameError."""
+    first = triple.partition("-")[0].replace("arm64", "aarch64")
+    named = (arch for arch, _, spelling, *_ in rows(_ARCHITECTURES) if first in (arch, spelling))
+    return next(named, None) or architecture(first).arch

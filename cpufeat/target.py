@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from cpufeat import llvm
-from cpufeat.architectures import architecture, of_triple
 from cpufeat.errors import CpufeatError, TargetError
 from cpufeat.features import HARDWARE, FeatureSet
 from cpufeat.levels import baseline, level_features, level_of, levels
 from cpufeat.request import NATIVE, Request, cpu_features, cpus, find_cpu, parse
+from cpufeat.tables import architecture, of_triple
 from cpufeat.value import TYPE_CHECKING, Value
 
 if TYPE_CHECKING:

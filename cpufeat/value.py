@@ -17,9 +17,6 @@ else:
         return lambda cls: cls
 
 
-_set = object.__setattr__  # self.__dict__ would make each instance carry a dict of its own
-
-
 @dataclass_transform(frozen_default=True)
 class Value:
     """An immutable record: annotated fields become arguments, compared and hashed by their contents."""
@@ -35,8 +32,7 @@ class Value:
             given = args
             if kwargs or len(args) != len(self._fields):
                 given = self._in_order(args, kwargs)
-            for name, value in zip(self._fields, given, strict=True):
-                _set(self, name, value)
+            self.__dict__.update(zip(self._fields, given, strict=True))
 
         def _in_order(self, args, kwargs):
             given = dict(zip(self._fields, args, strict=False), **kwargs)

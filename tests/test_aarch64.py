@@ -14,9 +14,8 @@ from hypothesis import strategies as st
 from zig import arm_cores, capabilities
 
 from cpufeat import host, llvm, tables
-from cpufeat.arch import aarch64
+from cpufeat.arch import Reading, aarch64
 from cpufeat.arch.identity import Model
-from cpufeat.arch.reading import Reading
 from cpufeat.features import HARDWARE, FeatureSet, find, implied, table
 from cpufeat.levels import level_features, levels
 from cpufeat.probe import dumps

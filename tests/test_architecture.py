@@ -18,8 +18,8 @@ PACKAGE = Path(cpufeat.__file__).parent
 
 # From the ground up. A module, or a package as a whole, may import those of the lines below its own.
 LAYERS = """
-value errors tables
-architectures decisions native
+value errors
+tables decisions native
 features
 levels llvm machine
 recording

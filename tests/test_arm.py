@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 from zig import arm_cores, capabilities
 
 from cpufeat import host, llvm, tables
-from cpufeat.arch import arm
+from cpufeat.arch import Reading, arm
 from cpufeat.arch.identity import Model
-from cpufeat.arch.reading import Reading
 from cpufeat.features import HARDWARE, find, implied, table
 from cpufeat.levels import level_features, levels
 from cpufeat.probe import dumps

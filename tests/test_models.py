@@ -14,8 +14,8 @@ from archspec.cpu.schema import TARGETS_JSON
 from conftest import unavailable
 
 from cpufeat import host, llvm, tables
+from cpufeat.arch import Reading
 from cpufeat.arch.identity import Model
-from cpufeat.arch.reading import Reading
 from cpufeat.features import FeatureSet, table
 from cpufeat.probe import dumps
 from cpufeat.request import cpu_features, cpus, find_cpu

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cpufeat.aot import triples
-from cpufeat.architectures import architecture
+from cpufeat.tables import architecture
 from cpufeat.errors import TargetError
 from cpufeat.features import family
 from cpufeat.value import Value

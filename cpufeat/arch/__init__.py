@@ -5,11 +5,32 @@ from __future__ import annotations
 import sys
 
 from cpufeat.features import family
-from cpufeat.value import TYPE_CHECKING
+from cpufeat.value import TYPE_CHECKING, Value
 
 if TYPE_CHECKING:
-    from cpufeat.arch.reading import Reading
+    from cpufeat.decisions import Withheld
     from cpufeat.machine import Machine
+
+
+class Reading(Value):
+    """One source's account of one kind of core."""
+
+    source: str
+    """``CPUID``, ``/proc/cpuinfo``, ``sysctl``, ..."""
+    vendor: str = ""
+    family: int | None = None
+    model: int | None = None
+    stepping: int | None = None
+    brand: str = ""
+    hypervisor: str = ""
+    core: str = ""
+    """``atom`` for an efficiency core that says so, else empty."""
+    count: int = 1
+    """Processors that read so."""
+    reported: dict[str, str] = {}
+    """What the hardware reports, gated or not: feature name -> evidence."""
+    withheld: dict[str, Withheld] = {}
+    """Those of ``reported`` that may not be used, with the reason."""
 
 
 def read(machine: Machine) -> list[Reading]:

@@ -9,7 +9,7 @@ from cpufeat.arch.arm import cores
 from cpufeat.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from cpufeat.arch.reading import Reading
+    from cpufeat.arch import Reading
     from cpufeat.machine import Machine
 
 

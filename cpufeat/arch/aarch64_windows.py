@@ -13,7 +13,7 @@ from cpufeat.probe.midr import Processor
 from cpufeat.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from cpufeat.arch.reading import Reading
+    from cpufeat.arch import Reading
     from cpufeat.machine import Machine
 
 _PROCESSOR = "HARDWARE\\DESCRIPTION\\System\\CentralProcessor\\{}"

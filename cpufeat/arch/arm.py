@@ -7,8 +7,8 @@ Sources: Linux ``arch/arm/kernel/setup.c`` (hardware capabilities, AT_PLATFORM) 
 from __future__ import annotations
 
 from cpufeat import tables
+from cpufeat.arch import Reading
 from cpufeat.arch.identity import Model, among
-from cpufeat.arch.reading import Reading
 from cpufeat.decisions import Withheld
 from cpufeat.features import NO_SPELLING, family, table
 from cpufeat.probe import bits, midr

@@ -6,17 +6,17 @@ The facts are rows of ``data/<family>/models.tsv``; nothing here knows a feature
 from __future__ import annotations
 
 from cpufeat import llvm, tables
-from cpufeat.architectures import architecture
 from cpufeat.decisions import Decision
 from cpufeat.features import FeatureSet, family, table
 from cpufeat.levels import levels
+from cpufeat.tables import architecture
 from cpufeat.value import TYPE_CHECKING, Value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from typing import Any
 
-    from cpufeat.arch.reading import Reading
+    from cpufeat.arch import Reading
 
 ANY = "*"
 """In a cell of ``models.tsv``: whatever it is."""

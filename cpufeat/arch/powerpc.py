@@ -6,7 +6,7 @@ The facts are in ``data/powerpc``; nothing here knows a feature or a model by na
 
 from __future__ import annotations
 
-from cpufeat.arch.reading import Reading
+from cpufeat.arch import Reading
 from cpufeat.features import FeatureSet, table
 from cpufeat.levels import baseline, level_features
 from cpufeat.probe import bits, lscpu, procfs

@@ -10,7 +10,7 @@ The facts are in ``data/riscv``; nothing here knows a feature or a model by name
 from __future__ import annotations
 
 from cpufeat import tables
-from cpufeat.arch.reading import Reading
+from cpufeat.arch import Reading
 from cpufeat.decisions import STATE_OFF, Withheld
 from cpufeat.features import table
 from cpufeat.probe import bits, lscpu, procfs

@@ -6,7 +6,7 @@ The facts are in ``data/s390x``; nothing here knows a feature or a model by name
 
 from __future__ import annotations
 
-from cpufeat.arch.reading import Reading
+from cpufeat.arch import Reading
 from cpufeat.features import table
 from cpufeat.probe import bits, lscpu, procfs
 from cpufeat.value import TYPE_CHECKING

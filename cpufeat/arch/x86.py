@@ -7,7 +7,7 @@ The facts are in ``data/x86``; nothing here knows a feature or a model by name.
 from __future__ import annotations
 
 from cpufeat import tables
-from cpufeat.arch.reading import Reading
+from cpufeat.arch import Reading
 from cpufeat.decisions import NEEDS_PERMISSION, STATE_OFF, Withheld
 from cpufeat.features import Feature, normalize, table
 from cpufeat.probe.cpuid import Cpuid

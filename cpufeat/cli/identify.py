@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 
-from cpufeat.architectures import has_tables
 from cpufeat.cli import NO, OK, path_of, printable
 from cpufeat.errors import CpufeatError
 from cpufeat.explain import identity
 from cpufeat.host import detect
 from cpufeat.probe.dumps import load
+from cpufeat.tables import has_tables
 from cpufeat.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
