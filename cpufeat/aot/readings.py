@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cpufeat.aot import triples
-from cpufeat.tables import architecture
 from cpufeat.errors import TargetError
 from cpufeat.features import family
+from cpufeat.tables import architecture
 from cpufeat.value import Value
 
 if TYPE_CHECKING:
