@@ -1,4 +1,4 @@
-"""What one pass over the code of an image finds, in words that do not depend on the architecture."""
+"""What decoding the code of an image finds, in words that do not depend on the architecture."""
 
 from __future__ import annotations
 
@@ -7,38 +7,30 @@ from typing import NamedTuple
 from cpufeat.value import TYPE_CHECKING, Value
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
-    from cpufeat.auditing.image import Function
+    from cpufeat.auditing.image import Function, Image
 
+    Progress = Callable[[int, int], None]
+    """Told from time to time how many bytes of code are decoded, of how many."""
 
-class Operand(NamedTuple):
-    """A memory operand at a known address that faults unless it is aligned."""
-
-    address: int
-    """Of the instruction."""
-    operand: int
-    """Of the memory."""
-    alignment: int
-    """In bytes, that the instruction needs."""
+Places = dict[str, "Sequence[int]"]
+"""Names of features, or mnemonics, with the addresses of all instructions that they stand for."""
 
 
 class Body(NamedTuple):
-    """What the code of one function does, as far as it matters here."""
+    """A function with something in it that matters here."""
 
     function: Function
-    uses: Mapping[str, tuple[int, ...]]
-    """Features above the baseline that it needs, each with the first addresses of its instructions."""
-    harmless: Mapping[str, tuple[int, ...]]
-    """Rows of ``harmless.tsv`` that occur in it, and where first."""
-    probes: frozenset[str]
-    """Mnemonics that it has of those that ask what the CPU is: ``cpuid``, ``xgetbv``, ``mrs``."""
-    calls: tuple[int, ...]
-    """Where its calls and jumps lead outside of it: functions, PLT entries, externals. In order, with repetitions."""
-    references: tuple[int, ...]
-    """Code and externals whose address it takes, or reads from a pointer that is filled in at load (a GOT entry)."""
-    operands: tuple[Operand, ...]
-    instructions: int
+    """Without a name for code that belongs to no function that the file names."""
+    uses: Mapping[str, Sequence[int]]
+    """Features above the baseline that it needs."""
+    harmless: Mapping[str, Sequence[int]]
+    """Mnemonics of ``harmless.tsv``."""
+    others: Mapping[str, Sequence[int]]
+    """Mnemonics above the baseline that belong to no feature that compilers can be told (``rdtscp``), or to the system."""
+    certain: bool
+    """False for code that is taken for code by its looks: no function that the file names, nor reached from one."""
 
 
 class Undecoded(NamedTuple):
@@ -55,3 +47,31 @@ class Scan(Value):
     bodies: tuple[Body, ...]
     """By address."""
     undecoded: tuple[Undecoded, ...]
+    """By address."""
+    instructions: int
+    """How many were decoded."""
+
+
+class Meter:
+    """Tells how far a scan is."""
+
+    _EVERY = 1 << 20
+    """Bytes between two reports."""
+
+    def __init__(self, image: Image, progress: Progress | None) -> None:
+        """Count the bytes of an image's code; ``progress`` None: tell nobody."""
+        self._progress = progress
+        self._total = sum(len(section.content) for section in image.sections if section.executable)
+        self._done = self._told = 0
+
+    def add(self, size: int) -> None:
+        """Count bytes as decoded."""
+        self._done += size
+        if self._progress and self._done - self._told >= self._EVERY:
+            self._told = self._done
+            self._progress(min(self._done, self._total), self._total)
+
+    def finish(self) -> None:
+        """Tell that all is done."""
+        if self._progress:
+            self._progress(self._total, self._total)

@@ -1,0 +1,72 @@
+"""What each opcode of iced-x86 says of the CPU that runs it: ``decoder.tsv``, ``harmless.tsv`` and ``features.tsv``."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import NamedTuple
+
+from iced_x86 import CpuidFeature, Instruction, Mnemonic
+
+from cpufeat import tables
+from cpufeat.tables import architecture
+from cpufeat.features import HARDWARE, find, table
+from cpufeat.llvm import cpu_features
+
+_MNEMONICS = {value: name.lower() for name, value in vars(Mnemonic).items() if isinstance(value, int)}
+_CPUID_FEATURES = {value: name for name, value in vars(CpuidFeature).items() if isinstance(value, int)}
+_BASELINE, _OTHER = "baseline", "other"
+
+
+class Meaning(NamedTuple):
+    """What one opcode needs, above the baseline of its architecture."""
+
+    features: frozenset[str]
+    """Those that user code can need: of class ``isa``."""
+    harmless: str
+    """Its mnemonic, where CPUs without the feature run it as something harmless."""
+    other: str
+    """Its mnemonic, where it needs something that compilers cannot be told, or that is the operating system's."""
+
+
+def meaning(arch: str, code: int) -> Meaning | None:
+    """Return what an opcode (iced-x86's ``Code``) means; None for one that any CPU runs."""
+    instruction = Instruction()
+    instruction.code = code
+    mnemonic = _MNEMONICS[instruction.mnemonic]
+    if mnemonic in _harmless(arch):
+        return Meaning(frozenset(), mnemonic, "")
+    means = _ruled(arch, mnemonic) or [
+        name for feature in instruction.cpuid_features() for name in of_cpuid_feature(arch, _CPUID_FEATURES[feature])
+    ]
+    known = table(arch)
+    above = {name for name in means if name not in (_BASELINE, _OTHER) and name not in baseline(arch)}
+    features = frozenset(name for name in above if known[name].kind == "isa")
+    other = mnemonic if _OTHER in means or above - features else ""
+    return Meaning(features, "", other) if features or other else None
+
+
+@cache
+def of_cpuid_feature(arch: str, name: str) -> tuple[str, ...]:
+    """Return what a CpuidFeature of iced-x86 means: names of features, ``baseline`` or ``other``. Raises UnknownNameError."""
+    return _ruled(arch, name) or (find(arch, name).name,)
+
+
+@cache
+def baseline(arch: str) -> frozenset[str]:
+    """Return the features that every CPU of an architecture has."""
+    features = cpu_features(arch, architecture(arch).cpu)
+    return features.of_kind(*HARDWARE).names if features else frozenset()
+
+
+def _ruled(arch: str, subject: str) -> tuple[str, ...]:
+    return _rules().get(subject, ())
+
+
+@cache
+def _rules() -> dict[str, tuple[str, ...]]:
+    return {subject: tuple(means.split()) for subject, means, *_ in tables.rows("x86/decoder.tsv")}
+
+
+@cache
+def _harmless(arch: str) -> frozenset[str]:
+    return frozenset(mnemonic for mnemonic, where, *_ in tables.rows("x86/harmless.tsv") if where in ("*", arch))
