@@ -34,7 +34,8 @@ class Linux(Reader):
         """
         is_doubtful = feature.name in _doubtful()
         bits = f"{_HWCAP_CPUID}&{feature.bit}".replace("|", f"|{_HWCAP_CPUID}&") if is_doubtful else feature.bit
-        return tuple(tuple(map(_field, one.split("&"))) for one in bits.split("|") if one)
+        alternatives = [tuple(map(_field, one.split("&"))) for one in bits.split("|") if one]
+        return tuple(fields for fields in alternatives if all(field.word in self.words for field in fields))
 
     def called(self, body: Body) -> str:
         """Call ``getauxval``."""

@@ -1,0 +1,623 @@
+"""The detector in binaries finds what the Python detection finds: here, emulated, on record, made up.
+
+Both are made of the same rows. What is compared is everything else: LLVM's code for bits, numbers, limits and states
+against Python's. The registers of emulated CPUs are read by a C compiler's own intrinsics, the bits of Arm's auxiliary
+vector are those of the kernel's header.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import io
+import random
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import iced_x86
+import pytest
+from elftools.elf.elffile import ELFFile
+from elftools.elf.relocation import RelocationSection
+from emitted import LINUX, LINUX_ON_ARM, Emitted, compile_all, features_text, lowest, told
+from emulation import NO_64_BIT, models, run, side_by_side
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from machines import EVERY_STATE, machine
+from test_oracle_llvm_host import made_up
+from zig import capabilities
+
+from cpufeat.aot.detector import detector, resolver_parameters
+from cpufeat.errors import TargetError, UnknownNameError
+from cpufeat.features import find, implied, table
+from cpufeat.host import detect
+from cpufeat.levels import level_features
+from cpufeat.machine import ThisMachine
+from cpufeat.probe import dumps
+from cpufeat.probe.cpuid import Cpuid
+from cpufeat.recording import Recording
+from cpufeat.target import Target
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PROJECT = Path(__file__).parents[1]
+CASES = PROJECT.parent / "shared" / "corpora" / "cases"
+MAC, MAC_ON_INTEL = "arm64-apple-macosx14.0.0", "x86_64-apple-macosx14.0.0"
+WINDOWS, WINDOWS_ON_ARM = "x86_64-pc-windows-msvc", "aarch64-pc-windows-msvc"
+HWCAP, HWCAP2, HWCAP3, CPUID_BIT = 16, 26, 29, 1 << 11
+
+
+@functools.cache
+def emitted(triple: str) -> Emitted:
+    return Emitted(features_text(triple), triple)
+
+
+def expected(machine: Recording | ThisMachine, triple: str) -> set[str]:
+    return set(detect(machine).features.isa) & set(told(triple))
+
+
+def check(machine: Recording, triple: str = LINUX) -> set[str]:
+    """Hold the two against each other, and return what is found; where cores differ, what is found on all."""
+    found = [emitted(triple).features(machine, triple, cpu) for cpu in (machine.leaves or (None,))]
+    assert set.intersection(*found) == expected(machine, triple)
+    return found[0]
+
+
+# --- x86
+
+
+def test_this_machine() -> None:
+    found = Emitted(features_text(LINUX), LINUX, asks_here=True).features(ThisMachine(), LINUX)
+    assert found == expected(ThisMachine(), LINUX)
+    assert "sse2" in found
+
+
+def test_every_isa_feature_of_x86_is_told() -> None:
+    assert told(LINUX) == [name for name, row in table("x86_64").items() if row.kind == "isa"]
+
+
+def recorded() -> Iterator[Recording]:
+    for path in (*sorted((PROJECT / "data" / "machines").glob("*.json")), *sorted(CASES.glob("*/*.cpuid"))):
+        whole = dumps.load(str(path))[1]
+        first = min(whole.leaves, default=None)
+        if whole.arch in ("x86_64", "i686") and first is not None:
+            yield whole.replace(xcr0=Cpuid(whole, first).xcr0()[0])
+
+
+def test_recorded_machines() -> None:
+    found = [check(machine) for machine in recorded()]
+    assert len(found) >= (500 if CASES.is_dir() else 9)
+    assert len({frozenset(features) for features in found}) >= (90 if CASES.is_dir() else 6)
+
+
+def test_made_up_machines() -> None:
+    """Each of the features is found on some, and missed on some."""
+    generator = random.Random(4)
+    found = [check(made_up(generator)) for _ in range(400)]
+    asks_first = {name for name, row in table("x86_64").items() if row.state.startswith("amx")}
+    assert set().union(*found) == set(told(LINUX)) - asks_first - {"lwp"}
+    assert set.intersection(*found) == set()
+
+
+WORDS = st.tuples(*[st.integers(0, 2**32 - 1)] * 4)
+LIMITED = st.tuples(st.sampled_from([0, 1, 6, 7, 0xD, 0x14, 0x24, 0x29, 2**32 - 1]), *[st.integers(0, 2**32 - 1)] * 3)
+EXTENDED = st.tuples(
+    st.sampled_from([0, 7, 0x80000000, 0x80000001, 0x80000008, 0x80000021, 2**32 - 1]), *[st.just(0)] * 3
+)
+LEAVES = [(1, 0), (7, 1), (0xD, 1), (0x14, 0), (0x19, 0), (0x1E, 1), (0x24, 0), (0x29, 0)]
+EXTENDED_LEAVES = [(0x80000001, 0), (0x80000008, 0), (0x80000021, 0)]
+REGISTERS = st.fixed_dictionaries(
+    {(0, 0): LIMITED, (7, 0): st.tuples(st.sampled_from([0, 1, 2, 2**32 - 1]), *[st.integers(0, 2**31 - 1)] * 3)},
+    optional={**dict.fromkeys([*LEAVES, *EXTENDED_LEAVES], WORDS), (0x80000000, 0): EXTENDED},
+)
+HYBRID = 1 << 15
+
+
+@settings(max_examples=400, deadline=None)
+@given(REGISTERS, st.integers(0, 2**64 - 1) | st.sampled_from([0, 7, 0xE7, EVERY_STATE]))
+def test_any_registers(leaves, xcr0) -> None:
+    """Limits of leaves and subleaves that make no sense, bits without what they rest on, any state."""
+    eax, ebx, ecx, edx = leaves[7, 0]
+    check(Recording(leaves={0: {**leaves, (7, 0): (eax, ebx, ecx, edx & ~HYBRID)}}, xcr0=xcr0))
+
+
+class Permitted(Recording):
+    """A process that has asked Linux for AMX."""
+
+    def permitted_states(self) -> int:
+        """Tile configuration and data."""
+        return 0b11 << 17
+
+
+def test_amx_is_used_only_by_a_process_that_asked_for_it() -> None:
+    on_record = machine("GenuineIntel", 6, 143, {"amx_int8", "avx512fp16"})
+    asked = Permitted(leaves=on_record.leaves, xcr0=on_record.xcr0)
+    without_state = asked.replace(xcr0=0xE7)
+    assert check(asked) - check(on_record) == {"amx_tile", "amx_int8"}
+    assert check(without_state) == check(on_record)
+
+
+def test_avx512_that_macos_enables_when_it_is_first_used() -> None:
+    before = machine("GenuineIntel", 6, 85, {"avx512vnni"}, xcr0=7).replace(system="darwin", libc="")
+    lazily = before.replace(sysctls={"hw.optional.avx512f": 1})
+    assert "avx512vnni" in check(lazily, MAC_ON_INTEL) - check(before, MAC_ON_INTEL)
+    assert not check(lazily.replace(xcr0=0), MAC_ON_INTEL) & {"avx", "avx512f"}
+    assert "avx512f" not in check(lazily.replace(sysctls={"hw.optional.avx512f": 0}), MAC_ON_INTEL)
+
+
+# --- 64-bit Arm
+
+
+def trusted(machine: Recording) -> set[str]:
+    """Without HWCAP_CPUID, the kernel is not believed about what old ones report wrongly."""
+    names = expected(machine, LINUX_ON_ARM)
+    if machine.auxv.get(HWCAP, 0) & CPUID_BIT:
+        return names
+    return {name for name in names if not implied("aarch64", name) & {"lse", "fullfp16"}}
+
+
+def test_machines_by_the_words_of_their_kernel() -> None:
+    """The words are turned into bits by the kernel's header."""
+    bits = {name.lower(): (word, bit) for word, name, bit in capabilities("aarch64")}
+    kinds = {"HWCAP": HWCAP, "HWCAP2": HWCAP2, "HWCAP3": HWCAP3}
+    found = set()
+    for path in sorted(CASES.glob("*/*.cpuinfo")):
+        machine = dumps.load(str(path))[1]
+        words = re.findall(rb"^Features\s*:(.*)$", machine.files.get("/proc/cpuinfo", b""), re.M)
+        if machine.arch != "aarch64" or not words:
+            continue
+        auxv = dict.fromkeys(kinds.values(), 0)
+        for word, bit in (bits[flag.decode()] for flag in words[0].split() if flag.decode() in bits):
+            auxv[kinds[word]] |= 1 << bit
+        machine = machine.replace(auxv=auxv)
+        features = emitted(LINUX_ON_ARM).features(machine, LINUX_ON_ARM)
+        assert features == trusted(machine), path.name
+        found.add(frozenset(features))
+    if not CASES.is_dir():
+        pytest.skip("needs ../shared/corpora, which is not part of the project")
+    assert len(found) >= 18
+
+
+AUXV = st.fixed_dictionaries({kind: st.integers(0, 2**64 - 1) for kind in (HWCAP, HWCAP2, HWCAP3)})
+
+
+@settings(max_examples=200, deadline=None)
+@given(AUXV)
+def test_any_capabilities(auxv) -> None:
+    dense = Recording(arch="aarch64", auxv={kind: word | ~(1 << word % 64) & 2**64 - 1 for kind, word in auxv.items()})
+    for on_record in (Recording(arch="aarch64", auxv=auxv), dense):
+        assert emitted(LINUX_ON_ARM).features(on_record, LINUX_ON_ARM) == trusted(on_record)
+
+
+@settings(max_examples=100, deadline=None)
+@given(AUXV)
+def test_any_capabilities_of_freebsd(auxv) -> None:
+    machine = Recording(arch="aarch64", system="freebsd", auxv={kind: auxv[kind] for kind in (HWCAP, HWCAP2)})
+    assert emitted("aarch64-unknown-freebsd14").features(machine, "aarch64-unknown-freebsd14") == trusted(machine)
+
+
+def test_recorded_macs() -> None:
+    paths = sorted((CASES.parent / "raw" / "archspec-json" / "tests" / "targets").glob("darwin-*-m*"))
+    if not paths:
+        pytest.skip("needs ../shared/corpora, which is not part of the project")
+    found = [check(dumps.load(str(path))[1].replace(arch="aarch64"), MAC) for path in paths]
+    assert found
+
+
+NAMES_OF_MACS = sorted(
+    prefix + name
+    for row in table("aarch64").values()
+    for spelling, prefix in (("darwin", "hw.optional.arm."), ("darwin11", "hw.optional."))
+    for name in row.spellings.get(spelling, ())
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.dictionaries(st.sampled_from(NAMES_OF_MACS), st.sampled_from([0, 1, 1, 1, 2]), min_size=len(NAMES_OF_MACS) // 3)
+)
+def test_any_mac(sysctls) -> None:
+    floating_point = dict.fromkeys(("hw.optional.floatingpoint", "hw.optional.neon"), 1)
+    check(Recording(system="darwin", libc="", arch="aarch64", sysctls={**sysctls, **floating_point}), MAC)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.sets(st.integers(0, 100), min_size=20))
+def test_any_windows_on_arm(numbers) -> None:
+    machine = Recording(system="windows", libc="msvc", arch="aarch64", processor_features=(*numbers, 18, 19))
+    check(machine, WINDOWS_ON_ARM)
+
+
+# --- picking
+
+
+LEVELS = [Target.parse(name) for name in ("x86-64-v4", "x86-64-v3", "x86-64-v2", "x86-64")]
+
+
+@pytest.mark.parametrize(("features", "index"), [("x86-64-v4", 0), ("x86-64-v3", 1), ("x86-64-v2", 2), ("x86-64", 3)])
+def test_the_first_that_runs_is_picked(features: str, index: int) -> None:
+    detector_ = Emitted(detector(LEVELS), LINUX)
+    on_record = machine("GenuineIntel", 6, 85, set(level_features("x86_64", features).names))
+    assert detector_.pick(on_record) == index
+    assert detector_.read
+    assert detector_.pick(on_record) == index
+    assert not detector_.read, "what was decided is kept"
+
+
+def test_no_target_that_runs() -> None:
+    on_record = machine("GenuineIntel", 6, 85, set(level_features("x86_64", "x86-64-v2").names))
+    assert Emitted(detector(LEVELS[:2]), LINUX).pick(on_record) == 2
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(0, 2**32),
+    st.lists(
+        st.sampled_from(["haswell", "znver4", "x86-64-v4", "nehalem", "x86-64-v3+aes", "sapphirerapids", "x86-64"]),
+        min_size=1,
+        max_size=5,
+    ),
+)
+def test_as_python_picks(seed: int, requests: list[str]) -> None:
+    """Also where neither of two targets runs wherever the other does."""
+    targets = [Target.parse(request) for request in requests]
+    on_record = made_up(random.Random(seed))
+    host = detect(on_record)
+    first = next((index for index, target in enumerate(targets) if target.runs_on(host)), len(targets))
+    assert Emitted(detector(targets), LINUX).pick(on_record) == first
+
+
+# --- CPUFEAT_DISABLE
+
+
+DISABLES = "CPUFEAT_DISABLE"
+OVERRIDDEN = detector(LEVELS, runtime_override=True)
+NEWEST = machine("GenuineIntel", 6, 85, set(level_features("x86_64", "x86-64-v4").names))
+
+
+def index_without(disabled: str) -> int:
+    """Which of LEVELS is left by the rules of cpufeat.resolution; the last always is."""
+    names = []
+    for spelling in disabled.replace(",", " ").split():
+        try:
+            names.append(find("x86_64", spelling).name)
+        except UnknownNameError:
+            continue
+    left = detect(NEWEST).features.without(names)
+    return next((index for index, target in enumerate(LEVELS) if target.features.isa <= left), len(LEVELS) - 1)
+
+
+@pytest.mark.parametrize(
+    ("disabled", "index"),
+    [
+        ("", 0),
+        ("avx512f", 1),
+        ("AVX512-F", 0),
+        ("avx2", 2),
+        ("AVX", 2),
+        ("sse3", 3),
+        ("sse2", 3),
+        ("SSE4.1,nonsense", 3),
+        ("has_avx2", 2),
+        ("HAS_AVX2", 2),
+        ("abm", 2),
+        ("bmi1;", 0),
+        ("avx51", 0),
+        ("avx512fx", 0),
+        ("\t avx512_vnni, AVX512DQ\n", 1),
+        ("avx2x avx2", 2),
+    ],
+)
+def test_disabling(disabled: str, index: int) -> None:
+    assert index_without(disabled) == index
+    assert Emitted(OVERRIDDEN, LINUX).pick(NEWEST, **{DISABLES: disabled}) == index
+
+
+SPELLED = sorted(
+    {
+        text
+        for row in table("x86_64").values()
+        for text in (
+            row.name,
+            row.name.upper().replace("_", "."),
+            f"has_{row.name}",
+            *row.flags("kernel"),
+            *row.flags("rust"),
+        )
+    }
+)
+SEPARATORS = st.sampled_from([",", " ", ", ", ",,", "\t", "\n"])
+LISTS = st.lists(st.tuples(st.sampled_from(SPELLED) | st.text("asve512.-_ ,", max_size=8), SEPARATORS), max_size=4)
+
+
+@settings(max_examples=100, deadline=None)
+@given(LISTS)
+def test_any_list(listed) -> None:
+    disabled = "".join(map("".join, listed))
+    assert Emitted(OVERRIDDEN, LINUX).pick(NEWEST, **{DISABLES: disabled}) == index_without(disabled)
+
+
+def test_nothing_is_disabled_without_the_variable_or_where_it_was_not_asked_for() -> None:
+    assert Emitted(OVERRIDDEN, LINUX).pick(NEWEST) == 0
+    assert Emitted(detector(LEVELS), LINUX).pick(NEWEST, **{DISABLES: "avx"}) == 0
+    assert "getenv" not in detector(LEVELS)
+
+
+def test_the_last_target_that_runs_cannot_be_disabled() -> None:
+    overridden = detector(LEVELS[:2], runtime_override=True)
+    assert Emitted(overridden, LINUX).pick(NEWEST, **{DISABLES: "sse3"}) == 1
+    older = machine("GenuineIntel", 6, 85, set(level_features("x86_64", "x86-64-v2").names))
+    assert Emitted(overridden, LINUX).pick(older, **{DISABLES: "sse3"}) == 2
+
+
+# --- what an ifunc resolver is handed on 64-bit Arm
+
+
+NEOVERSE = [Target.parse(name, LINUX_ON_ARM) for name in ("armv8-a+sve2+lse", "armv8-a+dotprod", "armv8-a")]
+GIVEN = 1 << 62
+CAPABILITIES = {name.lower(): 1 << bit for _, name, bit in capabilities("aarch64")}
+
+
+@pytest.mark.parametrize(
+    ("flag", "size", "index"),
+    [(GIVEN, 24, 0), (GIVEN, 40, 0), (GIVEN, 16, 1), (0, 24, 1)],
+    ids=["glibc 2.30", "glibc 2.41", "without AT_HWCAP2", "before glibc 2.30"],
+)
+def test_a_resolver_takes_what_it_is_given(flag: int, size: int, index: int) -> None:
+    names = ("fp", "asimd", "atomics", "cpuid", "fphp", "asimdhp", "asimddp", "sve")
+    hwcap = sum(CAPABILITIES[name] for name in names)
+    given_ = (ctypes.c_uint64 * 5)(size, hwcap, CAPABILITIES["sve2"], 0, 0)
+    pick = Emitted(detector(NEOVERSE, dispatch="ifunc"), LINUX_ON_ARM).address("__cpufeat_pick")
+    called = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_uint64, ctypes.c_void_p)(pick)
+    assert called(hwcap | flag, ctypes.addressof(given_)) == index
+
+
+def test_the_parameters_of_resolvers() -> None:
+    assert resolver_parameters(LEVELS[0]) == ""
+    assert f"@__cpufeat_pick({resolver_parameters(NEOVERSE[0])})" in detector(NEOVERSE, dispatch="ifunc")
+    assert "@__cpufeat_pick()" in detector(NEOVERSE)
+
+
+# --- what cannot be dispatched on
+
+
+def test_a_feature_that_nothing_tells_is_an_error_that_names_it() -> None:
+    with pytest.raises(TargetError, match=r"^cortex-a510: nothing tells at run time whether there is fpac, predres: "):
+        detector([Target.parse("cortex-a510", LINUX_ON_ARM)])
+    detector([Target.parse("cortex-a510-predres-fpac", LINUX_ON_ARM)])
+
+
+@pytest.mark.parametrize("triple", ["riscv64-unknown-linux-gnu", "s390x-unknown-linux-gnu", "aarch64-unknown-netbsd"])
+def test_a_system_where_emitted_code_cannot_tell(triple: str) -> None:
+    cpu = {"riscv64": "generic-rv64", "s390x": "z14", "aarch64": "armv8-a"}[triple.split("-", maxsplit=1)[0]]
+    with pytest.raises(TargetError, match=f"^{triple}: emitted code cannot tell"):
+        detector([Target.parse(cpu, triple)])
+
+
+def test_what_a_resolver_cannot_do_is_refused() -> None:
+    with pytest.raises(TargetError, match="CPUFEAT_DISABLE cannot be read in an ifunc resolver"):
+        detector(LEVELS, dispatch="ifunc", runtime_override=True)
+    with pytest.raises(TargetError, match="what the machine can run cannot be read in an ifunc resolver"):
+        detector([Target.parse("armv8-a", "aarch64-unknown-freebsd14")], dispatch="ifunc")
+
+
+def test_targets_are_for_one_triple() -> None:
+    for targets in ([], [LEVELS[0], Target.parse("x86-64", MAC_ON_INTEL)]):
+        with pytest.raises(TargetError, match="one triple"):
+            detector(targets)
+
+
+# --- compiled, linked and run, by every LLVM
+
+
+PICKED = "define i32 @picked() { %r = call i32 @__cpufeat_pick()\n ret i32 %r }\n"
+ARM = [Target.parse(name, LINUX_ON_ARM) for name in ("armv8.2-a+sve2", "armv8.2-a", "armv8-a")]
+I686 = "i686-unknown-linux-gnu"
+OTHERS = {
+    "i686": (I686, "pentium4"),
+    "windows": (WINDOWS, "x86-64-v3"),
+    "mingw": ("x86_64-w64-windows-gnu", "x86-64-v3"),
+    "mac-on-intel": (MAC_ON_INTEL, "x86-64-v4"),
+    "mac": (MAC, "apple-m1"),
+    "android": ("aarch64-unknown-linux-android30", "armv8.2-a"),
+    "windows-on-arm": (WINDOWS_ON_ARM, "armv8-a+dotprod"),
+    "freebsd": ("aarch64-unknown-freebsd14", "armv8.2-a"),
+}
+MAGIC = {"windows": b"\x64\x86", "mingw": b"\x64\x86", "windows-on-arm": b"\x64\xaa"}
+MAGIC |= dict.fromkeys(("mac", "mac-on-intel"), b"\xcf\xfa\xed\xfe")
+
+
+@pytest.fixture(scope="module")
+def objects(llvm_python, tmp_path_factory) -> Path:
+    """What that LLVM makes of detectors, without an assembler."""
+    folder = tmp_path_factory.mktemp("objects")
+    modules = {f"pick{opt}.o": (detector(LEVELS) + PICKED, LINUX, opt) for opt in range(4)}
+    modules["features.o"] = (features_text(LINUX), LINUX, 2)
+    modules["features32.o"] = (features_text(I686), I686, 2)
+    modules["override.o"] = (detector(LEVELS, runtime_override=True) + PICKED, LINUX, 2)
+    modules["arm.o"] = (detector(ARM) + PICKED, LINUX_ON_ARM, 2)
+    modules["arm-features.o"] = (features_text(LINUX_ON_ARM), LINUX_ON_ARM, 2)
+    modules["arm-ifunc.o"] = (detector(ARM, dispatch="ifunc"), LINUX_ON_ARM, 0)
+    for name, (triple, cpu) in OTHERS.items():
+        modules[f"{name}.o"] = (detector([Target.parse(cpu, triple), lowest(triple)]) + PICKED, triple, 2)
+    compile_all(llvm_python, modules, folder)
+    return folder
+
+
+def c_program(folder: Path, source: str, *objects: str, command: tuple[str, ...] = ("gcc",)) -> Path:
+    """Compile and link a C program with objects in a folder."""
+    (folder / "main.c").write_text(source)
+    program = folder / "program"
+    process = subprocess.run(
+        [*command, "-O1", "-o", program, "main.c", *objects], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert process.returncode == 0, process.stderr
+    return program
+
+
+PRINTS_PICKED = '#include <stdio.h>\nint picked(void);\nint main(void) { printf("%d\\n", picked()); }\n'
+
+
+@pytest.mark.parametrize("opt", range(4))
+def test_a_program_picks_as_python_does(objects: Path, opt: int) -> None:
+    program = c_program(objects, PRINTS_PICKED, f"pick{opt}.o")
+    here = detect(ThisMachine())
+    done = subprocess.run([program], capture_output=True, text=True, check=True)
+    assert int(done.stdout) == next(index for index, target in enumerate(LEVELS) if target.runs_on(here))
+
+
+def test_a_program_is_told_what_not_to_use(objects: Path) -> None:
+    program = c_program(objects, PRINTS_PICKED, "override.o")
+    done = subprocess.run([program], env={DISABLES: "sse3"}, capture_output=True, text=True, check=True)
+    assert int(done.stdout) == 3
+
+
+BASELINE = {"INTEL8086", "INTEL186", "INTEL286", "INTEL386", "INTEL486", "X64", "SSE", "SSE2", "CMOV", "MULTIBYTENOP"}
+ASKING = {"CPUID", "XSAVE", "SYSCALL", "CET_IBT"}
+
+
+@pytest.mark.parametrize("opt", range(4))
+def test_nothing_above_the_baseline_and_nothing_that_waits_for_the_loader(objects: Path, opt: int) -> None:
+    """A resolver runs before relocation: every reference is within the object, and relative."""
+    elf = ELFFile(io.BytesIO((objects / f"pick{opt}.o").read_bytes()))
+    code = b"".join(part.data() for part in elf.iter_sections() if part["sh_flags"] & 4)
+    decoder = iced_x86.Decoder(64, code)
+    names = {iced_x86.CpuidFeature.__dict__[name]: name for name in dir(iced_x86.CpuidFeature) if name.isupper()}
+    used = {names[feature] for instruction in decoder for feature in instruction.cpuid_features()}
+    assert used <= BASELINE | ASKING
+    assert {"CPUID", "XSAVE"} <= used
+    symbols = elf.get_section_by_name(".symtab")
+    relocations = [part for part in elf.iter_sections() if isinstance(part, RelocationSection)]
+    in_code = [one for part in relocations if ".text" in part.name for one in part.iter_relocations()]
+    assert in_code
+    assert {one["r_info_type"] for one in in_code} <= {2, 4}, "R_X86_64_PC32, R_X86_64_PLT32"
+    assert all(symbols.get_symbol(one["r_info_sym"])["st_shndx"] != "SHN_UNDEF" for one in in_code)
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_objects_for_elsewhere(objects: Path, name: str) -> None:
+    content = (objects / f"{name}.o").read_bytes()
+    assert content.startswith(MAGIC.get(name, b"\x7fELF"))
+    assert b"picked" in content
+
+
+# --- on emulated CPUs
+
+
+def reads(leaves: list[tuple[int, int]], count: int) -> str:
+    """C code that prints what is found, then CPUID leaves and XCR0, by the compiler's intrinsics."""
+    asked = "".join(f"leaf({leaf:#x}u, {subleaf});" for leaf, subleaf in leaves)
+    return f"""
+#include <cpuid.h>
+#include <stdio.h>
+void features(unsigned char *);
+static unsigned leaf(unsigned number, unsigned sub) {{
+    unsigned a, b, c, d;
+    __cpuid_count(number, sub, a, b, c, d);
+    printf("%x.%x %x %x %x %x\\n", number, sub, a, b, c, d);
+    return c;
+}}
+int main(void) {{
+    unsigned char found[{count}];
+    features(found);
+    for (int i = 0; i < {count}; i++) putchar('0' + found[i]);
+    putchar('\\n');
+    {asked}
+    unsigned low = 0, high = 0;
+    if (leaf(1, 0) >> 27 & 1) __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    printf("%x\\n", low);
+}}
+"""
+
+
+ASKED = [
+    (0, 0),
+    (7, 0),
+    (7, 1),
+    (0xD, 1),
+    (0x14, 0),
+    (0x19, 0),
+    (0x1E, 1),
+    (0x24, 0),
+    (0x29, 0),
+    *((0x80000000, 0), *EXTENDED_LEAVES),
+]
+
+
+def printed(output: str, triple: str) -> tuple[set[str], Recording]:
+    first, *leaves, xcr0 = output.splitlines()
+    found = {name for name, bit in zip(told(triple), first, strict=True) if bit == "1"}
+    words = {}
+    for line in leaves:
+        place, *registers = line.split()
+        leaf, subleaf = place.split(".")
+        words[int(leaf, 16), int(subleaf, 16)] = tuple(int(word, 16) for word in registers)
+    return found, Recording(arch=triple.split("-", maxsplit=1)[0], leaves={0: words}, xcr0=int(xcr0, 16))
+
+
+@pytest.mark.parametrize("llvm_version", [22], indirect=True, ids=["LLVM 22"])
+def test_every_emulated_model(qemu: str, objects: Path) -> None:
+    program = str(c_program(objects, reads(ASKED, len(told(LINUX))), "features.o"))
+    processes = side_by_side(lambda model: run(qemu, model, [program]), models(qemu))
+    outputs = [process.stdout for process in processes if NO_64_BIT not in process.stderr]
+    assert len(outputs) > 100
+    found = []
+    for output in outputs:
+        features, machine = printed(output, LINUX)
+        assert features == expected(machine, LINUX)
+        found.append(frozenset(features))
+    assert len(set(found)) > 20
+
+
+ZIG = (sys.executable, "-m", "ziglang", "cc", "-static", "-target")
+
+
+@pytest.mark.parametrize("llvm_version", [22], indirect=True, ids=["LLVM 22"])
+def test_emulated_32_bit_cpus(objects: Path) -> None:
+    qemu = shutil.which("qemu-i386") or pytest.skip("needs qemu-i386: apt-get install qemu-user")
+    program = str(c_program(objects, reads(ASKED, len(told(I686))), "features32.o", command=(*ZIG, "x86-linux-musl")))
+    found = []
+    for model in ("pentium3", "qemu32", "core2duo", "Nehalem", "Haswell", "max"):
+        features, machine = printed(run(qemu, model, [program]).stdout, I686)
+        assert features == expected(machine, I686)
+        found.append(features)
+    assert [("sse2" in features, "avx2" in features) for features in (found[0], found[-1])] == [
+        (False, False),
+        (True, True),
+    ]
+
+
+ON_ARM = """
+#include <stdio.h>
+#include <sys/auxv.h>
+void features(unsigned char *);
+int picked(void);
+int main(void) {
+    unsigned char found[COUNT];
+    features(found);
+    for (int i = 0; i < COUNT; i++) putchar('0' + found[i]);
+    printf("\\n%d %lx %lx\\n", picked(), getauxval(16), getauxval(26));
+}
+"""
+
+
+@pytest.mark.parametrize("llvm_version", [22], indirect=True, ids=["LLVM 22"])
+def test_emulated_cores_of_arm(objects: Path) -> None:
+    qemu = shutil.which("qemu-aarch64") or pytest.skip("needs qemu-aarch64: apt-get install qemu-user")
+    source = ON_ARM.replace("COUNT", str(len(told(LINUX_ON_ARM))))
+    program = str(c_program(objects, source, "arm.o", "arm-features.o", command=(*ZIG, "aarch64-linux-musl")))
+    picked = {}
+    for model in ("cortex-a53", "cortex-a76", "neoverse-n1", "a64fx", "max"):
+        bits, answers = run(qemu, model, [program]).stdout.splitlines()
+        index, *words = answers.split()
+        auxv = dict(zip((HWCAP, HWCAP2), (int(word, 16) for word in words), strict=True))
+        machine = Recording(arch="aarch64", auxv=auxv)
+        assert {name for name, bit in zip(told(LINUX_ON_ARM), bits, strict=True) if bit == "1"} == trusted(machine)
+        here = detect(machine)
+        assert int(index) == next(at for at, target in enumerate(ARM) if target.runs_on(here))
+        picked[model] = int(index)
+    assert picked == {"cortex-a53": 2, "cortex-a76": 1, "neoverse-n1": 1, "a64fx": 1, "max": 0}
