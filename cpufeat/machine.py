@@ -223,9 +223,10 @@ class ThisMachine(Machine):
         """Ask py-cpuinfo."""
         try:
             from cpuinfo import get_cpu_info
-        except ImportError:
+
+            return dict(get_cpu_info())
+        except Exception:  # where it does not know the architecture, importing it raises just that
             return None
-        return dict(get_cpu_info())
 
 
 def process_arch(machine: str) -> str:

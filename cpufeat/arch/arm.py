@@ -11,7 +11,7 @@ from cpufeat.arch import Reading
 from cpufeat.arch.identity import Model, among
 from cpufeat.decisions import Withheld
 from cpufeat.features import NO_SPELLING, family, table
-from cpufeat.probe import bits, midr
+from cpufeat.probe import bits, lscpu, midr
 from cpufeat.probe.midr import Processor
 from cpufeat.value import TYPE_CHECKING
 
@@ -71,9 +71,9 @@ def _processors(machine: Machine) -> tuple[str, dict[Processor, int]]:
     found = midr.from_sysfs(machine) or midr.from_cpuinfo(machine.read_file("/proc/cpuinfo") or b"")
     if found:
         return "/proc/cpuinfo", found
-    content = machine.read_file("lscpu")
-    if content:
-        return "lscpu", midr.from_lscpu(content, tables.rows(_models(machine.arch)))
+    kinds, source = lscpu.described(machine)
+    if source:
+        return source, midr.from_lscpu(kinds, tables.rows(_models(machine.arch)))
     model = machine.sysctl("hw.model")
     if isinstance(model, str):
         return "sysctl", midr.from_sysctl(model, max(1, len(machine.online_cpus())), tables.rows(_models(machine.arch)))

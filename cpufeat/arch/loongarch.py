@@ -47,9 +47,9 @@ def _described(machine: Machine) -> tuple[dict[str, str], int, str]:
         blocks = [{key.lower(): value for key, value in block.items()} for block in procfs.blocks(content)]
         cores = [block for block in blocks if "features" in block]
         return cores[0] if cores else {}, len(cores), "/proc/cpuinfo"
-    fields = lscpu.fields(machine.read_file("lscpu") or b"")
+    (fields, *_), source = lscpu.described(machine)
     labels = {"features": "Flags", "model name": "Model name", "cpu revision": "Model"}
-    return {name: fields.get(label, "").strip("-") for name, label in labels.items()}, lscpu.online(fields), "lscpu"
+    return {name: fields.get(label, "").strip("-") for name, label in labels.items()}, lscpu.online(fields), source
 
 
 def _revision(text: str) -> int | None:

@@ -20,6 +20,8 @@ _AT_HWCAP = 16
 _ARCHITECTED = 0xF00
 """The upper half of a logical processor version: the kernel runs by an architecture, whatever the silicon is."""
 _FREESCALE = 0x8000
+_MARKS = "+abcdefghijklmnopqrstuvwxyz"
+"""What follows a generation's number where there are several kinds of it."""
 _LATEST = 99
 """A generation that no name goes beyond."""
 
@@ -53,27 +55,28 @@ def _described(machine: Machine) -> tuple[str, str, int, str]:
     processors = [block for block in procfs.blocks(machine.read_file("/proc/cpuinfo") or b"") if "cpu" in block]
     if processors:
         return processors[0]["cpu"], processors[0].get("revision", ""), len(processors), "/proc/cpuinfo"
-    fields = lscpu.fields(machine.read_file("lscpu") or b"")
-    return fields.get("Model name", ""), fields.get("Model", ""), lscpu.online(fields) if fields else 0, "lscpu"
+    (fields, *_), source = lscpu.described(machine)
+    return fields.get("Model name", ""), fields.get("Model", ""), lscpu.online(fields) if fields else 0, source
 
 
 def _version(name: str, revision: str) -> int | None:
-    """Return the processor version in force: that of ``POWER8 (architected)``, else of ``2.1 (pvr 004b 0201)``."""
-    if "(architected)" in name:
-        return _architected(name.partition(" ")[0])
+    """Return the processor version in force: of ``2.1 (pvr 004b 0201)``, else of ``POWER8 (architected)``."""
+    named = _architected(name.partition(" ")[0])
     halves = revision.partition("(pvr ")[2].rstrip(")").split()
+    if "(architected)" in name or not halves:
+        return named
     try:
         upper, lower = (int(half, 16) & 0xFFFF for half in halves)
     except ValueError:
-        return None
+        return named
     return upper << 16 | lower
 
 
 def _architected(name: str) -> int | None:
-    """Return the logical version of ``power8``: POWER5+ is the first (PAPR, "Logical PVR values")."""
-    digits = name.lower().removeprefix("power")
-    generation = procfs.number(digits.rstrip("+x"))
-    if generation is None or generation > _LATEST or digits == name.lower():
+    """Return the logical version of ``power8`` or ``POWER8E``: POWER5+ is the first (PAPR, "Logical PVR values")."""
+    marked = name.lower().removeprefix("power")
+    generation = procfs.number(marked.rstrip(_MARKS))
+    if generation is None or generation > _LATEST or marked == name.lower():
         return None
     return _ARCHITECTED << 16 | max(generation - 4, 1)
 

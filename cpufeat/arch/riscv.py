@@ -83,9 +83,9 @@ def _described(machine: Machine) -> tuple[list[tuple[dict[str, str], int]], str]
     content = machine.read_file("/proc/cpuinfo")
     if content:
         return _kinds(_without_half_a_name(content)), "/proc/cpuinfo"
-    fields = lscpu.fields(machine.read_file("lscpu") or b"")
+    (fields, *_), source = lscpu.described(machine)
     hart = {name: fields[label] for name, label in _LSCPU_LABELS.items() if fields.get(label, "-") != "-"}
-    return [(hart, lscpu.online(fields))] if "isa" in hart else [], "lscpu"
+    return [(hart, lscpu.online(fields))] if "isa" in hart or "uarch" in hart else [], source
 
 
 def _without_half_a_name(content: bytes) -> bytes:

@@ -55,9 +55,9 @@ def _described(machine: Machine) -> tuple[dict[str, str], str]:
             values.update(block)
         summary = next((value for key, value in values.items() if key.startswith("processor ")), "")
         return {"machine": summary.rpartition("machine = ")[2], **values}, "/proc/cpuinfo"
-    fields = lscpu.fields(machine.read_file("lscpu") or b"")
+    (fields, *_), source = lscpu.described(machine)
     names = {"features": "Flags", "machine": "Machine type", "# processors": "CPU(s)"}
-    return {name: fields.get(label, "") for name, label in names.items()}, "lscpu"
+    return {name: fields.get(label, "") for name, label in names.items()}, source
 
 
 def _flags(arch: str, features: str, source: str) -> dict[str, str]:

@@ -181,13 +181,15 @@ def from_sysctl(machine: Machine) -> list[Reading]:
 
 def from_py_cpuinfo(machine: Machine) -> list[Reading]:
     """Read py-cpuinfo's account, which does not tell what the operating system enabled."""
-    from cpufeat.probe import pycpuinfo
+    from cpufeat.probe import lscpu, pycpuinfo
 
-    answer = machine.py_cpuinfo()
+    answer = pycpuinfo.fields(machine)
     if not answer:
         return []
-    spelled = _Spelled("py-cpuinfo", enabled=0)
-    return [_from_flags(machine, spelled, pycpuinfo.processor(answer), pycpuinfo.count(answer))]
+    processor = lscpu.processor(answer)
+    words = frozenset(map(normalize, processor.flags))  # not every system writes them as Linux does
+    spelled = _Spelled(pycpuinfo.SOURCE, enabled=0)
+    return [_from_flags(machine, spelled, processor.replace(flags=words), lscpu.online(answer))]
 
 
 class _Spelled(Value):

@@ -5,12 +5,30 @@ Its labels are translated; only the English ones (``LC_ALL=C lscpu``) are unders
 
 from __future__ import annotations
 
+from cpufeat.probe import pycpuinfo
 from cpufeat.probe.procfs import Processor, brand, number
 from cpufeat.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
+
+    from cpufeat.machine import Machine
+
+_AT_HWCAP = 16
+
+
+def described(machine: Machine) -> tuple[list[dict[str, str]], str]:
+    """Return the values by label of each kind of core, and whose they are: lscpu's, of its output, or py-cpuinfo's.
+
+    The latter takes a second, so it is asked only where the auxiliary vector says nothing either. Where nobody answers
+    there is one kind, without values, and no source.
+    """
+    content = machine.read_file("lscpu")
+    if content:
+        return kinds(content), "lscpu"
+    answer = pycpuinfo.fields(machine) if machine.getauxval(_AT_HWCAP) is None else {}
+    return [answer], pycpuinfo.SOURCE if answer else ""
 
 
 def fields(content: bytes) -> dict[str, str]:

@@ -137,12 +137,11 @@ def _number(text: str) -> int | None:
 # --- lscpu
 
 
-def from_lscpu(content: bytes, models: list[list[str]]) -> dict[Processor, int]:
-    """Return the processors that lscpu shows with the number of each.
+def from_lscpu(kinds: list[dict[str, str]], models: list[list[str]]) -> dict[Processor, int]:
+    """Return the processors that lscpu shows, by its labels, with the number of each.
 
     It shows names in place of the numbers; ``models`` are the rows of a ``models.tsv``, which lead back.
     """
-    kinds = lscpu.kinds(content)
     counts: dict[Processor, int] = {}
     for fields in kinds:
         count = lscpu.online(fields) if len(kinds) == 1 else lscpu.of_kind(fields)

@@ -1,30 +1,35 @@
-"""py-cpuinfo's answer, on systems where nothing better can be read."""
+"""py-cpuinfo's answer, on systems where nothing better can be read.
+
+It passes on the words of ``/proc/cpuinfo``, lscpu, dmesg, isainfo or sysinfo. Of POWER it names bits of
+``ibm,pa-features``, counted from the wrong end and from the property's header on: those words are no kernel's, and
+match no feature.
+"""
 
 from __future__ import annotations
 
-from cpufeat.probe.procfs import Processor
 from cpufeat.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from typing import Any
+    from cpufeat.machine import Machine
+
+SOURCE = "py-cpuinfo"
+_LABELS = {
+    "arch_string_raw": "Architecture",
+    "vendor_id_raw": "Vendor ID",
+    "brand_raw": "Model name",
+    "family": "CPU family",
+    "model": "Model",
+    "stepping": "Stepping",
+    "count": "CPU(s)",
+    "flags": "Flags",
+}
 
 
-def processor(answer: dict[str, Any]) -> Processor:
-    """Return the x86 processor that ``cpuinfo.get_cpu_info()`` describes."""
-    return Processor(
-        vendor=str(answer.get("vendor_id_raw", "")),
-        family=_number(answer.get("family")),
-        model=_number(answer.get("model")),
-        stepping=_number(answer.get("stepping")),
-        brand=" ".join(str(answer.get("brand_raw", "")).split()),
-        flags=frozenset(str(flag) for flag in answer.get("flags", ())),
-    )
+def fields(machine: Machine) -> dict[str, str]:
+    """Return what py-cpuinfo says by lscpu's labels, empty where it says nothing. It is of one kind of core."""
+    answer = machine.py_cpuinfo() or {}
+    return {label: _text(answer[key]) for key, label in _LABELS.items() if key in answer}
 
 
-def count(answer: dict[str, Any]) -> int:
-    """Return the number of processors, at least one."""
-    return max(_number(answer.get("count")) or 1, 1)
-
-
-def _number(value: object) -> int | None:
-    return value if isinstance(value, int) else None
+def _text(value: object) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
