@@ -10,9 +10,11 @@ if TYPE_CHECKING:
     from cpufeat.errors import CpufeatError as CpufeatError
     from cpufeat.errors import CpufeatWarning as CpufeatWarning
     from cpufeat.errors import DumpError as DumpError
+    from cpufeat.errors import LinkError as LinkError
     from cpufeat.errors import MissingFeaturesError as MissingFeaturesError
     from cpufeat.errors import TargetError as TargetError
     from cpufeat.errors import UnknownNameError as UnknownNameError
+    from cpufeat.errors import VerifyError as VerifyError
     from cpufeat.features import Feature as Feature
     from cpufeat.features import FeatureSet as FeatureSet
     from cpufeat.host import Host as Host
@@ -33,9 +35,11 @@ _HOME = {
     "CpufeatError": "errors",
     "CpufeatWarning": "errors",
     "DumpError": "errors",
+    "LinkError": "errors",
     "MissingFeaturesError": "errors",
     "TargetError": "errors",
     "UnknownNameError": "errors",
+    "VerifyError": "errors",
     "Feature": "features",
     "FeatureSet": "features",
     "Host": "host",

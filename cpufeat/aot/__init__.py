@@ -1,6 +1,6 @@
-"""Drive LLVM: from IR to an object for exactly one target.
+"""Drive LLVM and the linkers: from C or IR to an object for exactly one target, and on to what people run.
 
-:func:`compile` gives an :class:`Artifact`; both are loaded when they are first used.
+:func:`from_c` gives IR, :func:`compile` an :class:`Artifact`, :func:`link` a file. Each is loaded when first used.
 """
 
 from __future__ import annotations
@@ -11,9 +11,18 @@ if TYPE_CHECKING:
     from cpufeat.aot.artifact import Artifact as Artifact
     from cpufeat.aot.artifact import Variant as Variant
     from cpufeat.aot.compiler import compile as compile  # noqa: A004
+    from cpufeat.aot.frontend import from_c as from_c
     from cpufeat.aot.library import Library as Library
+    from cpufeat.aot.linking import link as link
 
-_HOME = {"Artifact": "artifact", "Library": "library", "Variant": "artifact", "compile": "compiler"}
+_HOME = {
+    "Artifact": "artifact",
+    "Library": "library",
+    "Variant": "artifact",
+    "compile": "compiler",
+    "from_c": "frontend",
+    "link": "linking",
+}
 
 
 def __getattr__(name: str) -> object:

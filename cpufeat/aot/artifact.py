@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from cpufeat import __version__
-from cpufeat.aot import constructors, note
+from cpufeat.aot import constructors, files, note
 from cpufeat.decisions import Decision
 from cpufeat.errors import ArtifactError, CpufeatError
 from cpufeat.features import FeatureSet
@@ -17,7 +16,10 @@ from cpufeat.target import Target
 from cpufeat.value import Value
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from cpufeat.aot.library import Library
+    from cpufeat.aot.linking import Kind, Linker
     from cpufeat.host import Host
 
 _VERSION = 2
@@ -36,7 +38,7 @@ class Artifact(Value):
     """Object code with a record of how it came about, which is also in a note inside of it."""
 
     object: bytes
-    """The object file, ELF."""
+    """The object file: ELF, COFF or Mach-O."""
     variants: tuple[Variant, ...]
     """What it was compiled for, best first: each exported function is there once for each."""
     decisions: tuple[Decision, ...]
@@ -54,7 +56,7 @@ class Artifact(Value):
         return self.variants[0].target
 
     def noted(self) -> Artifact:
-        """Return the artifact of LLVM's output with the note added. Raises ArtifactError if that is no ELF object."""
+        """Return the artifact of LLVM's output with the note added. Raises ArtifactError if that cannot hold one."""
         record = {
             "version": _VERSION,
             "cpufeat": __version__,
@@ -71,8 +73,8 @@ class Artifact(Value):
     def open(cls, file: str | os.PathLike[str] | bytes) -> Artifact:
         """Read an artifact back from a path, or from an object's bytes.
 
-        Raises ArtifactError, which names the path, for what cannot be read, is no ELF file, is damaged, or holds no
-        note of cpufeat, or several.
+        Raises ArtifactError, which names the path, for what cannot be read, is neither object nor linked file, is
+        damaged, or holds no note of cpufeat, or several.
         """
         if isinstance(file, bytes):
             return cls._from_bytes(file)
@@ -106,15 +108,20 @@ class Artifact(Value):
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the object file: whole, or not at all. Raises ArtifactError if it cannot be written."""
-        final = Path(path)
-        private = final.parent / f".{final.name}.{secrets.token_hex(8)}"
-        try:
-            with private.open("xb") as file:
-                file.write(self.object)
-            private.replace(final)
-        except OSError as error:
-            private.unlink(missing_ok=True)
-            raise ArtifactError(f"{final}: {error.strerror or error}") from None
+        files.write(path, self.object)
+
+    def link(
+        self,
+        output: str | os.PathLike[str],
+        *,
+        kind: Kind = "executable",
+        linker: Linker | None = None,
+        arguments: Sequence[str] = (),
+    ) -> None:
+        """Link the code into an executable or a shared library: see :func:`cpufeat.aot.link`."""
+        from cpufeat.aot.linking import link
+
+        link(self, output, kind=kind, linker=linker, arguments=arguments)
 
     def load(self, host: Host | None = None) -> Library:
         """Link the code into this process.

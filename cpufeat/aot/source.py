@@ -29,11 +29,14 @@ class Source(Value):
 def read(module: object) -> Source:
     """Return a module's text or bitcode.
 
-    ``module`` is IR text, bitcode as bytes, the path of either, or a module of ``llvmlite.ir`` or ``llvmlite.binding``.
+    ``module`` is IR text, bitcode as bytes, the path of either, a module of ``llvmlite.ir`` or ``llvmlite.binding``,
+    or what was read before.
     A ``str`` is a path if it is one line that ends in ``.ll`` or ``.bc``, otherwise text; an ``os.PathLike`` is a path.
     A file's content, not its name, tells bitcode from text. Raises CompileError for what cannot be read, TypeError for
     other types.
     """
+    if isinstance(module, Source):
+        return module
     if isinstance(module, str):
         return _from_file(module) if _is_path(module) else _from_text("<string>", module)
     if isinstance(module, os.PathLike):

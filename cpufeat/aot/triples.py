@@ -28,6 +28,16 @@ def conflict(own: str, wanted: str) -> str:
     return ", ".join(f"{word} {mine} and {theirs}" for word, mine, theirs in both if mine != theirs)
 
 
+def normalized(triple: str) -> str:
+    """Return a triple with the vendor that people leave out, as ``llvm::Triple::normalize`` does.
+
+    In ``x86_64-windows-gnu``, as it is, LLVM sees a vendor ``windows`` and no system that it knows.
+    """
+    arch, _, rest = triple.partition("-")
+    system = _SYSTEM_VERSION.sub("", rest.partition("-")[0].lower())
+    return f"{arch}-unknown-{rest}" if _SYSTEMS.get(system, system) in _KNOWN_SYSTEMS else triple
+
+
 def parts(triple: str) -> tuple[str, str, str]:
     """Return architecture, system and environment, empty where unknown; the vendor may be left out, as in LLVM."""
     arch, *rest = ("" if part in ("unknown", "none") else part for part in triple.lower().split("-"))

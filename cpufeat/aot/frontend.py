@@ -1,0 +1,97 @@
+"""C as input: by Zig's clang to IR that LLVM here optimizes for each target."""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import tempfile
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cpufeat import llvm
+from cpufeat.aot import bounded, triples, zig
+from cpufeat.aot.source import Source
+from cpufeat.errors import CompileError, CpufeatWarning
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+TIME_LIMIT = 600.0
+"""Seconds."""
+_OPTIONS = (
+    "-O2",  # code to be optimized, with what the optimizer wants to know; but that is not clang's task:
+    "-Xclang",
+    "-disable-llvm-passes",
+    "-fPIC",
+    "-g0",
+    "-UNDEBUG",  # zig cc defines it for -O2, clang does not
+    "-fno-sanitize=all",
+    "-Wno-unused-command-line-argument",  # zig cc adds a -c
+    "-S",
+    "-emit-llvm",
+)
+_TARGET = re.compile(r' "target-cpu"="[^"]*"(?: "target-features"="[^"]*")?(?: "tune-cpu"="[^"]*")?')
+_CLANG = re.compile(r"clang version (\d+)")
+
+
+def from_c(
+    file: str | os.PathLike[str], triple: str, arguments: Sequence[str] = (), *, time_limit: float = TIME_LIMIT
+) -> Source:
+    """Return the IR of a C file, for :func:`cpufeat.aot.compile`.
+
+    ``triple`` is LLVM's; the preprocessor sees the lowest CPU of that architecture, since the code is for every target.
+    ``arguments`` are for clang: ``-Iinclude``, ``-DNAME=VALUE``, ``-ffast-math``. What the compiler warns of is a
+    CpufeatWarning. Raises CompileError, with the compiler's own words, for C that it refuses, and for IR that the
+    installed llvmlite is too old for; CpufeatError without ``ziglang``.
+    """
+    path = os.fspath(file)
+    try:
+        Path(path).open("rb").close()
+    except (OSError, ValueError) as error:
+        raise CompileError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
+    options = (*(() if _keeps_frame_pointers(triple) else ("-fomit-frame-pointer",)), *arguments)
+    ir, said = _compile(f"./{path}" if path.startswith("-") else path, triple, options, time_limit)
+    newest = int(max(_CLANG.findall(ir), key=int, default="0"))
+    if newest > llvm.installed():
+        raise CompileError(
+            f"{path}: ziglang's clang writes IR of LLVM {newest}, which is newer than the LLVM {llvm.installed()} in "
+            f"the installed llvmlite: pip install -U llvmlite"
+        )
+    if said:
+        warnings.warn(said, CpufeatWarning, stacklevel=2)
+    for default in _defaults(triple, options, time_limit):
+        ir = ir.replace(default, "")
+    return Source(path, False, ir.encode())
+
+
+@functools.lru_cache
+def _defaults(triple: str, arguments: tuple[str, ...], time_limit: float) -> frozenset[str]:
+    """Return the target that clang writes into every function which names none: nobody asked for that."""
+    with tempfile.TemporaryDirectory(prefix="cpufeat-") as folder:
+        empty = Path(folder, "empty.c")
+        empty.write_text("void empty(void) {}\n")
+        return frozenset(_TARGET.findall(_compile(str(empty), triple, arguments, time_limit)[0]))
+
+
+def _compile(path: str, triple: str, arguments: tuple[str, ...], time_limit: float) -> tuple[str, str]:
+    """Return IR, and what the compiler said."""
+    with tempfile.TemporaryDirectory(prefix="cpufeat-") as folder:
+        made = Path(folder, "module.ll")
+        command = [zig.program(), "cc", "-target", zig.target(triple), *_OPTIONS, *arguments, path, "-o", str(made)]
+        try:
+            ended = bounded.run(command, seconds=time_limit, environment=zig.environment(Path(folder, "cache")))
+        except OSError as error:
+            raise CompileError(f"{path}: the C compiler did not start: {error}") from None
+        said = ended.stderr.start.decode(errors="replace").strip()
+        if ended.expired:
+            raise CompileError(f"{path}: the C compiler took longer than the {time_limit:g} s that it was given")
+        if ended.status or not made.exists():
+            raise CompileError(said or f"{path}: the C compiler ended with status {ended.status}")
+        return made.read_text(), said
+
+
+def _keeps_frame_pointers(triple: str) -> bool:
+    """Whether a system's ABI wants them: Apple's does."""
+    return triples.parts(triple)[1] == "darwin"

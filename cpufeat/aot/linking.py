@@ -1,0 +1,157 @@
+"""From objects to what people run: programs and libraries, by the system's linker or by Zig's."""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import tempfile
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from cpufeat.aot import bounded, files, note, placement, triples, zig
+from cpufeat.aot.artifact import Artifact
+from cpufeat.aot.elf import MAGIC as ELF_MAGIC
+from cpufeat.errors import ArtifactError, CpufeatWarning, LinkError, TargetError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    Kind = Literal["executable", "shared", "object"]
+    Linker = Literal["cc", "zig"]
+
+TIME_LIMIT = 600.0
+"""Seconds. Zig takes a minute for the C library of a target that it meets for the first time."""
+_NO_PIE = {"-static", "-static-pie", "-no-pie", "-nopie", "-r"}
+"""Arguments that say themselves what kind of executable it is to be."""
+
+
+def link(  # noqa: PLR0913
+    artifacts: Artifact | Iterable[Artifact],
+    output: str | os.PathLike[str],
+    *,
+    kind: Kind = "executable",
+    linker: Linker | None = None,
+    arguments: Sequence[str] = (),
+    time_limit: float = TIME_LIMIT,
+) -> None:
+    """Link artifacts into one file, which is written whole or not at all.
+
+    ``kind``
+        ``"executable"``: position-independent in ELF, unless ``arguments`` say ``-static`` or ``-no-pie``.
+        ``"shared"``: a library. ``"object"``: the object of the only artifact, as it is.
+    ``linker``
+        ``"cc"``: the system's compiler driver, which links for this machine. ``"zig"``: the one of the package
+        ``ziglang``, which links for every triple. By default ``cc`` where that can do it.
+    ``arguments``
+        For the driver, after the objects: ``-lm``, ``-Wl,-rpath,...``, more objects and libraries.
+    ``time_limit``
+        Seconds.
+
+    What the linker warns of is a CpufeatWarning. Raises LinkError, with the linker's own words, if it refuses, hangs or
+    is missing; ArtifactError for artifacts that do not go together, for what cannot be written, and for a linked file
+    that lost an artifact's note, or the alignment of a section; CpufeatError without ``ziglang``.
+    """
+    parts = [artifacts] if isinstance(artifacts, Artifact) else list(artifacts)
+    triple = _common_triple(parts)
+    if kind == "object":
+        if len(parts) > 1 or arguments:
+            raise ArtifactError("an object is that of one artifact, and nothing is linked into it")
+        parts[0].save(output)
+        return
+    driver = _driver(linker, triple)
+    with tempfile.TemporaryDirectory(prefix="cpufeat-") as folder:
+        made = Path(folder, "out", Path(output).name)
+        made.parent.mkdir()
+        objects = _write(parts, Path(folder, "in"))
+        command = [*driver, "-o", str(made), *_options(kind, parts[0], arguments), *objects, *arguments]
+        said = _run(command, Path(folder), os.fspath(output), time_limit)
+        linked = _read(made, os.fspath(output), said)
+    _check(parts, linked, os.fspath(output))
+    files.write(output, linked, files.PROGRAM)
+    if said:
+        warnings.warn(said, CpufeatWarning, stacklevel=2)
+
+
+def _common_triple(parts: Sequence[Artifact]) -> str:
+    if not parts:
+        raise ArtifactError("no artifact to link")
+    first, *others = (part.target.triple for part in parts)
+    for other in others:
+        differs = triples.conflict(first, other)
+        if differs:
+            raise ArtifactError(f"code for {first} and code for {other} cannot be linked together: {differs}")
+    return first
+
+
+def _driver(linker: Linker | None, triple: str) -> list[str]:
+    """Return the start of the command that links for a triple."""
+    if linker not in (None, "cc", "zig"):
+        raise ValueError(f"linker is {linker!r}, not 'cc', 'zig' or None")
+    differs = "" if linker == "zig" else triples.conflict(triple, _here())
+    if linker == "cc" and differs:
+        raise TargetError(f"cc links for {_here()}, not for {triple}: {differs}; zig links for both")
+    system = shutil.which("cc")
+    if linker == "cc" and not system:
+        raise LinkError("there is no cc: install a C compiler, or link with zig (pip install ziglang)")
+    if linker == "zig" or differs or not system:
+        return [zig.program(), "cc", "-target", zig.target(triple), "-O2"]
+    return [system]
+
+
+@functools.cache
+def _here() -> str:
+    from cpufeat.host import detect
+    from cpufeat.machine import ThisMachine
+    from cpufeat.resolution import triple
+
+    return triple(detect(ThisMachine()))
+
+
+def _options(kind: Kind, first: Artifact, arguments: Sequence[str]) -> list[str]:
+    options = {"executable": "-pie", "shared": "-shared"}
+    if kind not in options:
+        raise ValueError(f"kind is {kind!r}, not 'executable', 'shared' or 'object'")
+    chosen = kind == "executable" and (_NO_PIE.intersection(arguments) or not first.object.startswith(ELF_MAGIC))
+    return [] if chosen else [options[kind]]
+
+
+def _write(parts: Sequence[Artifact], folder: Path) -> list[str]:
+    """Write the objects under names that people know them by."""
+    paths = [folder / str(number) / f"{part.name or 'module'}.o" for number, part in enumerate(parts)]
+    for part, path in zip(parts, paths, strict=True):
+        path.parent.mkdir(parents=True)
+        path.write_bytes(part.object)
+    return [str(path) for path in paths]
+
+
+def _run(command: Sequence[str], folder: Path, output: str, time_limit: float) -> str:
+    """Return what the linker said."""
+    try:
+        ended = bounded.run(command, seconds=time_limit, environment=zig.environment(folder / "cache"))
+    except OSError as error:
+        raise LinkError(f"{output}: the linker did not start: {error}") from None
+    written = (part.start.decode(errors="replace").strip() for part in (ended.stderr, ended.stdout))
+    said = "\n".join(filter(None, written)).replace(f"{folder}{os.sep}", "")
+    if ended.expired:
+        raise LinkError(f"{output}: the linker took longer than the {time_limit:g} s that it was given")
+    if ended.status:
+        raise LinkError(f"{output}: the linker ended with status {ended.status}\n{said}".strip())
+    return said
+
+
+def _read(made: Path, output: str, said: str) -> bytes:
+    try:
+        return made.read_bytes()
+    except OSError:
+        raise LinkError(f"{output}: the linker made no file\n{said}".strip()) from None
+
+
+def _check(parts: Sequence[Artifact], linked: bytes, output: str) -> None:
+    """Raise ArtifactError for a linked file that is not what its artifacts ask for."""
+    if not {text for part in parts for text in note.read(part.object)} <= set(note.read(linked)):
+        raise ArtifactError(f"{output}: not written, since the linker left out cpufeat's note")
+    faults = placement.faults([part.object for part in parts], linked)
+    if faults:
+        raise ArtifactError(f"{output}: not written, since linking lost an alignment: {faults[0]}")

@@ -1,0 +1,146 @@
+"""Whether a linked file has the sections of its objects where these must be.
+
+A linker puts a section at a multiple of its ``sh_addralign``, unless a script tells it otherwise (``SUBALIGN``). Then
+code for a target with AVX works, and the same code for plain x86-64 faults (wasmer #5496). A linked file does not say
+where each section went, so pieces that linking leaves as they are, and symbols, are looked for in it; and the audit
+looks for operands that will fault. Only linkers of ELF take scripts: other formats are left to the audit.
+"""
+
+from __future__ import annotations
+
+from io import BytesIO
+from itertools import pairwise
+from math import gcd
+from typing import TYPE_CHECKING, NamedTuple
+
+from elftools.common.exceptions import ELFError
+from elftools.elf.elffile import ELFFile
+from elftools.elf.relocation import RelocationSection
+from elftools.elf.sections import SymbolTableSection
+
+from cpufeat.aot.elf import MAGIC
+from cpufeat.errors import ArtifactError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from elftools.elf.sections import Section, Symbol
+
+_ALLOCATED, _EXECUTABLE, _MERGED, _STRINGS = 2, 4, 0x10, 0x20
+_RELAXED = ("EM_RISCV", "EM_LOONGARCH")
+"""Whose linkers remove instructions, so that what follows in a section moves."""
+_REWRITTEN = ".eh_frame"
+"""Linkers take it apart."""
+_BEFORE, _AFTER = 4, 8
+"""How many bytes before and after its place a relocation may change: x86-64's GOTPCRELX rewrites the opcode."""
+_LONGEST = 256
+
+
+class _Piece(NamedTuple):
+    """Bytes that are ``offset`` bytes after a multiple of ``alignment``."""
+
+    section: str
+    alignment: int
+    offset: int
+    content: bytes
+
+
+def faults(objects: Sequence[bytes], linked: bytes) -> list[str]:
+    """Return what is misplaced in what was linked from objects, in words.
+
+    What is not found, since the linker left it out or changed it, is not misplaced. Raises ArtifactError for a damaged
+    file.
+    """
+    if not linked.startswith(MAGIC):
+        return []
+    try:
+        whole = ELFFile(BytesIO(linked))
+        return [fault for code in objects for fault in _faults(ELFFile(BytesIO(code)), whole)]
+    except (ELFError, ValueError, KeyError, IndexError, AttributeError, TypeError) as error:
+        raise ArtifactError(f"a damaged ELF file: {error}") from None
+
+
+def _faults(own: ELFFile, whole: ELFFile) -> Iterator[str]:
+    segments = [(segment["p_vaddr"], segment.data()) for segment in whole.iter_segments("PT_LOAD")]
+    pieces = ((piece, _wrong_address(piece, segments)) for piece in dict.fromkeys(_pieces(own)))
+    for (section, alignment, offset, _), address in pieces:
+        if address is not None:
+            yield f"section {section} must be at a multiple of {alignment}, and is at {address - offset:#x}"
+    yield from _misplaced_symbols(own, whole)
+
+
+def _wrong_address(piece: _Piece, segments: Iterable[tuple[int, bytes]]) -> int | None:
+    """Return the first address of a piece, None if it is at a right one as well, or nowhere."""
+    wrong = None
+    for start, content in segments:
+        at = content.find(piece.content)
+        while at >= 0:
+            if (start + at - piece.offset) % piece.alignment == 0:
+                return None
+            wrong = start + at if wrong is None else wrong
+            at = content.find(piece.content, at + 1)
+    return wrong
+
+
+def _pieces(own: ELFFile) -> Iterator[_Piece]:
+    places = _relocated(own)
+    for index, section in enumerate(own.iter_sections()):
+        if _is_loaded(section) and section["sh_type"] == "SHT_PROGBITS" and section.name != _REWRITTEN:
+            yield from _pieces_of(section, places.get(index, []), relaxed=_is_relaxed(own, section))
+
+
+def _pieces_of(section: Section, places: list[int], *, relaxed: bool) -> Iterator[_Piece]:
+    content, alignment, entry = section.data(), section["sh_addralign"], section["sh_entsize"]
+    if section["sh_flags"] & _MERGED:
+        if entry and not section["sh_flags"] & _STRINGS:
+            entries = (content[at : at + entry] for at in range(0, len(content), entry))
+            yield from (_Piece(section.name, gcd(alignment, entry), 0, content) for content in entries)
+        return
+    bounds = [-_AFTER, *sorted(places), len(content) + _BEFORE]
+    runs = [(start + _AFTER, end - _BEFORE) for start, end in pairwise(bounds[:2] if relaxed else bounds)]
+    start, end = max(runs, key=lambda run: run[1] - run[0])
+    if start < end:
+        yield _Piece(section.name, alignment, start % alignment, content[start : min(end, start + _LONGEST)])
+
+
+def _relocated(own: ELFFile) -> dict[int, list[int]]:
+    """Return where relocations change each section, by its index."""
+    places: dict[int, list[int]] = {}
+    for section in own.iter_sections():
+        if isinstance(section, RelocationSection):
+            found = (relocation["r_offset"] for relocation in section.iter_relocations())
+            places.setdefault(section["sh_info"], []).extend(found)
+    return places
+
+
+def _misplaced_symbols(own: ELFFile, whole: ELFFile) -> Iterator[str]:
+    linked = _by_name(whole, ".symtab") or _by_name(whole, ".dynsym")
+    for name, symbol in _by_name(own, ".symtab").items():
+        section, there = own.get_section(symbol["st_shndx"]), linked.get(name)
+        if there is None or there["st_info"]["type"] != symbol["st_info"]["type"] or not _is_loaded(section):
+            continue
+        address, alignment = there["st_value"] - symbol["st_value"], section["sh_addralign"]
+        if address % alignment and not _is_relaxed(own, section):
+            yield f"section {section.name}, with {name}, must be at a multiple of {alignment}, and is at {address:#x}"
+
+
+def _by_name(elf: ELFFile, table: str) -> dict[str, Symbol]:
+    """Return the functions and data that are defined for other files: no two have one name."""
+    section = elf.get_section_by_name(table)
+    symbols = section.iter_symbols() if isinstance(section, SymbolTableSection) else ()
+    kinds = ("STT_OBJECT",) if elf["e_machine"] == "EM_ARM" else ("STT_OBJECT", "STT_FUNC")  # Thumb: an odd address
+    return {
+        symbol.name: symbol
+        for symbol in symbols
+        if symbol["st_info"]["type"] in kinds
+        and symbol["st_info"]["bind"] == "STB_GLOBAL"
+        and isinstance(symbol["st_shndx"], int)
+    }
+
+
+def _is_loaded(section: Section) -> bool:
+    return bool(section["sh_flags"] & _ALLOCATED) and section["sh_addralign"] > 1
+
+
+def _is_relaxed(own: ELFFile, section: Section) -> bool:
+    return own["e_machine"] in _RELAXED and bool(section["sh_flags"] & _EXECUTABLE)

@@ -1,0 +1,47 @@
+"""Zig, as the package ``ziglang`` brings it along: clang, a linker and a C library for every target."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import sys
+from pathlib import Path
+
+from cpufeat.aot import triples
+from cpufeat.errors import CpufeatError
+
+_ARCHITECTURES = {"i686": "x86", "armv7": "arm", "thumbv7": "thumb"}
+_SYSTEMS = {"darwin": "macos", "": "freestanding"}
+
+
+def program() -> str:
+    """Return the path of Zig's program. Raises CpufeatError where ``ziglang`` is not installed."""
+    spec = importlib.util.find_spec("ziglang")
+    if spec is None or spec.origin is None:
+        raise CpufeatError("this needs Zig's C compiler and linker: pip install ziglang")
+    return str(Path(spec.origin).absolute().with_name("zig.exe" if sys.platform == "win32" else "zig"))
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """Return this process's environment for a run of Zig whose files go to a folder.
+
+    Only the C libraries that it builds stay in its user's cache: each takes a minute.
+    """
+    return {**os.environ, "ZIG_LOCAL_CACHE_DIR": str(folder), "NO_COLOR": "1"}
+
+
+def target(triple: str) -> str:
+    """Return Zig's spelling of an LLVM triple: ``x86_64-linux-gnu.2.28`` for ``x86_64-unknown-linux-gnu2.28``.
+
+    A version of Darwin, the kernel, says nothing: ``macosx14.1`` is a version of the system.
+    """
+    arch, system, environment = triples.parts(triple)
+    system_version = re.search(rf"-(?:macosx?|(?!darwin){system or '-'})(\d[\d.]*)", triple.lower())
+    environment_version = triple.lower().rpartition("-")[2].removeprefix(environment) if environment else ""
+    words = (
+        _ARCHITECTURES.get(arch, arch),
+        _SYSTEMS.get(system, system) + (f".{system_version[1]}" if system_version else ""),
+        environment + (f".{environment_version}" if environment_version else ""),
+    )
+    return "-".join(word for word in words if word)
