@@ -44,12 +44,20 @@ class CompileError(CpufeatError):
         super().__init__(message)
 
 
+class LinkError(CpufeatError):
+    """A linker that refused, hung or is missing; the message has its own words."""
+
+
 class ArtifactError(CpufeatError):
     """A file that is no artifact of cpufeat, or a damaged one."""
 
 
 class AuditError(CpufeatError, ValueError):
     """A file that is no binary, or a damaged one, or one of an architecture that is not audited; names the file."""
+
+
+class VerifyError(CpufeatError):
+    """A program that cannot be run on other CPUs here: it is no executable, or there is no emulator, or no such CPU."""
 
 
 class CpufeatWarning(UserWarning):

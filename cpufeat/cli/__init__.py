@@ -12,7 +12,7 @@ import os
 import sys
 
 from cpufeat import __version__
-from cpufeat.errors import CompileError, CpufeatError, CpufeatWarning, MissingFeaturesError
+from cpufeat.errors import CompileError, CpufeatError, CpufeatWarning, LinkError, MissingFeaturesError
 from cpufeat.host import MACHINE_VARIABLE
 from cpufeat.value import TYPE_CHECKING
 
@@ -22,10 +22,13 @@ if TYPE_CHECKING:
 VERBS = {
     "explain": "what this machine is, what to compile for, and why",
     "target": "the same for build scripts: CPU, features, triple, level",
-    "compile": "LLVM IR to an object for a target",
+    "compile": "C or LLVM IR to an object, library or program for a target",
+    "verify": "run a program on other CPUs, emulated: the same on each, or refused in words",
     "identify": "the CPUs of recorded machines, one line a file",
     "record": "write this machine to a file that every verb takes in its place",
 }
+_HANDS_ON = ("compile", "verify")
+"""Verbs that hand on what stands behind ``--``, to the linker or to the program that they run."""
 OK, NO, BAD = 0, 1, 2
 _INTERRUPTED, _READER_GONE = 130, 141  # what a shell reports for SIGINT and SIGPIPE
 
@@ -39,6 +42,7 @@ examples:
   llc x.bc -mcpu=$(cpufeat target --print cpu) \\
            -mattr=$(cpufeat target --print features)
   cpufeat compile kernel.ll -o kernel.o --target x86-64-v3
+  cpufeat compile dot.c -o dot.so --target x86-64-v3 --target x86-64
   ssh server cat /proc/cpuinfo | cpufeat identify --json -
 
 exit status:
@@ -73,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(error, OSError):
             _abandon_output()
         _say(str(error) or "out of memory")
-        return NO if isinstance(error, (MissingFeaturesError, CompileError)) else BAD
+        return NO if isinstance(error, (MissingFeaturesError, CompileError, LinkError)) else BAD
     return status
 
 
@@ -100,7 +104,8 @@ def _run(given: list[str]) -> int:
             module = importlib.import_module(f"cpufeat.cli.{name}")
             module.arguments(verb)
             verb.set_defaults(run=module.run)
-    options = parser.parse_args(given)
+    own = given.index("--") if "--" in given and given[0] in _HANDS_ON else len(given)
+    options = parser.parse_args(given[:own], argparse.Namespace(rest=given[own + 1 :]))
     if options.verb is None:
         parser.print_help()
         return OK

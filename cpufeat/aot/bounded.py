@@ -1,0 +1,144 @@
+"""Running somebody's program for no longer, and keeping no more of what it writes, than was agreed."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import signal
+import subprocess
+import threading
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+from cpufeat.value import Value
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+KEPT = 1 << 20
+"""Bytes that are kept of each output."""
+_CHUNK = 1 << 16
+_GRACE = 1.0
+"""Seconds that what a program has left running may still write."""
+
+
+class Output(Value):
+    """What a program wrote."""
+
+    start: bytes
+    """The first :data:`KEPT` bytes."""
+    size: int
+    sha256: str
+    """Of all of it."""
+
+
+class Ended(Value):
+    """How a program ended."""
+
+    status: int
+    """The exit status, or the negative number of the signal that ended it."""
+    expired: bool
+    """Whether that was done here, when the time was over."""
+    seconds: float
+    stdout: Output
+    stderr: Output
+
+
+class Log(NamedTuple):
+    """A pipe that a program is handed beside its outputs, and who is told what comes through."""
+
+    reading: int
+    writing: int
+    """Both ends are closed by :func:`run`."""
+    told: Callable[[bytes], None]
+
+
+def run(command: Sequence[str], *, seconds: float, environment: Mapping[str, str], log: Log | None = None) -> Ended:
+    """Run a program in a session of its own, without input and without a core dump. Raises OSError if there is none."""
+    start = time.monotonic()
+    with contextlib.ExitStack() as files:
+        if log:
+            files.callback(os.close, log.reading)
+        try:
+            with _no_core_dumps():
+                process = subprocess.Popen(  # noqa: S603
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    env=environment,
+                    pass_fds=(log.writing,) if log else (),
+                    start_new_session=True,
+                )
+        finally:
+            if log:
+                os.close(log.writing)
+        files.enter_context(process)
+        outputs = [_Reader(file.fileno()) for file in (process.stdout, process.stderr) if file]
+        readers = [*outputs, *([_Reader(log.reading, log.told)] if log else [])]
+        expired = False
+        try:
+            process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            expired = True
+        finally:
+            took = time.monotonic() - start
+            _end(process, readers)
+        stdout, stderr = (reader.output() for reader in outputs)
+        return Ended(process.returncode, expired, took, stdout, stderr)
+
+
+@contextlib.contextmanager
+def _no_core_dumps() -> Iterator[None]:
+    """Let what is started meanwhile inherit that it leaves no core dump. qemu-user writes one itself, where it may."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_CORE, (soft, hard))
+
+
+def _end(process: subprocess.Popen[bytes], readers: list[_Reader]) -> None:
+    """End a program if it runs, and what it left running if that does not end soon."""
+    is_over = process.poll() is not None
+    until = time.monotonic() + (_GRACE if is_over else 0)
+    for reader in readers:
+        reader.join(max(0, until - time.monotonic()))
+    if not is_over or any(reader.is_alive() for reader in readers):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    for reader in readers:
+        reader.stop()
+
+
+class _Reader(threading.Thread):
+    """Reads a pipe until its end, or until it is stopped: a process that left the session may keep it open forever."""
+
+    def __init__(self, file: int, told: Callable[[bytes], None] | None = None) -> None:
+        super().__init__(daemon=True)
+        self._file, self._told = os.dup(file), told
+        self._start, self._size, self._digest = bytearray(), 0, hashlib.sha256()
+        self.start()
+
+    def run(self) -> None:
+        """Read."""
+        with contextlib.suppress(OSError):
+            while chunk := os.read(self._file, _CHUNK):
+                if self._told:
+                    self._told(chunk)
+                self._start += chunk[: KEPT - len(self._start)]
+                self._size += len(chunk)
+                self._digest.update(chunk)
+
+    def stop(self) -> None:
+        self.join(_GRACE)
+        if not self.is_alive():
+            os.close(self._file)
+
+    def output(self) -> Output:
+        return Output(bytes(self._start), self._size, self._digest.hexdigest())

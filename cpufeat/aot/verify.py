@@ -1,0 +1,213 @@
+"""Running a program on other CPUs: does it do the same on each, or refuse in words, and which code of it ran."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cpufeat.aot import bounded, emulator, note
+from cpufeat.aot.emulator import Emulator, Watch
+from cpufeat.aot.processors import Processor, processors
+from cpufeat.auditing.elf import elf_image
+from cpufeat.errors import ArtifactError, AuditError, VerifyError
+from cpufeat.value import Value
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from cpufeat.aot.bounded import Ended
+    from cpufeat.auditing.image import Image
+
+TIME_LIMIT = 60.0
+"""The default ``time_limit`` of each run, in seconds."""
+RIGHT, REFUSED, NOT_RUN = "right", "refused", "not run"
+DIFFERS, DIED, EXPIRED, FAILED = "differs", "died", "took too long", "did not start"
+FINE = (RIGHT, REFUSED, NOT_RUN)
+"""The results that are no fault."""
+_REFUSALS = {
+    126: re.compile(r"^.*: this CPU lacks: .*", re.M),
+    127: re.compile(r"^.*CPU ISA level is lower than required.*", re.M),
+}
+"""What the guard (:mod:`cpufeat.aot.guard`) says, and glibc's loader, by exit status."""
+_A = {"object": "an object", "library": "a library", "executable": "without a place to start at"}
+_LONGEST = 1000
+"""Characters of a message."""
+
+
+class Run(Value):
+    """What came of a program on one CPU."""
+
+    cpu: str
+    """The emulator's CPU model, or ``native``; empty if there was none of the level."""
+    level: str
+    """The level that it stands for, empty where that is not known."""
+    emulator: str
+    """``qemu-x86_64``; empty where the program ran on this machine itself, or not at all."""
+    result: str
+    """``right``: as on the first CPU where it ran to an end. ``differs``: in what it wrote to stdout, or in its exit
+    status. ``refused``: in words. ``died``: of a signal. ``took too long``, ``did not start``, ``not run``."""
+    message: str = ""
+    """Its words, or what was wrong."""
+    status: int | None = None
+    """The exit status, None where it has none."""
+    signal: str = ""
+    """What it died of: ``SIGILL``."""
+    variants: tuple[str, ...] | None = None
+    """The variants of which code was run, best first; None where that was not observed, or there are none."""
+    seconds: float = 0.0
+    stdout: bytes = b""
+    """The first :data:`cpufeat.aot.bounded.KEPT` bytes."""
+    size: int = 0
+    """Of all that it wrote there."""
+    sha256: str = ""
+    """Of that."""
+
+
+def verify(
+    file: str | os.PathLike[str],
+    cpus: Sequence[str] | None = None,
+    arguments: Sequence[str] = (),
+    *,
+    time_limit: float = TIME_LIMIT,
+) -> Iterator[Run]:
+    """Run an executable on each of these CPUs in turn, and return what comes of it, run by run.
+
+    ``cpus`` are those of :func:`cpufeat.aot.processors.processors`; ``arguments`` are the program's own. It runs in the
+    current folder, with this process's environment, without input, and on each for no longer than ``time_limit``
+    seconds. Raises VerifyError for what is no ELF executable, for a CPU that there is not, and without an emulator.
+    """
+    program = _read(file)
+    return _runs(program, processors(program.arch, cpus), list(arguments), time_limit)
+
+
+def _runs(program: _Program, chosen: Sequence[Processor], arguments: list[str], time_limit: float) -> Iterator[Run]:
+    reference: Run | None = None
+    for processor in chosen:
+        run = _run(program, processor, arguments, time_limit)
+        if run.result == RIGHT:
+            reference = reference or run
+            run = _compared(run, reference)
+        yield run
+
+
+# --- the program
+
+
+class _Program(Value):
+    """An executable, and what is looked for while it runs."""
+
+    path: str
+    arch: str
+    entry: int
+    clones: Mapping[int, str]
+    """Where each clone of a function begins, and the variant that it is of."""
+    variants: tuple[str, ...]
+    """All that the file's notes list, best first."""
+
+
+def _read(file: str | os.PathLike[str]) -> _Program:
+    path = Path(file).absolute()
+    try:
+        if path.exists() and not path.is_file():
+            raise VerifyError(f"{path}: no file")
+        with path.open("rb") as stream:
+            content = stream.read(4)
+            content += stream.read() if content == b"\x7fELF" else b""
+    except (OSError, ValueError) as error:
+        raise VerifyError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
+    if content[:4] != b"\x7fELF":
+        raise VerifyError(f"{path}: no ELF file: only an ELF executable can be run on other CPUs")
+    try:
+        image = elf_image(content, str(path))
+        variants = tuple(dict.fromkeys(label for text in note.read(content) for label in _labels(text)))
+    except (AuditError, ArtifactError) as error:
+        raise VerifyError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from None
+    if image.kind != "executable" or image.entry is None:
+        raise VerifyError(f"{path}: {_A[image.kind]}: only an executable can be run")
+    return _Program(str(path), image.arch, image.entry, _clones(image, variants), variants)
+
+
+def _labels(text: str) -> list[str]:
+    return []
+
+
+def _clones(image: Image, variants: tuple[str, ...]) -> dict[int, str]:
+    ends = {f".{label}": label for label in variants}
+    code = (symbol for symbol in image.symbols if symbol.kind == "function")
+    return {symbol.address: ends[end] for symbol in code for end in ends if symbol.name.endswith(end)}
+
+
+# --- a run
+
+
+def _run(program: _Program, processor: Processor, arguments: list[str], time_limit: float) -> Run:
+    qemu = processor.emulator
+    run = Run(processor.name, processor.level, qemu.name if qemu else "", NOT_RUN, processor.reason)
+    if not processor.name:
+        return run
+    watch = _watch(program, qemu) if qemu else None
+    command = [*(qemu.command(processor.model, watch) if qemu else []), program.path, *arguments]
+    log = watch.log if watch else None
+    try:
+        ended = bounded.run(command, seconds=time_limit, environment=emulator.environment(), log=log)
+    except OSError as error:
+        return run.replace(result=FAILED, message=error.strerror or str(error))
+    result, message = _judged(ended, time_limit, is_emulated=qemu is not None)
+    return run.replace(
+        result=result,
+        message=message[:_LONGEST],
+        status=ended.status if ended.status >= 0 else None,
+        signal=_signal(-ended.status) if ended.status < 0 and not ended.expired else "",
+        variants=_ran(program, watch),
+        seconds=ended.seconds,
+        stdout=ended.stdout.start,
+        size=ended.stdout.size,
+        sha256=ended.stdout.sha256,
+    )
+
+
+def _watch(program: _Program, qemu: Emulator) -> Watch | None:
+    bias = qemu.bias(program.path) if program.clones else None
+    return None if bias is None else Watch(program.entry, program.clones, bias)
+
+
+def _ran(program: _Program, watch: Watch | None) -> tuple[str, ...] | None:
+    seen = watch.seen() if watch else None
+    if seen is None:
+        return None
+    ran = {program.clones[address] for address in seen}
+    return tuple(variant for variant in program.variants if variant in ran)
+
+
+def _signal(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _judged(ended: Ended, time_limit: float, *, is_emulated: bool) -> tuple[str, str]:
+    """Return the result of a run by itself, and its message."""
+    said = emulator.without_warnings(ended.stderr.start.decode(errors="replace"))
+    if ended.expired:
+        return EXPIRED, f"it ran for longer than {time_limit:g} s"
+    if ended.status < 0:
+        return DIED, signal.strsignal(-ended.status) or ""
+    words = _REFUSALS[ended.status].search(said) if ended.status in _REFUSALS else None
+    if words:
+        return REFUSED, words[0]
+    failure = emulator.failure(said) if is_emulated and ended.status else ""
+    return (FAILED, failure) if failure else (RIGHT, "")
+
+
+def _compared(run: Run, reference: Run) -> Run:
+    """Return a run that came to an end, as right or different from the first that did."""
+    if run.status != reference.status:
+        return run.replace(result=DIFFERS, message=f"exit status {run.status}, on {reference.cpu} {reference.status}")
+    if (run.size, run.sha256) == (reference.size, reference.sha256):
+        return run
+    same = len(os.path.commonprefix((run.stdout, reference.stdout)))  # noqa: RUF071 - they are no paths
+    return run.replace(result=DIFFERS, message=f"its output is that on {reference.cpu} only up to byte {same}")

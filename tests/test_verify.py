@@ -1,0 +1,350 @@
+"""Verify: programs made here by C compilers, on CPUs that qemu-user emulates."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import unavailable
+
+from cpufeat import VerifyError, features, levels, recording
+from cpufeat.aot import bounded, emulator
+from cpufeat.aot.processors import NATIVE, processors
+from cpufeat.aot.verify import DIED, DIFFERS, EXPIRED, FAILED, NOT_RUN, REFUSED, RIGHT, Run, verify
+from cpufeat.cli import BAD, NO, OK, main
+from cpufeat.cli.verify import cpus
+from cpufeat.host import detect
+from cpufeat.machine import ThisMachine
+
+PROJECT = Path(__file__).parent.parent
+X86 = ThisMachine().arch == "x86_64"
+pytestmark = pytest.mark.skipif(not X86, reason="the programs are x86-64's, some run natively")
+
+HELLO = '#include <stdio.h>\nint main(int c, char **v) { printf("%s\\n", c > 1 ? v[c - 1] : "-"); return c; }'
+AVX2 = """
+#include <stdio.h>
+int main(void) { puts("up"); fflush(stdout); __asm__ volatile("vpabsb %ymm0, %ymm0"); return 0; }
+"""
+ASKS = """
+#include <stdio.h>
+int main(void) { __builtin_cpu_init(); puts(__builtin_cpu_supports("avx") ? "with AVX" : "without"); return 0; }
+"""
+REFUSES = """
+#include <stdio.h>
+int main(void) {
+    __builtin_cpu_init();
+    if (__builtin_cpu_supports("avx2")) return 0;
+    fputs("some noise\\napp: this CPU lacks: avx2 (needed by this program, built for x86-64-v3)\\n", stderr);
+    return 126;
+}
+"""
+
+
+@pytest.fixture(scope="session")
+def compiler() -> str:
+    return shutil.which("cc") or unavailable("a C compiler", "apt-get install gcc")
+
+
+@pytest.fixture
+def built(tmp_path: Path, compiler: str):
+    def build(code: str, *options: str) -> Path:
+        source, program = tmp_path / "program.c", tmp_path / f"program{len(list(tmp_path.iterdir()))}"
+        source.write_text(code)
+        subprocess.run([compiler, "-O1", source, "-o", program, *options], check=True)
+        return program
+
+    return build
+
+
+def results(runs: list[Run]) -> list[str]:
+    return [run.result for run in runs]
+
+
+# --- which CPUs
+
+
+def probe(command: list[str]) -> recording.Recording:
+    """What cpufeat records of the machine that a Python runs on."""
+    code = f"""
+import sys
+sys.path.insert(0, {str(PROJECT)!r})
+from cpufeat.recorder import record
+from cpufeat.machine import ThisMachine
+print(record(ThisMachine()).to_json())
+"""
+    result = subprocess.run([*command, sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return recording.Recording.from_json(result.stdout)
+
+
+def test_by_default_there_is_a_processor_for_each_level_and_it_has_that_level(qemu: str) -> None:
+    chosen = processors("x86_64")
+    assert [one.level for one in chosen] == list(levels.levels("x86_64"))
+    for one in chosen:
+        if one.emulator:
+            assert detect(probe([qemu, "-cpu", one.model])).level == one.level, one.name
+        elif one.name == NATIVE:
+            assert detect(ThisMachine()).level == one.level
+        else:
+            assert one.reason
+    assert [bool(one.emulator) for one in chosen][:2] == [True, True]
+
+
+def test_each_model_of_the_table_is_of_its_level_or_known_not_to_be_emulated_whole(qemu: str) -> None:
+    one = emulator.emulator("x86_64")
+    known = one.models()
+    from cpufeat.aot.processors import _rows
+
+    for level, models in _rows("x86_64").items():
+        for model in set(models).intersection(known):
+            found = detect(probe([qemu, "-cpu", model])).level
+            is_whole = one.left_out(model).isdisjoint(levels.level_features("x86_64", level))
+            assert (found == level) == is_whole, model
+
+
+def test_what_is_left_out_is_what_cpuid_then_lacks(qemu: str) -> None:
+    left_out = emulator.emulator("x86_64").left_out("Skylake-Server")
+    assert {"avx512f", "avx512bw"} <= left_out or "avx512f" in detect(probe([qemu, "-cpu", "Skylake-Server"])).features
+    assert left_out.isdisjoint(detect(probe([qemu, "-cpu", "Skylake-Server"])).features)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("Nehalem", ["Nehalem"]),
+        ("Nehalem,Haswell", ["Nehalem", "Haswell"]),
+        ("Haswell,-avx2,+xop,Nehalem,max,avx=off", ["Haswell,-avx2,+xop", "Nehalem", "max,avx=off"]),
+        ("native,x86-64-v2,", ["native", "x86-64-v2"]),
+    ],
+)
+def test_lists_of_cpus(text: str, found: list[str]) -> None:
+    assert cpus(text) == found
+
+
+def test_names_are_found_whatever_their_case_and_others_are_errors_with_what_is_near(qemu: str) -> None:
+    assert [one.name for one in processors("x86_64", ["haswell,-avx", "NEHALEM"])] == ["Haswell,-avx", "Nehalem"]
+    assert [one.level for one in processors("x86_64", ["x86-64-v2", "Westmere", "phenom"])] == ["x86-64-v2"] * 2 + [""]
+    with pytest.raises(VerifyError, match="no CPU model 'Hasvell'; did you mean Haswell"):
+        processors("x86_64", ["Hasvell"])
+    with pytest.raises(VerifyError, match=r"Haswell,-nonsense: Property .*nonsense' not found"):
+        processors("x86_64", ["Haswell,-nonsense"])
+
+
+def test_without_an_emulator_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(VerifyError, match=r"needs qemu-aarch64, .*: install qemu-user"):
+        processors("aarch64")
+    assert processors("x86_64", [NATIVE])[0].emulator is None
+
+
+# --- what comes of it
+
+
+def test_a_program_that_does_the_same_everywhere_is_right(qemu: str, built) -> None:
+    runs = list(verify(built(HELLO), ["Conroe", "Haswell", NATIVE], ["a", "--b"]))
+    assert results(runs) == [RIGHT] * 3
+    assert [(run.status, run.signal, run.stdout, run.size) for run in runs] == [(3, "", b"--b\n", 4)] * 3
+    assert [run.emulator for run in runs] == ["qemu-x86_64", "qemu-x86_64", ""]
+
+
+def test_a_program_that_dies_says_of_what_and_leaves_no_core_dump(
+    qemu: str, built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import resource
+
+    program, here = built(AVX2), tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    before = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (before[1], before[1]))
+    try:
+        runs = list(verify(program, ["Nehalem", "Haswell,-avx", "max"]))
+        assert resource.getrlimit(resource.RLIMIT_CORE) == (before[1], before[1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_CORE, before)
+    assert results(runs) == [DIED, DIED, RIGHT]
+    assert [(run.status, run.signal) for run in runs] == [(None, "SIGILL"), (None, "SIGILL"), (0, "")]
+    assert [run.stdout for run in runs] == [b"up\n"] * 3
+    assert list(here.iterdir()) == []
+
+
+def test_another_output_or_status_differs_from_the_first_right_run(qemu: str, built) -> None:
+    runs = list(verify(built(ASKS), ["Nehalem", "Conroe", "max", "max,-avx"]))
+    assert results(runs) == [RIGHT, RIGHT, DIFFERS, RIGHT]
+    assert runs[2].message == "its output is that on Nehalem only up to byte 4"
+    by_status = list(
+        verify(built(HELLO.replace("return c", 'return __builtin_cpu_supports("avx") != 0')), ["Nehalem", "max"])
+    )
+    assert results(by_status) == [RIGHT, DIFFERS]
+    assert by_status[1].message == "exit status 1, on Nehalem 0"
+
+
+def test_a_refusal_in_words_is_no_fault_and_one_without_is_an_exit_status(qemu: str, built) -> None:
+    runs = list(verify(built(REFUSES), ["Nehalem", "max"]))
+    assert results(runs) == [REFUSED, RIGHT]
+    assert runs[0].message == "app: this CPU lacks: avx2 (needed by this program, built for x86-64-v3)"
+    silent = list(verify(built("int main(void) { return 126; }"), ["Nehalem"]))
+    assert (results(silent), silent[0].status) == ([RIGHT], 126)
+
+
+def test_glibcs_refusal_is_one_in_words(qemu: str, built, tmp_path: Path) -> None:
+    note = """
+__asm__(".pushsection .note.gnu.property,\\"a\\"\\n.p2align 3\\n.long 4,16,5\\n.asciz \\"GNU\\"\\n"
+        ".long 0xc0008002,4,4,0\\n.popsection");
+"""
+    runs = list(verify(built(note + HELLO), ["Conroe", "max"]))
+    if runs[0].status != 127:
+        pytest.skip("this glibc is older than 2.33, or the linker leaves the note out")
+    assert results(runs) == [REFUSED, RIGHT]
+    assert "CPU ISA level is lower than required" in runs[0].message
+
+
+@pytest.mark.parametrize("closes", ["", "fclose(stdout); fclose(stderr);"])
+def test_a_program_without_end_is_ended(qemu: str, built, closes: str) -> None:
+    loop = f"#include <stdio.h>\n#include <unistd.h>\nint main(void) {{ {closes} for (;;) pause(); }}"
+    start = time.monotonic()
+    runs = list(verify(built(loop), ["Nehalem", NATIVE], time_limit=0.5))
+    assert results(runs) == [EXPIRED] * 2
+    assert [(run.status, run.signal) for run in runs] == [(None, "")] * 2
+    assert runs[0].message == "it ran for longer than 0.5 s"
+    assert time.monotonic() - start < 20
+
+
+@pytest.mark.parametrize(("parent", "result"), [("for (;;) pause()", EXPIRED), ("return 0", RIGHT)])
+def test_what_a_program_started_is_ended_with_it(qemu: str, built, parent: str, result: str) -> None:
+    code = """
+#include <stdio.h>
+#include <unistd.h>
+int main(void) {
+    int child = fork();
+    if (child == 0) for (;;) pause();
+    printf("%d\\n", child); fflush(stdout);
+    PARENT;
+}"""
+    for run in verify(built(code.replace("PARENT", parent)), ["Nehalem", NATIVE], time_limit=1):
+        assert run.result in (result, DIFFERS)  # the number of the process does
+        until = time.monotonic() + 10
+        while is_running(int(run.stdout)) and time.monotonic() < until:
+            time.sleep(0.05)
+        assert not is_running(int(run.stdout))
+
+
+def is_running(process: int) -> bool:
+    """Whether there is such a process that is not a zombie, for which its parent has no eye."""
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{process}/status").read_text()
+    except OSError:
+        return False
+
+
+def test_output_without_end_takes_no_memory(qemu: str, built) -> None:
+    runs = list(
+        verify(built('#include <stdio.h>\nint main(void) { for (;;) puts("yyyyyyy"); }'), [NATIVE], time_limit=1)
+    )
+    assert results(runs) == [EXPIRED]
+    assert runs[0].size > len(runs[0].stdout) == bounded.KEPT
+
+
+def test_the_programs_environment_is_this_ones_but_for_the_emulators_own(
+    qemu: str, built, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("QEMU_STRACE", "1")
+    monkeypatch.setenv("QEMU_LOG_FILENAME", str(tmp_path / "log"))
+    monkeypatch.setenv("MINE", "kept")
+    code = """
+#include <stdio.h>
+#include <stdlib.h>
+int main(void) { puts(getenv("MINE")); return getenv("QEMU_STRACE") != 0; }
+"""
+    runs = list(verify(built(code), ["Nehalem", NATIVE]))
+    assert [(run.result, run.stdout, run.status) for run in runs] == [(RIGHT, b"kept\n", 0)] * 2
+
+
+def test_what_the_emulator_cannot_start_is_said(qemu: str, built) -> None:
+    runs = list(verify(built(HELLO), ["qemu32"]))
+    assert (results(runs), runs[0].message) == ([FAILED], "The selected x86 CPU does not support 64 bit mode")
+    loader = list(verify(built(HELLO, "-Wl,--dynamic-linker=/lib/there-is-none.so"), ["Nehalem"]))
+    assert results(loader) == [FAILED]
+    assert "/lib/there-is-none.so" in loader[0].message
+
+
+def test_what_is_no_executable_is_an_error_that_names_it(built, tmp_path: Path) -> None:
+    (tmp_path / "text.c").write_text(HELLO)
+    os.mkfifo(tmp_path / "fifo")
+    made = [tmp_path, *(tmp_path / name for name in ("text.c", "missing", "fifo"))]
+    for path in (*made, built(HELLO, "-c"), built(HELLO, "-shared", "-fPIC")):
+        with pytest.raises(VerifyError, match=path.name):
+            verify(path)
+
+
+def test_damaged_executables_are_errors_or_failures(qemu: str, built, tmp_path: Path) -> None:
+    whole = built(HELLO).read_bytes()
+    damaged = tmp_path / "damaged"
+    for size in (4, 20, 64, 300, 1000, len(whole) // 2):
+        damaged.write_bytes(whole[:size])
+        damaged.chmod(0o755)
+        try:
+            runs = list(verify(damaged, ["Nehalem"]))
+        except VerifyError as error:
+            assert "damaged" in str(error)
+        else:
+            assert results(runs) != [RIGHT]
+
+
+# --- the command line
+
+
+def test_the_table_and_the_exit_status(qemu: str, built, capfd: pytest.CaptureFixture[str]) -> None:
+    program = str(built(AVX2))
+    assert main(["verify", program, "--on", "max", "--on=Nehalem"]) == NO
+    head, right, died, why = capfd.readouterr().out.splitlines()
+    assert head.split() == ["CPU", "level", "result", "exit", "variant", "seconds"]
+    assert right.split()[:4] == ["max", "-", "right", "0"]
+    assert died.split()[:4] == ["Nehalem", "x86-64-v2", "died", "SIGILL"]
+    assert why == f"    {signal.strsignal(signal.SIGILL)}"
+    assert main(["verify", str(built(HELLO)), "--on", "max", "--", "--on", "x"]) == OK
+    assert main(["verify", str(built(REFUSES)), "--on", "Nehalem,max"]) == OK
+    capfd.readouterr()
+    assert main(["verify", program, "--on", "Pentium5"]) == BAD
+    assert "no CPU model 'Pentium5'" in capfd.readouterr().err
+
+
+def test_json_has_all_of_it(qemu: str, built, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", str(built(HELLO)), "--on", "max,Nehalem", "--json", "--", "x"]) == OK
+    lines = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+    assert [(line["cpu"], line["result"], line["status"], line["stdout"]) for line in lines] == [
+        ("max", RIGHT, 2, "x\n"),
+        ("Nehalem", RIGHT, 2, "x\n"),
+    ]
+    assert set(lines[0]) >= set(Run._fields) - {"stdout"}
+
+
+@pytest.mark.parametrize("limit", ["0", "-1", "nan", "inf", "soon"])
+def test_a_time_limit_that_is_none_is_bad_usage(limit: str, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["verify", "x", "--time-limit", limit])
+    assert stopped.value.code == BAD
+    assert "--time-limit" in capfd.readouterr().err
+
+
+def test_where_a_level_cannot_be_verified_that_is_said_and_is_no_fault(
+    qemu: str, built, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from cpufeat.aot import processors as module
+
+    monkeypatch.setattr(
+        module, "detect", lambda machine: detect(machine).replace(features=features.FeatureSet("x86_64"))
+    )
+    monkeypatch.setattr(emulator.Emulator, "left_out", lambda self, model: frozenset({"avx512f"}))
+    runs = list(verify(built(HELLO)))
+    assert results(runs) == [RIGHT, RIGHT, RIGHT, NOT_RUN]
+    assert (runs[3].level, runs[3].cpu) == ("x86-64-v4", "")
+    assert "does not emulate avx512f" in runs[3].message
+    assert main(["verify", str(built(HELLO)), "--on", "x86-64-v4"]) == NO  # nothing was run at all
+    assert "does not emulate avx512f" in capfd.readouterr().out
