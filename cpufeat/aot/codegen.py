@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from llvmlite import binding
 
-from cpufeat.aot import attributes, triples
-from cpufeat.aot.job import EmitError, Emitted
+from cpufeat.aot import attributes, triples, variants
+from cpufeat.aot.dispatch import Dispatch
+from cpufeat.aot.job import Clones, EmitError, Emitted
 from cpufeat.errors import CompileError, TargetError
 
 if TYPE_CHECKING:
@@ -37,12 +38,19 @@ def emit(job: Job, source: bytes, on_accepted: Callable[[], None] = lambda: None
     """
     initialize()
     with contextlib.ExitStack() as stack:
-        module = _parse(stack, job.name, source if job.is_bitcode else _text(job, source))
+        context = stack.enter_context(binding.create_context())
+        module = _parse(stack, context, job.name, source if job.is_bitcode else _text(job, source))
         machine = _target_machine(job)
         _fit(module, job, machine)
         asks = _asks(module)
-        if asks:
-            module = _parse(stack, job.name, attributes.disarm(str(module)))
+        if asks or job.clones:
+            text = attributes.disarm(_named(module))
+            context = stack.enter_context(binding.create_context())
+            module = _parse(stack, context, job.name, _with_clones(text, job, machine) if job.clones else text)
+        if job.helpers:
+            helpers = _parse(stack, context, "cpufeat's own code", job.helpers)
+            _fit(helpers, job, machine)
+            _link(module, helpers)
         on_accepted()
         functions = _keep(module, job.only) if job.only else []
         try:
@@ -62,12 +70,11 @@ def initialize() -> None:
     binding.initialize_native_asmparser()
 
 
-def _parse(stack: contextlib.ExitStack, name: str, source: str | bytes) -> Llvmlite:
+def _parse(stack: contextlib.ExitStack, context: Llvmlite, name: str, source: str | bytes) -> Llvmlite:
     """Read and verify text or bitcode, into a context that ends with the stack: a worker that is kept does not grow.
 
     Module and context end in this order. Left to the garbage collector, the context may go first, and LLVM crash.
     """
-    context = stack.enter_context(binding.create_context())
     parse = binding.parse_bitcode if isinstance(source, bytes) else binding.parse_assembly
     try:
         module = stack.enter_context(parse(source, context))
@@ -129,6 +136,36 @@ def _name(function: Llvmlite) -> str:
         return str(function.name)
     except UnicodeDecodeError:
         return "(a name that is not UTF-8)"
+
+
+def _named(module: Llvmlite) -> str:
+    """Return the module as LLVM prints it, each function with the name that its symbol will have."""
+    unnamed = (function for function in _defined(module) if not _name(function))
+    for number, function in enumerate(unnamed, 1):
+        function.name = f"__unnamed_{number}"
+    return str(module)
+
+
+def _with_clones(text: str, job: Job, machine: Llvmlite) -> str:
+    bits = re.search(r"(?:^|-)p:(\d+)", str(machine.target_data))
+    clones = [Clones(*one) for one in job.clones]
+    labels = tuple(one.label for one in clones)
+    how = Dispatch(job.mechanism, labels, job.resolver_parameters, int(bits[1]) // 8 if bits else 8)
+    try:
+        return variants.merge(text, clones, how, lowest_runs=job.lowest_runs)
+    except CompileError as error:
+        raise CompileError(f"{job.name}: no variants can be made of it: {error}", error.function) from None
+
+
+def _link(module: Llvmlite, helpers: Llvmlite) -> None:
+    """Link what cpufeat adds to a module. What the module calls of it is local there, and will be again."""
+    declared = {_name(function) for function in module.functions if function.is_declaration}
+    called = [function.name for function in _defined(helpers) if function.name in declared]
+    for name in called:
+        helpers.get_function(name).linkage = "external"
+    module.link_in(helpers)
+    for name in called:
+        module.get_function(name).linkage = "internal"
 
 
 def _keep(module: Llvmlite, only: tuple[int, int]) -> list[str]:

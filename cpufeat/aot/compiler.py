@@ -3,46 +3,54 @@
 from __future__ import annotations
 
 import os
+import re
 import warnings
+from functools import reduce
+from operator import and_
 from typing import TYPE_CHECKING
 
-from cpufeat import tables
-from cpufeat.aot import attributes, blame, client, source
+from cpufeat.aot import attributes, client, ladder, source
 from cpufeat.aot.artifact import Artifact, Variant
-from cpufeat.aot.job import EmitError, Job, LimitError
-from cpufeat.decisions import Decision
+from cpufeat.aot.detector import detector, resolver_parameters
+from cpufeat.aot.dispatch import INITIALIZER, mechanism
+from cpufeat.aot.job import Clones, Job
 from cpufeat.errors import ArtifactError, CompileError, CpufeatWarning, TargetError
-from cpufeat.features import family
-from cpufeat.resolution import resolve
+from cpufeat.host import detect
+from cpufeat.levels import baseline, level_features
+from cpufeat.resolution import resolve, triple
 from cpufeat.target import Target
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Sequence
     from typing import Literal
 
-    from cpufeat.aot.job import Emitted
+    from cpufeat.aot.dispatch import Mechanism
+    from cpufeat.aot.job import Emitted, Range
+    from cpufeat.aot.ladder import Made
+    from cpufeat.decisions import Decision
     from cpufeat.resolution import OnMissing
-
-    _Emit = Callable[[Target, "tuple[int, int] | None", "float | None"], tuple[Emitted, tuple[int, ...]]]
 
 TIME_LIMIT = 600.0
 """The default ``time_limit``, in seconds."""
 MEMORY_LIMIT = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2 if hasattr(os, "sysconf") else None
 """The default ``memory_limit``: half of this machine's memory, in bytes."""
-_BLAME_SECONDS = 20.0
+_NOT_IN_A_LABEL = re.compile(r"[^\w.-]", re.ASCII)
 
 
 def compile(  # noqa: A001, PLR0913
     module: object,
     target: Target | str | None = None,
     *,
+    targets: Sequence[Target | str] | None = None,
+    dispatch: Mechanism | None = None,
+    runtime_override: bool = False,
     opt: int = 2,
     on_missing: OnMissing = "fallback",
     isolation: Literal["process", "none"] = "process",
     time_limit: float | None = TIME_LIMIT,
     memory_limit: int | None = MEMORY_LIMIT,
 ) -> Artifact:
-    """Compile a module to a position-independent object for one target.
+    """Compile a module to a position-independent object for one target, or for each of several.
 
     ``module``
         IR text, bitcode, the path of either, or an llvmlite module, which is left as it was
@@ -51,10 +59,19 @@ def compile(  # noqa: A001, PLR0913
         A Target, or a request to :func:`cpufeat.resolve` on this machine, where None is what it comes to by default. To
         compile for another machine, hand in ``Target.parse(request)``. It holds for every function, whatever
         ``target-cpu`` and ``target-features`` the function itself has.
+    ``targets``
+        In place of ``target``: several, best first, each a Target or what :meth:`Target.parse` reads, for this
+        machine's triple. Each function is there once for each (:mod:`cpufeat.aot.variants`); its symbol leads to the
+        first of which the machine has all features, as the code itself finds out when it is loaded.
+    ``dispatch``
+        How the symbol does that (:mod:`cpufeat.aot.dispatch`): ``"ifunc"`` at the cost of a direct call, where the
+        loader can; ``"pointer"`` anywhere. None is ``"ifunc"`` where that works.
+    ``runtime_override``
+        Programs pass over variants that use what ``CPUFEAT_DISABLE`` lists. An ``ifunc`` cannot do that.
     ``opt``
         0 to 3: LLVM's default pipeline of that level, vectorizing from 2 upward, and the code generator's effort.
     ``on_missing``
-        ``"fallback"``: where LLVM fails at the target, the levels below it are tried in turn; a function that asks for
+        ``"fallback"``: where LLVM fails at a target, the levels below it are tried in turn; a function that asks for
         more than the target permits is compiled for the target. Each is a decision of the artifact, and all together
         are one CpufeatWarning. ``"error"``: each is an error.
     ``isolation``
@@ -63,50 +80,114 @@ def compile(  # noqa: A001, PLR0913
     ``time_limit``, ``memory_limit``
         Seconds, and bytes beyond what the idle worker uses (where the system has RLIMIT_AS); None is no limit.
 
-    Raises CompileError for a module that LLVM rejects, and for one that makes it abort, hang or run out of memory;
-    TargetError for a module made for something else; and what :func:`cpufeat.resolve` raises.
+    Raises CompileError for a module that LLVM rejects, for one that makes it abort, hang or run out of memory, and for
+    one that there cannot be variants of; TargetError for a module made for something else, for targets of several
+    systems, and for one that would never be chosen; and what :func:`cpufeat.resolve` raises.
     """
-    _check(opt, on_missing, isolation)
+    _check(opt, on_missing, isolation, dispatch)
     code = source.read(module)
-    wanted, decisions = _target(target, on_missing)
+    wanted, decisions = _wanted(target, targets, on_missing)
+    how = mechanism(wanted[0], dispatch, runtime_override=runtime_override) if wanted[1:] else ""
 
-    def emit(rung: Target, only: tuple[int, int] | None, seconds: float | None) -> tuple[Emitted, tuple[int, ...]]:
+    def emit(rungs: Sequence[Target], only: Range | None = None, seconds: float | None = None) -> Made:
+        dispatcher = _dispatcher(rungs, how, runtime_override) if rungs[1:] else ""
+
         def job(llvm: int) -> Job:
-            cpu, features = rung.llvm_cpu(llvm), rung.llvm_features(llvm)
-            return Job(code.name, code.is_bitcode, rung.triple, cpu, features, opt, only)
+            cpu, features = _for_llvm(rungs[0], llvm)
+            one = Job(code.name, code.is_bitcode, rungs[0].triple, cpu, features, opt, only)
+            return _several(one, rungs, how, dispatcher, llvm) if rungs[1:] else one
 
         if isolation == "none":
             return _emit_here(job, code.content)
-        return client.emit(job, code.content, time_limit=seconds, memory_limit=memory_limit)
+        limit = time_limit if seconds is None else seconds
+        return client.emit(job, code.content, time_limit=limit, memory_limit=memory_limit)
 
-    failures: list[tuple[Target, EmitError]] = []
-    for rung in _rungs(wanted) if on_missing == "fallback" else [wanted]:
-        try:
-            emitted, llvm = emit(rung, None, time_limit)
-        except EmitError as error:
-            failures.append((rung, error))
-            continue
-        made = _fallbacks(failures, rung) + _lowered(emitted, rung, llvm[0], on_missing)
-        _warn(code.name, made, emitted.said)
-        artifact = Artifact(
-            emitted.object, (Variant(rung),), decisions + made, ".".join(map(str, llvm)), name=code.stem
+    rungs, fallbacks, (emitted, llvm) = ladder.descend(code.name, wanted, emit, fallback=on_missing == "fallback")
+    made = fallbacks + _lowered(emitted, rungs[0], llvm[0], on_missing)
+    _warn(code.name, made, emitted.said)
+    return _noted(
+        Artifact(
+            object=emitted.object,
+            variants=tuple(Variant(rung) for rung in rungs),
+            decisions=decisions + made,
+            llvm=".".join(map(str, llvm)),
+            dispatch=how if rungs[1:] else "",
+            name=code.stem,
         )
-        return _noted(artifact)
-    raise _failed(code.name, failures, emit)
+    )
 
 
-def _check(opt: int, on_missing: str, isolation: str) -> None:
-    allowed = (("opt", opt, (0, 1, 2, 3)), ("on_missing", on_missing, ("fallback", "error")))
-    for name, value, values in (*allowed, ("isolation", isolation, ("process", "none"))):
+def _check(opt: int, on_missing: str, isolation: str, dispatch: str | None) -> None:
+    allowed: tuple[tuple[str, object, tuple[object, ...]], ...] = (
+        ("opt", opt, (0, 1, 2, 3)),
+        ("on_missing", on_missing, ("fallback", "error")),
+        ("isolation", isolation, ("process", "none")),
+        ("dispatch", dispatch, (None, "ifunc", "pointer")),
+    )
+    for name, value, values in allowed:
         if value not in values:
             raise ValueError(f"{name} is {value!r}, not one of {', '.join(map(repr, values))}")
 
 
-def _target(target: Target | str | None, on_missing: OnMissing) -> tuple[Target, tuple[Decision, ...]]:
+def _wanted(
+    target: Target | str | None, targets: Sequence[Target | str] | None, on_missing: OnMissing
+) -> tuple[tuple[Target, ...], tuple[Decision, ...]]:
+    if targets is not None:
+        if target is not None:
+            raise TargetError("a target and targets: compile for the one, or for the others")
+        return _distinct(targets), ()
     if isinstance(target, Target):
-        return target, ()
+        return (target,), ()
     resolution = resolve(target, on_missing=on_missing)
-    return resolution.target, resolution.decisions
+    return (resolution.target,), resolution.decisions
+
+
+def _distinct(requests: Sequence[Target | str]) -> tuple[Target, ...]:
+    """Return the targets, for each of which there can be a machine that chooses it. Raises TargetError."""
+    if isinstance(requests, str) or not requests:
+        raise TargetError(f"targets is {requests!r}, not a list of targets")
+    here = triple(detect()) if any(isinstance(request, str) for request in requests) else ""
+    targets = tuple(Target.parse(one, here) if isinstance(one, str) else one for one in requests)
+    for index, target in enumerate(targets):
+        if target.triple != targets[0].triple:
+            raise TargetError(f"a variant for {targets[0].triple} and one for {target.triple}: all must be for one")
+        for better in targets[:index]:
+            if better.features.isa <= target.features.isa:
+                raise TargetError(f"no machine would choose {target.cpu}: what can run it runs {better.cpu}, before it")
+    return targets
+
+
+def _for_llvm(target: Target, llvm: int) -> tuple[str, str]:
+    return target.llvm_cpu(llvm), target.llvm_features(llvm)
+
+
+def _dispatcher(targets: Sequence[Target], how: Mechanism, runtime_override: bool) -> str:
+    """Return the IR that picks one of several targets."""
+    picks = detector(targets, dispatch=how, runtime_override=runtime_override)
+    return picks + INITIALIZER if how == "pointer" else picks
+
+
+def _several(job: Job, targets: Sequence[Target], how: Mechanism, dispatcher: str, llvm: int) -> Job:
+    """Return a job for several targets. What is compiled once, and what dispatches, must run on any machine."""
+    arch = targets[0].arch
+    cpu, features = _for_llvm(reduce(and_, targets, Target.parse(baseline(arch), job.triple)), llvm)
+    return job.replace(
+        cpu=cpu,
+        features=features,
+        clones=tuple(
+            Clones(label, *_for_llvm(target, llvm)) for label, target in zip(_labels(targets), targets, strict=True)
+        ),
+        lowest_runs=targets[-1].features.isa <= level_features(arch, baseline(arch)),
+        mechanism=how,
+        resolver_parameters=resolver_parameters(targets[0]) if how == "ifunc" else "",
+        helpers=dispatcher,
+    )
+
+
+def _labels(targets: Sequence[Target]) -> list[str]:
+    """Return what to call each variant: its CPU, with a number if there are several of it."""
+    cpus = [_NOT_IN_A_LABEL.sub("_", target.cpu) for target in targets]
+    return [f"{cpu}.{cpus[:index].count(cpu)}" if cpu in cpus[:index] else cpu for index, cpu in enumerate(cpus)]
 
 
 def _emit_here(make_job: Callable[[int], Job], content: bytes) -> tuple[Emitted, tuple[int, ...]]:
@@ -114,24 +195,6 @@ def _emit_here(make_job: Callable[[int], Job], content: bytes) -> tuple[Emitted,
 
     llvm = codegen.llvm_version()
     return codegen.emit(make_job(llvm[0]), content), llvm
-
-
-def _rungs(target: Target) -> Iterator[Target]:
-    """Yield the target, then what it has in common with each level, highest first."""
-    yield target
-    rung = target
-    for row in reversed(tables.rows(f"{family(target.arch)}/levels.tsv")):
-        lower = rung & Target.parse(row[0], target.triple)
-        if lower != rung:
-            yield lower
-        rung = lower
-
-
-def _fallbacks(failures: list[tuple[Target, EmitError]], rung: Target) -> tuple[Decision, ...]:
-    return tuple(
-        Decision("fallback", failed.cpu, f"LLVM failed at this target: compiled for {rung.cpu} instead", str(error))
-        for failed, error in failures
-    )
 
 
 def _lowered(emitted: Emitted, target: Target, llvm: int, on_missing: OnMissing) -> tuple[Decision, ...]:
@@ -153,23 +216,3 @@ def _noted(artifact: Artifact) -> Artifact:
         return artifact.noted()
     except ArtifactError as error:
         raise TargetError(f"{artifact.target.triple}: LLVM's output cannot hold cpufeat's note: {error}") from None
-
-
-def _failed(name: str, failures: list[tuple[Target, EmitError]], emit: _Emit) -> CompileError:
-    """Return the error for a module that failed at every rung, naming the function at fault where it can be found."""
-    target, last = failures[-1]
-    function = last.function
-    if function is None and not isinstance(last, LimitError):
-
-        def attempt(first: int, end: int) -> list[str] | None:
-            try:
-                return emit(target, (first, end), _BLAME_SECONDS)[0].functions
-            except CompileError:
-                return None
-
-        function = blame.culprit(attempt, _BLAME_SECONDS)
-    tried: dict[str, list[str]] = {}
-    for rung, error in failures:
-        tried.setdefault(str(error), []).append(rung.cpu)
-    listed = "; ".join(f"{message} (for {', '.join(dict.fromkeys(cpus))})" for message, cpus in tried.items())
-    return CompileError(f"{name}: " + (f"function {function}: " if function else "") + listed, function)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from cpufeat.errors import CompileError
 from cpufeat.value import Value
 
 Llvmlite = Any
 """An object of llvmlite, which has no types."""
+Range = tuple[int, int]
+"""Of the defined functions, in order: the first, and the one after the last."""
 Asked = tuple[str, str]
 """A function's own ``target-cpu`` and ``target-features``, each empty where it has none."""
 
@@ -21,8 +23,17 @@ class LimitError(EmitError):
     """Code generation took more time or memory than it was given."""
 
 
+class Clones(NamedTuple):
+    """The clones of all functions for one of several targets."""
+
+    label: str
+    """What their names end in."""
+    cpu: str
+    features: str
+
+
 class Job(Value):
-    """One module for one target."""
+    """One module for one target, or with a clone of each function for each of several."""
 
     name: str
     """What messages call the module."""
@@ -31,8 +42,17 @@ class Job(Value):
     cpu: str
     features: str
     opt: int
-    only: tuple[int, int] | None = None
+    only: Range | None = None
     """The range of defined functions to emit, all others being left to some other object."""
+    clones: tuple[Clones, ...] = ()
+    """Best first; what is no clone is compiled for ``cpu`` and ``features``. Empty where there is one target."""
+    lowest_runs: bool = True
+    """Whether any machine can run the last of the clones."""
+    mechanism: str = ""
+    """How functions are dispatched: ``ifunc`` or ``pointer``."""
+    resolver_parameters: str = ""
+    helpers: str = ""
+    """IR to link with the module. The functions in it are for this object alone."""
 
 
 class Emitted(Value):

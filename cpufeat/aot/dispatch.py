@@ -1,0 +1,156 @@
+"""The symbol by which everything else knows a function that is there once for each target.
+
+``pointer``: ``f`` jumps to where ``f.pointer`` points. That is at first ``f.lazy``, which asks ``f.resolver``, leaves
+the answer in the pointer and goes on there: right at any time, also before constructors run. Two threads that do so at
+once store the same. A constructor of the earliest priority picks when the program is loaded.
+
+``ifunc``: the loader calls ``f.resolver`` when it binds ``f``. Linkers give an ``ifunc`` that other objects cannot see
+one address in code and another in data, and each alias an address of its own. Where that may be, ``f`` is a function
+that jumps to the ``ifunc`` ``f.ifunc``.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, NamedTuple
+
+from cpufeat.aot import printed, triples
+from cpufeat.aot.printed import suffixed
+from cpufeat.aot.readings import reader
+from cpufeat.errors import TargetError
+
+if TYPE_CHECKING:
+    from typing import Literal
+
+    from cpufeat.aot.printed import Function
+    from cpufeat.target import Target
+
+    Mechanism = Literal["ifunc", "pointer"]
+
+_IFUNC_LOADERS = frozenset((("linux", "gnu"), ("linux", "gnux32"), ("linux", "android"), ("freebsd", "")))
+"""System and environment where the loader calls resolvers: glibc, Bionic, FreeBSD's. musl's does not."""
+INITIALIZER = """
+@llvm.global_ctors = appending global [1 x { i32, void ()*, i8* }] \
+[{ i32, void ()*, i8* } { i32 0, void ()* @__cpufeat_initialize, i8* null }]
+define internal void @__cpufeat_initialize() nounwind {
+  %index = call i32 @__cpufeat_pick()
+  ret void
+}
+"""
+"""Picks when the program is loaded."""
+
+
+def mechanism(target: Target, wanted: Mechanism | None, *, runtime_override: bool) -> Mechanism:
+    """Return how functions are dispatched on a target's system.
+
+    Raises TargetError where it cannot be as wanted, or where emitted code cannot tell what a machine can run.
+    """
+    _, system, environment = triples.parts(target.triple)
+    has_ifunc = (system, environment) in _IFUNC_LOADERS
+    if wanted == "ifunc" and not has_ifunc:
+        none = "no loader there is known to resolve an ifunc"
+        raise TargetError(f'{target.triple}: {none}: use dispatch="pointer", which works anywhere')
+    works = has_ifunc and not runtime_override and not reader(target).needs_library
+    return wanted or ("ifunc" if works else "pointer")
+
+
+class Dispatch(NamedTuple):
+    """How the functions of a module are dispatched."""
+
+    mechanism: str
+    labels: tuple[str, ...]
+    """What the names of clones end in, best first."""
+    parameters: str
+    """What a resolver is called with, ``i64 %hwcap, ...``."""
+    alignment: int
+    """Of a pointer, in bytes."""
+
+    @property
+    def helpers(self) -> tuple[str, ...]:
+        """What the names of further definitions for a function end in."""
+        return ("resolver", "pointer", "lazy") if self.mechanism == "pointer" else ("resolver", "ifunc")
+
+    def declaration(self) -> str:
+        """Declare what picks a target: it returns the index of a label, or one more if none can be run."""
+        return f"declare i32 @__cpufeat_pick({self.parameters})\n"
+
+    def symbol(self, function: Function, attributes: str, *, alone: bool) -> str:
+        """Define the symbol of a function.
+
+        ``attributes`` are what every function of the module must have; ``alone`` is whether other objects can see the
+        symbol, and see no other of the same address.
+        """
+        group = printed.comdat(function.tail, function.name)
+        comdat = f"comdat({group})" if group else ""
+        resolver = suffixed(function.name, "resolver")
+        asked = self._resolver(function, resolver, f"{attributes} {comdat}")
+        if self.mechanism == "pointer":
+            return asked + self._by_pointer(function, resolver, attributes, comdat)
+        if alone:
+            return asked + self._ifunc(function, function.name, function.linkage, resolver)
+        hidden = suffixed(function.name, "ifunc")
+        ifunc = self._ifunc(function, hidden, "internal", resolver)
+        return f"{asked}{ifunc}{_jump(function, attributes, '', hidden)}"
+
+    def _resolver(self, function: Function, name: str, tail: str) -> str:
+        """Define what returns the address of the clone that was picked, or the last one's if none can be run.
+
+        A ``switch`` might become a table of addresses, which need not be relocated yet when an ``ifunc`` is resolved.
+        """
+        kind = f"{function.type}*"
+        *others, chosen = (f"{kind} {suffixed(function.name, label)}" for label in self.labels)
+        lines = [f"  %picked = call i32 @__cpufeat_pick({self.parameters})"]
+        for index, clone in reversed(list(enumerate(others))):
+            lines.append(f"  %is{index} = icmp eq i32 %picked, {index}")
+            lines.append(f"  %from{index} = select i1 %is{index}, {clone}, {chosen}")
+            chosen = f"{kind} %from{index}"
+        body = "\n".join([*lines, f"  ret {chosen}"])
+        return f"define internal {kind} {name}({self.parameters}) {tail} {{\n{body}\n}}\n"
+
+    def _ifunc(self, function: Function, name: str, linkage: str, resolver: str) -> str:
+        """Define an ``ifunc``. LLVM 14 does not take a resolver with parameters for what it is."""
+        asked, kind = ", ".join(map(printed.type_of, printed.parameters(self.parameters))), f"{function.type}* ()*"
+        address = f"bitcast ({function.type}* ({asked})* {resolver} to {kind})" if asked else resolver
+        return f"{name} = {linkage} ifunc {function.type}, {kind} {address}\n"
+
+    def _by_pointer(self, function: Function, resolver: str, attributes: str, comdat: str) -> str:
+        kind = function.type
+        pointer, lazy = suffixed(function.name, "pointer"), suffixed(function.name, "lazy")
+        place = f"{kind}** {pointer} unordered, align {self.alignment}"
+        load = f"  %callee = load atomic {kind}*, {place}\n"
+        ask = f"  %callee = call {kind}* {resolver}()\n  store atomic {kind}* %callee, {place}\n"
+        first = function.local(lazy)._replace(tail=f" {comdat}")
+        return (
+            f"{pointer} = internal global {kind}* {lazy}{', ' if comdat else ''}{comdat}\n"
+            f"{_jump(function, attributes, load, '%callee')}{_jump(first, attributes, ask, '%callee')}"
+        )
+
+
+def _jump(function: Function, attributes: str, before: str, callee: str) -> Function:
+    """Return a function of the same name that hands on all that it is called with."""
+    parameters = [
+        one if one == "..." else f"{one.rpartition(' ')[0]} %a{number}"
+        for number, one in enumerate(function.parameters)
+    ]
+    kind = function.type if parameters[-1:] == ["..."] else function.returns
+    call = f"{function.convention} {kind} {callee}({', '.join(parameters)})"
+    result, value = ("", "void") if function.returns == "void" else ("%result = ", f"{function.returns} %result")
+    return function._replace(
+        parameters=tuple(parameters),
+        tail="".join(f" {clause}" for clause in _of_symbol(function.tail)),
+        body=f"{{\n{before}  {result}musttail call {call}\n  ret {value}\n}}",
+    ).with_attributes(attributes)
+
+
+_CLAUSE = re.compile(
+    r"(?:local_)?unnamed_addr|#\d+|section|partition|comdat(?:\(.*)?|align|gc|prefix|prologue|personality|![a-zA-Z].*"
+)
+_OF_BODY = re.compile(r"#\d+|gc|prologue|personality|!dbg|!prof")
+
+
+def _of_symbol(tail: str) -> list[str]:
+    """Return the clauses after a definition's parameters that speak of its symbol and not of its body."""
+    clauses: list[str] = []
+    for word in printed.words(tail):
+        clauses.append(word if _CLAUSE.fullmatch(word) else f"{clauses.pop()} {word}")
+    return [clause for clause in clauses if not _OF_BODY.match(clause)]
