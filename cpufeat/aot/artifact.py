@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from cpufeat.host import Host
 
 _VERSION = 2
+_NOT_IN_A_LABEL = re.compile(r"[^\w.-]", re.ASCII)
 
 
 class Variant(Value):
@@ -55,6 +57,11 @@ class Artifact(Value):
         """What the only, or the best variant was compiled for."""
         return self.variants[0].target
 
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What the names of each variant's functions end in (``f.x86-64-v3``)."""
+        return labels([variant.target for variant in self.variants])
+
     def noted(self) -> Artifact:
         """Return the artifact of LLVM's output with the note added. Raises ArtifactError if that cannot hold one."""
         record = {
@@ -86,14 +93,23 @@ class Artifact(Value):
             raise ArtifactError(f"{os.fspath(file)}: {error}") from None
 
     @classmethod
+    def all_in(cls, content: bytes) -> tuple[Artifact, ...]:
+        """Return each artifact that a file was linked from, with the whole file as its object. Raises ArtifactError."""
+        return tuple(cls._from_note(content, text) for text in note.read(content))
+
+    @classmethod
     def _from_bytes(cls, content: bytes) -> Artifact:
         texts = note.read(content)
         if not texts:
             raise ArtifactError("no note of cpufeat: it was compiled by something else")
         if len(texts) > 1:
             raise ArtifactError(f"{len(texts)} notes of cpufeat: it was linked from as many artifacts, open those")
+        return cls._from_note(content, texts[0])
+
+    @classmethod
+    def _from_note(cls, content: bytes, text: str) -> Artifact:
         try:
-            record = json.loads(texts[0])
+            record = json.loads(text)
             if record["version"] != _VERSION:
                 raise ArtifactError(f"a note of version {record['version']}: this cpufeat reads version {_VERSION}")
             variants = tuple(_variant(fields) for fields in record["variants"])
@@ -136,6 +152,12 @@ class Artifact(Value):
     def __repr__(self) -> str:
         size, cpus = len(self.object), ", ".join(variant.target.cpu for variant in self.variants)
         return f"<Artifact of {size} bytes for {self.target.triple}, {cpus}, by LLVM {self.llvm}>"
+
+
+def labels(targets: Sequence[Target]) -> tuple[str, ...]:
+    """Return what to call each variant: its CPU, with a number if there are several of it."""
+    cpus = [_NOT_IN_A_LABEL.sub("_", target.cpu) for target in targets]
+    return tuple(f"{cpu}.{cpus[:index].count(cpu)}" if cpu in cpus[:index] else cpu for index, cpu in enumerate(cpus))
 
 
 def _record(variant: Variant) -> dict[str, object]:

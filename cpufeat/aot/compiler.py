@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
 import warnings
 from functools import reduce
 from operator import and_
 from typing import TYPE_CHECKING
 
 from cpufeat.aot import attributes, client, ladder, source
-from cpufeat.aot.artifact import Artifact, Variant
+from cpufeat.aot.artifact import Artifact, Variant, labels
 from cpufeat.aot.detector import detector, resolver_parameters
 from cpufeat.aot.dispatch import INITIALIZER, mechanism
 from cpufeat.aot.job import Clones, Job
@@ -34,7 +33,6 @@ TIME_LIMIT = 600.0
 """The default ``time_limit``, in seconds."""
 MEMORY_LIMIT = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2 if hasattr(os, "sysconf") else None
 """The default ``memory_limit``: half of this machine's memory, in bytes."""
-_NOT_IN_A_LABEL = re.compile(r"[^\w.-]", re.ASCII)
 
 
 def compile(  # noqa: A001, PLR0913
@@ -175,19 +173,13 @@ def _several(job: Job, targets: Sequence[Target], how: Mechanism, dispatcher: st
         cpu=cpu,
         features=features,
         clones=tuple(
-            Clones(label, *_for_llvm(target, llvm)) for label, target in zip(_labels(targets), targets, strict=True)
+            Clones(label, *_for_llvm(target, llvm)) for label, target in zip(labels(targets), targets, strict=True)
         ),
         lowest_runs=targets[-1].features.isa <= level_features(arch, baseline(arch)),
         mechanism=how,
         resolver_parameters=resolver_parameters(targets[0]) if how == "ifunc" else "",
         helpers=dispatcher,
     )
-
-
-def _labels(targets: Sequence[Target]) -> list[str]:
-    """Return what to call each variant: its CPU, with a number if there are several of it."""
-    cpus = [_NOT_IN_A_LABEL.sub("_", target.cpu) for target in targets]
-    return [f"{cpu}.{cpus[:index].count(cpu)}" if cpu in cpus[:index] else cpu for index, cpu in enumerate(cpus)]
 
 
 def _emit_here(make_job: Callable[[int], Job], content: bytes) -> tuple[Emitted, tuple[int, ...]]:

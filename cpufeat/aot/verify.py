@@ -8,7 +8,8 @@ import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cpufeat.aot import bounded, emulator, note
+from cpufeat.aot import bounded, emulator
+from cpufeat.aot.artifact import Artifact
 from cpufeat.aot.emulator import Emulator, Watch
 from cpufeat.aot.processors import Processor, processors
 from cpufeat.auditing.elf import elf_image
@@ -122,7 +123,7 @@ def _read(file: str | os.PathLike[str]) -> _Program:
         raise VerifyError(f"{path}: no ELF file: only an ELF executable can be run on other CPUs")
     try:
         image = elf_image(content, str(path))
-        variants = tuple(dict.fromkeys(label for text in note.read(content) for label in _labels(text)))
+        variants = tuple(dict.fromkeys(label for artifact in Artifact.all_in(content) for label in _labels(artifact)))
     except (AuditError, ArtifactError) as error:
         raise VerifyError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from None
     if image.kind != "executable" or image.entry is None:
@@ -130,8 +131,9 @@ def _read(file: str | os.PathLike[str]) -> _Program:
     return _Program(str(path), image.arch, image.entry, _clones(image, variants), variants)
 
 
-def _labels(text: str) -> list[str]:
-    return []
+def _labels(artifact: Artifact) -> tuple[str, ...]:
+    """Return what the functions of several variants are called by; those of a single one are called as they are."""
+    return artifact.labels if artifact.dispatch else ()
 
 
 def _clones(image: Image, variants: tuple[str, ...]) -> dict[int, str]:
