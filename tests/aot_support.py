@@ -33,9 +33,9 @@ def compile_quietly(module, target, **options):
 
 def use_llvm_of(python: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the worker be another interpreter, with the llvmlite that it has."""
-    origin = client._origin
+    origin = client.origin
     monkeypatch.setattr(client.sys, "executable", python)
-    monkeypatch.setattr(client, "_origin", lambda name: _llvmlite_of(python) if name == "llvmlite" else origin(name))
+    monkeypatch.setattr(client, "origin", lambda name: _llvmlite_of(python) if name == "llvmlite" else origin(name))
     end_worker()
 
 

@@ -1,9 +1,13 @@
-"""The cache: what it promises with many processes, killed ones, full disks, damage, strangers and little room."""
+"""The cache: what it promises with many processes, killed ones, full disks, damage, strangers and little room.
+
+And what ``aot.compile`` makes of it.
+"""
 
 from __future__ import annotations
 
 import errno
 import hashlib
+import inspect
 import os
 import random
 import resource
@@ -14,12 +18,17 @@ import sys
 import time
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from cpufeat import CpufeatError, CpufeatWarning
-from cpufeat.aot import cache, toolchain
+from cpufeat import CompileError, CpufeatError, CpufeatWarning, Target, aot
+from cpufeat.aot import cache, client, toolchain
 from cpufeat.aot.cache import Cache, key
+from cpufeat.aot.job import LimitError
+
+if TYPE_CHECKING:
+    from cpufeat.aot.job import Job
 
 PROJECT = Path(__file__).parent.parent
 KIB, MIB = 1 << 10, 1 << 20
@@ -463,9 +472,185 @@ def test_it_cannot_be_told_where_llvm_is_elsewhere_or_a_file_changed_since(
 
 
 def test_this_installation_can_be_told(store: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
-    from cpufeat.aot.client import _origin
-
     monkeypatch.setattr(toolchain, "_LOADED", time.time_ns())
     toolchain.identity.cache_clear()
-    told = toolchain.identity(store, _origin("llvmlite"), _origin("cpufeat"))
+    told = toolchain.identity(store, client.origin("llvmlite"), client.origin("cpufeat"))
     assert len(told) == hashlib.sha256().digest_size * 2
+
+
+# --- what was compiled before
+
+ADD = """
+define i32 @add(i32 %a, i32 %b) {
+  %c = add i32 %a, %b
+  ret i32 %c
+}
+"""
+ASKS_FOR_MORE = ADD.replace(") {", ') "target-features"="+avx512f" {')
+V3 = Target.parse("x86-64-v3")
+ALWAYS_COMPILED = {"module", "isolation", "time_limit", "memory_limit"}
+"""The parameters of compile that change nothing in what comes out, and the module itself."""
+
+
+@pytest.fixture
+def kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The folder of a cache that compile uses; the sources may be newer than this process."""
+    monkeypatch.setenv(cache.VARIABLE, str(tmp_path / "kept"))
+    monkeypatch.setattr(toolchain, "_LOADED", time.time_ns())
+    toolchain.identity.cache_clear()
+    return tmp_path / "kept"
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[Job]:
+    """The jobs that LLVM is given."""
+    jobs: list[Job] = []
+    emit = client.emit
+
+    def counting(make_job, *arguments, **options):
+        return emit(lambda llvm: jobs.append(make_job(llvm)) or jobs[-1], *arguments, **options)
+
+    monkeypatch.setattr(client, "emit", counting)
+    return jobs
+
+
+def artifacts_in(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if b"\x7fELF" in path.read_bytes()]
+
+
+def test_the_second_time_nothing_is_compiled_and_the_same_comes_out(kept: Path, counted: list[Job]) -> None:
+    first = aot.compile(ADD, V3)
+    assert (len(counted), len(artifacts_in(kept))) == (1, 1)
+    assert aot.compile(ADD, V3) == first
+    assert len(counted) == 1
+
+
+def test_a_hit_starts_no_worker_and_does_not_load_llvm(kept: Path) -> None:
+    code = f"""
+import sys
+sys.path.insert(0, {str(PROJECT)!r})
+import time
+from cpufeat import Target, aot
+from cpufeat.aot import toolchain
+toolchain._LOADED = time.time_ns()
+started = []
+sys.addaudithook(lambda name, arguments: started.append(name) if name == "subprocess.Popen" else None)
+aot.compile({ADD!r}, Target.parse("x86-64-v3"))
+print(len(started), "llvmlite.binding" in sys.modules)
+"""
+    run = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True) for _ in range(2)]
+    assert [one.stdout for one in run] == ["1 False\n", "0 False\n"]
+
+
+def test_whatever_changes_the_object_makes_another_entry(kept: Path, counted: list[Job], tmp_path: Path) -> None:
+    file, renamed = tmp_path / "one.ll", tmp_path / "two.ll"
+    file.write_text(ADD)
+    renamed.write_text(ADD)
+    variants = {"target": None, "targets": ["x86-64-v3", "x86-64"]}
+    asked: list[tuple[object, dict[str, object]]] = [
+        (ADD, {}),
+        (ADD + "; a comment", {}),
+        (file, {}),
+        (renamed, {}),
+        (ADD, {"opt": 3}),
+        (ADD, {"on_missing": "error"}),
+        (ADD, {"target": Target.parse("x86-64-v2")}),
+        (ADD, {"target": Target.parse("x86-64-v3,+prefer_256_bit")}),
+        (ADD, variants),
+        (ADD, {**variants, "targets": ["x86-64-v2", "x86-64"]}),
+        (ADD, {**variants, "dispatch": "pointer"}),
+        (ADD, {**variants, "dispatch": "pointer", "runtime_override": True}),
+    ]
+    made = [aot.compile(module, **{"target": V3, **options}) for module, options in asked]
+    assert len(counted) == len(artifacts_in(kept)) == len(asked)
+    assert [aot.compile(module, **{"target": V3, **options}) for module, options in asked] == made
+    assert len(counted) == len(asked)
+    tried = {name for _, options in asked for name in options}
+    assert tried | ALWAYS_COMPILED == inspect.signature(aot.compile).parameters.keys()
+
+
+def test_a_resolutions_decisions_are_those_of_this_time(
+    kept: Path, counted: list[Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    native = aot.compile(ADD, "x86-64-v2")
+    monkeypatch.setenv("CPUFEAT_DISABLE", "avx512f")
+    disabled = aot.compile(ADD, "x86-64-v2")
+    assert native.target == disabled.target
+    assert [one.kind for one in native.decisions] != [one.kind for one in disabled.decisions] or not native.decisions
+    assert [aot.compile(ADD, "x86-64-v2").decisions, len(counted)] == [disabled.decisions, 2]
+
+
+def test_what_was_decided_is_said_again(kept: Path, counted: list[Job]) -> None:
+    for _ in range(2):
+        with pytest.warns(CpufeatWarning, match="add: asks for avx512f, which the target does not permit") as said:
+            artifact = aot.compile(ASKS_FOR_MORE, V3)
+        assert [one.kind for one in artifact.decisions] == ["function"]
+        assert Path(said[0].filename) == Path(__file__)
+    assert len(counted) == 1
+    with pytest.raises(CompileError, match="asks for avx512f"):
+        aot.compile(ASKS_FOR_MORE, V3, on_missing="error")
+
+
+def test_what_came_of_a_failure_is_not_kept(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    emit = client.emit
+
+    def failing(make_job, *arguments, **options):
+        if make_job(22).cpu == V3.cpu:
+            raise LimitError("LLVM took longer than the 1 s that it was given")
+        return emit(make_job, *arguments, **options)
+
+    monkeypatch.setattr(client, "emit", failing)
+    with pytest.warns(CpufeatWarning, match="LLVM failed at this target"):
+        assert aot.compile(ADD, V3).target.cpu == "x86-64-v2"
+    monkeypatch.setattr(client, "emit", emit)
+    assert aot.compile(ADD, V3).target == V3
+
+
+def test_an_entry_that_holds_something_else_is_made_anew(kept: Path, counted: list[Job]) -> None:
+    right = aot.compile(ADD, V3)
+    (path,) = artifacts_in(kept)
+    store = Cache(str(kept))
+    head = (store.get(path.name) or b"").partition(b"\n")[0]
+    other = aot.compile(ADD, Target.parse("x86-64-v2")).object
+    stripped = right.object.replace(b"cpufeat\0", b"another\0")
+    wrong = [b"", b"\n", b"[]\n" + right.object, b"7", head + b"\n" + other, head + b"\n" + stripped, head + b"\n"]
+    for number, content in enumerate([*wrong, b"[" * 100_000 + b"\n" + right.object, b'["x", 1]\n' + right.object]):
+        store.put(path.name, content)
+        assert aot.compile(ADD, V3) == right
+        assert len(counted) == 3 + number
+    assert aot.compile(ADD, V3) == right
+    assert len(counted) == 2 + number + 1
+
+
+def test_with_a_full_disk_and_without_a_cache_it_compiles(
+    kept: Path, counted: list[Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = aot.compile(ADD, V3)
+    shutil.rmtree(kept)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, hard))
+    try:
+        assert aot.compile(ADD, V3) == right
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert [path.name for path in kept.iterdir() if path.name != "written"] == []
+    monkeypatch.setenv(cache.VARIABLE, "0")
+    shutil.rmtree(kept)
+    assert aot.compile(ADD, V3) == right
+    assert not kept.exists()
+    assert len(counted) == 3
+
+
+def test_many_processes_compile_the_same_at_once(kept: Path) -> None:
+    code = f"""
+import hashlib, time
+from cpufeat import Target, aot
+from cpufeat.aot import toolchain
+toolchain._LOADED = time.time_ns()
+for number in range(12):
+    made = aot.compile({ADD!r} + f"; {{number % 4}}", Target.parse("x86-64-v3"))
+    print(hashlib.sha256(made.object).hexdigest())
+"""
+    outputs = {succeeds(one) for one in [process(code) for _ in range(4)]}
+    assert len(outputs) == 1
+    assert len(artifacts_in(kept)) == 4

@@ -209,7 +209,7 @@ def _alive() -> Worker:
 
 
 def _spawn(stderr: IO[bytes]) -> subprocess.Popen[bytes]:
-    packages = [part for name in ("llvmlite", "cpufeat") for part in (name, _origin(name))]
+    packages = [part for name in ("llvmlite", "cpufeat") for part in (name, origin(name))]
     return subprocess.Popen(  # noqa: S603
         [sys.executable or "", "-I", "-S", "-c", _BOOTSTRAP, *packages],
         stdin=subprocess.PIPE,
@@ -220,7 +220,8 @@ def _spawn(stderr: IO[bytes]) -> subprocess.Popen[bytes]:
     )
 
 
-def _origin(package: str) -> str:
+def origin(package: str) -> str:
+    """Return the path of a package's ``__init__.py``, without importing it. Raises CompileError."""
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
         raise CompileError(f"{package} is not installed")

@@ -13,6 +13,7 @@ from cpufeat.aot.artifact import Artifact, Variant, labels
 from cpufeat.aot.detector import detector, resolver_parameters
 from cpufeat.aot.dispatch import INITIALIZER, mechanism
 from cpufeat.aot.job import Clones, Job
+from cpufeat.aot.reuse import Made, reused
 from cpufeat.errors import ArtifactError, CompileError, CpufeatWarning, TargetError
 from cpufeat.host import detect
 from cpufeat.levels import baseline, level_features
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from cpufeat.aot.dispatch import Mechanism
     from cpufeat.aot.job import Emitted, Range
-    from cpufeat.aot.ladder import Made
+    from cpufeat.aot.ladder import Made as Emission
     from cpufeat.decisions import Decision
     from cpufeat.resolution import OnMissing
 
@@ -87,7 +88,7 @@ def compile(  # noqa: A001, PLR0913
     wanted, decisions = _wanted(target, targets, on_missing)
     how = mechanism(wanted[0], dispatch, runtime_override=runtime_override) if wanted[1:] else ""
 
-    def emit(rungs: Sequence[Target], only: Range | None = None, seconds: float | None = None) -> Made:
+    def emit(rungs: Sequence[Target], only: Range | None = None, seconds: float | None = None) -> Emission:
         dispatcher = _dispatcher(rungs, how, runtime_override) if rungs[1:] else ""
 
         def job(llvm: int) -> Job:
@@ -100,11 +101,10 @@ def compile(  # noqa: A001, PLR0913
         limit = time_limit if seconds is None else seconds
         return client.emit(job, code.content, time_limit=limit, memory_limit=memory_limit)
 
-    rungs, fallbacks, (emitted, llvm) = ladder.descend(code.name, wanted, emit, fallback=on_missing == "fallback")
-    made = fallbacks + _lowered(emitted, rungs[0], llvm[0], on_missing)
-    _warn(code.name, made, emitted.said)
-    return _noted(
-        Artifact(
+    def make() -> Made:
+        rungs, fallbacks, (emitted, llvm) = ladder.descend(code.name, wanted, emit, fallback=on_missing == "fallback")
+        made = fallbacks + _lowered(emitted, rungs[0], llvm[0], on_missing)
+        artifact = Artifact(
             object=emitted.object,
             variants=tuple(Variant(rung) for rung in rungs),
             decisions=decisions + made,
@@ -112,7 +112,20 @@ def compile(  # noqa: A001, PLR0913
             dispatch=how if rungs[1:] else "",
             name=code.stem,
         )
-    )
+        return Made(_noted(artifact), made, emitted.said, is_lasting=not fallbacks)
+
+    asked = {
+        "name": code.stem,
+        "is_bitcode": code.is_bitcode,
+        "decisions": [vars(decision) for decision in decisions],
+        "dispatch": how,
+        "runtime_override": runtime_override,
+        "opt": opt,
+        "on_missing": on_missing,
+    }
+    made = reused(code.content, wanted, asked, make)
+    _warn(code.name, made.decisions, made.said)
+    return made.artifact
 
 
 def _check(opt: int, on_missing: str, isolation: str, dispatch: str | None) -> None:
