@@ -77,19 +77,21 @@ def _defaults(triple: str, arguments: tuple[str, ...], time_limit: float) -> fro
 
 def _compile(path: str, triple: str, arguments: tuple[str, ...], time_limit: float) -> tuple[str, str]:
     """Return IR, and what the compiler said."""
-    with tempfile.TemporaryDirectory(prefix="cpufeat-") as folder:
-        made = Path(folder, "module.ll")
-        command = [zig.program(), "cc", "-target", zig.target(triple), *_OPTIONS, *arguments, path, "-o", str(made)]
-        try:
+    try:
+        with tempfile.TemporaryDirectory(prefix="cpufeat-") as folder:
+            made = Path(folder, "module.ll")
+            command = [zig.program(), "cc", "-target", zig.target(triple), *_OPTIONS, *arguments, path, "-o", str(made)]
             ended = bounded.run(command, seconds=time_limit, environment=zig.environment(Path(folder, "cache")))
-        except OSError as error:
-            raise CompileError(f"{path}: the C compiler did not start: {error}") from None
-        said = ended.stderr.start.decode(errors="replace").strip()
-        if ended.expired:
-            raise CompileError(f"{path}: the C compiler took longer than the {time_limit:g} s that it was given")
-        if ended.status or not made.exists():
-            raise CompileError(said or f"{path}: the C compiler ended with status {ended.status}")
-        return made.read_text(), said
+            ir = made.read_text() if made.exists() else ""
+    except OSError as error:
+        where = error.filename or tempfile.gettempdir()
+        raise CompileError(f"{path}: not compiled: {where}: {error.strerror}") from None
+    said = ended.stderr.start.decode(errors="replace").strip()
+    if ended.expired:
+        raise CompileError(f"{path}: the C compiler took longer than the {time_limit:g} s that it was given")
+    if ended.status or not ir:
+        raise CompileError(said or f"{path}: the C compiler ended with status {ended.status}")
+    return ir, said
 
 
 def _keeps_frame_pointers(triple: str) -> bool:

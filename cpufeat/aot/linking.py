@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import shutil
 import tempfile
 import warnings
@@ -25,6 +26,7 @@ TIME_LIMIT = 600.0
 """Seconds. Zig takes a minute for the C library of a target that it meets for the first time."""
 _NO_PIE = {"-static", "-static-pie", "-no-pie", "-nopie", "-r"}
 """Arguments that say themselves what kind of executable it is to be."""
+_BEYOND_A_NAME, _LONGEST_NAME = re.compile(r"[^\w.+-]"), 100
 
 
 def link(  # noqa: PLR0913
@@ -61,13 +63,17 @@ def link(  # noqa: PLR0913
         parts[0].save(output)
         return
     driver = _driver(linker, triple)
-    with tempfile.TemporaryDirectory(prefix="cpufeat-") as folder:
-        made = Path(folder, "out", Path(output).name)
-        made.parent.mkdir()
-        objects = _write(parts, Path(folder, "in"))
-        command = [*driver, "-o", str(made), *_options(kind, parts[0], arguments), *objects, *arguments]
-        said = _run(command, Path(folder), os.fspath(output), time_limit)
-        linked = _read(made, os.fspath(output), said)
+    try:
+        with tempfile.TemporaryDirectory(prefix="cpufeat-") as folder:
+            made = Path(folder, "out", Path(output).name)
+            made.parent.mkdir()
+            objects = _write(parts, Path(folder, "in"))
+            command = [*driver, "-o", str(made), *_options(kind, parts[0], arguments), *objects, *arguments]
+            said = _run(command, Path(folder), os.fspath(output), time_limit)
+            linked = _read(made, os.fspath(output), said)
+    except OSError as error:
+        where = error.filename or tempfile.gettempdir()
+        raise LinkError(f"{os.fspath(output)}: not linked: {where}: {error.strerror}") from None
     _check(parts, linked, os.fspath(output))
     files.write(output, linked, files.PROGRAM)
     if said:
@@ -118,8 +124,9 @@ def _options(kind: Kind, first: Artifact, arguments: Sequence[str]) -> list[str]
 
 
 def _write(parts: Sequence[Artifact], folder: Path) -> list[str]:
-    """Write the objects under names that people know them by."""
-    paths = [folder / str(number) / f"{part.name or 'module'}.o" for number, part in enumerate(parts)]
+    """Write the objects under names that people know them by, and that lead nowhere else: notes may be a stranger's."""
+    names = [_BEYOND_A_NAME.sub("_", part.name)[:_LONGEST_NAME] or "module" for part in parts]
+    paths = [folder / str(number) / f"{name}.o" for number, name in enumerate(names)]
     for part, path in zip(parts, paths, strict=True):
         path.parent.mkdir(parents=True)
         path.write_bytes(part.object)
@@ -128,10 +135,7 @@ def _write(parts: Sequence[Artifact], folder: Path) -> list[str]:
 
 def _run(command: Sequence[str], folder: Path, output: str, time_limit: float) -> str:
     """Return what the linker said."""
-    try:
-        ended = bounded.run(command, seconds=time_limit, environment=zig.environment(folder / "cache"))
-    except OSError as error:
-        raise LinkError(f"{output}: the linker did not start: {error}") from None
+    ended = bounded.run(command, seconds=time_limit, environment=zig.environment(folder / "cache"))
     written = (part.start.decode(errors="replace").strip() for part in (ended.stderr, ended.stdout))
     said = "\n".join(filter(None, written)).replace(f"{folder}{os.sep}", "")
     if ended.expired:
@@ -144,7 +148,7 @@ def _run(command: Sequence[str], folder: Path, output: str, time_limit: float) -
 def _read(made: Path, output: str, said: str) -> bytes:
     try:
         return made.read_bytes()
-    except OSError:
+    except FileNotFoundError:
         raise LinkError(f"{output}: the linker made no file\n{said}".strip()) from None
 
 

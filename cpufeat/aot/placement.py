@@ -19,6 +19,8 @@ from elftools.elf.relocation import RelocationSection
 from elftools.elf.sections import SymbolTableSection
 
 from cpufeat.aot.elf import MAGIC
+from cpufeat.auditing.alignment import misaligned
+from cpufeat.auditing.formats import images
 from cpufeat.errors import ArtifactError
 
 if TYPE_CHECKING:
@@ -55,7 +57,9 @@ def faults(objects: Sequence[bytes], linked: bytes) -> list[str]:
         return []
     try:
         whole = ELFFile(BytesIO(linked))
-        return [fault for code in objects for fault in _faults(ELFFile(BytesIO(code)), whole)]
+        sections = [fault for code in objects for fault in _faults(ELFFile(BytesIO(code)), whole)]
+        is_x86 = whole["e_machine"] in ("EM_X86_64", "EM_386")
+        return sections or (list(_misplaced_operands(objects, linked)) if is_x86 else [])
     except (ELFError, ValueError, KeyError, IndexError, AttributeError, TypeError) as error:
         raise ArtifactError(f"a damaged ELF file: {error}") from None
 
@@ -122,6 +126,16 @@ def _misplaced_symbols(own: ELFFile, whole: ELFFile) -> Iterator[str]:
         address, alignment = there["st_value"] - symbol["st_value"], section["sh_addralign"]
         if address % alignment and not _is_relaxed(own, section):
             yield f"section {section.name}, with {name}, must be at a multiple of {alignment}, and is at {address:#x}"
+
+
+def _misplaced_operands(objects: Sequence[bytes], linked: bytes) -> Iterator[str]:
+    """Yield which instructions of the objects' functions will fault. What else was linked is not judged here."""
+    own = {function.name for code in objects for image in images(code) for function in image.functions}
+    for image in images(linked):
+        for fault in misaligned(image):
+            if fault.function in own - {""}:
+                where = f"{fault.instruction} at {fault.address:#x} in {fault.function}"
+                yield f"{where} needs a multiple of {fault.needs}, and {fault.symbol} is at {fault.operand:#x}"
 
 
 def _by_name(elf: ELFFile, table: str) -> dict[str, Symbol]:
