@@ -12,17 +12,18 @@ _MANY_SECTIONS = 0xFF00
 """SHN_LORESERVE: from so many sections on, their number stands in the size field of the first section header."""
 SHT_RELA, SHT_NOTE, SHT_REL, SHT_INIT_ARRAY, SHT_FINI_ARRAY = 4, 7, 9, 14, 15
 SHF_ALLOC, SHF_TLS = 2, 0x400
-ET_REL = 1
+ET_REL, EM_X86_64 = 1, 62
 _SHT_SYMTAB = 2
 _FAR_NAMES = 0xFFFF
 """SHN_XINDEX: the index of the section of names stands in the link field of the first section header."""
 _BYTE_ORDER = {1: "<", 2: ">"}
 _FILE_HEADER = {1: "16s2H5I6H", 2: "16s2HI3QI6H"}
 _SECTION = {1: "10I", 2: "2I4Q2I2Q"}
-_SYMBOL = {1: ("3I2BH", 0, 3, 5), 2: ("I2BH2Q", 0, 1, 3)}
-"""Struct, and which of its members are the name, the binding with the type, and the section."""
-_VISIBLE_BINDINGS = (1, 2, 10)
-"""STB_GLOBAL, STB_WEAK, STB_GNU_UNIQUE."""
+_SYMBOL = {1: ("3I2BH", (0, 3, 4, 5, 1, 2)), 2: ("I2BH2Q", (0, 1, 2, 3, 4, 5))}
+"""Struct, and where in it the members of a :class:`Symbol` are, from the name on."""
+STT_FUNC, STT_SECTION, STT_GNU_IFUNC = 2, 3, 10
+_STB_GLOBAL, _STB_WEAK, _STB_GNU_UNIQUE = 1, 2, 10
+_STV_DEFAULT, _STV_PROTECTED = 0, 3
 
 
 class FileHeader(NamedTuple):
@@ -57,6 +58,34 @@ class Section(NamedTuple):
     info: int
     addralign: int
     entsize: int
+
+
+class Symbol(NamedTuple):
+    """A symbol, without the ``st_`` of the names."""
+
+    at: int
+    """Where in the file it is."""
+    name: str
+    info: int
+    other: int
+    shndx: int
+    value: int
+    size: int
+
+    @property
+    def type(self) -> int:
+        """Its type, ``STT_FUNC`` and so on."""
+        return self.info & 0xF
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether it is for others, or theirs."""
+        return self.info >> 4 in (_STB_GLOBAL, _STB_WEAK, _STB_GNU_UNIQUE)
+
+    @property
+    def is_exported(self) -> bool:
+        """Whether what is linked from this object has it for others."""
+        return self.is_shared and self.shndx > 0 and self.other & 3 in (_STV_DEFAULT, _STV_PROTECTED)
 
 
 class Elf:
@@ -110,19 +139,40 @@ class Elf:
         self.file_header.pack_into(out, 0, *self.header._replace(shoff=at, shnum=0 if many else len(sections)))
         return bytes(out)
 
-    def symbols(self, *, defined: bool) -> list[str]:
-        """Return the symbols that this object has for others, or else those that it needs. Raises ArtifactError."""
-        layout, name_at, info_at, section_at = _SYMBOL[self.elf_class]
+    def with_section(self, name: bytes, kind: int, flags: int, content: bytes, alignment: int) -> bytes:
+        """Return the file with a section more, and everything else in its place. Raises ArtifactError.
+
+        Appended are its content, a longer copy of the sections' names, and a longer copy of the section headers.
+        """
+        names, body = self.names(), bytearray(self.content)
+        at = append(body, content, alignment)
+        section = Section(len(names), kind, flags, 0, at, len(content), 0, 0, alignment, 0)
+        return self.rebuilt(body, [*self.sections, section], names + name + b"\0")
+
+    def symbols(self) -> list[Symbol]:
+        """Return the symbols of all symbol tables, in order. Raises ArtifactError."""
+        layout, order = _SYMBOL[self.elf_class]
         symbol = struct.Struct(self.order + layout)
-        found: list[str] = []
+        found: list[Symbol] = []
         for table in (section for section in self.sections if section.type == _SHT_SYMTAB):
             if table.link >= len(self.sections) or table.size % symbol.size:
                 raise ArtifactError("a damaged ELF file: its symbols cannot be read")
-            strings, rows = self.bytes_of(self.sections[table.link]), symbol.iter_unpack(self.bytes_of(table))
-            visible = (row for row in rows if row[info_at] >> 4 in _VISIBLE_BINDINGS)
-            starts = [row[name_at] for row in visible if bool(row[section_at]) is defined]
-            found.extend(strings[start : strings.find(b"\0", start)].decode(errors="replace") for start in starts)
+            strings = self.bytes_of(self.sections[table.link])
+            for index, row in enumerate(symbol.iter_unpack(self.bytes_of(table))):
+                start, *fields = (row[position] for position in order)
+                name = strings[start : strings.find(b"\0", start)].decode(errors="replace")
+                found.append(Symbol(table.offset + index * symbol.size, name, *fields))
         return found
+
+    def define(self, body: bytearray, symbol: Symbol, meant: Symbol, kind: int) -> None:
+        """Let a symbol, in a copy of the file, be another name of something else, of a type."""
+        layout, order = _SYMBOL[self.elf_class]
+        entry = struct.Struct(self.order + layout)
+        row = list(entry.unpack_from(body, symbol.at))
+        fields = (symbol.info & ~0xF | kind, symbol.other, meant.shndx, meant.value, meant.size)
+        for position, value in zip(order[1:], fields, strict=True):
+            row[position] = value
+        entry.pack_into(body, symbol.at, *row)
 
 
 def append(out: bytearray, content: bytes, alignment: int) -> int:

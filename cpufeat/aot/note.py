@@ -13,7 +13,7 @@ import struct
 from typing import TYPE_CHECKING
 
 from cpufeat.aot import coff, macho
-from cpufeat.aot.elf import MAGIC, SHF_ALLOC, SHT_NOTE, Elf, Section, append
+from cpufeat.aot.elf import MAGIC, SHF_ALLOC, SHT_NOTE, Elf
 from cpufeat.errors import ArtifactError
 
 if TYPE_CHECKING:
@@ -34,7 +34,8 @@ def add(content: bytes, text: str) -> bytes:
         return macho.add_section(content, b"__TEXT", MACHO_SECTION, _note("<", text))
     if coff.is_coff(content):
         return coff.add_section(content, COFF_SECTION, _note("<", text))
-    return _add_to_elf(_elf(content), text)
+    elf = _elf(content)
+    return elf.with_section(SECTION[:-1], SHT_NOTE, SHF_ALLOC, _note(elf.order, text), _ALIGNMENT)
 
 
 def read(content: bytes) -> list[str]:
@@ -55,14 +56,6 @@ def _elf(content: bytes) -> Elf:
     if not content.startswith(MAGIC):
         raise ArtifactError("not an ELF, COFF, PE or 64-bit Mach-O file")
     return Elf(content)
-
-
-def _add_to_elf(elf: Elf, text: str) -> bytes:
-    """Append the note, a longer copy of the sections' names, and a longer copy of the section headers."""
-    names, body = elf.names(), bytearray(elf.content)
-    at = append(body, _note(elf.order, text), _ALIGNMENT)
-    section = Section(len(names), SHT_NOTE, SHF_ALLOC, 0, at, len(body) - at, 0, 0, _ALIGNMENT, 0)
-    return elf.rebuilt(body, [*elf.sections, section], names + SECTION)
 
 
 def _parts(content: bytes) -> Iterator[tuple[str, bytes]]:

@@ -37,9 +37,10 @@ def attributes(target: Target) -> str:
     """Return the attributes of a function that runs on every CPU of the target's architecture.
 
     An empty ``target-features`` takes the place of the TargetMachine's string: what is left is what the CPU has.
+    LLVM makes no calls to the C library of its own.
     """
     cpu = architecture(target.arch).cpu
-    return f'nounwind "target-cpu"="{cpu}" "target-features"="" "tune-cpu"="generic"'
+    return f'nounwind "no-builtins" "target-cpu"="{cpu}" "target-features"="" "tune-cpu"="generic"'
 
 
 class Reader:
