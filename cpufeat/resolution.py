@@ -63,7 +63,7 @@ def resolve(request: str | None = None, *, host: Host | None = None, on_missing:
     if on_missing not in ("fallback", "error"):
         raise TargetError(f'on_missing is {on_missing!r}, not "fallback" or "error"')
     decisions: list[Decision] = []
-    host = _disable(host or detect(), decisions)
+    host = disable(host or detect(), decisions)
     parsed = parse(_requested(request, decisions), host.arch)
     base = host.features if parsed.base == NATIVE else base_features(host.arch, parsed.base)
     asked = wanted(parsed, base)
@@ -113,8 +113,11 @@ def _requested(request: str | None, decisions: list[Decision]) -> str:
     return named or NATIVE
 
 
-def _disable(host: Host, decisions: list[Decision]) -> Host:
-    """Take away what ``CPUFEAT_DISABLE`` lists, between commas or spaces, and what rests on it."""
+def disable(host: Host, decisions: list[Decision]) -> Host:
+    """Return the host without what ``CPUFEAT_DISABLE`` lists, and what rests on it; each is one more of the decisions.
+
+    Names stand between commas or spaces. Raises UnknownNameError.
+    """
     spellings = os.environ.get(DISABLE_VARIABLE, "").replace(",", " ").split()
     if not spellings:
         return host

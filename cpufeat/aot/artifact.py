@@ -49,6 +49,8 @@ class Artifact(Value):
     """The version of LLVM, ``22.1.0``."""
     dispatch: str = ""
     """How the variant is chosen when the code is loaded: ``ifunc``, ``pointer``, or empty where there is only one."""
+    runtime_override: bool = False
+    """Whether variants that use what ``CPUFEAT_DISABLE`` lists are passed over."""
     name: str = ""
     """The module's name, without folder and suffix; empty where it has none."""
 
@@ -70,6 +72,7 @@ class Artifact(Value):
             "llvm": self.llvm,
             "name": self.name,
             "dispatch": self.dispatch,
+            "runtime_override": self.runtime_override,
             "variants": [_record(variant) for variant in self.variants],
             "decisions": [vars(decision) for decision in self.decisions],
         }
@@ -116,7 +119,15 @@ class Artifact(Value):
             decisions = tuple(_decision(fields) for fields in record["decisions"])
             if not variants:
                 raise ArtifactError("a damaged note: it lists no variant")
-            return cls(content, variants, decisions, *(str(record[key]) for key in ("llvm", "dispatch", "name")))
+            return cls(
+                object=content,
+                variants=variants,
+                decisions=decisions,
+                llvm=str(record["llvm"]),
+                dispatch=str(record["dispatch"]),
+                runtime_override=bool(record["runtime_override"]),
+                name=str(record["name"]),
+            )
         except ArtifactError:
             raise
         except (ValueError, TypeError, KeyError, RecursionError, CpufeatError) as error:

@@ -89,12 +89,12 @@ def compile(  # noqa: A001, PLR0913
     how = mechanism(wanted[0], dispatch, runtime_override=runtime_override) if wanted[1:] else ""
 
     def emit(rungs: Sequence[Target], only: Range | None = None, seconds: float | None = None) -> Emission:
-        dispatcher = _dispatcher(rungs, how, runtime_override) if rungs[1:] else ""
+        dispatcher = _dispatcher(rungs, how, runtime_override) if how and rungs[1:] else ""
 
         def job(llvm: int) -> Job:
             cpu, features = _for_llvm(rungs[0], llvm)
             one = Job(code.name, code.is_bitcode, rungs[0].triple, cpu, features, opt, only)
-            return _several(one, rungs, how, dispatcher, llvm) if rungs[1:] else one
+            return _several(one, rungs, how, dispatcher, llvm) if how and rungs[1:] else one
 
         if isolation == "none":
             return _emit_here(job, code.content)
@@ -110,6 +110,7 @@ def compile(  # noqa: A001, PLR0913
             decisions=decisions + made,
             llvm=".".join(map(str, llvm)),
             dispatch=how if rungs[1:] else "",
+            runtime_override=runtime_override and len(rungs) > 1,
             name=code.stem,
         )
         return Made(_noted(artifact), made, emitted.said, is_lasting=not fallbacks)

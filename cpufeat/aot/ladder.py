@@ -28,7 +28,7 @@ _BLAME_SECONDS = 20.0
 class Emit(Protocol):
     """Compiles one module."""
 
-    def __call__(self, targets: Sequence[Target], only: Range | None = None, seconds: float | None = None) -> Made:
+    def __call__(self, targets: Sequence[Target], only: Range | None = None, seconds: float | None = None, /) -> Made:
         """Compile for some targets, perhaps only a range of the functions, perhaps in less time. Raises EmitError."""
 
 

@@ -6,17 +6,21 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from cpufeat.aot import triples
-from cpufeat.aot.elf import ET_REL, SHF_TLS, SHT_INIT_ARRAY, Elf
+from cpufeat.aot.loadable import loadable
 from cpufeat.errors import ArtifactError, MissingFeaturesError
 from cpufeat.host import Host, detect
 from cpufeat.machine import ThisMachine
-from cpufeat.resolution import triple
+from cpufeat.resolution import disable, triple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from cpufeat.aot.artifact import Artifact
+    from cpufeat.aot.elf import Elf
     from cpufeat.aot.job import Llvmlite
+
+_TABLE = "_GLOBAL_OFFSET_TABLE_"
+"""Every linker makes it."""
 
 
 class Library(Mapping[str, int]):
@@ -42,47 +46,43 @@ class Library(Mapping[str, int]):
 def link(artifact: Artifact, host: Host | None) -> Library:
     """Link an artifact into this process, after refusing what the host cannot run. See :meth:`Artifact.load`."""
     host = host or detect(ThisMachine())
-    target = artifact.target
     here = triple(host)
-    differs = triples.conflict(target.triple, here)
+    differs = triples.conflict(artifact.target.triple, here)
     if differs:
-        raise ArtifactError(f"code for {target.triple} does not run on {here}: {differs}")
-    missing = target.missing_on(host)
-    if missing:
-        raise MissingFeaturesError(
-            f"this artifact, compiled for {target.cpu},", {name: str(host.why_missing(name)) for name in missing}
-        )
-    return _link(artifact.object)
+        raise ArtifactError(f"code for {artifact.target.triple} does not run on {here}: {differs}")
+    return _link(loadable(artifact.object, artifact.labels, _picked(artifact, host)))
 
 
-def _link(code: bytes) -> Library:
+def _picked(artifact: Artifact, host: Host) -> int:
+    """Return which of its variants the artifact would choose on a host. Raises MissingFeaturesError if it is none.
+
+    With a run-time override the host has not what ``CPUFEAT_DISABLE`` lists, unless no variant would be left.
+    """
+    targets = [variant.target for variant in artifact.variants]
+    runs = [index for index, target in enumerate(targets) if target.runs_on(host)]
+    if not runs:
+        missing = {name: str(host.why_missing(name)) for name in targets[-1].missing_on(host)}
+        raise MissingFeaturesError(f"this artifact, compiled for {targets[-1].cpu},", missing)
+    permitted = disable(host, []) if artifact.runtime_override else host
+    return next((index for index in runs if targets[index].runs_on(permitted)), runs[-1])
+
+
+def _link(elf: Elf) -> Library:
     """Link with JITLink, which reports as an error what LLVM's older linker aborts at."""
     from llvmlite import binding
 
     from cpufeat.aot import codegen
 
     codegen.initialize()
-    elf = _linkable(code)
-    names = elf.symbols(defined=True)
-    builder = binding.JITLibraryBuilder().add_object_img(code).add_current_process()
+    names = [symbol.name for symbol in elf.symbols() if symbol.is_exported]
+    builder = binding.JITLibraryBuilder().add_object_img(elf.content).add_current_process()
     for name in names:
         builder.export_symbol(name)
     jit = binding.create_lljit_compiler(use_jit_link=True, suppress_errors=True)
     try:
         return Library(jit, builder.link(jit, "artifact"), names)
     except RuntimeError as error:
-        needed = set(elf.symbols(defined=False)) - {"_GLOBAL_OFFSET_TABLE_"}
-        lacking = sorted(name for name in needed if binding.address_of_symbol(name) is None)
+        needed = {symbol.name for symbol in elf.symbols() if symbol.is_shared and not symbol.shndx}
+        lacking = sorted(name for name in needed - {_TABLE} if binding.address_of_symbol(name) is None)
         why = f"there is no {', '.join(lacking)} in it" if lacking else str(error)
         raise ArtifactError(f"the code cannot be linked into this process: {why}") from None
-
-
-def _linkable(code: bytes) -> Elf:
-    elf = Elf(code)
-    if elf.header.type != ET_REL:
-        raise ArtifactError("only an object can be linked into this process: load a library with ctypes")
-    if any(section.flags & SHF_TLS for section in elf.sections):
-        raise ArtifactError("LLVM cannot link thread-local variables into this process")
-    if any(section.type == SHT_INIT_ARRAY for section in elf.sections):
-        raise ArtifactError("LLVM would not run the constructors: link a shared library, and load that with ctypes")
-    return elf
