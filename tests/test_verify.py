@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from conftest import unavailable
 
-from cpufeat import VerifyError, features, levels, recording
+from cpufeat import Target, VerifyError, aot, features, levels, recording
 from cpufeat.aot import bounded, emulator
 from cpufeat.aot.processors import NATIVE, processors
 from cpufeat.aot.verify import DIED, DIFFERS, EXPIRED, FAILED, NOT_RUN, REFUSED, RIGHT, Run, verify
@@ -295,6 +295,52 @@ def test_damaged_executables_are_errors_or_failures(qemu: str, built, tmp_path: 
             assert "damaged" in str(error)
         else:
             assert results(runs) != [RIGHT]
+
+
+# --- which variant ran
+
+KERNEL = """
+target triple = "x86_64-unknown-linux-gnu"
+define i32 @kernel(i32 %n) { %r = mul i32 %n, 3
+ret i32 %r }
+"""
+CALLS = '#include <stdio.h>\nint kernel(int n);\nint main(int c, char **v) { printf("%d\\n", kernel(c)); return 0; }'
+LEVELS = ["x86-64-v4", "x86-64-v3", "x86-64"]
+LINKED = {"PIE": ["-pie"], "no PIE": ["-no-pie"], "static": ["-static"], "static PIE": ["-static-pie"]}
+
+
+@pytest.fixture
+def with_variants(tmp_path: Path, built):
+    def build(dispatch: str, *options: str) -> Path:
+        targets = [Target.parse(level) for level in LEVELS]
+        aot.compile(KERNEL, targets=targets, dispatch=dispatch).save(tmp_path / "kernel.o")
+        return built(CALLS, str(tmp_path / "kernel.o"), *options)
+
+    return build
+
+
+@pytest.mark.parametrize("dispatch", ["ifunc", "pointer"])
+@pytest.mark.parametrize("options", LINKED.values(), ids=LINKED)
+def test_the_variant_that_ran_is_observed(qemu: str, with_variants, dispatch: str, options: list[str]) -> None:
+    runs = list(verify(with_variants(dispatch, *options), ["Conroe", "Haswell", "Haswell,-fma", "max"]))
+    assert results(runs) == [RIGHT] * 4
+    assert [run.variants for run in runs] == [("x86-64",), ("x86-64-v3",), ("x86-64",), ("x86-64-v3",)]
+
+
+def test_what_was_not_called_did_not_run(qemu: str, tmp_path: Path, with_variants) -> None:
+    program = with_variants("ifunc")
+    unused = CALLS.replace("kernel(c)", "c > 1 ? kernel(c) : 0")
+    (tmp_path / "program.c").write_text(unused)
+    subprocess.run(["cc", tmp_path / "program.c", tmp_path / "kernel.o", "-o", program], check=True)
+    assert [run.variants for run in verify(program, ["Haswell"])] == [()]
+    assert [run.variants for run in verify(program, ["Haswell"], ["x"])] == [("x86-64-v3",)]
+
+
+def test_what_cannot_be_observed_is_not_made_up(qemu: str, with_variants, built) -> None:
+    program = with_variants("ifunc")
+    assert [run.variants for run in verify(built(HELLO), ["Haswell"])] == [None]
+    subprocess.run(["strip", program], check=True)
+    assert [(run.result, run.variants) for run in verify(program, ["Haswell"])] == [(RIGHT, None)]
 
 
 # --- the command line
