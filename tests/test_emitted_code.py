@@ -50,7 +50,7 @@ class Workshop:
     def program(self, target: Target) -> Path:
         """Compile the kernels for a target with cpufeat, and link them."""
         for_musl = target.replace(triple=TRIPLE)
-        return self.link(aot.compile(path, for_musl, opt=3).object for path in self.modules.values())
+        return self.link(aot.compile(path, for_musl, opt=3, guard=False).object for path in self.modules.values())
 
     def link(self, objects: Iterable[bytes]) -> Path:
         """Link objects of the kernels with the checks."""

@@ -47,10 +47,8 @@ def emit(job: Job, source: bytes, on_accepted: Callable[[], None] = lambda: None
             text = attributes.disarm(_named(module))
             context = stack.enter_context(binding.create_context())
             module = _parse(stack, context, job.name, _with_clones(text, job, machine) if job.clones else text)
-        if job.helpers:
-            helpers = _parse(stack, context, "cpufeat's own code", job.helpers)
-            _fit(helpers, job, machine)
-            _link(module, helpers)
+        if not job.only:
+            _link(module, [_parse(stack, context, "cpufeat's own code", text) for text in job.helpers], job, machine)
         on_accepted()
         functions = _keep(module, job.only) if job.only else []
         try:
@@ -157,14 +155,17 @@ def _with_clones(text: str, job: Job, machine: Llvmlite) -> str:
         raise CompileError(f"{job.name}: no variants can be made of it: {error}", error.function) from None
 
 
-def _link(module: Llvmlite, helpers: Llvmlite) -> None:
-    """Link what cpufeat adds to a module. What the module calls of it is local there, and will be again."""
-    declared = {_name(function) for function in module.functions if function.is_declaration}
-    called = [function.name for function in _defined(helpers) if function.name in declared]
-    for name in called:
-        helpers.get_function(name).linkage = "external"
-    module.link_in(helpers)
-    for name in called:
+def _link(module: Llvmlite, helpers: list[Llvmlite], job: Job, machine: Llvmlite) -> None:
+    """Link modules of cpufeat's own. What is local to one, and called by others, will be so again."""
+    needed = {_name(function) for one in (module, *helpers) for function in one.functions if function.is_declaration}
+    local = [one for helper in helpers for one in _defined(helper) if one.linkage in _LOCAL and one.name in needed]
+    names = [function.name for function in local]
+    for function in local:
+        function.linkage = "external"
+    for helper in helpers:
+        _fit(helper, job, machine)
+        module.link_in(helper)
+    for name in names:
         module.get_function(name).linkage = "internal"
 
 

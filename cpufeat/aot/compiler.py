@@ -12,6 +12,7 @@ from cpufeat.aot import attributes, client, ladder, source
 from cpufeat.aot.artifact import Artifact, Variant, labels
 from cpufeat.aot.detector import detector, resolver_parameters
 from cpufeat.aot.dispatch import INITIALIZER, mechanism
+from cpufeat.aot.guard import guard as guard_of
 from cpufeat.aot.job import Clones, Job
 from cpufeat.aot.reuse import Made, reused
 from cpufeat.errors import ArtifactError, CompileError, CpufeatWarning, TargetError
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from typing import Literal
 
     from cpufeat.aot.dispatch import Mechanism
+    from cpufeat.aot.guard import Mode
     from cpufeat.aot.job import Emitted, Range
     from cpufeat.aot.ladder import Made as Emission
     from cpufeat.decisions import Decision
@@ -43,6 +45,7 @@ def compile(  # noqa: A001, PLR0913
     targets: Sequence[Target | str] | None = None,
     dispatch: Mechanism | None = None,
     runtime_override: bool = False,
+    guard: bool | Literal["ask"] = True,
     opt: int = 2,
     on_missing: OnMissing = "fallback",
     isolation: Literal["process", "none"] = "process",
@@ -67,6 +70,9 @@ def compile(  # noqa: A001, PLR0913
         loader can; ``"pointer"`` anywhere. None is ``"ifunc"`` where that works.
     ``runtime_override``
         Programs pass over variants that use what ``CPUFEAT_DISABLE`` lists. An ``ifunc`` cannot do that.
+    ``guard``
+        Where no variant runs on any machine, the code says what a machine lacks (:mod:`cpufeat.aot.guard`). True: when
+        it is loaded, and the process exits with 126. ``"ask"``: who loads it calls ``cpufeat_supported``. False: never.
     ``opt``
         0 to 3: LLVM's default pipeline of that level, vectorizing from 2 upward, and the code generator's effort.
     ``on_missing``
@@ -83,18 +89,19 @@ def compile(  # noqa: A001, PLR0913
     one that there cannot be variants of; TargetError for a module made for something else, for targets of several
     systems, and for one that would never be chosen; and what :func:`cpufeat.resolve` raises.
     """
-    _check(opt, on_missing, isolation, dispatch)
+    _check(opt, on_missing, isolation, dispatch, guard)
     code = source.read(module)
     wanted, decisions = _wanted(target, targets, on_missing)
     how = mechanism(wanted[0], dispatch, runtime_override=runtime_override) if wanted[1:] else ""
 
     def emit(rungs: Sequence[Target], only: Range | None = None, seconds: float | None = None) -> Emission:
-        dispatcher = _dispatcher(rungs, how, runtime_override) if how and rungs[1:] else ""
+        dispatched = how if rungs[1:] else ""
+        helpers = _helpers(rungs, dispatched, runtime_override, guard, code.stem)
 
         def job(llvm: int) -> Job:
             cpu, features = _for_llvm(rungs[0], llvm)
-            one = Job(code.name, code.is_bitcode, rungs[0].triple, cpu, features, opt, only)
-            return _several(one, rungs, how, dispatcher, llvm) if how and rungs[1:] else one
+            one = Job(code.name, code.is_bitcode, rungs[0].triple, cpu, features, opt, only, helpers=helpers)
+            return _several(one, rungs, dispatched, llvm) if dispatched else one
 
         if isolation == "none":
             return _emit_here(job, code.content)
@@ -121,6 +128,7 @@ def compile(  # noqa: A001, PLR0913
         "decisions": [vars(decision) for decision in decisions],
         "dispatch": how,
         "runtime_override": runtime_override,
+        "guard": guard,
         "opt": opt,
         "on_missing": on_missing,
     }
@@ -129,12 +137,13 @@ def compile(  # noqa: A001, PLR0913
     return made.artifact
 
 
-def _check(opt: int, on_missing: str, isolation: str, dispatch: str | None) -> None:
+def _check(opt: int, on_missing: str, isolation: str, dispatch: str | None, guard: bool | str) -> None:
     allowed: tuple[tuple[str, object, tuple[object, ...]], ...] = (
         ("opt", opt, (0, 1, 2, 3)),
         ("on_missing", on_missing, ("fallback", "error")),
         ("isolation", isolation, ("process", "none")),
         ("dispatch", dispatch, (None, "ifunc", "pointer")),
+        ("guard", guard, (True, False, "ask")),
     )
     for name, value, values in allowed:
         if value not in values:
@@ -173,13 +182,20 @@ def _for_llvm(target: Target, llvm: int) -> tuple[str, str]:
     return target.llvm_cpu(llvm), target.llvm_features(llvm)
 
 
-def _dispatcher(targets: Sequence[Target], how: Mechanism, runtime_override: bool) -> str:
-    """Return the IR that picks one of several targets."""
-    picks = detector(targets, dispatch=how, runtime_override=runtime_override)
-    return picks + INITIALIZER if how == "pointer" else picks
+def _helpers(
+    targets: Sequence[Target], how: Mechanism | Literal[""], runtime_override: bool, guarded: bool | str, name: str
+) -> tuple[str, ...]:
+    """Return what is linked with the module: the guard, before all else, and what picks one of several targets."""
+    parts = []
+    if how:
+        parts.append(detector(targets, dispatch=how, runtime_override=runtime_override))
+    if guarded:
+        mode: Mode = "ask" if guarded == "ask" else "exit"
+        parts.append(guard_of(targets, name or "program", mode=mode, beside_detector=bool(how)))
+    return tuple(filter(None, ("\n".join(parts), INITIALIZER if how == "pointer" else "")))
 
 
-def _several(job: Job, targets: Sequence[Target], how: Mechanism, dispatcher: str, llvm: int) -> Job:
+def _several(job: Job, targets: Sequence[Target], how: Mechanism, llvm: int) -> Job:
     """Return a job for several targets. What is compiled once, and what dispatches, must run on any machine."""
     arch = targets[0].arch
     cpu, features = _for_llvm(reduce(and_, targets, Target.parse(baseline(arch), job.triple)), llvm)
@@ -192,7 +208,6 @@ def _several(job: Job, targets: Sequence[Target], how: Mechanism, dispatcher: st
         lowest_runs=targets[-1].features.isa <= level_features(arch, baseline(arch)),
         mechanism=how,
         resolver_parameters=resolver_parameters(targets[0]) if how == "ifunc" else "",
-        helpers=dispatcher,
     )
 
 

@@ -51,8 +51,8 @@ class Job(Value):
     mechanism: str = ""
     """How functions are dispatched: ``ifunc`` or ``pointer``."""
     resolver_parameters: str = ""
-    helpers: str = ""
-    """IR to link with the module. The functions in it are for this object alone."""
+    helpers: tuple[str, ...] = ()
+    """Modules of cpufeat's own to link with this one, as text."""
 
 
 class Emitted(Value):
