@@ -87,19 +87,28 @@ def _wrong_address(piece: _Piece, segments: Iterable[tuple[int, bytes]]) -> int 
 
 
 def _pieces(own: ELFFile) -> Iterator[_Piece]:
-    places = _relocated(own)
+    places, constants = _relocated(own), _referenced(own)
     for index, section in enumerate(own.iter_sections()):
         if _is_loaded(section) and section["sh_type"] == "SHT_PROGBITS" and section.name != _REWRITTEN:
-            yield from _pieces_of(section, places.get(index, []), relaxed=_is_relaxed(own, section))
+            if section["sh_flags"] & _MERGED:
+                yield from _entries(section, constants.get(index, set()))
+            else:
+                yield from _pieces_of(section, places.get(index, []), relaxed=_is_relaxed(own, section))
+
+
+def _entries(section: Section, referenced: set[int]) -> Iterator[_Piece]:
+    """Yield the constants of a section that linkers may merge, but for those that they may leave out.
+
+    What is left out may be found by chance, at any address, as a part of something else.
+    """
+    content, size = section.data(), section["sh_entsize"]
+    if size and not section["sh_flags"] & _STRINGS:
+        for at in sorted({offset // size * size for offset in referenced}):
+            yield _Piece(section.name, gcd(section["sh_addralign"], size), 0, content[at : at + size])
 
 
 def _pieces_of(section: Section, places: list[int], *, relaxed: bool) -> Iterator[_Piece]:
-    content, alignment, entry = section.data(), section["sh_addralign"], section["sh_entsize"]
-    if section["sh_flags"] & _MERGED:
-        if entry and not section["sh_flags"] & _STRINGS:
-            entries = (content[at : at + entry] for at in range(0, len(content), entry))
-            yield from (_Piece(section.name, gcd(alignment, entry), 0, content) for content in entries)
-        return
+    content, alignment = section.data(), section["sh_addralign"]
     bounds = [-_AFTER, *sorted(places), len(content) + _BEFORE]
     runs = [(start + _AFTER, end - _BEFORE) for start, end in pairwise(bounds[:2] if relaxed else bounds)]
     start, end = max(runs, key=lambda run: run[1] - run[0])
@@ -115,6 +124,19 @@ def _relocated(own: ELFFile) -> dict[int, list[int]]:
             found = (relocation["r_offset"] for relocation in section.iter_relocations())
             places.setdefault(section["sh_info"], []).extend(found)
     return places
+
+
+def _referenced(own: ELFFile) -> dict[int, set[int]]:
+    """Return the offsets of the symbols that relocations refer to, by the index of their section."""
+    offsets: dict[int, set[int]] = {}
+    for section in own.iter_sections():
+        if isinstance(section, RelocationSection):
+            symbols = own.get_section(section["sh_link"])
+            for number in {relocation["r_info_sym"] for relocation in section.iter_relocations()}:
+                symbol = symbols.get_symbol(number)
+                if symbol["st_info"]["type"] != "STT_SECTION":
+                    offsets.setdefault(symbol["st_shndx"], set()).add(symbol["st_value"])
+    return offsets
 
 
 def _misplaced_symbols(own: ELFFile, whole: ELFFile) -> Iterator[str]:
