@@ -5,7 +5,12 @@ The facts are the columns ``bit`` and ``spellings`` of ``features.tsv``.
 
 from __future__ import annotations
 
+from cpufeat.decisions import NOT_REPORTED, UNSEEN, Withheld
 from cpufeat.features import family, table
+from cpufeat.value import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Container
 
 BITS = ("AT_HWCAP", "riscv_hwprobe")
 """Sources that answer in bits, besides CPUID."""
@@ -17,14 +22,26 @@ _INFERRED = "arm"
 """The family in which what has no word is inferred from what has one; its absence is not."""
 
 
+def why(arch: str, source: str, name: str, untold: Container[str] = ()) -> Withheld:
+    """Return why a feature that ``source`` does not report is off: what says so, or that nothing could have told.
+
+    ``untold`` are features of which this system's answer says neither yes nor no.
+    """
+    told = evidence(arch, source, name)
+    if told and name not in untold:
+        return Withheld(NOT_REPORTED, told)
+    newer_ones_show_it = told or (_has_words(arch, source) and table(arch)[name].flags("kernel"))
+    return Withheld(UNSEEN, f"{source} {'may be too old to show' if newer_ones_show_it else 'never shows'} it")
+
+
 def evidence(arch: str, source: str, name: str) -> str:
     """Return the evidence that ``source`` does not report a feature; empty if it could not, whatever the CPU has."""
     feature, folder = table(arch)[name], family(arch)
     if source == "CPUID":
-        return f"CPUID {feature.bit} is 0" if feature.bit else ""
+        return f"CPUID {feature.bit.replace('|', ' or ')} is 0" if feature.bit else ""
     if source in _ASKED:
-        is_named = folder == "x86" or _ASKED[source] in feature.spellings
-        return _without(source, feature.flags(_ASKED[source]) if is_named else ())
+        flags = feature.spellings.get(_ASKED[source], ())
+        return _without(source, feature.flags(_ASKED[source])) if folder == "x86" else _denied(source, flags)
     from cpufeat.probe import bits
 
     if folder == _INFERRED and not feature.kernel_flags:
@@ -34,8 +51,18 @@ def evidence(arch: str, source: str, name: str) -> str:
         return f"{' or '.join(numbered)} is 0"
     if feature.bit.startswith("facility"):
         return f"{source} has no {bits.spelled(feature.bit.partition('|')[0])}"
-    has_word = feature.bit if folder not in _BY_NAME else source not in BITS or folder == "riscv"
+    has_word = _has_words(arch, source) if folder in _BY_NAME else feature.bit
     return _without(source, feature.kernel_flags if has_word else ())
+
+
+def _has_words(arch: str, source: str) -> bool:
+    """Whether a source names features as ``/proc/cpuinfo`` does; on RISC-V that is read beside the bits."""
+    folder = family(arch)
+    return folder in _BY_NAME and (folder == "riscv" or source not in (*BITS, *_ASKED, "CPUID"))
+
+
+def _denied(source: str, names: tuple[str, ...]) -> str:
+    return f"{source} {', '.join(names)} is 0" if names else ""
 
 
 def _without(source: str, flags: tuple[str, ...]) -> str:

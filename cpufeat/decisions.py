@@ -5,6 +5,7 @@ from __future__ import annotations
 from cpufeat.value import Value
 
 NOT_REPORTED = "not reported"
+UNSEEN = "cannot be seen"
 STATE_OFF = "OS state not enabled"
 NEEDS_PERMISSION = "needs a permission"
 DIFFERS = "differs between cores"

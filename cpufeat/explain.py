@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from functools import cache
 
-from cpufeat import absence, llvm, tables
+from cpufeat import llvm, tables
 from cpufeat.arch import x86
 from cpufeat.crosscheck import disagreements
-from cpufeat.decisions import DISABLED, NOT_REPORTED
+from cpufeat.decisions import DISABLED, UNSEEN
 from cpufeat.features import FeatureSet, family, implied, table
 from cpufeat.host import Host, detect
 from cpufeat.levels import levels
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 GOOD, WARN, BAD = "good", "warn", "bad"
 OTHERS, PRIVILEGED = "others", "privileged"
+GENERIC = "generic"
+"""A CPU that every LLVM backend knows."""
 
 
 class Explanation(Value):
@@ -53,12 +55,12 @@ class Explanation(Value):
     @property
     def faults(self) -> dict[str, Withheld]:
         """The ISA features that the CPU of the model number has by LLVM and that fault here, and why."""
-        return {name: why for name, why in self._missing.items() if not _cannot_be_seen(self.host, name, why)}
+        return {name: why for name, why in self._missing.items() if why.reason != UNSEEN}
 
     @property
     def unseen(self) -> dict[str, Withheld]:
-        """The ISA features that the CPU of the model number has by LLVM, of which the source never tells."""
-        return {name: why for name, why in self._missing.items() if _cannot_be_seen(self.host, name, why)}
+        """The ISA features that the CPU of the model number has by LLVM, of which the source does not tell."""
+        return {name: why for name, why in self._missing.items() if why.reason == UNSEEN}
 
     @property
     def unused(self) -> FeatureSet:
@@ -87,10 +89,6 @@ class Explanation(Value):
         return (llvm.cpu_features(arch, named) or cpu_features(arch, named)).isa
 
 
-def _cannot_be_seen(host: Host, name: str, why: Withheld) -> bool:
-    return why.reason == NOT_REPORTED and not absence.evidence(host.arch, host.source, name)
-
-
 def explain(
     machine: Machine, request: str | None, *, on_missing: OnMissing = "fallback", origin: str = ""
 ) -> Explanation:
@@ -105,6 +103,11 @@ def explain(
     return found.replace(states=states, xcr0=evidence)
 
 
+def verdict_without_tables(arch: str) -> str:
+    """Return all that can be said of a machine of an architecture without tables."""
+    return f"No tables are known for {arch}: compile for {GENERIC}, nothing can be told of the features."
+
+
 def verdict(explanation: Explanation) -> tuple[str, str]:
     """Return the account in one sentence, and whether that is ``good``, to be heeded (``warn``) or ``bad``."""
     host, resolution = explanation.host, explanation.resolution
@@ -113,13 +116,13 @@ def verdict(explanation: Explanation) -> tuple[str, str]:
     if host.named not in ("", host.cpu):
         return f"Trust its features, not its model number, which says {host.named}: compile for {host.cpu}.", BAD
     if not host.named:
-        return f"No table knows this model; of all CPUs, {host.cpu} is most like it.", WARN
+        return f"Its model is not known; of all CPUs, {host.cpu} is most like it.", WARN
     missing = explanation.faults or explanation.unseen
     if not missing:
         return f"Compile for {host.cpu}: all that the name implies runs here.", GOOD
     less, is_used = _most_basic(host.arch, missing), any(used_unasked(host.arch, name) for name in missing)
     if not explanation.faults:
-        return f"Compile for {host.cpu}, less {less}, which {host.source} never shows.", WARN if is_used else GOOD
+        return f"Compile for {host.cpu}, less {less}, which {host.source} does not show.", WARN if is_used else GOOD
     dies, style = ("dies", BAD) if is_used else ("may die", WARN)
     return f"Compile for {host.cpu}, less {less}: by name alone, code {dies} here.", style
 

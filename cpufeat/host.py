@@ -6,7 +6,7 @@ import os
 
 from cpufeat.arch import read
 from cpufeat.arch.identity import Identity, identify
-from cpufeat.decisions import DIFFERS, NOT_REPORTED, Decision, Withheld
+from cpufeat.decisions import DIFFERS, NOT_REPORTED, UNSEEN, Decision, Withheld
 from cpufeat.errors import CpufeatError
 from cpufeat.features import FeatureSet, implied, table
 from cpufeat.levels import level_of
@@ -59,6 +59,8 @@ class Host(Value):
     decisions: tuple[Decision, ...] = ()
     named: str = ""
     """The CPU of the model number alone, which the features may contradict; empty where no table has it."""
+    untold: frozenset[str] = frozenset()
+    """Features of which what was read says neither yes nor no."""
 
     @property
     def withheld(self) -> dict[str, Withheld]:
@@ -72,7 +74,9 @@ class Host(Value):
 
     def why_missing(self, name: str) -> Withheld:
         """Return why a feature is not usable here."""
-        return self.gated.get(name) or _not_reported(self.arch, self.source, name)
+        from cpufeat import absence
+
+        return self.gated.get(name) or absence.why(self.arch, self.source, name, self.untold)
 
 
 def detect(machine: Machine | None = None) -> Host:
@@ -133,6 +137,7 @@ def _merge(machine: Machine, readings: list[Reading], identities: list[Identity]
         evidence={name: where for one in reversed(readings) for name, where in one.reported.items()},
         decisions=tuple(dict.fromkeys(decision for one in identities for decision in one.decisions)),
         named=identity.named,
+        untold=reading.untold,
     )
 
 
@@ -151,13 +156,8 @@ def _which_cores(name: str, usable: list[FeatureSet], identities: list[Identity]
 
 def _missing_base(arch: str, name: str, reading: Reading, gated: dict[str, Withheld]) -> Withheld:
     base = min(implied(arch, name) - (reading.reported.keys() - gated.keys()))
-    return gated.get(base) or Withheld(NOT_REPORTED, f"it rests on {base}, which is not")
-
-
-def _not_reported(arch: str, source: str, name: str) -> Withheld:
-    from cpufeat import absence
-
-    return Withheld(NOT_REPORTED, absence.evidence(arch, source, name) or f"{source} never shows it")
+    reason = UNSEEN if base in reading.untold else NOT_REPORTED
+    return gated.get(base) or Withheld(reason, f"it rests on {base}")
 
 
 def _cores(readings: list[Reading], identities: list[Identity]) -> tuple[Core, ...]:

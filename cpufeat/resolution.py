@@ -154,10 +154,7 @@ def _permitted(request: Request, host: Host, decisions: list[Decision]) -> froze
     """What may be used after asking the system, and was asked for by name."""
     named = [implied(host.arch, feature.name) for sign, feature in request.changes if sign == "+"]
     granted = frozenset(
-        name
-        for names in named
-        for name in names
-        if name in host.gated and host.gated[name].reason == NEEDS_PERMISSION
+        name for names in named for name in names if name in host.gated and host.gated[name].reason == NEEDS_PERMISSION
     )
     for name in FeatureSet(host.arch, granted):
         reason = "granted as asked; the process must get the permission before it runs such code"

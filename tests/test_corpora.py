@@ -40,3 +40,10 @@ def test_an_architecture_without_tables_has_a_name_and_no_feature(tmp_path: Path
     command = [sys.executable, "-m", "cpufeat", "identify", "--json", str(path)]
     answer = json.loads(subprocess.run(command, capture_output=True, check=True, cwd=PROJECT).stdout)
     assert (answer["arch"], answer["cpu"], answer["features"], answer["error"]) == ("mips", "generic", [], None)
+    command[3:5] = ["explain", "--json", "--machine"]
+    account = json.loads(subprocess.run(command, capture_output=True, check=True, cwd=PROJECT).stdout)
+    assert (account["arch"], account["cpu"], account["features"]) == ("mips", "generic", {})
+    command[4:5] = ["x86-64-v3"]
+    asked = subprocess.run(command, capture_output=True, check=False, cwd=PROJECT)
+    assert (asked.returncode, asked.stdout) == (2, b"")
+    assert b"unknown architecture 'mips'" in asked.stderr

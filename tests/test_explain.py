@@ -18,6 +18,7 @@ from cpufeat.absence import evidence
 from cpufeat.cli import printable
 from cpufeat.cli.page import WIDTH, page
 from cpufeat.crosscheck import disagreements
+from cpufeat.decisions import NOT_REPORTED, UNSEEN
 from cpufeat.errors import CpufeatError
 from cpufeat.explain import Explanation, explain, to_json, verdict
 from cpufeat.features import FeatureSet, table
@@ -102,7 +103,7 @@ def test_a_page_has_80_columns_and_says_what_the_json_says(recorded: Machine, re
     [
         ("hybrid", "good", "all that the name implies"),
         ("contradicted", "bad", "says rocketlake: compile for sapphirerapids"),
-        ("unknown model", "warn", "No table knows this model"),
+        ("unknown model", "warn", "Its model is not known"),
         ("AMX for permission", "warn", "less amx_tile, amx_int8 and 1 more: by name alone, code may die"),
         ("AMX granted", "warn", "has to ask the system for a permission"),
         ("no AVX-512 state", "bad", "less avx512f, avx512cd and 4 more: by name alone, code dies"),
@@ -228,12 +229,12 @@ def test_what_is_out_of_sight_is_no_fault_and_a_sum_is_not_left_unused() -> None
     flags = " ".join(word for name in named if known[name].bit for word in known[name].kernel_flags)
     account = explain(core("0x61", "0x022", flags), None)
     assert (list(account.faults), list(account.unseen), list(account.unused)) == ([], ["predres"], [])
-    assert verdict(account) == ("Compile for apple-m1, less predres, which /proc/cpuinfo never shows.", "good")
+    assert verdict(account) == ("Compile for apple-m1, less predres, which /proc/cpuinfo does not show.", "good")
 
 
 def test_bits_of_one_word_are_put_together_and_a_pair_of_bits_is_not() -> None:
-    """A Neoverse V1 without what AT_HWCAP bits 17, 21, 22 and 24 stand for."""
-    text = text_of(explain(core("0x41", "0xd40", "fp").replace(auxv={16: 0x119FFF, 26: 0}), None))
+    """A Neoverse V1 without what AT_HWCAP bits 17, 21, 22 and 24 stand for, but with SSBS, which has 28."""
+    text = text_of(explain(core("0x41", "0xd40", "fp").replace(auxv={16: 0x10119FFF, 26: 0}), None))
     assert re.search(r"AT_HWCAP\[[0-9,]*22[0-9,]*\]", text)
     assert re.search(r" sha3 +AT_HWCAP bit 17 and AT_HWCAP bit 21 is 0", text)
 
@@ -245,7 +246,9 @@ def test_bits_of_one_word_are_put_together_and_a_pair_of_bits_is_not() -> None:
         ("x86_64", "/proc/cpuinfo", "ptwrite", ""),
         ("aarch64", "AT_HWCAP", "bti", "AT_HWCAP2 bit 17 is 0"),
         ("aarch64", "/proc/cpuinfo", "dotprod", "/proc/cpuinfo has no flag asimddp"),
-        ("aarch64", "sysctl", "dotprod", "sysctl has no flag FEAT_DotProd"),
+        ("aarch64", "sysctl", "dotprod", "sysctl FEAT_DotProd is 0"),
+        ("aarch64", "IsProcessorFeaturePresent", "sha3", "IsProcessorFeaturePresent 64, 65 is 0"),
+        ("x86_64", "sysctl", "bmi", "sysctl has no flag BMI1"),
         ("aarch64", "sysctl", "rand", ""),
         ("arm", "AT_HWCAP", "mp", ""),
         ("riscv64", "riscv_hwprobe", "zba", "riscv_hwprobe key 4 bit 3 is 0"),
@@ -258,6 +261,45 @@ def test_bits_of_one_word_are_put_together_and_a_pair_of_bits_is_not() -> None:
 )
 def test_an_absence_is_evidence_only_where_the_source_could_tell(arch: str, source: str, name: str, says: str) -> None:
     assert evidence(arch, source, name) == says
+
+
+MAC = {"hw.optional.arm.FEAT_DotProd": 1, "hw.optional.arm.FEAT_BF16": 0}
+HART = "processor: 0\nisa: rv64imac_zba\n"
+Z = "features: zarch stfle te\nprocessor 0: machine = 8561\n"
+
+
+@pytest.mark.parametrize(
+    ("recorded", "denied", "untold"),
+    [
+        (Recording(arch="aarch64", auxv={16: 0b111 | 1 << 10, 26: 0}), "crc", "rdm"),
+        (Recording(arch="aarch64", auxv={16: 0b111 | 1 << 10, 26: 1 << 3}), "rdm", "mte"),
+        (Recording(arch="aarch64", auxv={16: 0b111, 26: 1 << 62}), "mte", "cmpbr"),
+        (core("0x41", "0xd0a", "fp asimd asimdrdm"), "aes", "dotprod"),
+        (Recording(arch="aarch64", system="darwin", sysctls={**MAC}), "bf16", "i8mm"),
+        (Recording(arch="aarch64", system="windows", processor_features=(18, 19, 43, 45)), "jsconv", "sve"),
+        (Recording(arch="riscv64", files={"/proc/cpuinfo": HART.encode()}), "d", "zbb"),
+        (Recording(arch="riscv64", files={"/proc/cpuinfo": HART.encode()}, probes={3: 1, 4: 3}), "zbb", "xtheadba"),
+        (Recording(arch="s390x", files={"/proc/cpuinfo": Z.encode()}), "vector", "distinct_ops"),
+    ],
+)
+def test_a_system_from_before_a_feature_tells_nothing_of_it(recorded: Recording, denied: str, untold: str) -> None:
+    """Linux and Windows number what they know as they learn of it; macOS has a name, Linux a word for each."""
+    found = detect(recorded)
+    assert not {denied, untold} & found.features.names
+    assert found.why_missing(denied).reason == NOT_REPORTED
+    assert (found.why_missing(untold).reason, found.why_missing(untold).evidence) == (
+        UNSEEN,
+        f"{found.source} may be too old to show it",
+    )
+
+
+def test_a_state_that_nobody_was_asked_about_is_out_of_sight() -> None:
+    """Whether Linux opens CBO.CLEAN to programs, riscv_hwprobe says, and no file."""
+    isa = b"processor: 0\nisa: rv64imafdc_zicbom\n"
+    of_a_file = detect(Recording(arch="riscv64", files={"/proc/cpuinfo": isa})).withheld["zicbom"]
+    asked = detect(Recording(arch="riscv64", files={"/proc/cpuinfo": isa}, probes={3: 1, 4: 3})).withheld["zicbom"]
+    assert str(of_a_file) == "cannot be seen (needs riscv_hwprobe key 4 bit 55)"
+    assert str(asked) == "OS state not enabled (riscv_hwprobe key 4 bit 55 not set)"
 
 
 def test_a_kernel_that_hides_a_feature_is_a_disagreement() -> None:

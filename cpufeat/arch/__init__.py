@@ -31,6 +31,8 @@ class Reading(Value):
     """What the hardware reports, gated or not: feature name -> evidence."""
     withheld: dict[str, Withheld] = {}
     """Those of ``reported`` that may not be used, with the reason."""
+    untold: frozenset[str] = frozenset()
+    """Features of which this answer says neither yes nor no: its kernel may be older than they are."""
 
 
 def read(machine: Machine) -> list[Reading]:

@@ -19,7 +19,8 @@ KEYS = (("darwin", "hw.optional.arm."), ("darwin11", "hw.optional."))
 
 def read(machine: Machine) -> list[Reading]:
     """Return a reading for each level of performance, the highest first; none where sysctl does not answer."""
-    reported = {feature.name: _evidence(machine, feature) for feature in table(machine.arch).values()}
+    features = table(machine.arch).values()
+    said = {feature.name: _evidence(machine, feature) for feature in features}
     reading = Reading(
         source="sysctl",
         vendor=VENDOR,
@@ -27,7 +28,8 @@ def read(machine: Machine) -> list[Reading]:
         stepping=_unsigned(machine.sysctl("hw.cpusubfamily")),
         brand=str(machine.sysctl("machdep.cpu.brand_string") or ""),
         hypervisor="Apple's hypervisor" if machine.sysctl("kern.hv_vmm_present") == 1 else "",
-        reported={name: evidence for name, evidence in reported.items() if evidence},
+        reported={name: evidence for name, evidence in said.items() if evidence},
+        untold=frozenset(one.name for one in features if not said[one.name] and not _is_denied(machine, one)),
     )
     return [reading.replace(count=count) for count in _counts(machine)] if reading.reported else []
 
@@ -39,6 +41,11 @@ def _evidence(machine: Machine, feature: Feature) -> str:
         if names and all(machine.sysctl(name) == 1 for name in names):
             return ", ".join(names)
     return ""
+
+
+def _is_denied(machine: Machine, feature: Feature) -> bool:
+    """Whether a variable that stands for the feature is 0: versions before it have no such variable."""
+    return any(machine.sysctl(prefix + name) == 0 for key, prefix in KEYS for name in feature.spellings.get(key, ()))
 
 
 def _counts(machine: Machine) -> list[int]:

@@ -22,8 +22,11 @@ _MIDR, _BRAND = "CP 4000", "ProcessorNameString"
 
 def read(machine: Machine) -> list[Reading]:
     """Return a reading for each kind of core, the biggest first; none where Windows does not answer."""
-    said = {feature.name: _evidence(machine, feature) for feature in table(machine.arch).values()}
+    features = table(machine.arch).values()
+    said = {feature.name: _evidence(machine, feature) for feature in features}
     reported = {name: evidence for name, evidence in said.items() if evidence}
+    newest = max((_newest(feature) for feature in features if said[feature.name]), default=0)
+    untold = frozenset(feature.name for feature in features if _newest(feature) > newest)
     if not reported:
         return []
     kinds: dict[Processor, int] = {}
@@ -31,7 +34,12 @@ def read(machine: Machine) -> list[Reading]:
         kind = _processor(machine, cpu)
         kinds[kind] = kinds.get(kind, 0) + 1
     readings = [reading_of("IsProcessorFeaturePresent", kind, count, reported) for kind, count in kinds.items()]
-    return biggest_first(machine.arch, readings)
+    return biggest_first(machine.arch, [reading.replace(untold=untold) for reading in readings])
+
+
+def _newest(feature: Feature) -> int:
+    """Return the latest of the numbers that stand for the feature: Windows denies those that it does not know."""
+    return max(map(int, feature.spellings.get("windows", ())), default=0)
 
 
 def _evidence(machine: Machine, feature: Feature) -> str:

@@ -58,7 +58,8 @@ def cores(machine: Machine, more: Callable[[Processor], dict[str, str]]) -> list
     readings = []
     for processor, count in processors.items():
         said = {**(held if answers else _spelled_out(arch, processor, source)), **more(processor)}
-        readings.append(reading_of(source, processor, count, bits.reported(arch, said)))
+        reading = reading_of(source, processor, count, bits.reported(arch, said))
+        readings.append(reading.replace(untold=bits.untold(arch, said)))
     return biggest_first(arch, readings)
 
 

@@ -115,7 +115,8 @@ def identify(arch: str, reading: Reading) -> Identity:
     reported = FeatureSet(arch, reading.reported).closed().names
     row = next((row for row in _models(arch, reading.vendor) if row.fits(reading, reported)), None)
     if row is None:
-        return _by_features(arch, reading, _best_fit(arch, reading.vendor, reported), "is in no table", reading.source)
+        says = "is in no table" if reading.core or reading.model is not None else "gives no model number"
+        return _by_features(arch, reading, _best_fit(arch, reading.vendor, reported), says, reading.source)
     expected = _expected(arch, row.cpu)
     may = f"{row.may} {_any_model(arch).may}".split()
     extra = FeatureSet(arch, reading.reported).isa.names.difference(expected, may)

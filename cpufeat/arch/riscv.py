@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from cpufeat import tables
 from cpufeat.arch import Reading
-from cpufeat.decisions import STATE_OFF, Withheld
+from cpufeat.decisions import STATE_OFF, UNSEEN, Withheld
 from cpufeat.features import table
 from cpufeat.probe import bits, lscpu, procfs
 from cpufeat.probe.isa_string import extensions
@@ -64,6 +64,7 @@ def read(machine: Machine) -> list[Reading]:
                 count=count,
                 reported=reported,
                 withheld=_gated(machine.arch, reported, kernel, answers=answers),
+                untold=_untold(machine.arch, hart, probed),
             )
         )
     return readings
@@ -133,12 +134,24 @@ def _named(hart: dict[str, str], source: str, vendor: str, model: int | None) ->
     return {name: f"{source} {field} {name}" for name in names if not (has_draft and name == "v")}
 
 
+def _untold(arch: str, hart: Mapping[str, str], probed: Mapping[int, int]) -> frozenset[str]:
+    """Return the features that the kernel may not know: it shows every letter, and the longer names that it knows."""
+    shows_letters = "isa" in hart or "hart isa" in hart
+    return frozenset(
+        feature.name
+        for feature in table(arch).values()
+        if not (shows_letters and any(len(flag) == 1 for flag in feature.kernel_flags))
+        and not (probed and "hwprobe" in feature.bit)
+    )
+
+
 def _gated(arch: str, reported: Mapping[str, str], kernel: Mapping[str, str], *, answers: bool) -> dict[str, Withheld]:
-    """Return what the kernel does not say that it saves, or opens for user code."""
-    shown = {state: (bit, unknown) for state, bit, unknown, *_ in tables.rows("riscv/states.tsv")}
+    """Return what the kernel (which ``answers``, or was not asked) does not say it saves or opens for user code."""
+    states = {state: (bit, unknown) for state, bit, unknown, *_ in tables.rows("riscv/states.tsv")}
     withheld = {}
     for name in reported:
-        bit, unknown = shown.get(table(arch)[name].state, ("", "on"))
+        bit, unknown = states.get(table(arch)[name].state, ("", "on"))
         if bit and not bits.evidence(bit, kernel) and (answers or unknown == "off"):
-            withheld[name] = Withheld(STATE_OFF, f"{', '.join(map(bits.spelled, bit.split('|')))} not set")
+            shown = ", ".join(map(bits.spelled, bit.split("|")))
+            withheld[name] = Withheld(STATE_OFF, f"{shown} not set") if answers else Withheld(UNSEEN, f"needs {shown}")
     return withheld

@@ -34,6 +34,7 @@ def read(machine: Machine) -> list[Reading]:
     held |= _facilities(stored, "STFLE bit") if stored is not None else _facilities(listed, f"{source} facility")
     if not held and not answers:
         return []
+    by_facility = [feature.name for feature in table(machine.arch).values() if "facility" in feature.bit]
     return [
         Reading(
             source="AT_HWCAP" if answers else source,
@@ -42,6 +43,7 @@ def read(machine: Machine) -> list[Reading]:
             hypervisor=_hypervisor(machine),
             count=procfs.number(described.get("# processors", "")) or max(1, len(machine.online_cpus())),
             reported=bits.reported(machine.arch, held),
+            untold=frozenset(() if listed or stored is not None else by_facility),
         )
     ]
 

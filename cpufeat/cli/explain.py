@@ -8,8 +8,9 @@ import warnings
 
 from cpufeat.cli import OK, add_machine, add_on_missing
 from cpufeat.errors import CpufeatWarning
-from cpufeat.explain import explain, to_json
+from cpufeat.explain import GENERIC, explain, to_json, verdict_without_tables
 from cpufeat.host import MACHINE_VARIABLE, default_machine
+from cpufeat.tables import architecture, has_tables
 from cpufeat.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -28,7 +29,10 @@ def run(options: Namespace) -> int:
     """Print the account."""
     warnings.simplefilter("ignore", CpufeatWarning)  # the account itself says what was left out
     origin = os.environ.get(MACHINE_VARIABLE, "")
-    account = explain(default_machine(), options.request, on_missing=options.on_missing, origin=origin)
+    machine = default_machine()
+    if machine.arch and not has_tables(machine.arch):
+        return _without_tables(machine.arch, options)
+    account = explain(machine, options.request, on_missing=options.on_missing, origin=origin)
     if options.json:
         print(json.dumps(to_json(account), indent=2))
         return OK
@@ -36,4 +40,13 @@ def run(options: Namespace) -> int:
     from cpufeat.cli.terminal import show
 
     show(page(account))
+    return OK
+
+
+def _without_tables(arch: str, options: Namespace) -> int:
+    """Say that nothing can be told. Raises UnknownNameError if a REQUEST was given, which no table can resolve."""
+    if options.request:
+        architecture(arch)
+    sentence = verdict_without_tables(arch)
+    print(json.dumps({"verdict": sentence, "arch": arch, "cpu": GENERIC, "features": {}}) if options.json else sentence)
     return OK

@@ -6,7 +6,7 @@ import json
 
 from cpufeat.cli import NO, OK, path_of, printable
 from cpufeat.errors import CpufeatError
-from cpufeat.explain import identity
+from cpufeat.explain import GENERIC, identity
 from cpufeat.host import detect
 from cpufeat.probe.dumps import load
 from cpufeat.tables import has_tables
@@ -25,8 +25,8 @@ _UNKNOWN: dict[str, Any] = {
     "withheld": {},
     "error": None,
 }
-_WITHOUT_TABLES = {"name": "", "brand": "", "cpu": "generic", "level": ""}
-"""What is said of an architecture that has no tables: a name that every LLVM backend knows, and no feature."""
+_WITHOUT_TABLES = {"name": "", "brand": "", "cpu": GENERIC, "level": ""}
+"""What is said of an architecture that has no tables: no feature."""
 
 
 def arguments(parser: ArgumentParser) -> None:

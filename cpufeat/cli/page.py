@@ -90,8 +90,10 @@ def _name(explanation: Explanation) -> Iterator[Line]:
     if faults:
         yield from _wrapped("Code for it may use these, which are not usable here, and die with SIGILL:", "", 2)
         yield from _by_reason(faults, "bad")
+    if faults and explanation.unseen:
+        yield from _wrapped("It may use these as well, of which nothing tells:", "", 2)
     if explanation.unseen:
-        yield from _row("cannot be seen", " ".join(explanation.unseen), "warn", f"{host.source} never shows it")
+        yield from _by_reason(explanation.unseen, "warn")
     if explanation.unused:
         yield from _row("left unused", " ".join(explanation.unused), "warn")
 
@@ -121,7 +123,7 @@ def _machine(explanation: Explanation) -> Iterator[Line]:
     if host.brand:
         yield from _row("brand", host.brand, "", _leaf(host, "80000002-80000004"))
     yield from _row("model", described(host.arch, vars(host), in_full=True), "", _leaf(host, "0, 1"))
-    by_model = f"{host.named} by its model number, but see above" if host.named else "nothing: no table has it"
+    by_model = f"{host.named} by its model number, but see above" if host.named else "unknown, see above"
     yield from _row("known as", host.name or by_model, "", f"data/{family(host.arch)}/models.tsv" if host.named else "")
     yield from _row("processors", cores)
     if host.hypervisor:

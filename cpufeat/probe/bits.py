@@ -6,16 +6,18 @@ held is a dictionary from the bits that are set to the evidence for each.
 
 from __future__ import annotations
 
-from cpufeat.features import implied, table
+from cpufeat.features import family, implied, table
 from cpufeat.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from cpufeat.machine import Machine
 
 _AUXILIARY = {"hwcap": (16, "AT_HWCAP"), "hwcap2": (26, "AT_HWCAP2"), "hwcap3": (29, "AT_HWCAP3")}
 """Types of entry in the auxiliary vector (Linux ``include/uapi/linux/auxvec.h``)."""
+_AFTER_HWCAP2 = {"aarch64": 32, "arm": 22}
+"""From which bit of AT_HWCAP on Linux numbered them after AT_HWCAP2's (the history of its ``uapi/asm/hwcap.h``)."""
 
 
 def auxiliary(machine: Machine) -> dict[str, str]:
@@ -44,6 +46,28 @@ def evidence(expression: str, held: Mapping[str, str]) -> str:
         if held.keys() >= set(bits):
             return " and ".join(held[bit] for bit in bits)
     return ""
+
+
+def untold(arch: str, held: Iterable[str]) -> frozenset[str]:
+    """Return the features of Arm with a bit that is newer than all that are set: the kernel may not know it.
+
+    Linux numbers the bits as it learns of them, so it knows those before the last one that is set.
+    """
+    newest = max((_age(arch, bit) for bit in held), default=0)
+    ages = {
+        feature.name: [max(_age(arch, bit) for bit in bits.split("&")) for bits in feature.bit.split("|")]
+        for feature in table(arch).values()
+    }
+    return frozenset(name for name, of_bits in ages.items() if min(of_bits) > newest)
+
+
+def _age(arch: str, bit: str) -> int:
+    """Return a number that is the higher the later Linux numbered a bit; 0 for what is not in the auxiliary vector."""
+    word, _, number = bit.rstrip("]").partition("[")
+    if word not in _AUXILIARY:
+        return 0
+    is_late = word == "hwcap" and int(number) >= _AFTER_HWCAP2[family(arch)]
+    return 1 + int(number) + 64 * ("hwcap", "hwcap2", "late", "hwcap3").index("late" if is_late else word)
 
 
 def reported(arch: str, held: Mapping[str, str]) -> dict[str, str]:
