@@ -11,18 +11,13 @@ import hashlib
 import os
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from cpufeat import tables
 from cpufeat.aot.cache import Cache, key
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    _File = tuple[str, str, int, int]
-    """Path, its part inside of the package, size in bytes, time of the last change in nanoseconds."""
-
-_BESIDE_THE_POINT = ("__pycache__", "cli", "machines", "tests")
+_File = tuple[str, str, int, int]
+"""Path, its part inside of the package, size in bytes, time of the last change in nanoseconds."""
+_BESIDE_THE_POINT = ("__pycache__", "cli", "ir", "machines", "tests")
 _LEAST_LLVM = 16 << 20
 """Bytes: a smaller llvmlite has its LLVM elsewhere, as some distributions have it. A wheel's takes over 80 MiB."""
 _LOADED = time.time_ns()
@@ -52,19 +47,18 @@ def identity(cache: Cache, llvmlite: str, cpufeat: str) -> str:
 
 
 def _files(folder: Path) -> list[_File]:
-    return list(_walk(str(folder), folder.name))
-
-
-def _walk(folder: str, name: str) -> Iterator[_File]:
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            inside = f"{name}/{entry.name}"
-            if entry.is_dir():
-                if entry.name not in _BESIDE_THE_POINT:
-                    yield from _walk(entry.path, inside)
-            else:
-                status = entry.stat()
-                yield entry.path, inside, status.st_size, status.st_mtime_ns
+    files: list[_File] = []
+    waiting = [(str(folder), folder.name)]
+    for path, name in waiting:
+        with os.scandir(path) as entries:
+            for entry in entries:
+                inside = f"{name}/{entry.name}"
+                if not entry.is_dir():
+                    status = entry.stat()
+                    files.append((entry.path, inside, status.st_size, status.st_mtime_ns))
+                elif entry.name not in _BESIDE_THE_POINT:
+                    waiting.append((entry.path, inside))
+    return files
 
 
 def _digest(path: str) -> bytes:

@@ -54,6 +54,8 @@ environment:
   CPUFEAT_TARGET   the REQUEST where none is given
   CPUFEAT_DISABLE  features to do without
   CPUFEAT_MACHINE  a recorded machine in place of this one
+  CPUFEAT_CACHE    a folder for what was compiled, in place of the usual one; 0: none
+  CPUFEAT_CACHE_SIZE  how large it may grow (1G)
   NO_COLOR, FORCE_COLOR"""
 
 

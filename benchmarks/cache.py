@@ -1,0 +1,91 @@
+"""What a hit in the cache costs: ``aot.compile`` of a module that was compiled before, against compiling it.
+
+    python benchmarks/cache.py [ROUNDS]
+
+The cache is a folder of its own, on the file system of the temporary folder. "Compiled" is with a worker that runs;
+"in a new process" is from before cpufeat is imported to the artifact, the start of Python itself left out.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from compile import TARGET, generated
+
+from cpufeat import CpufeatWarning, aot
+from cpufeat.aot import cache
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+NEW_PROCESS = """
+import sys, time, warnings
+warnings.simplefilter("ignore")
+start = time.perf_counter()
+from cpufeat import Target
+from cpufeat.aot import compile
+imported = time.perf_counter()
+compile(sys.argv[1], Target.parse("x86-64-v3"))
+print(imported - start, time.perf_counter() - imported)
+"""
+
+
+def median(call: Callable[[], object], rounds: int) -> float:
+    """Return the milliseconds that a call takes."""
+    times = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times) * 1e3
+
+
+def compiled(module: Path) -> None:
+    """Compile without the cache."""
+    os.environ[cache.VARIABLE] = "0"
+    aot.compile(module, TARGET)
+
+
+def hit(module: Path, folder: str) -> None:
+    """Take from the cache."""
+    os.environ[cache.VARIABLE] = folder
+    aot.compile(module, TARGET)
+
+
+def in_a_new_process(module: Path) -> list[float]:
+    """Return the milliseconds of the imports, and of the hit."""
+    command = [sys.executable, "-c", NEW_PROCESS, str(module)]
+    answer = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return [float(seconds) * 1e3 for seconds in answer.split()]
+
+
+def main(rounds: int) -> None:
+    """Measure and print."""
+    warnings.simplefilter("ignore", CpufeatWarning)
+    print(
+        f"{'milliseconds, medians':24}{'compiled':>10}{'hit':>8}{'ratio':>8}{'in a new process: imports':>28}{'hit':>8}"
+    )
+    with tempfile.TemporaryDirectory() as private:
+        folder = str(Path(private, "cache"))
+        for kernels in (1, 20, 400):
+            module = Path(private, f"{kernels}.ll")
+            module.write_text(generated(kernels))
+            compiled(module)
+            slow = median(lambda: compiled(module), max(3, rounds // 10))  # noqa: B023
+            hit(module, folder)
+            fast = median(lambda: hit(module, folder), rounds)  # noqa: B023
+            imports, first = (statistics.median(one) for one in zip(*(in_a_new_process(module) for _ in range(9))))
+            name = f"{module.stat().st_size / 1e3:,.0f} kB of IR"
+            print(f"{name:24}{slow:10.1f}{fast:8.2f}{slow / fast:8.0f}{imports:28.1f}{first:8.2f}")
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 100)
