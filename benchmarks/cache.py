@@ -82,7 +82,8 @@ def main(rounds: int) -> None:
             slow = median(lambda: compiled(module), max(3, rounds // 10))  # noqa: B023
             hit(module, folder)
             fast = median(lambda: hit(module, folder), rounds)  # noqa: B023
-            imports, first = (statistics.median(one) for one in zip(*(in_a_new_process(module) for _ in range(9))))
+            processes = [in_a_new_process(module) for _ in range(9)]
+            imports, first = (statistics.median(column) for column in zip(*processes, strict=True))
             name = f"{module.stat().st_size / 1e3:,.0f} kB of IR"
             print(f"{name:24}{slow:10.1f}{fast:8.2f}{slow / fast:8.0f}{imports:28.1f}{first:8.2f}")
 

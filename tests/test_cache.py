@@ -554,6 +554,8 @@ def test_whatever_changes_the_object_makes_another_entry(kept: Path, counted: li
         (renamed, {}),
         (ADD, {"opt": 3}),
         (ADD, {"on_missing": "error"}),
+        (ADD, {"guard": False}),
+        (ADD, {"guard": "ask"}),
         (ADD, {"target": Target.parse("x86-64-v2")}),
         (ADD, {"target": Target.parse("x86-64-v3,+prefer_256_bit")}),
         (ADD, variants),
