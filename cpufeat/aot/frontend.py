@@ -84,8 +84,8 @@ def _compile(path: str, triple: str, arguments: tuple[str, ...], time_limit: flo
             ended = bounded.run(command, seconds=time_limit, environment=zig.environment(Path(folder, "cache")))
             ir = made.read_text() if made.exists() else ""
     except OSError as error:
-        where = error.filename or tempfile.gettempdir()
-        raise CompileError(f"{path}: not compiled: {where}: {error.strerror}") from None
+        what = ": ".join(filter(None, (error.filename, error.strerror)))
+        raise CompileError(f"{path}: not compiled: {what}") from None
     said = ended.stderr.start.decode(errors="replace").strip()
     if ended.expired:
         raise CompileError(f"{path}: the C compiler took longer than the {time_limit:g} s that it was given")

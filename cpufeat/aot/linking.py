@@ -45,7 +45,8 @@ def link(  # noqa: PLR0913
         ``"shared"``: a library. ``"object"``: the object of the only artifact, as it is.
     ``linker``
         ``"cc"``: the system's compiler driver, which links for this machine. ``"zig"``: the one of the package
-        ``ziglang``, which links for every triple. By default ``cc`` where that can do it.
+        ``ziglang``, which links for every triple. By default ``cc`` for this machine; but ``zig`` for a triple that
+        names a version of the C library (``x86_64-unknown-linux-gnu2.28``), to which ``cc`` would pay no heed.
     ``arguments``
         For the driver, after the objects: ``-lm``, ``-Wl,-rpath,...``, more objects and libraries.
     ``time_limit``
@@ -72,8 +73,8 @@ def link(  # noqa: PLR0913
             said = _run(command, Path(folder), os.fspath(output), time_limit)
             linked = _read(made, os.fspath(output), said)
     except OSError as error:
-        where = error.filename or tempfile.gettempdir()
-        raise LinkError(f"{os.fspath(output)}: not linked: {where}: {error.strerror}") from None
+        what = ": ".join(filter(None, (error.filename, error.strerror)))
+        raise LinkError(f"{os.fspath(output)}: not linked: {what}") from None
     _check(parts, linked, os.fspath(output))
     files.write(output, linked, files.PROGRAM)
     if said:
@@ -101,9 +102,14 @@ def _driver(linker: Linker | None, triple: str) -> list[str]:
     system = shutil.which("cc")
     if linker == "cc" and not system:
         raise LinkError("there is no cc: install a C compiler, or link with zig (pip install ziglang)")
-    if linker == "zig" or differs or not system:
+    if linker == "zig" or differs or not system or (linker is None and _names_another_version(triple)):
         return [zig.program(), "cc", "-target", zig.target(triple), "-O2"]
     return [system]
+
+
+def _names_another_version(triple: str) -> bool:
+    environment = triples.parts(triple)[2]
+    return not triple.lower().endswith(environment) and triple != _here()
 
 
 @functools.cache

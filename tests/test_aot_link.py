@@ -1,0 +1,797 @@
+"""C and IR to programs and libraries: they run, natively and emulated, whoever links them; what goes wrong is said, and
+leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import io
+import json
+import os
+import re
+import resource
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import lief
+import pytest
+from conftest import unavailable
+from elftools.elf.elffile import ELFFile
+from hypothesis import example, given
+from hypothesis import strategies as st
+from llvmlite import binding
+
+import cpufeat
+from cpufeat import ArtifactError, CompileError, CpufeatError, CpufeatWarning, LinkError, Target, TargetError, aot, llvm
+from cpufeat.aot import files, frontend, note, zig
+
+KERNELS = Path(__file__).parent / "kernels"
+NAMES = ("base64", "dot", "matrix", "population", "print", "scan")
+HERE, MUSL = "x86_64-unknown-linux-gnu", "x86_64-unknown-linux-musl"
+BASELINE = Target.parse("x86-64")
+MAIN = "define i32 @main() { ret i32 42 }"
+TWICE = "define i32 @twice(i32 %a) { %r = shl i32 %a, 1\nret i32 %r }\n"
+UNARY = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int)
+LINKERS = ["cc", "zig"]
+
+needs_clang = pytest.mark.skipif(llvm.installed() < 22, reason="ziglang's clang writes IR of LLVM 22")
+
+
+def tool(name: str) -> str:
+    return shutil.which(name) or unavailable(name, "apt-get install binutils gcc llvm qemu-user")
+
+
+def run(*command: str | Path, timeout: float = 120, **options) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*map(str, command)], capture_output=True, text=True, check=False, timeout=timeout, **options)
+
+
+def elf(path: Path) -> ELFFile:
+    return ELFFile(io.BytesIO(path.read_bytes()))
+
+
+@pytest.fixture(params=LINKERS)
+def linker(request: pytest.FixtureRequest) -> str:
+    """Each linker that links for this machine."""
+    if request.param == "cc":
+        tool("cc")
+    return str(request.param)
+
+
+@pytest.fixture(autouse=True)
+def temporary(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder for temporary files that is to be empty when a test is over."""
+    folder = tmp_path_factory.mktemp("temporary")
+    monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    yield folder
+    assert list(folder.iterdir()) == []
+
+
+# --- programs that run
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """What the system's own compiler makes the kernels print, unoptimized."""
+    program = tmp_path_factory.mktemp("expected") / "program"
+    sources = [KERNELS / f"{name}.c" for name in NAMES]
+    subprocess.run([tool("cc"), "-w", "-O0", *sources, "-o", program], check=True)
+    return run(program).stdout
+
+
+def kernels(target: Target) -> list[aot.Artifact]:
+    return [aot.compile(aot.from_c(KERNELS / f"{name}.c", target.triple), target) for name in NAMES]
+
+
+@needs_clang
+@pytest.mark.parametrize("arguments", [(), ("-no-pie",), ("-s", "-Wl,--gc-sections")], ids=" ".join)
+def test_programs_for_this_machine(linker, arguments, expected, tmp_path):
+    program = tmp_path / "program"
+    aot.link(kernels(Target.parse("x86-64-v2")), program, linker=linker, arguments=arguments)
+    assert run(program).stdout == expected
+    assert elf(program)["e_type"] == ("ET_EXEC" if "-no-pie" in arguments else "ET_DYN")
+    assert [json.loads(text)["name"] for text in note.read(program.read_bytes())] == list(NAMES)
+
+
+@needs_clang
+def test_a_static_program_of_cc(expected, tmp_path):
+    program = tmp_path / "program"
+    aot.link(kernels(BASELINE), program, linker="cc", arguments=["-static"])
+    assert run(program).stdout == expected
+    assert elf(program).get_section_by_name(".interp") is None
+    assert len(note.read(program.read_bytes())) == len(NAMES)
+
+
+@needs_clang
+@pytest.mark.parametrize(
+    ("triple", "request_", "emulator", "machine"),
+    [
+        (MUSL, "x86-64", "qemu-x86_64", "EM_X86_64"),
+        ("aarch64-unknown-linux-musl", "armv8-a", "qemu-aarch64", "EM_AARCH64"),
+        ("riscv64-unknown-linux-musl", "rv64gc", "qemu-riscv64", "EM_RISCV"),
+    ],
+)
+def test_programs_for_other_machines(triple, request_, emulator, machine, expected, tmp_path):  # noqa: PLR0917
+    program = tmp_path / "program"
+    aot.link(kernels(Target.parse(request_, triple)), program)
+    assert elf(program)["e_machine"] == machine
+    assert elf(program).get_section_by_name(".interp") is None, "musl's libraries are static"
+    assert run(tool(emulator), program).stdout == expected
+    assert len(note.read(program.read_bytes())) == len(NAMES)
+
+
+def test_a_program_for_an_older_c_library(tmp_path):
+    """What cc here would link wants the C library of here."""
+    module = "declare i32 @puts(ptr)\ndefine i32 @main() { %r = call i32 @puts(ptr @text)\nret i32 42 }"
+    module += '\n@text = constant [3 x i8] c"hi\\00"'
+    for triple, linker in ((HERE + "2.17", None), (HERE, "cc")):
+        aot.compile(module, BASELINE.replace(triple=triple)).link(tmp_path / "program", linker=linker)
+        assert run(tmp_path / "program").stdout == "hi\n"
+        needed = elf(tmp_path / "program").get_section_by_name(".gnu.version_r").iter_versions()
+        names = [version.name for _, versions in needed for version in versions]
+        newest = max(tuple(map(int, re.findall(r"\d+", name))) for name in names if name.startswith("GLIBC_"))
+        assert (newest <= (2, 17)) == (linker is None)
+
+
+# --- libraries
+
+
+@pytest.mark.parametrize("strip", ["strip", "llvm-strip"])
+def test_a_library_and_its_note_survive_strip(linker, strip, tmp_path):
+    library = tmp_path / "library.so"
+    artifact = aot.compile(TWICE, BASELINE)
+    artifact.link(library, kind="shared", linker=linker)
+    before = library.read_bytes()
+    subprocess.run([tool(strip), library], check=True)
+    assert library.read_bytes() != before
+    assert UNARY(("twice", ctypes.CDLL(str(library))))(21) == 42
+    assert aot.Artifact.open(library).replace(object=artifact.object) == artifact
+    segments = elf(library).iter_segments("PT_NOTE")
+    assert any("cpufeat" in [entry["n_name"] for entry in segment.iter_notes()] for segment in segments)
+
+
+def test_libraries_can_be_named_among_the_arguments(linker, tmp_path):
+    module = (
+        "declare double @cbrt(double)\ndefine double @f(double %a) { %r = call double @cbrt(double %a)\nret double %r }"
+    )
+    artifact = aot.compile(module, BASELINE)
+    artifact.link(tmp_path / "f.so", kind="shared", linker=linker, arguments=["-lm"])
+    function = ctypes.CDLL(str(tmp_path / "f.so")).f
+    function.restype, function.argtypes = ctypes.c_double, [ctypes.c_double]
+    assert function(27.0) == pytest.approx(3.0)
+    needed = [tag.needed for tag in elf(tmp_path / "f.so").get_section_by_name(".dynamic").iter_tags("DT_NEEDED")]
+    assert "libm.so.6" in needed
+
+
+def test_an_object_is_the_artifact_as_it_is(tmp_path):
+    artifact = aot.compile(TWICE, BASELINE)
+    artifact.link(tmp_path / "twice.o", kind="object")
+    assert (tmp_path / "twice.o").read_bytes() == artifact.object
+    for parts, arguments in (([artifact, artifact], ()), ([artifact], ["-lm"])):
+        with pytest.raises(ArtifactError, match="an object is that of one artifact"):
+            aot.link(parts, tmp_path / "twice.o", kind="object", arguments=arguments)
+
+
+# --- Windows and macOS
+
+CALLER = f"""
+@table = constant [4 x i32] [i32 1, i32 2, i32 3, i32 4], align 16
+@text = private constant [3 x i8] c"hi\\00"
+@zeros = global [100 x i8] zeroinitializer
+@pointer = global ptr @twice
+@llvm.global_ctors = appending global [1 x {{ i32, ptr, ptr }}]
+  [{{ i32, ptr, ptr }} {{ i32 101, ptr @first, ptr null }}]
+declare i32 @puts(ptr)
+define void @first() {{ %r = call i32 @puts(ptr @text)\nret void }}
+{TWICE}
+define i32 @main() {{ %r = call i32 @twice(i32 21)\nret i32 %r }}
+"""
+FOREIGN = (
+    *("x86_64-w64-windows-gnu", "i686-w64-windows-gnu", "x86_64-pc-windows-msvc", "aarch64-pc-windows-msvc"),
+    *("x86_64-apple-darwin", "arm64-apple-darwin", "x86_64-apple-macosx14.0.0", "arm64-apple-macosx14.0.0"),
+)
+
+
+def plain_object(triple: str) -> bytes:
+    """What LLVM makes of a module, without cpufeat."""
+    binding.initialize_all_targets()
+    binding.initialize_all_asmprinters()
+    machine = binding.Target.from_triple(triple).create_target_machine(reloc="pic", codemodel="default")
+    return machine.emit_object(binding.parse_assembly(f'target triple = "{triple}"\n{CALLER}'))
+
+
+def looked_at(path: Path, *arguments: str) -> list[str]:
+    """What LLVM's own reader says of a file, without the file's name."""
+    done = run(tool("llvm-objdump"), *arguments, path)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout.splitlines()[2:]
+
+
+@pytest.mark.parametrize("triple", FOREIGN)
+def test_a_note_leaves_everything_else_in_an_object_as_it_was(triple, tmp_path):
+    before = plain_object(triple)
+    texts = ["some text", "more"]
+    after = note.add(note.add(before, texts[0]), texts[1])
+    assert note.read(after) == texts
+    (tmp_path / "before.o").write_bytes(before)
+    (tmp_path / "after.o").write_bytes(after)
+    for arguments in (["-d"], ["-r"], ["-t"]):
+        assert looked_at(tmp_path / "after.o", *arguments) == looked_at(tmp_path / "before.o", *arguments)
+    sections, others = (looked_at(tmp_path / name, "-h") for name in ("after.o", "before.o"))
+    assert [line.split() for line in sections[: len(others)]] == [line.split() for line in others]
+    assert len([line for line in sections[len(others) :] if "cpufeat" in line]) == len(texts)
+
+
+def section(path: Path, name: str) -> bytes:
+    """What a section holds, as lief reads it."""
+    parsed = lief.parse(str(path))
+    return bytes(next(part for part in parsed.sections if part.name == name).content)
+
+
+@pytest.mark.parametrize(
+    ("triple", "request_"), [("x86_64-w64-windows-gnu", "x86-64-v3"), ("x86_64-unknown-windows-gnu", "x86-64")]
+)
+def test_windows(triple, request_, tmp_path):
+    artifact = aot.compile(CALLER, Target.parse(request_, triple))
+    for name, kind in (("caller.exe", "executable"), ("caller.dll", "shared")):
+        path = tmp_path / name
+        artifact.link(path, kind=kind)
+        parsed = lief.PE.parse(str(path))
+        assert parsed.header.machine == lief.PE.Header.MACHINE_TYPES.AMD64
+        assert parsed.header.has_characteristic(lief.PE.Header.CHARACTERISTICS.DLL) is (kind == "shared")
+        assert "puts" in {entry.name for library in parsed.imports for entry in library.entries}
+        assert (kind == "executable") or "twice" in {entry.name for entry in parsed.get_export().entries}
+        assert b'"version"' in section(path, ".cpufeat")
+        assert aot.Artifact.open(path).replace(object=artifact.object) == artifact
+        subprocess.run([tool("llvm-strip"), path], check=True)
+        assert aot.Artifact.open(path).replace(object=artifact.object) == artifact
+    assert {path.name for path in tmp_path.iterdir()} == {"caller.exe", "caller.dll"}, "no .pdb, no .lib"
+
+
+@pytest.mark.parametrize(
+    ("triple", "request_", "cpu"),
+    [("x86_64-apple-macosx14.0.0", "x86-64-v2", "X86_64"), ("arm64-apple-macosx14.0.0", "apple-m1", "ARM64")],
+)
+def test_macos(triple, request_, cpu, tmp_path):
+    artifact = aot.compile(CALLER, Target.parse(request_, triple))
+    for name, kind in (("caller", "executable"), ("caller.dylib", "shared")):
+        path = tmp_path / name
+        artifact.link(path, kind=kind)
+        parsed = lief.MachO.parse(str(path)).at(0)
+        assert parsed.header.cpu_type == getattr(lief.MachO.Header.CPU_TYPE, cpu)
+        assert parsed.header.file_type.name == {"executable": "EXECUTE", "shared": "DYLIB"}[kind]
+        assert "_puts" in {symbol.name for symbol in parsed.imported_symbols}
+        exported = {"executable": "_main", "shared": "_twice"}[kind]
+        assert exported in {symbol.name for symbol in parsed.exported_symbols}
+        assert parsed.build_version.minos == [14, 0, 0]
+        assert b'"version"' in section(path, "__cpufeat")
+        assert aot.Artifact.open(path).replace(object=artifact.object) == artifact
+        if cpu == "ARM64":
+            assert parsed.has_code_signature, "it is refused without one"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        lambda: b"MZ" + bytes(100),
+        lambda: b"MZ" + bytes(58) + (1 << 31).to_bytes(4, "little"),
+        lambda: b"\x64\x86",
+        lambda: b"\x64\x86\xff\xff" + bytes(40),
+        lambda: b"\xcf\xfa\xed\xfe",
+        lambda: b"\xcf\xfa\xed\xfe" + bytes(12) + b"\xff" * 4 + bytes(60),
+    ],
+)
+def test_damaged_files_of_other_formats(content):
+    with pytest.raises(ArtifactError, match=r"a damaged (PE|COFF or PE|Mach-O) file"):
+        note.read(content())
+
+
+SMALL = [note.add(plain_object(triple), "text") for triple in FOREIGN]
+
+
+@given(st.sampled_from(SMALL), st.dictionaries(st.integers(4, 700), st.integers(0, 255)), st.integers(0, 1400))
+@example(SMALL[0], {}, 1400)
+@example(SMALL[-1], {}, 1400)
+def test_no_damaged_object_does_harm(content, changes, length):
+    damaged = bytearray(content)
+    for position, value in changes.items():
+        damaged[position % len(damaged)] = value
+    for ask in (note.read, lambda damaged: note.read(note.add(damaged, "more"))):
+        try:
+            assert all(isinstance(text, str) for text in ask(bytes(damaged[:length])))
+        except ArtifactError as error:
+            assert str(error)
+
+
+@pytest.mark.parametrize(
+    ("triple", "spelled"),
+    [
+        ("x86_64-unknown-linux-gnu", "x86_64-linux-gnu"),
+        ("x86_64-unknown-linux-gnu2.28", "x86_64-linux-gnu.2.28"),
+        ("x86_64-unknown-linux-gnux32", "x86_64-linux-gnux32"),
+        ("i686-unknown-linux-musl", "x86-linux-musl"),
+        ("armv7-unknown-linux-gnueabihf", "arm-linux-gnueabihf"),
+        ("arm64-apple-macosx11.0.0", "aarch64-macos.11.0.0"),
+        ("arm64-apple-darwin23.1.0", "aarch64-macos"),
+        ("x86_64-w64-windows-gnu", "x86_64-windows-gnu"),
+        ("powerpc64le-unknown-linux-gnu", "powerpc64le-linux-gnu"),
+    ],
+)
+def test_zig_reads_the_triple_as_it_was_meant(triple, spelled, tmp_path):
+    assert zig.target(triple) == spelled
+    (tmp_path / "empty.c").touch()
+    command = [zig.program(), "cc", "-target", spelled, "-E", tmp_path / "empty.c", "-o", tmp_path / "empty.i"]
+    done = run(*command)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+# --- alignment
+
+CONSTANTS = """
+define <4 x float> @add(<4 x float> %a) noinline {
+  %r = fadd <4 x float> %a, <float 1.5, float 2.5, float 3.5, float 4.5>
+  ret <4 x float> %r
+}
+@zeros = global [8 x i64] zeroinitializer, align 64
+@numbers = global [4 x i64] [i64 11, i64 12, i64 13, i64 14], align 32
+define i32 @main() {
+  %v = load volatile <4 x float>, ptr @zeros
+  %n = load volatile i64, ptr @numbers
+  %s = call <4 x float> @add(<4 x float> %v)
+  %e = extractelement <4 x float> %s, i32 3
+  %i = fptosi float %e to i32
+  ret i32 %i
+}
+"""
+DROPPED = "SECTIONS {{ .dropped ALIGN(64) : SUBALIGN(8) {{ QUAD(1) *module.o({0}) }} }} INSERT AFTER .text;"
+
+
+@pytest.mark.parametrize(
+    ("section_", "alignment", "arguments"),
+    [
+        *((name, 16, arguments) for name in (".rodata.cst16", ".text") for arguments in ((), ("-s",))),
+        (".bss", 64, ()),
+        (".data", 32, ("-s",)),
+    ],
+)
+def test_a_linker_script_that_drops_an_alignment_is_refused(linker, section_, alignment, arguments, tmp_path):
+    artifact = aot.compile(CONSTANTS, BASELINE)
+    script, program = tmp_path / "script", tmp_path / "program"
+    script.write_text(DROPPED.format(section_))
+    arguments = [*arguments, f"-Wl,-T,{script}"]
+    said = rf"program: not written, since linking lost an alignment: section {section_}.* of {alignment}, .* 0x\w+8$"
+    with pytest.raises(ArtifactError, match=said):
+        artifact.link(program, linker=linker, arguments=arguments)
+    assert not program.exists()
+
+
+def test_what_is_refused_would_have_died(linker, tmp_path):
+    """The other half: linked past cpufeat by the same linker and script, the code faults; as a rule, it runs."""
+    artifact = aot.compile(CONSTANTS, BASELINE)
+    (tmp_path / "script").write_text(DROPPED.format(".rodata.cst16"))
+    artifact.save(tmp_path / "module.o")
+    driver = [tool("cc")] if linker == "cc" else [zig.program(), "cc", "-target", "x86_64-linux-gnu"]
+    command = [*driver, tmp_path / "module.o", "-o", tmp_path / "past", f"-Wl,-T,{tmp_path / 'script'}"]
+    subprocess.run(command, check=True, env=zig.environment(tmp_path / "cache"))
+    assert run(tmp_path / "past").returncode == -signal.SIGSEGV
+    artifact.link(tmp_path / "program", linker=linker)
+    assert run(tmp_path / "program").returncode == 4
+
+
+def test_a_linker_script_that_drops_the_note_is_refused(tmp_path):
+    (tmp_path / "script").write_text("SECTIONS { /DISCARD/ : { *(.note.cpufeat) } } INSERT AFTER .text;")
+    artifact = aot.compile(MAIN, BASELINE)
+    with pytest.raises(ArtifactError, match="the linker left out cpufeat's note"):
+        artifact.link(tmp_path / "program", linker="cc", arguments=[f"-Wl,-T,{tmp_path / 'script'}"])
+    assert not (tmp_path / "program").exists()
+
+
+# --- what cannot be linked
+
+
+def test_the_linkers_words_are_shown(linker, tmp_path):
+    module = "declare i32 @nowhere()\ndefine i32 @main() { %r = call i32 @nowhere()\nret i32 %r }"
+    program = tmp_path / "program"
+    program.write_text("before")
+    with pytest.raises(LinkError, match=r"(?s)program: the linker ended with status 1\n.*undefined.*nowhere"):
+        aot.compile(module, BASELINE).link(program, linker=linker)
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["before"]
+
+
+def test_what_the_linker_warns_of_is_a_warning(tmp_path):
+    with pytest.warns(CpufeatWarning, match="no_such_entry"):
+        aot.compile(MAIN, BASELINE).link(tmp_path / "program", linker="cc", arguments=["-Wl,-e,no_such_entry"])
+    assert (tmp_path / "program").exists()
+
+
+def test_artifacts_that_do_not_go_together(tmp_path):
+    parts = [aot.compile(TWICE, BASELINE.replace(triple=triple)) for triple in (HERE, MUSL)]
+    with pytest.raises(ArtifactError, match=r"cannot be linked together: environment gnu and musl"):
+        aot.link(parts, tmp_path / "out")
+    with pytest.raises(ArtifactError, match="no artifact to link"):
+        aot.link([], tmp_path / "out")
+    with pytest.raises(TargetError, match=r"cc links for .*; zig links for both"):
+        parts[1].link(tmp_path / "out", linker="cc")
+
+
+@pytest.mark.parametrize("option", [{"kind": "program"}, {"linker": "ld"}])
+def test_options_that_there_are_not(option, tmp_path):
+    with pytest.raises(ValueError, match=next(iter(option.values()))):
+        aot.compile(MAIN, BASELINE).link(tmp_path / "out", **option)
+
+
+def test_linkers_that_are_not_there(tmp_path, monkeypatch):
+    artifact = aot.compile(MAIN, BASELINE)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(LinkError, match="there is no cc"):
+        artifact.link(tmp_path / "program", linker="cc")
+    artifact.link(tmp_path / "program")
+    assert run(tmp_path / "program").returncode == 42, "zig takes its place"
+    monkeypatch.setattr(zig.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(CpufeatError, match="pip install ziglang"):
+        artifact.link(tmp_path / "program", linker="zig")
+
+
+def test_a_strangers_artifact_names_no_place_to_write_to(tmp_path):
+    """The name in a note becomes the name of a temporary file."""
+    escaped = tmp_path / "escaped"
+    artifact = aot.compile(MAIN, BASELINE).replace(name=f"../../../../../../../..{escaped}")
+    artifact.link(tmp_path / "program")
+    assert [path.name for path in tmp_path.iterdir()] == ["program"]
+
+
+# --- a linker that ends, or is ended, at a bad time
+
+
+@pytest.fixture
+def fake_cc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Put a shell script in the place of cc; it writes half an output, and its process's number, before it goes on."""
+
+    def fake(then: str) -> Path:
+        folder = tmp_path / "bin"
+        folder.mkdir()
+        script = f'#!/bin/sh\nwhile [ "$1" != -o ]; do shift; done\necho half >"$2"\necho $$ >{folder}/pid\n{then}\n'
+        (folder / "cc").write_text(script)
+        (folder / "cc").chmod(0o755)
+        monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+        return folder / "pid"
+
+    return fake
+
+
+def is_running(pid_file: Path) -> bool:
+    try:
+        return Path(f"/proc/{int(pid_file.read_text())}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_a_killed_linker_leaves_nothing(fake_cc, tmp_path):
+    fake_cc("kill -9 $$")
+    with pytest.raises(LinkError, match="status -9"):
+        aot.compile(MAIN, BASELINE).link(tmp_path / "program")
+    assert not (tmp_path / "program").exists()
+
+
+def test_a_linker_that_hangs_is_ended(fake_cc, tmp_path):
+    pid_file = fake_cc("sleep 600 & sleep 600")
+    with pytest.raises(LinkError, match=r"longer than the 0\.5 s"):
+        aot.link(aot.compile(MAIN, BASELINE), tmp_path / "program", time_limit=0.5)
+    assert not is_running(pid_file)
+    assert not (tmp_path / "program").exists()
+
+
+def test_a_linker_that_makes_nothing(fake_cc, tmp_path):
+    fake_cc('rm "$2"; echo did it')
+    with pytest.raises(LinkError, match="the linker made no file\ndid it"):
+        aot.compile(MAIN, BASELINE).link(tmp_path / "program")
+
+
+def test_a_linker_that_makes_something_else(fake_cc, tmp_path):
+    fake_cc("")
+    with pytest.raises(ArtifactError, match="not an ELF"):
+        aot.compile(MAIN, BASELINE).link(tmp_path / "program")
+    assert not (tmp_path / "program").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_an_interrupted_link_leaves_what_was_there(number, fake_cc, tmp_path, temporary):
+    pid_file = fake_cc("sleep 20")
+    (tmp_path / "main.ll").write_text(MAIN)
+    program = tmp_path / "program"
+    program.write_text("before")
+    command = [sys.executable, "-m", "cpufeat", "compile", str(tmp_path / "main.ll"), "-o", str(program)]
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background is born ignoring it
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        signal.signal(signal.SIGINT, before)
+        deadline = time.monotonic() + 60
+        while not pid_file.exists() or not pid_file.read_text().endswith("\n"):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        process.send_signal(number)
+        said = process.communicate(timeout=60)
+    assert (process.returncode, *said) == ((-9 if number == signal.SIGKILL else 128 + number), b"", b"")
+    assert program.read_text() == "before"
+    assert {path.name for path in tmp_path.iterdir()} == {"bin", "main.ll", "program"}
+    if number == signal.SIGKILL:  # nobody is left to tidy up: not what a program would find, and not in its way
+        for left in temporary.iterdir():
+            shutil.rmtree(left)
+        os.kill(int(pid_file.read_text()), signal.SIGKILL)
+    else:
+        assert not is_running(pid_file)
+
+
+# --- where files cannot be written
+
+
+@pytest.fixture
+def no_space():
+    """Let no file grow beyond so many bytes, as on a disk that is full."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("size", [0, 100, 6000])
+def test_no_space_to_link_in(size, linker, no_space, tmp_path):
+    """For the object; for the linker's output."""
+    artifact = aot.compile(MAIN, BASELINE)
+    no_space(size)
+    with pytest.raises(LinkError, match="program: "):
+        artifact.link(tmp_path / "program", linker=linker)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_space_for_the_output(no_space, tmp_path):
+    (tmp_path / "program").write_text("before")
+    no_space(1000)
+    with pytest.raises(ArtifactError, match="program: File too large"):
+        files.write(tmp_path / "program", bytes(1001))
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["before"]
+
+
+@pytest.mark.parametrize(("mask", "expected"), [(0o022, 0o755), (0o077, 0o700)])
+def test_the_output_is_a_program_for_whom_the_umask_lets(mask, expected, tmp_path):
+    artifact = aot.compile(MAIN, BASELINE)
+    old = os.umask(mask)
+    try:
+        artifact.link(tmp_path / "program")
+        artifact.link(tmp_path / "program.o", kind="object")
+    finally:
+        os.umask(old)
+    assert stat.S_IMODE((tmp_path / "program").stat().st_mode) == expected
+    assert stat.S_IMODE((tmp_path / "program.o").stat().st_mode) == expected & ~0o111
+
+
+def test_an_output_may_be_a_link_or_no_file(tmp_path):
+    artifact = aot.compile(MAIN, BASELINE)
+    (tmp_path / "link").symlink_to("program")
+    artifact.link(tmp_path / "link")
+    assert run(tmp_path / "program").returncode == 42
+    assert (tmp_path / "link").is_symlink()
+    artifact.link("/dev/null")
+    assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
+    for bad in (tmp_path, tmp_path / "absent" / "program"):
+        with pytest.raises(ArtifactError, match=re.escape(str(bad))):
+            artifact.link(bad)
+
+
+# --- C
+
+
+@needs_clang
+def test_c_is_compiled_for_the_lowest_cpu_and_optimized_for_the_target(tmp_path):
+    (tmp_path / "sum.c").write_text(
+        """#include <assert.h>
+        #if defined __AVX__ || defined __SSE3__ || defined NDEBUG || !defined __SSE2__
+        #error
+        #endif
+        int sum(const int *numbers) { int all = 0; for (int i = 0; i < 64; i++) all += numbers[i]; return all; }"""
+    )
+    source = aot.from_c(tmp_path / "sum.c", HERE)
+    for request, registers in (("x86-64", "xmm"), ("x86-64-v3", "ymm")):
+        aot.compile(source, Target.parse(request)).save(tmp_path / "sum.o")
+        shown = "\n".join(looked_at(tmp_path / "sum.o", "-d", "--no-show-raw-insn", "--x86-asm-syntax=intel"))
+        assert set(re.findall(r"\b[xyz]mm", shown)) >= {registers}
+    assert "ubsan" not in source.content.decode(), "zig cc has it on by default"
+
+
+@needs_clang
+def test_c_is_told_where_to_look_and_what_is_defined(tmp_path, monkeypatch):
+    (tmp_path / "include").mkdir()
+    (tmp_path / "include" / "number.h").write_text("enum { NUMBER = 40 };\n")
+    (tmp_path / "-main.c").write_text('#include "number.h"\nint main(void) { return NUMBER + MORE; }\n')
+    monkeypatch.chdir(tmp_path)
+    source = aot.from_c("-main.c", HERE, ["-Iinclude", "-DMORE=2"])
+    aot.compile(source, BASELINE).link("main")
+    assert run(tmp_path / "main").returncode == 42
+
+
+@needs_clang
+def test_a_function_of_c_may_still_ask_for_more(tmp_path):
+    (tmp_path / "asks.c").write_text(
+        'int plain(int a) { return a; }\n__attribute__((target("avx2"))) int asks(int a) { return a; }\n'
+    )
+    source = aot.from_c(tmp_path / "asks.c", HERE)
+    with pytest.warns(CpufeatWarning, match=f"{tmp_path}/asks.c: asks: asks for .*avx2"):
+        artifact = aot.compile(source, BASELINE)
+    assert [decision.subject for decision in artifact.decisions] == ["asks"]
+    assert aot.compile(source, Target.parse("x86-64-v3")).decisions == ()
+
+
+@needs_clang
+@pytest.mark.parametrize(
+    "triple", ["riscv64-unknown-linux-musl", "aarch64-unknown-linux-musl", "arm64-apple-macosx14.0"]
+)
+def test_c_itself_asks_for_nothing(triple, tmp_path):
+    (tmp_path / "one.c").write_text("int one(void) { return 1; }\n")
+    source = aot.from_c(tmp_path / "one.c", triple)
+    assert aot.compile(source, Target.parse({"r": "rv64gc", "a": "armv8-a"}[triple[0]], triple)).decisions == ()
+
+
+def test_errors_in_c_are_the_compilers_own(tmp_path):
+    bad = tmp_path / "bad.c"
+    bad.write_text("int f(void) {\n    return a;\n}\n")
+    with pytest.raises(CompileError, match=rf"{bad}:2:12: error: use of undeclared identifier 'a'\n.*return a;"):
+        aot.from_c(bad, HERE)
+    with pytest.raises(CompileError, match=r"absent\.c: No such file"):
+        aot.from_c(tmp_path / "absent.c", HERE)
+
+
+@needs_clang
+def test_warnings_of_c_are_shown(tmp_path):
+    (tmp_path / "odd.c").write_text("int f(void) {\n}\n")
+    with pytest.warns(CpufeatWarning, match=r"odd\.c:2:\d+: warning: non-void function does not return"):
+        aot.from_c(tmp_path / "odd.c", HERE)
+
+
+def test_an_older_llvmlite_cannot_read_what_clang_writes(tmp_path, monkeypatch):
+    (tmp_path / "one.c").write_text("int one(void) { return 1; }\n")
+    monkeypatch.setattr(frontend.llvm, "installed", lambda: 20)
+    with pytest.raises(CompileError, match=r"one\.c: .* IR of LLVM 2\d, .*newer than the LLVM 20 .*pip install -U"):
+        aot.from_c(tmp_path / "one.c", HERE)
+
+
+def test_c_needs_zig(tmp_path, monkeypatch):
+    (tmp_path / "one.c").touch()
+    monkeypatch.setattr(zig.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(CpufeatError, match="pip install ziglang"):
+        aot.from_c(tmp_path / "one.c", HERE)
+
+
+def test_a_c_compiler_that_hangs_is_ended(tmp_path):
+    os.mkfifo(tmp_path / "never.h")
+    (tmp_path / "one.c").write_text('#include "never.h"\n')
+    with pytest.raises(CompileError, match=r"longer than the 0\.5 s"):
+        aot.from_c(tmp_path / "one.c", HERE, time_limit=0.5)
+
+
+# --- the command line
+
+
+def command(*arguments: str | Path, **options) -> subprocess.CompletedProcess[str]:
+    done = run(sys.executable, "-m", "cpufeat", "compile", *arguments, **options)
+    assert "Traceback" not in done.stderr
+    return done
+
+
+@pytest.fixture
+def main(tmp_path: Path) -> Path:
+    path = tmp_path / "main.ll"
+    path.write_text(MAIN)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "kind"),
+    [
+        ("main.o", (), "ET_REL"),
+        ("main.obj", (), "ET_REL"),
+        ("main.so", (), "ET_DYN"),
+        ("main.so.1.2", (), "ET_DYN"),
+        ("main", (), "program"),
+        ("main.v2", (), "program"),
+        ("main", ("--object",), "ET_REL"),
+        ("main", ("--shared",), "ET_DYN"),
+        ("main.o", ("--exe",), "program"),
+        ("main", ("--", "-no-pie"), "ET_EXEC"),
+        ("main", ("--linker", "zig"), "program"),
+        ("main", ("--triple", "x86_64-linux-musl", "--", "-static"), "ET_EXEC"),
+    ],
+)
+def test_the_output_is_what_its_name_says_or_what_is_asked_for(name, arguments, kind, main, tmp_path):
+    done = command(main, "-o", tmp_path / name, *arguments)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    written = elf(tmp_path / name)
+    assert written["e_type"] == ("ET_DYN" if kind == "program" else kind)
+    assert (written.get_section_by_name(".interp") is not None) == (
+        kind in ("program", "ET_EXEC") and "-static" not in arguments
+    )
+    if kind in ("program", "ET_EXEC"):
+        assert run(tmp_path / name).returncode == 42
+
+
+@needs_clang
+def test_c_on_the_command_line(tmp_path):
+    (tmp_path / "main.c").write_text(
+        "#include <math.h>\nint main(int count, char **words) { return (int)cbrt(NUMBER * count) * 14; }\n"
+    )
+    arguments = ("-o", tmp_path / "main", "-D", "NUMBER=27", "-I.", "--cflag=-Wall", "--", "-lm")
+    done = command(tmp_path / "main.c", *arguments)
+    assert done.returncode == 0
+    assert re.search(r"warning: .*main\.c:2:\d+: warning: unused parameter", done.stderr) is None
+    assert run(tmp_path / "main").returncode == 42
+
+
+def test_several_targets_are_variants(tmp_path, qemu):
+    (tmp_path / "main.ll").write_text(f"{TWICE}define i32 @main() {{ %r = call i32 @twice(i32 21)\nret i32 %r }}")
+    targets = [word for request in ("native", "x86-64-v3", "x86-64") for word in ("--target", request)]
+    done = command(tmp_path / "main.ll", "-o", tmp_path / "main", *targets, "--dispatch", "pointer")
+    assert (done.returncode, done.stderr) == (0, "")
+    artifact = aot.Artifact.open(tmp_path / "main")
+    assert artifact.dispatch == "pointer"
+    cpus = [variant.target.cpu for variant in artifact.variants]
+    assert cpus == [cpufeat.target_for_host("native").cpu, "x86-64-v3", "x86-64"]
+    assert run(tmp_path / "main").returncode == 42
+    assert run(qemu, "-cpu", "Nehalem", tmp_path / "main").returncode == 42
+
+
+@pytest.mark.parametrize(
+    ("triple", "arguments", "expected"),
+    [
+        ("aarch64-linux-gnu", (), ("armv8-a", "aarch64-unknown-linux-gnu", "ELF")),
+        ("x86_64-windows-gnu", ("--target", "haswell"), ("haswell", "x86_64-unknown-windows-gnu", "COFF")),
+        ("arm64-apple-macosx14", (), ("armv8-a", "arm64-apple-macosx14", "MACHO")),
+    ],
+)
+def test_another_triple(triple, arguments, expected, main, tmp_path):
+    assert command(main, "-o", tmp_path / "main.o", "--triple", triple, *arguments).returncode == 0
+    target = aot.Artifact.open(tmp_path / "main.o").target
+    written = {b"\x7fEL": "ELF", b"\xcf\xfa\xed": "MACHO", b"\x64\x86": "COFF"}
+    content = (tmp_path / "main.o").read_bytes()
+    formats = [name for magic, name in written.items() if content.startswith(magic)]
+    assert (target.cpu, target.triple, *formats) == expected
+
+
+def test_an_object_on_standard_output(main):
+    done = subprocess.run(
+        [sys.executable, "-m", "cpufeat", "compile", main, "-o", "-"], capture_output=True, check=True
+    )
+    assert aot.Artifact.open(done.stdout).object == done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "says"),
+    [
+        (("main.ll", "-o", "main.ll"), 2, "main.ll: is that the output?"),
+        (("main.ll", "-o", "main.c"), 2, "main.c: is that the output?"),
+        (("main.ll", "-o", "main.ll", "--exe"), 2, "main.ll: the output would replace the input"),
+        (("main.ll", "-o", "out.o", "--", "-lm"), 2, "an object is not linked"),
+        (("main.ll", "-o", "out.o", "--linker", "zig"), 2, "an object is not linked"),
+        (("main.ll", "-o", "-", "--exe"), 2, "not written to standard output"),
+        (("main.ll", "-o", "out", "-DX"), 2, "are for C"),
+        (("main.ll", "-o", "out", "--dispatch", "ifunc"), 2, "need several --target"),
+        (("main.ll", "-o", "out", "--exe", "--shared"), 2, "not allowed with argument"),
+        (("main.ll", "-o", "out", "--triple", "mips-linux-gnu"), 2, "unknown architecture"),
+        (("main.ll", "-o", "out", "--triple", "aarch64-linux-gnu", "--target", "native"), 2, "relative to a host"),
+        (("main.ll", "-o", "out", "--linker", "cc", "--triple", "aarch64-linux-gnu"), 2, "cc links for"),
+        (("main.ll", "-o", "absent/out"), 2, "absent/out: No such file"),
+        (("main.ll", "-o", "out", "--", "-lnosuchlibrary"), 1, "nosuchlibrary"),
+        (("absent.ll", "-o", "out"), 1, "absent.ll: No such file"),
+        (("absent.c", "-o", "out"), 1, "absent.c: No such file"),
+    ],
+)
+def test_what_is_wrong_is_said(arguments, status, says, main, tmp_path):
+    done = command(
+        *arguments, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(Path(cpufeat.__file__).parent.parent)}
+    )
+    assert (done.returncode, done.stdout) == (status, "")
+    assert says in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["main.ll"]
+    assert main.read_text() == MAIN
