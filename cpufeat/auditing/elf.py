@@ -7,13 +7,12 @@ pyelftools reads the headers. Symbols and relocations are plain arrays, which it
 from __future__ import annotations
 
 import struct
-from bisect import bisect_right
 from io import BytesIO
 from typing import NamedTuple
 
 from cpufeat.auditing.functions import functions
 from cpufeat.auditing.image import Image, Section, Symbol
-from cpufeat.auditing.layout import BRANCH26, Fix, Layout
+from cpufeat.auditing.layout import BRANCH26, Fix, Layout, word_at
 from cpufeat.auditing.unwind import frame_ranges
 from cpufeat.errors import AuditError
 from cpufeat.value import TYPE_CHECKING, Value
@@ -331,12 +330,10 @@ def _pointers(
                 yield one.offset, one.addend
             elif one.type in own:
                 in_place.append(one.offset)
-    starts = [section.address for section in sections]
-    word = struct.Struct(file.order + file.letter)
     for place in in_place:
-        section = sections[bisect_right(starts, place) - 1]
-        if 0 <= place - section.address <= len(section.content) - word.size:
-            yield place, word.unpack_from(section.content, place - section.address)[0]
+        target = word_at(sections, place, file.bits // 8, "little" if file.order == "<" else "big")
+        if target is not None:
+            yield place, target
 
 
 def _packed(file: _File) -> Iterator[int]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import struct
+from io import BytesIO
 from pathlib import Path
 
-from cpufeat.auditing.elf import elf_image
 from cpufeat.errors import AuditError
 from cpufeat.value import TYPE_CHECKING
 
@@ -14,15 +15,109 @@ if TYPE_CHECKING:
 
     from cpufeat.auditing.image import Image
 
+CONTAINERS = ("archive", "universal")
+"""Formats whose members are files of their own."""
+_LARGEST = 4 << 30
+"""Bytes of a file that is read: more than any binary, less than memory."""
+_MACHO = (b"\xfe\xed\xfa\xce", b"\xce\xfa\xed\xfe", b"\xfe\xed\xfa\xcf", b"\xcf\xfa\xed\xfe")
+_UNIVERSAL = (b"\xca\xfe\xba\xbe", b"\xca\xfe\xba\xbf")
+_CPUS = {0x7: "i386", 0x01000007: "x86_64", 0xC: "arm", 0x0100000C: "arm64", 0x0200000C: "arm64_32"}
+_MOST_ARCHITECTURES = 32
+"""A universal binary has fewer; a Java class file, which begins with the same bytes, has its version there (45 and up)."""
+_COFF_MACHINES = (0x014C, 0x8664, 0xAA64, 0xA641, 0x01C4)
+"""i386, x86-64, Arm64, Arm64EC, Thumb-2."""
+_COFF_EXTENDED = b"\0\0\xff\xff"
+"""IMAGE_FILE_MACHINE_UNKNOWN and 0xFFFF: an object with many sections (/bigobj), or what an import library says of a DLL."""
 
-def images(file: str | os.PathLike[str] | bytes) -> tuple[Image, ...]:
-    """Return the images in a file, given by path or content. Raises AuditError, OSError."""
-    content, name = (file, "(bytes)") if isinstance(file, bytes) else (Path(file).read_bytes(), os.fspath(file))
-    return tuple(_images(content, name))
+
+def content_of(file: str | os.PathLike[str] | bytes) -> tuple[bytes, str]:
+    """Return what a file holds, and its name in messages. Raises AuditError for what cannot be a binary, and OSError."""
+    if isinstance(file, bytes):
+        return file, "(bytes)"
+    name = os.fspath(file)
+    with Path(file).open("rb") as stream:
+        head = stream.read(64)
+        if format_of(head):
+            head += stream.read(_LARGEST)
+    if len(head) > _LARGEST:
+        raise AuditError(f"{name}: too large: more than {_LARGEST >> 30} GiB")
+    return head, name
 
 
-def _images(content: bytes, name: str) -> Iterator[Image]:
-    if content[:4] == b"\x7fELF":
-        yield elf_image(content, name)
+def format_of(content: bytes) -> str:
+    """Return ``ELF``, ``Mach-O``, ``COFF``, ``PE``, ``archive``, ``thin`` or ``universal`` by a file's first bytes, else nothing."""
+    head = content[:4]
+    if head == b"\x7fELF":
+        return "ELF"
+    if head in _MACHO:
+        return "Mach-O"
+    if head in _UNIVERSAL and 0 < int.from_bytes(content[4:8], "big") < _MOST_ARCHITECTURES:
+        return "universal"
+    if content[:8] in (b"!<arch>\n", b"!<thin>\n"):
+        return "archive" if content[2:3] == b"a" else "thin"
+    if head[:2] == b"MZ":
+        return "PE"
+    is_coff = len(content) >= 20 and (head == _COFF_EXTENDED or int.from_bytes(head[:2], "little") in _COFF_MACHINES)
+    return "COFF" if is_coff else ""
+
+
+def image_of(content: bytes, name: str) -> Image:
+    """Return the image of a file that holds one. Raises AuditError for any other, and for a damaged one."""
+    kind = format_of(content)
+    if kind == "ELF":
+        from cpufeat.auditing.elf import elf_image
+
+        return elf_image(content, name)
+    if kind == "Mach-O":
+        from cpufeat.auditing.macho import macho_image
+
+        return macho_image(content, name)
+    if kind in ("COFF", "PE"):
+        from cpufeat.auditing.windows import coff_image, pe_image
+
+        return (coff_image if kind == "COFF" else pe_image)(content, name)
+    if kind == "thin":
+        raise AuditError(f"{name}: a thin archive, which holds only the names of its members: audit those")
+    raise AuditError(f"{name}: not a binary (ELF, Mach-O, COFF, PE, or an archive of them)")
+
+
+def members(content: bytes, name: str) -> Iterator[tuple[bytes, str]]:
+    """Yield the members of an archive or universal binary and their names. Raises AuditError for a damaged one."""
+    return (_of_archive if format_of(content) == "archive" else _of_universal)(content, name)
+
+
+def _of_archive(content: bytes, name: str) -> Iterator[tuple[bytes, str]]:
+    import arpy
+
+    try:
+        for member in arpy.Archive(fileobj=BytesIO(content)):
+            yield member.read(), f"{name}({member.header.name.decode(errors='replace')})"
+    except (arpy.ArchiveFormatError, arpy.ArchiveAccessError, ValueError) as error:
+        raise AuditError(f"{name}: a damaged archive: {error}") from None
+
+
+def _of_universal(content: bytes, name: str) -> Iterator[tuple[bytes, str]]:
+    """Source: Apple's ``mach-o/fat.h``; all of it is big-endian."""
+    row = struct.Struct(">2I2Q2I" if content[:4] == _UNIVERSAL[1] else ">5I")
+    count = int.from_bytes(content[4:8], "big")
+    table = content[8 : 8 + count * row.size]
+    if len(table) < count * row.size:
+        raise AuditError(f"{name}: a damaged universal binary: its table lies outside of it")
+    for cpu, _, offset, size, *_ in row.iter_unpack(table):
+        if offset + size > len(content):
+            raise AuditError(f"{name}: a damaged universal binary: a part lies outside of it")
+        yield content[offset : offset + size], f"{name}({_CPUS.get(cpu, f'CPU {cpu:#x}')})"
+
+
+def images(file: str | os.PathLike[str] | bytes) -> Iterator[Image]:
+    """Yield the images in a file, given by path or content; members that are no binaries are left out.
+
+    Raises AuditError for a file that is none, and OSError.
+    """
+    content, name = content_of(file)
+    if format_of(content) not in CONTAINERS:
+        yield image_of(content, name)
         return
-    raise AuditError(f"{name}: not a binary (ELF, Mach-O, COFF, PE or an archive of them)")
+    for part, part_name in members(content, name):
+        if format_of(part):
+            yield from images(part)

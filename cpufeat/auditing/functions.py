@@ -8,9 +8,12 @@ from cpufeat.auditing.image import Function
 from cpufeat.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from cpufeat.auditing.image import Section, Symbol
+
+Known = dict[int, tuple[int, str]]
+"""Start -> size in bytes, 0 where the file does not say, and name."""
 
 
 def functions(
@@ -18,54 +21,48 @@ def functions(
 ) -> tuple[Function, ...]:
     """Return the functions in executable sections, by address and without overlap.
 
-    ``unwound``: stretches that unwind tables describe. A symbol's own size counts before the next symbol, and both
-    before the unwind tables; a label without a type begins a function where nothing else is.
+    ``unwound``: stretches that unwind tables describe, empty where they say only where one begins. What has a size comes
+    first, of that symbols; then what ends where the next begins; a label without a type begins one where nothing else is.
     """
-    code = [section for section in sections if section.executable and len(section.content)]
-    starts = [section.address for section in code]
-
-    def end_of_section(address: int) -> int:
-        at = bisect_right(starts, address) - 1
-        return code[at].address + len(code[at].content) if at >= 0 else 0
-
-    named: dict[int, tuple[int, str]] = {}
-    labels: dict[int, tuple[int, str]] = {}
+    named: Known = {}
+    labels: Known = {}
     for symbol in symbols:
-        known = named if symbol.kind in ("function", "resolver") else labels if symbol.kind == "label" else None
+        known = labels if symbol.kind == "label" else named if symbol.kind in ("function", "resolver") else None
         if known is not None and (symbol.address not in known or symbol.visible):
             known[symbol.address] = (symbol.size, symbol.name)
-    sized = {start: (end - start, labels.get(start, (0, ""))[1]) for start, end in unwound}
-    for start, (size, name) in named.items():
-        named[start] = (size or sized.get(start, (0, ""))[0], name)
-    found = _bounded(named, end_of_section)
-    for more in (sized, labels):
-        found = _with_others(found, _bounded(more, end_of_section))
+    tables = {start: (max(end - start, 0), labels.get(start, (0, ""))[1]) for start, end in unwound}
+    for start in named.keys() & tables.keys():
+        named[start] = (named[start][0] or tables[start][0], named[start][1])
+    found: list[Function] = []
+    for known in (_sized(named), _sized(tables), _unsized(tables) | _unsized(named), labels):
+        found = _with(found, known, sections)
     return tuple(found)
 
 
-def _bounded(known: Mapping[int, tuple[int, str]], end_of_section: Callable[[int], int]) -> list[Function]:
-    """Return the functions, of (size, name) by start, that begin in a section: each up to its size or the next one."""
-    ordered = sorted(start for start in known if start < end_of_section(start))
-    nexts = [*ordered[1:], 0]
-    found = []
-    for start, following in zip(ordered, nexts, strict=False):
+def _sized(known: Known) -> Known:
+    return {start: one for start, one in known.items() if one[0]}
+
+
+def _unsized(known: Known) -> Known:
+    return {start: one for start, one in known.items() if not one[0]}
+
+
+def _with(found: list[Function], known: Mapping[int, tuple[int, str]], sections: Sequence[Section]) -> list[Function]:
+    """Return the functions found so far, and those that begin outside of them: up to their size, or the next beginning."""
+    code = [(section.address, section.address + len(section.content)) for section in sections if section.executable]
+    sections_at = [start for start, _ in code]
+    starts, ends = [one.start for one in found], [one.end for one in found]
+    fresh: list[tuple[int, int]] = []
+    for start in sorted(known):
+        section = bisect_right(sections_at, start) - 1
+        before = bisect_right(starts, start) - 1
+        if section >= 0 and start < code[section][1] and (before < 0 or start >= ends[before]):
+            limit = code[section][1]
+            fresh.append((start, min(limit, starts[before + 1]) if before + 1 < len(starts) else limit))
+    nexts = [start for start, _ in fresh[1:]]
+    new = []
+    for index, (start, limit) in enumerate(fresh):
         size, name = known[start]
-        limit = end_of_section(start)
-        if start < following < limit:
-            limit = following
-        found.append(Function(start, min(start + size, limit) if size else limit, name))
-    return found
-
-
-def _with_others(found: list[Function], others: list[Function]) -> list[Function]:
-    """Return functions with those others that begin outside of them, each cut where the next begins."""
-    starts = [function.start for function in found]
-    ends = [function.end for function in found]
-    outside = []
-    for other in others:
-        at = bisect_right(starts, other.start)
-        if at and other.start < ends[at - 1]:
-            continue
-        limit = starts[at] if at < len(starts) else other.end
-        outside.append(other._replace(end=min(other.end, limit)))
-    return sorted(found + outside)
+        end = min(limit, start + size) if size else limit
+        new.append(Function(start, min(end, nexts[index]) if index < len(nexts) else end, name))
+    return sorted(found + new) if found else new

@@ -87,6 +87,8 @@ class Image(Value):
     """The made-up addresses of what other files define, and its name."""
     entry: int | None
     """Where an executable starts."""
+    bases: tuple[int, ...] = (0,)
+    """What offsets in jump tables may count from: 0 for addresses; the image base of PE files."""
 
     @cached_property
     def _section_starts(self) -> list[int]:

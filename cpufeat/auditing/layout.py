@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from typing import NamedTuple
 
 from cpufeat.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
+    from typing import Literal
+
+    from cpufeat.auditing.image import Section
 
 _PAGE = 4096
 _EXTERNAL_SPACING = 64
@@ -86,6 +90,14 @@ class Layout:
         if fix.bits == BRANCH26:
             value = stored & ~0x3FFFFFF | value >> 2 & 0x3FFFFFF
         content[offset : offset + size] = (value & (1 << 8 * size) - 1).to_bytes(size, "little")
+
+
+def word_at(sections: Sequence[Section], address: int, width: int, order: Literal["little", "big"] = "little") -> int | None:
+    """Return the word of so many bytes that the file has at an address, in sections by address; None where none is."""
+    at = bisect_right(sections, address, key=lambda section: section.address) - 1
+    offset = address - sections[at].address if at >= 0 else 0
+    word = bytes(sections[at].content[offset : offset + width]) if at >= 0 else b""
+    return int.from_bytes(word, order) if len(word) == width else None
 
 
 def _signed(value: int, bits: int) -> int:

@@ -59,12 +59,13 @@ def baseline(arch: str) -> frozenset[str]:
 
 
 def _ruled(arch: str, subject: str) -> tuple[str, ...]:
-    return _rules().get(subject, ())
+    return _rules(arch).get(subject, ())
 
 
 @cache
-def _rules() -> dict[str, tuple[str, ...]]:
-    return {subject: tuple(means.split()) for subject, means, *_ in tables.rows("x86/decoder.tsv")}
+def _rules(arch: str) -> dict[str, tuple[str, ...]]:
+    rows = tables.rows("x86/decoder.tsv")
+    return {subject: tuple(means.split()) for subject, where, means, _ in rows if where in ("*", arch)}
 
 
 @cache

@@ -1,25 +1,24 @@
 """Telling code from data where both stand in one stretch.
 
-What is reached from its beginning, by branches and jump tables, is code. Of the rest, what decodes without a fault and
-ends as code does is taken for code as well, but not for certain; the remainder is not.
+What is reached, by branches and jump tables, is code. Of the rest, what decodes without a fault and ends as code does
+is taken for code as well, but not for certain; the remainder is not.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from typing import NamedTuple
 
 from cpufeat.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 NEXT, BRANCH, JUMP, STOP = range(4)
 """Where control goes on: after the instruction, there or elsewhere, elsewhere, nowhere that is known."""
-_LEAST_TABLE = 3
+_WORD = 4
+"""Bytes of an entry of the jump tables that compilers put among the code."""
+_LEAST_TABLE = 2
 """Words that all lead into the stretch: fewer may be chance."""
-_MOST_TABLES = 64
-"""Rounds of finding tables: a stretch has few."""
 
 
 class Step(NamedTuple):
@@ -31,6 +30,9 @@ class Step(NamedTuple):
     """The opcode; 0 for bytes that are no instruction."""
     flow: int
     target: int | None
+    """Where a direct branch leads."""
+    refers: int | None
+    """The address or offset in a memory operand, which may be that of a jump table."""
     padding: bool
 
 
@@ -42,33 +44,48 @@ class Recovered(NamedTuple):
     """Code by its looks alone."""
     data: list[tuple[int, int]]
     """Not taken for code."""
-    unknown: list[int]
+    unknown: set[int]
     """Reached as code, but no instruction that the decoder knows."""
 
 
 def recovered(
-    start: int, end: int, entries: Iterable[int], decode: Callable[[int], Iterator[Step]], content: bytes
+    content: bytes, start: int, entries: Iterable[int], bases: Sequence[int], decode: Callable[[int], Iterator[Step]]
 ) -> Recovered:
-    """Tell code from data in a stretch; ``entries``: where others lead into it; ``decode``: the steps from an address on."""
+    """Tell code from data in a stretch that begins at ``start``.
+
+    ``entries``: where it is reached; ``bases``: what offsets count from, 0 among them, and those in tables besides the table itself;
+    ``decode``: the steps from an address on.
+    """
+    end = start + len(content)
     steps: dict[int, Step] = {}
     unknown: set[int] = set()
-    _reach([start, *entries], start, end, decode, steps, unknown)
-    for _ in range(_MOST_TABLES):
-        gaps = _gaps(start, end, steps.values())
-        targets = {target for gap in gaps for target in _table(content, start, end, gap, steps)}
-        if not targets - steps.keys():
-            break
-        _reach(targets, start, end, decode, steps, unknown)
-    certain = [steps[address] for address in sorted(steps)]
+    tables: dict[int, int] = {}
+    waiting = {one for one in entries if start <= one < end}
+    while waiting:
+        reached = _reach(waiting, start, end, decode, steps, unknown)
+        referred = {base + one.refers for one in reached if one.refers is not None for base in bases}
+        waiting = set()
+        for address in sorted(referred - tables.keys()):
+            if start <= address < end - _WORD:
+                targets = _targets(content, start, address, (*bases, address))
+                tables[address] = address + _WORD * len(targets)
+                waiting.update(targets)
+        waiting -= steps.keys()
+    for first, last in tables.items():  # a call that does not return may stand before a table
+        for address in range(first, last):
+            steps.pop(address, None)
+            unknown.discard(address)
+    certain = sorted(steps.values())
     likely: list[Step] = []
     data: list[tuple[int, int]] = []
-    for gap in _gaps(start, end, certain):
+    covered = [(step.address, step.following) for step in certain] + list(tables.items())
+    for gap in _gaps(start, end, covered):
         found = _clean(gap, decode)
         if found is None:
             data.append(gap)
         else:
             likely += found
-    return Recovered(certain, likely, data, sorted(unknown))
+    return Recovered(certain, likely, data, unknown)
 
 
 def _reach(
@@ -78,9 +95,10 @@ def _reach(
     decode: Callable[[int], Iterator[Step]],
     steps: dict[int, Step],
     unknown: set[int],
-) -> None:
-    """Add the steps that run from those addresses."""
+) -> list[Step]:
+    """Add the steps that run from those addresses; return those that are new."""
     left = list(waiting)
+    new = []
     while left:
         at = left.pop()
         if not start <= at < end or at in steps:
@@ -92,35 +110,37 @@ def _reach(
                 unknown.add(step.address)
                 break
             steps[step.address] = step
+            new.append(step)
             if step.target is not None and step.flow in (BRANCH, JUMP):
                 left.append(step.target)
             if step.flow in (JUMP, STOP):
                 break
+    return new
 
 
-def _gaps(start: int, end: int, steps: Iterable[Step]) -> list[tuple[int, int]]:
-    """Return what no step covers."""
-    gaps = []
-    for step in sorted(steps):
-        if step.address > start:
-            gaps.append((start, step.address))
-        start = max(start, step.following)
-    return [*gaps, (start, end)] if start < end else gaps
-
-
-def _table(content: bytes, start: int, end: int, gap: tuple[int, int], steps: dict[int, Step]) -> set[int]:
-    """Return where a gap leads that is a table of 32-bit addresses, or distances from its own beginning."""
-    inside = content[gap[0] - start : gap[1] - start]
-    words = [int.from_bytes(inside[at : at + 4], "little", signed=True) for at in range(0, len(inside) - 3, 4)]
-    for origin in (0, gap[0]):
-        targets: list[int] = []
-        for word in words:
-            if not start <= origin + word < end:
+def _targets(content: bytes, start: int, table: int, bases: Iterable[int]) -> list[int]:
+    """Return where the 32-bit words from an address on lead, as far as they all lead into the stretch."""
+    longest: list[int] = []
+    for base in bases:
+        targets = []
+        for at in range(table - start, len(content) - _WORD + 1, _WORD):
+            target = base + int.from_bytes(content[at : at + _WORD], "little", signed=True)
+            if not start <= target < start + len(content):
                 break
-            targets.append(origin + word)
-        if len(targets) >= _LEAST_TABLE:
-            return set(targets)
-    return set()
+            targets.append(target)
+        if len(targets) > len(longest):
+            longest = targets
+    return longest if len(longest) >= _LEAST_TABLE else []
+
+
+def _gaps(start: int, end: int, covered: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return what no range covers."""
+    gaps = []
+    for first, last in sorted(covered):
+        if first > start:
+            gaps.append((start, first))
+        start = max(start, last)
+    return [*gaps, (start, end)] if start < end else gaps
 
 
 def _clean(gap: tuple[int, int], decode: Callable[[int], Iterator[Step]]) -> list[Step] | None:

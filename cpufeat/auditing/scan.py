@@ -38,6 +38,9 @@ class Undecoded(NamedTuple):
 
     address: int
     size: int
+    """In bytes."""
+    place: str
+    """The address as section and offset."""
     reason: str
 
 

@@ -9,9 +9,9 @@ from cpufeat.auditing.image import Function
 from cpufeat.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
-    from cpufeat.auditing.image import Image, Section
+    from cpufeat.auditing.image import Image
 
 LARGEST = 4 << 20
 """Bytes decoded as one: no function is as long, and a damaged file that says so must not cost all memory."""
@@ -35,7 +35,7 @@ def in_functions(image: Image) -> Iterator[Stretch]:
         if first < last:
             ranges = list(_without(ranges, image.data[first:last]))
         if function.end - function.start > LARGEST:
-            ranges = list(_limited(ranges))
+            ranges = list(limited(ranges))
         yield Stretch(function, ranges)
 
 
@@ -45,21 +45,8 @@ def between_functions(image: Image) -> list[Range]:
     return list(_without(_without(code, [(one.start, one.end) for one in image.functions]), image.data))
 
 
-def divided(ranges: Iterable[Range], starts: Collection[int]) -> Iterator[Stretch]:
-    """Yield ranges as functions without a name, divided at those of the ``starts`` that lie in them."""
-    ordered = sorted(starts)
-    at = 0
-    for start, end in _limited(ranges):
-        while at < len(ordered) and ordered[at] <= start:
-            at += 1
-        while at < len(ordered) and ordered[at] < end:
-            yield Stretch(Function(start, ordered[at], ""), [(start, ordered[at])])
-            start = ordered[at]
-            at += 1
-        yield Stretch(Function(start, end, ""), [(start, end)])
-
-
-def _limited(ranges: Iterable[Range]) -> Iterator[Range]:
+def limited(ranges: Iterable[Range]) -> Iterator[Range]:
+    """Yield ranges, cut to pieces of at most :data:`LARGEST` bytes."""
     for start, end in ranges:
         yield from ((at, min(at + LARGEST, end)) for at in range(start, end, LARGEST))
 

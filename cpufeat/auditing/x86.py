@@ -8,27 +8,29 @@ from __future__ import annotations
 
 import re
 from array import array
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import Counter
+from functools import cache
 from itertools import islice
 from operator import attrgetter
 
-from iced_x86 import Decoder, FlowControl, Mnemonic, OpKind
+from iced_x86 import Decoder, DecoderError, FlowControl, Formatter, FormatterSyntax, Mnemonic, OpKind
 
+from cpufeat.auditing.image import Function
 from cpufeat.auditing.opcodes_x86 import Meaning, meaning
 from cpufeat.auditing.recovery import BRANCH, JUMP, NEXT, STOP, Step, recovered
 from cpufeat.auditing.scan import Body, Meter, Scan, Undecoded
-from cpufeat.auditing.stretches import between_functions, content_of, divided, in_functions
+from cpufeat.auditing.stretches import Stretch, between_functions, content_of, in_functions, limited, place
 from cpufeat.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from iced_x86 import Instruction
 
     from cpufeat.auditing.image import Image
     from cpufeat.auditing.scan import Places, Progress
-    from cpufeat.auditing.stretches import Range, Stretch
+    from cpufeat.auditing.stretches import Range
 
 _FLOWS = {
     FlowControl.UNCONDITIONAL_BRANCH: JUMP,
@@ -45,7 +47,12 @@ _INVALID = 0
 _PADDING_BYTES = b"\x00\x90\xcc"
 _AT_ONCE = 1 << 16
 """Instructions that the first pass holds at a time."""
-_CALL_OR_JUMP = re.compile(rb"[\xe8\xe9](?=(.{4}))", re.DOTALL)
+_LEADS = re.compile(rb"(?:[\xe8\xe9]|[\x48\x4c]\x8d[\x05\x0d\x15\x1d\x25\x2d\x35\x3d])(?=(.{4}))", re.DOTALL)
+"""``call``, ``jmp`` and the RIP-relative ``lea`` before their four bytes of distance."""
+_WORD = 4
+"""Bytes of a displacement that can be an address."""
+_LONGEST = 15
+"""Bytes of an instruction."""
 _EXAMPLES = 3
 """Functions in which a harmless mnemonic is looked for."""
 _REACHED_UNKNOWN = "reached, but no instruction that iced-x86 knows"
@@ -77,13 +84,12 @@ class _Scanner:
     def scan(self) -> Scan:
         for stretch in in_functions(self.image):
             if self._matters(stretch):
-                self._look_again(stretch, (stretch.function.start,))
+                self._look_again(stretch, [stretch.function.start])
         between = [one for one in between_functions(self.image) if not _is_padding(content_of(self.image, *one))]
-        loose = [one for one in divided(between, ()) if self._matters(one)]
-        ranges = [one for stretch in loose for one in stretch.ranges]
-        entries = self._entries(ranges)
-        for stretch in divided(ranges, entries):
-            self._look_again(stretch, entries.intersection([stretch.function.start]))
+        loose = [one for one in limited(between) if self._matters(Stretch(Function(*one, ""), [one]))]
+        entries = sorted(self._entries(loose))
+        for one in loose:
+            self._look_again(Stretch(Function(*one, ""), [one]), entries)
         self.meter.finish()
         return Scan(tuple(sorted(self.bodies, key=_start)), tuple(sorted(self.undecoded)), self.instructions)
 
@@ -108,32 +114,45 @@ class _Scanner:
         return not found <= self.dull
 
     def _entries(self, ranges: Sequence[Range]) -> set[int]:
-        """Return the places in those ranges that others lead to: the entry, pointers, and what looks like calls and jumps."""
+        """Return where in those ranges others lead to: symbols, pointers, and what looks like a call, a jump or ``lea``."""
         if not ranges:
             return set()
         starts = [start for start, _ in ranges]
-        found = {self.image.entry or 0, *self.image.pointers.values()}
+        marks = [self._boundaries(start, end) for start, end in ranges]
+        found = {symbol.address for symbol in self.image.symbols} | {self.image.entry or 0}
+        found.update(self.image.pointers.values())
+        entries = {one for one in found if (at := bisect_right(starts, one)) and one < ranges[at - 1][1]}
         for section in self.image.sections:
-            if section.executable:
-                for match in _CALL_OR_JUMP.finditer(section.content):
-                    distance = int.from_bytes(match[1], "little", signed=True)
-                    found.add(section.address + match.start() + 5 + distance)
-        return {one for one in found if (at := bisect_right(starts, one)) and one < ranges[at - 1][1]}
+            for match in _LEADS.finditer(section.content) if section.executable else ():
+                distance = int.from_bytes(match[1], "little", signed=True)
+                target = section.address + match.end() + len(match[1]) + distance
+                at = bisect_right(starts, target) - 1
+                if at >= 0 and target < ranges[at][1] and marks[at][target - starts[at]]:
+                    entries.add(target)
+        return entries
+
+    def _boundaries(self, start: int, end: int) -> bytearray:
+        """Return 1 for each byte of a range that begins an instruction, where it is decoded from its beginning."""
+        marks = bytearray(end - start)
+        for instruction in Decoder(self.bits, content_of(self.image, start, end), ip=start):
+            marks[instruction.ip - start] = 1
+        return marks
 
     # --- the second
 
-    def _look_again(self, stretch: Stretch, entries: Collection[int]) -> None:
-        """Find where the opcodes that matter are; ``entries``: what is known to be reached."""
+    def _look_again(self, stretch: Stretch, entries: Sequence[int]) -> None:
+        """Find where the opcodes that matter are; ``entries``: what is known to be reached, in it or elsewhere, in order."""
         places = _Places(self.meanings)
-        consistent = bool(entries) and all([self._sweep(start, end, places) for start, end in stretch.ranges])
-        certain = True
-        if not consistent:
+        certain = all([self._sweep(*one, places) for one in stretch.ranges])
+        start, end, _ = stretch.function
+        reached = entries[bisect_left(entries, start) : bisect_left(entries, end)]
+        if not certain or not reached:
             places = _Places(self.meanings)
-            certain = all([self._recover(start, end, entries, places) for start, end in stretch.ranges])
-        if places:
-            self.bodies.append(Body(stretch.function, places.uses, places.harmless, places.others, certain))
-            self.seen.update(places.harmless)
-            self.dull.update(code for code, one in self.meanings.items() if self.seen[one.harmless] >= _EXAMPLES)
+            certain = all([self._recover(*one, reached, places) for one in stretch.ranges])
+        for function, found in places.by_function(stretch.function, reached):
+            self.bodies.append(Body(function, found.uses, found.harmless, found.others, certain))
+        self.seen.update(list(places.harmless))
+        self.dull.update(code for code, one in self.meanings.items() if self.seen[one.harmless] >= _EXAMPLES)
 
     def _sweep(self, start: int, end: int, places: _Places) -> bool:
         """Add what is found from start to end; return whether all of it makes sense as code."""
@@ -149,7 +168,7 @@ class _Scanner:
                 targets.append(instruction.near_branch_target)
         return starts.issuperset(target for target in targets if start <= target < end)
 
-    def _recover(self, start: int, end: int, entries: Collection[int], places: _Places) -> bool:
+    def _recover(self, start: int, end: int, entries: Sequence[int], places: _Places) -> bool:
         """Add what is found in the code among the data; return whether it surely is code."""
         content = content_of(self.image, start, end)
         decoder = Decoder(self.bits, content, ip=start)
@@ -158,7 +177,7 @@ class _Scanner:
             decoder.position, decoder.ip = address - start, address
             return map(_step, decoder)
 
-        found = recovered(start, end, entries, decode, content)
+        found = recovered(content, start, entries, self.image.bases, decode)
         for step in found.certain:
             places.add(step.code, step.address)
         surely = len(places)
@@ -167,7 +186,7 @@ class _Scanner:
         for first, last in found.data:
             if not _is_padding(content[first - start : last - start]):
                 reason = _REACHED_UNKNOWN if first in found.unknown else _NOT_CODE
-                self.undecoded.append(Undecoded(first, last - first, reason))
+                self.undecoded.append(Undecoded(first, last - first, place(self.image, first), reason))
         return len(places) == surely
 
 
@@ -196,6 +215,35 @@ class _Places:
         if other:
             self.others.setdefault(other, array("Q")).append(address)
 
+    def by_function(self, whole: Function, starts: Iterable[int]) -> Iterator[tuple[Function, _Places]]:
+        """Yield what was found, divided at those addresses if the whole has no name."""
+        cuts = sorted({whole.start, *starts}) if not whole.name else [whole.start]
+        ends = [*cuts[1:], whole.end]
+        parts: dict[int, _Places] = {}
+        for kind in ("uses", "harmless", "others"):
+            for name, addresses in getattr(self, kind).items():
+                for address in addresses:
+                    at = bisect_right(cuts, address) - 1
+                    part = parts.setdefault(at, _Places(self.meanings))
+                    getattr(part, kind).setdefault(name, array("Q")).append(address)
+        for at in sorted(parts):
+            yield Function(cuts[at], ends[at], whole.name), parts[at]
+
+
+def instruction_text(image: Image, address: int) -> str:
+    """Return the instruction at an address as assembly, in Intel's syntax."""
+    bits = 64 if image.arch == "x86_64" else 32
+    decoder = Decoder(bits, image.bytes_at(address, _LONGEST), ip=address)
+    return _formatter().format(decoder.decode())
+
+
+@cache
+def _formatter() -> Formatter:
+    formatter = Formatter(FormatterSyntax.INTEL)
+    formatter.hex_prefix, formatter.hex_suffix = "0x", ""
+    formatter.space_after_operand_separator = True
+    return formatter
+
 
 def _step(instruction: Instruction) -> Step:
     direct = instruction.op_count and instruction.op0_kind in _DIRECT
@@ -205,14 +253,18 @@ def _step(instruction: Instruction) -> Step:
         instruction.code,
         _FLOWS.get(instruction.flow_control, NEXT),
         instruction.near_branch_target if direct else None,
+        instruction.memory_displacement if instruction.memory_displ_size >= _WORD else None,
         instruction.mnemonic in _PADDING,
     )
 
 
 def _is_padding(content: bytes) -> bool:
-    return not content.strip(_PADDING_BYTES) or all(
-        instruction.mnemonic in _PADDING for instruction in Decoder(64, content.strip(b"\0"))
-    )
+    """Whether all bytes are NOPs, of which the last may be cut off, or traps or zeros."""
+    if not content.strip(_PADDING_BYTES):
+        return True
+    decoder = Decoder(64, content.strip(b"\0"))
+    wrong = next((one for one in decoder if one.mnemonic not in _PADDING), None)
+    return wrong is None or decoder.last_error == DecoderError.NO_MORE_BYTES
 
 
 def _start(body: Body) -> int:

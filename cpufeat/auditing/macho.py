@@ -1,0 +1,155 @@
+"""Mach-O: programs, libraries and objects of Apple's systems, by lief (Apple's ``mach-o/loader.h`` and ``reloc.h``)."""
+
+from __future__ import annotations
+
+from cpufeat.auditing.functions import functions
+from cpufeat.auditing.image import Image, Section, Symbol
+from cpufeat.auditing.layout import BRANCH26, Fix, Layout, word_at
+from cpufeat.errors import AuditError
+from cpufeat.value import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from typing import Any
+
+_ARCHITECTURES = {"X86_64": "x86_64", "X86": "i686", "ARM64": "aarch64", "ARM": "arm"}
+_KINDS = {"OBJECT": "object", "EXECUTE": "executable"}
+_DEBUG_SEGMENTS = ("__DWARF", "__LD")
+_CODE = 0x80000400
+"""S_ATTR_PURE_INSTRUCTIONS, S_ATTR_SOME_INSTRUCTIONS."""
+_ZEROS = ("ZEROFILL", "GB_ZEROFILL", "THREAD_LOCAL_ZEROFILL")
+_MOST_ALIGNED = 15
+"""The largest power of two that ld64 and lld take."""
+_DEBUGGING, _KIND, _IN_SECTION, _EXTERNAL, _PRIVATE_EXTERNAL = 0xE0, 0x0E, 0x0E, 0x01, 0x10
+"""N_STAB, N_TYPE, N_SECT, N_EXT, N_PEXT."""
+
+_FIXES = {
+    "UNSIGNED": Fix(64),
+    "SIGNED": Fix(32, relative=True, bias=-4),
+    "SIGNED_1": Fix(32, relative=True, bias=-4),
+    "SIGNED_2": Fix(32, relative=True, bias=-4),
+    "SIGNED_4": Fix(32, relative=True, bias=-4),
+    "BRANCH": Fix(32, relative=True, bias=-4),
+    "GOT_LOAD": Fix(32, relative=True, slot=True, bias=-4),
+    "GOT": Fix(32, relative=True, slot=True, bias=-4),
+    "BRANCH26": Fix(BRANCH26, relative=True),
+}
+"""In objects, by the end of the name of each type. What SIGNED_1 and the like are short of stands in the place."""
+
+
+def macho_image(content: bytes, name: str) -> Image:
+    """Return the image of a Mach-O file of one architecture. Raises AuditError for a damaged one."""
+    import lief
+
+    lief.logging.disable()
+    parsed = lief.MachO.parse(content, lief.MachO.ParserConfig.deep)
+    binary = parsed.at(0) if parsed else None
+    if binary is None:
+        raise AuditError(f"{name}: a damaged Mach-O file")
+    try:
+        return _image(binary, memoryview(content), name)
+    except (ValueError, TypeError, AttributeError, OverflowError, RuntimeError) as error:
+        raise AuditError(f"{name}: a damaged Mach-O file: {error}") from None
+
+
+def _image(binary: Any, content: memoryview, name: str) -> Image:
+    arch = _name(binary.header.cpu_type)
+    arch = _ARCHITECTURES.get(arch, arch.lower())
+    bits = 64 if binary.header.is_64bit else 32
+    kind = _KINDS.get(_name(binary.header.file_type), "library")
+    parts = [section for section in binary.sections if section.segment_name not in _DEBUG_SEGMENTS]
+    sections = sorted((_section(section, content, name) for section in parts), key=lambda section: section.address)
+    layout = Layout((), bits // 8, above=max((section.end for section in sections), default=0))
+    if kind == "object":
+        sections = _linked_object(parts, sections, layout)
+    else:
+        layout.pointers.update(_pointers(binary, sections, layout, bits // 8))
+    symbols = tuple(_symbols(binary, sections))
+    base = binary.imagebase
+    starts = [base + start for start in binary.function_starts.functions] if binary.has_function_starts else []
+    return Image(
+        name=name,
+        format="Mach-O",
+        arch=arch,
+        bits=bits,
+        kind=kind,
+        sections=tuple(sections),
+        symbols=symbols,
+        functions=functions(sections, symbols, ((start, start) for start in starts)),
+        data=tuple(sorted((base + entry.offset, base + entry.offset + entry.length) for entry in _data_entries(binary))),
+        pointers=layout.pointers,
+        externals=layout.externals,
+        entry=binary.entrypoint if kind == "executable" and binary.has_entrypoint else None,
+    )
+
+
+def _name(member: Any) -> str:
+    """Return the name of a value of an enumeration; lief has plain numbers for those that it does not know."""
+    return str(getattr(member, "name", member))
+
+
+def _section(section: Any, content: memoryview, name: str) -> Section:
+    empty = _name(section.type) in _ZEROS
+    stored = content[:0] if empty else content[section.offset :][: section.size]
+    if len(stored) != section.size and not empty:
+        raise AuditError(f"{name}: a damaged Mach-O file: {section.name} lies outside of it")
+    return Section(
+        name=section.name,
+        address=section.virtual_address,
+        content=stored,
+        size=section.size,
+        executable=bool(int(section.flags) & _CODE),
+        writable=section.segment_name.startswith("__DATA"),
+        alignment=1 << min(section.alignment, _MOST_ALIGNED),
+        offset=section.offset,
+    )
+
+
+def _symbols(binary: Any, sections: list[Section]) -> Iterator[Symbol]:
+    code = [section for section in sections if section.executable]
+    for symbol in binary.symbols:
+        kind, address = symbol.raw_type, symbol.value
+        if not kind & _DEBUGGING and kind & _KIND == _IN_SECTION and symbol.name:
+            is_code = any(section.address <= address < section.end for section in code)
+            visible = bool(kind & _EXTERNAL and not kind & _PRIVATE_EXTERNAL)
+            yield Symbol(address, 0, symbol.name, "function" if is_code else "data", visible)
+
+
+def _data_entries(binary: Any) -> Iterable[Any]:
+    return binary.data_in_code.entries if binary.has_data_in_code else ()
+
+
+def _linked_object(parts: list[Any], sections: list[Section], layout: Layout) -> list[Section]:
+    """Return an object's sections with its relocations applied; those between its own sections are so already."""
+    by_offset = {section.offset: section for section in sections if len(section.content)}
+    done = []
+    for part in parts:
+        section = by_offset.get(part.offset)
+        relocations = list(part.relocations)
+        if section is None or not relocations:
+            continue
+        changed = bytearray(section.content)
+        less = {one.address for one in relocations if _name(one.type).endswith("SUBTRACTOR")}
+        for one in relocations:
+            fix = _FIXES.get(_name(one.type))
+            if fix and one.has_symbol and one.address not in less:
+                offset, symbol = one.address - section.offset, one.symbol
+                defined = symbol.raw_type & _KIND == _IN_SECTION
+                target = symbol.value if defined else layout.external(symbol.name)
+                layout.apply(changed, offset, section.address + offset, fix, target, None)
+        done.append((section, section.replace(content=memoryview(changed))))
+    replaced = {old.address: new for old, new in done}
+    return [replaced.get(section.address, section) for section in sections]
+
+
+def _pointers(binary: Any, sections: list[Section], layout: Layout, width: int) -> Iterator[tuple[int, int]]:
+    """Return what the loader stores where."""
+    for one in binary.relocations:
+        target = getattr(one, "target", None)
+        if target is None:
+            target = word_at(sections, one.address, width)
+        if target is not None:
+            yield one.address, target
+    for one in binary.bindings:
+        if one.has_symbol:
+            yield one.address, layout.external(one.symbol.name)

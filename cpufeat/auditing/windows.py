@@ -1,0 +1,244 @@
+"""COFF objects and PE files, by lief (Microsoft's "PE Format")."""
+
+from __future__ import annotations
+
+from cpufeat.auditing.functions import functions
+from cpufeat.auditing.image import Image, Section, Symbol
+from cpufeat.auditing.layout import BRANCH26, Fix, Layout, word_at
+from cpufeat.errors import AuditError
+from cpufeat.value import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from typing import Any
+
+_ARCHITECTURES = {"AMD64": "x86_64", "I386": "i686", "ARM64": "aarch64", "ARMNT": "arm", "THUMB": "arm"}
+_CODE, _EXECUTE, _WRITE = 0x20, 0x20000000, 0x80000000
+"""IMAGE_SCN_CNT_CODE, MEM_EXECUTE, MEM_WRITE."""
+_ZEROS = 0x80
+"""IMAGE_SCN_CNT_UNINITIALIZED_DATA."""
+_NOT_LOADED = 0x02000A00
+"""IMAGE_SCN_MEM_DISCARDABLE, LNK_REMOVE, LNK_INFO."""
+_CHAINED = 4
+"""UNW_FLAG_CHAININFO."""
+_DLL = 0x2000
+"""IMAGE_FILE_DLL."""
+_PAGE = 4096
+_ABSOLUTE_BASE_RELOCATIONS = ("DIR64", "HIGHLOW")
+
+_FIXES = {
+    "AMD64_ADDR64": Fix(64),
+    "AMD64_ADDR32": Fix(32),
+    "AMD64_REL32": Fix(32, relative=True, bias=-4),
+    "AMD64_REL32_1": Fix(32, relative=True, bias=-5),
+    "AMD64_REL32_2": Fix(32, relative=True, bias=-6),
+    "AMD64_REL32_3": Fix(32, relative=True, bias=-7),
+    "AMD64_REL32_4": Fix(32, relative=True, bias=-8),
+    "AMD64_REL32_5": Fix(32, relative=True, bias=-9),
+    "I386_DIR32": Fix(32),
+    "I386_REL32": Fix(32, relative=True, bias=-4),
+    "ARM64_ADDR64": Fix(64),
+    "ARM64_ADDR32": Fix(32),
+    "ARM64_REL32": Fix(32, relative=True, bias=-4),
+    "ARM64_BRANCH26": Fix(BRANCH26, relative=True),
+}
+"""In objects: what each type of relocation stores. The others store nothing that an analysis asks for."""
+
+
+def coff_image(content: bytes, name: str) -> Image:
+    """Return the image of a COFF object. Raises AuditError for a damaged one."""
+    import lief
+
+    lief.logging.disable()
+    return _checked(lief.COFF.parse(content), _of_object, content, name, "COFF object")
+
+
+def pe_image(content: bytes, name: str) -> Image:
+    """Return the image of a PE file. Raises AuditError for a damaged one."""
+    import lief
+
+    lief.logging.disable()
+    config = lief.PE.ParserConfig()
+    config.parse_signature = config.parse_rsrc = config.parse_arm64x_binary = False
+    config.parse_exports = config.parse_imports = config.parse_reloc = config.parse_exceptions = True
+    return _checked(lief.PE.parse(content, config), _of_linked, content, name, "PE file")
+
+
+def _checked(binary: Any, image: Callable[[Any, memoryview, str], Image], content: bytes, name: str, kind: str) -> Image:
+    if binary is None:
+        raise AuditError(f"{name}: a damaged {kind}, or none that Windows would run")
+    try:
+        return image(binary, memoryview(content), name)
+    except (ValueError, TypeError, AttributeError, OverflowError, RuntimeError) as error:
+        raise AuditError(f"{name}: a damaged {kind}: {error}") from None
+
+
+def _architecture(binary: Any) -> tuple[str, int]:
+    """Return our name of the architecture, and the bits of a pointer."""
+    machine = str(getattr(binary.header.machine, "name", binary.header.machine))
+    arch = _ARCHITECTURES.get(machine, machine.lower())
+    return arch, 64 if "64" in machine else 32
+
+
+def _stored(section: Any, content: memoryview, size: int) -> memoryview:
+    stored = content[section.pointerto_raw_data :][:size]
+    if len(stored) != size:
+        raise ValueError(f"{section.name} lies outside of it")
+    return stored
+
+
+# --- objects
+
+
+def _of_object(binary: Any, content: memoryview, name: str) -> Image:
+    arch, bits = _architecture(binary)
+    parts = list(binary.sections)
+    flags = [int(part.characteristics) for part in parts]
+    loaded = [index for index, flag in enumerate(flags) if not flag & _NOT_LOADED]
+    wanted = ((parts[index].sizeof_raw_data, _alignment(flags[index]), bool(flags[index] & _EXECUTE)) for index in loaded)
+    layout = Layout(wanted, bits // 8)
+    address = dict(zip(loaded, layout.addresses, strict=True))
+    sections = []
+    for index in loaded:
+        part, flag = parts[index], flags[index]
+        stored = content[:0] if flag & _ZEROS else _stored(part, content, part.sizeof_raw_data)
+        sections.append(
+            Section(
+                name=part.name,
+                address=address[index],
+                content=_fixed(part, stored, address[index], address, layout),
+                size=part.sizeof_raw_data,
+                executable=bool(flag & (_EXECUTE | _CODE)),
+                writable=bool(flag & _WRITE),
+                alignment=_alignment(flag),
+                offset=part.pointerto_raw_data,
+            )
+        )
+    symbols = tuple(_object_symbols(binary, address))
+    sections.sort(key=lambda section: section.address)
+    return Image(
+        name=name,
+        format="COFF",
+        arch=arch,
+        bits=bits,
+        kind="object",
+        sections=tuple(sections),
+        symbols=symbols,
+        functions=functions(sections, symbols, ()),
+        data=(),
+        pointers=layout.pointers,
+        externals=layout.externals,
+        entry=None,
+    )
+
+
+def _alignment(flags: int) -> int:
+    """Return what IMAGE_SCN_ALIGN states; without, the linker takes 16."""
+    return 1 << (flags >> 20 & 0xF) - 1 if flags >> 20 & 0xF else 16
+
+
+def _fixed(part: Any, stored: memoryview, place: int, address: dict[int, int], layout: Layout) -> memoryview:
+    """Return what a section holds with its relocations applied."""
+    relocations = [one for one in part.relocations if one.symbol is not None and one.type.name in _FIXES]
+    if not relocations:
+        return stored
+    changed = bytearray(stored)
+    for one in relocations:
+        symbol = one.symbol
+        section = symbol.section_idx - 1
+        target = address.get(section, 0) + symbol.value if section >= 0 else layout.external(symbol.name)
+        layout.apply(changed, one.address, place + one.address, _FIXES[one.type.name], target, None)
+    return memoryview(changed)
+
+
+def _object_symbols(binary: Any, address: dict[int, int]) -> Iterator[Symbol]:
+    for symbol in binary.symbols:
+        section = symbol.section_idx - 1
+        if section in address and symbol.name and not symbol.name.startswith("."):
+            kind = "function" if symbol.is_function or symbol.complex_type.name == "FUNCTION" else "label"
+            yield Symbol(address[section] + symbol.value, 0, symbol.name, kind, symbol.is_external)
+
+
+# --- linked files
+
+
+def _of_linked(binary: Any, content: memoryview, name: str) -> Image:
+    arch, bits = _architecture(binary)
+    base, width = binary.optional_header.imagebase, bits // 8
+    sections = [_linked_section(part, content, base) for part in binary.sections]
+    sections.sort(key=lambda section: section.address)
+    layout = Layout((), width, above=max((section.end for section in sections), default=0))
+    for page in binary.relocations:
+        for entry in page.entries:
+            place = base + entry.address
+            target = word_at(sections, place, width) if entry.type.name in _ABSOLUTE_BASE_RELOCATIONS else None
+            if target is not None:
+                layout.pointers[place] = target
+    for imported in binary.imports:
+        for entry in imported.entries:
+            layout.pointers[base + entry.iat_address] = layout.external(entry.name or f"{imported.name}#{entry.ordinal}")
+    code = [section for section in sections if section.executable]
+    symbols = tuple(_linked_symbols(binary, base, code))
+    unwound = list(_unwound(binary, base))
+    is_library = int(binary.header.characteristics) & _DLL
+    return Image(
+        name=name,
+        format="PE",
+        arch=arch,
+        bits=bits,
+        kind="library" if is_library else "executable",
+        sections=tuple(sections),
+        symbols=symbols,
+        functions=functions(sections, symbols, unwound) if unwound else (),
+        data=tuple(_tables(layout.pointers, code, width)),
+        pointers=layout.pointers,
+        externals=layout.externals,
+        entry=binary.entrypoint or None,
+        bases=(0, base),
+    )
+
+
+def _linked_section(part: Any, content: memoryview, base: int) -> Section:
+    flags, size = int(part.characteristics), part.virtual_size or part.sizeof_raw_data
+    return Section(
+        name=part.name,
+        address=base + part.virtual_address,
+        content=_stored(part, content, min(part.sizeof_raw_data, size)),
+        size=size,
+        executable=bool(flags & (_EXECUTE | _CODE)),
+        writable=bool(flags & _WRITE),
+        alignment=_PAGE,
+        offset=part.pointerto_raw_data,
+    )
+
+
+def _linked_symbols(binary: Any, base: int, code: list[Section]) -> Iterator[Symbol]:
+    exported = [(base + one.address, one.name) for one in binary.get_export().entries] if binary.has_exports else []
+    for address, name in exported:
+        is_code = any(section.address <= address < section.end for section in code)
+        yield Symbol(address, 0, name, "function" if is_code else "data", True)
+
+
+def _unwound(binary: Any, base: int) -> Iterator[tuple[int, int]]:
+    """Return the functions that ``.pdata`` describes, each with the parts that continue its unwinding."""
+    start = end = 0
+    for one in sorted(binary.exceptions, key=lambda one: one.rva_start):
+        information = getattr(one, "unwind_info", None)
+        continues = information is not None and information.flags & _CHAINED and one.rva_start == end
+        if not continues:
+            if end:
+                yield base + start, base + end
+            start = one.rva_start
+        end = one.rva_end
+    if end:
+        yield base + start, base + end
+
+
+def _tables(pointers: Mapping[int, int], code: Sequence[Section], width: int) -> Iterator[tuple[int, int]]:
+    """Return the jump tables among the code: addresses one after another, of which the first is an address elsewhere."""
+    for table in sorted(set(pointers.values()) & pointers.keys()):
+        if any(section.address <= table < section.end for section in code):
+            end = table
+            while end in pointers:
+                end += width
+            yield table, end
