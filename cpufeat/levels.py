@@ -7,17 +7,20 @@ from __future__ import annotations
 
 from cpufeat import tables
 from cpufeat.features import FeatureSet, family
+from cpufeat.tables import architecture
 
 _rows: dict[str, list[tuple[str, str, tuple[str, ...]]]] = {}
 
 
 def _levels(arch: str) -> list[tuple[str, str, tuple[str, ...]]]:
-    """Return each level, the one that it extends, and what it adds."""
-    folder = family(arch)
-    if folder not in _rows:
-        rows = tables.rows(f"{folder}/levels.tsv")
-        _rows[folder] = [(level, below, tuple(adds.split())) for level, below, adds in rows]
-    return _rows[folder]
+    """Return each level, the one that it extends, and what it adds: the lowest and those that rest on it."""
+    if arch not in _rows:
+        found: dict[str, tuple[str, str, tuple[str, ...]]] = {}
+        for level, below, adds in tables.rows(f"{family(arch)}/levels.tsv"):
+            if below in found or level == architecture(arch).level:
+                found[level] = level, below, tuple(adds.split())
+        _rows[arch] = list(found.values())
+    return _rows[arch]
 
 
 def levels(arch: str) -> dict[str, tuple[str, ...]]:

@@ -58,6 +58,7 @@ class Architecture(Value):
     family: str
     triple: str
     abi: str
+    level: str
     cpu: str
     requires: str
 

@@ -8,7 +8,7 @@ from machines import leaves, machine
 import cpufeat
 from cpufeat import host, llvm
 from cpufeat.features import FeatureSet
-from cpufeat.levels import level_features, level_of
+from cpufeat.levels import baseline, level_features, level_of, levels
 from cpufeat.machine import Machine
 from cpufeat.recording import Recording
 
@@ -159,6 +159,21 @@ def test_a_machine_of_which_nothing_can_be_read() -> None:
 def test_an_architecture_without_tables() -> None:
     with pytest.raises(cpufeat.UnknownNameError, match="architecture 'sparc64'"):
         host.detect(Recording(arch="sparc64"))
+
+
+def test_a_level_is_of_the_code_and_not_of_the_cpu() -> None:
+    """The psABI's levels are of 64-bit code: a 32-bit process on a Haswell has the level of its own kind."""
+    found = host.detect(machine(INTEL, 6, 60, features_of("haswell")).replace(arch="i686"))
+    assert (found.cpu, found.level, cpufeat.resolve("native", host=found).target.level) == ("haswell", "i686", "i686")
+    assert features_of("haswell") <= found.features.names
+
+
+@pytest.mark.parametrize(
+    ("arch", "names"),
+    [("i686", ["i686"]), ("riscv32", ["rv32gc"]), ("riscv64", ["rv64gc", "rva20u64", "rva22u64", "rva23u64"])],
+)
+def test_the_levels_of_one_architecture_are_no_other_ones(arch: str, names: list[str]) -> None:
+    assert (list(levels(arch)), baseline(arch)) == (names, names[0])
 
 
 def test_levels_are_the_psabis() -> None:

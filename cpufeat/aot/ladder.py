@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from cpufeat import tables
 from cpufeat.aot import blame
 from cpufeat.aot.job import EmitError, LimitError
 from cpufeat.decisions import Decision
 from cpufeat.errors import CompileError
-from cpufeat.features import family
+from cpufeat.levels import levels
 from cpufeat.target import Target
 
 if TYPE_CHECKING:
@@ -60,8 +59,8 @@ def descend(
 def _below(target: Target) -> Iterator[Target]:
     """Yield what the target has in common with each level, highest first."""
     rung = target
-    for row in reversed(tables.rows(f"{family(target.arch)}/levels.tsv")):
-        lower = rung & Target.parse(row[0], target.triple)
+    for level in reversed(levels(target.arch)):
+        lower = rung & Target.parse(level, target.triple)
         if lower != rung:
             yield lower
         rung = lower
