@@ -742,6 +742,34 @@ def test_several_targets_are_variants(tmp_path, qemu):
     assert run(qemu, "-cpu", "Nehalem", tmp_path / "main").returncode == 42
 
 
+WIDE = """
+@numbers = global <8 x i32> splat (i32 40)
+define i32 @main() {
+  %v = load volatile <8 x i32>, ptr @numbers
+  %s = add <8 x i32> %v, splat (i32 2)
+  store volatile <8 x i32> %s, ptr @numbers
+  %e = extractelement <8 x i32> %s, i32 7
+  ret i32 %e
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("guard", "status"),
+    [((), 126), (("--guard", "none"), -signal.SIGILL), (("--guard", "ask"), -signal.SIGILL)],
+    ids=["exit", "none", "ask"],
+)
+def test_the_guard_of_a_program(guard, status, qemu, main, tmp_path):
+    main.write_text(WIDE)
+    assert command(main, "-o", tmp_path / "main", "--target", "haswell", *guard, "--linker", "zig").returncode == 0
+    assert run(tmp_path / "main").returncode == 42
+    done = run(qemu, "-cpu", "Nehalem", tmp_path / "main")
+    assert done.returncode == status
+    assert ("main: this CPU lacks: " in done.stderr) == (not guard)
+    names = {symbol.name for symbol in elf(tmp_path / "main").get_section_by_name(".symtab").iter_symbols()}
+    assert ("cpufeat_supported" in names) == ("ask" in guard)
+
+
 @pytest.mark.parametrize(
     ("triple", "arguments", "expected"),
     [

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from cpufeat.aot.linking import Kind
 
 _STDOUT = "-"
+_GUARDS: dict[str, Any] = {"exit": True, "ask": "ask", "none": False}
 _KINDS: dict[str, Kind] = {"o": "object", "obj": "object", "so": "shared", "dll": "shared", "dylib": "shared"}
 _INPUTS = re.compile(r"\.(c|h|ll|bc|s|a|lib)$")
 """Names that nobody means for a program: an argument is missing, or two are in the wrong order."""
@@ -56,6 +57,12 @@ def arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--dispatch", choices=("ifunc", "pointer"), help="how to choose among several targets")
     parser.add_argument("--runtime-override", action="store_true", help="that choice honours CPUFEAT_DISABLE")
+    parser.add_argument(
+        "--guard",
+        choices=_GUARDS,
+        default="exit",
+        help="where a CPU lacks something: say so and exit (exit), answer cpufeat_supported() (ask), nothing (none)",
+    )
     parser.add_argument("--opt", type=int, choices=range(4), default=2, metavar="N", help="optimize: 0 to 3 (2)")
     parser.add_argument("--linker", choices=("cc", "zig"), help="the system's (for this machine), or ziglang's")
     for_c = parser.add_argument_group("C", "by the clang of ziglang: pip install ziglang")
@@ -74,7 +81,8 @@ def run(options: Namespace) -> int:
     module: object = Path(file)
     if file.endswith(".c"):
         module = aot.from_c(file, options.triple or triple(detect()), options.cflags or ())
-    artifact = aot.compile(module, **_targets(options), opt=options.opt, on_missing=options.on_missing)
+    how = {"opt": options.opt, "on_missing": options.on_missing, "guard": _GUARDS[options.guard]}
+    artifact = aot.compile(module, **_targets(options), **how)
     _write(artifact, options, kind)
     return OK
 
