@@ -23,6 +23,8 @@ VERBS = {
     "explain": "what this machine is, what to compile for, and why",
     "target": "the same for build scripts: CPU, features, triple, level",
     "compile": "C or LLVM IR to an object, library or program for a target",
+    "audit": "what a program, library or object needs of a CPU, from its own instructions",
+    "check": "whether a program, library or object runs on a machine or CPU, and what is missing",
     "verify": "run a program on other CPUs, emulated: the same on each, or refused in words",
     "identify": "the CPUs of recorded machines, one line a file",
     "record": "write this machine to a file that every verb takes in its place",
@@ -47,7 +49,7 @@ examples:
 
 exit status:
   0  fine
-  1  the answer is no (--on-missing error, compile), or identify met a bad FILE
+  1  the answer is no (--on-missing error, check, compile, verify), or identify met a bad FILE
   2  bad usage, or bad input
 
 environment:
@@ -141,7 +143,7 @@ def printable(text: str) -> str:
     return "".join(character if character.isprintable() else "?" for character in text)
 
 
-def add_machine(parser: argparse.ArgumentParser) -> None:
+def add_machine(parser: argparse._ActionsContainer) -> None:
     """Declare what every verb takes that asks a machine."""
     parser.add_argument("--machine", metavar="FILE", help="a recorded machine in place of this one (see identify)")
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from cpufeat.aot.verify import Run
-    from cpufeat.cli.page import Line
+    from cpufeat.cli.lines import Line
 
 _STYLES = {verify.RIGHT: "good", verify.REFUSED: "good", verify.NOT_RUN: "warn"}
 _COLUMNS = (("CPU", 22), ("level", 11), ("result", 14), ("exit", 8), ("variant", 16), ("seconds", 7))

@@ -1,0 +1,57 @@
+"""``cpufeat check``: will a file run there, and if not, what is missing."""
+
+from __future__ import annotations
+
+import json
+
+from cpufeat.aot.check import check
+from cpufeat.cli import NO, OK, add_machine, path_of
+from cpufeat.cli.terminal import show
+from cpufeat.host import detect
+from cpufeat.value import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+    from collections.abc import Iterator
+
+    from cpufeat.aot.check import Check, Lack
+    from cpufeat.cli.lines import Line
+
+
+def arguments(parser: ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("file", metavar="FILE", help="an object, library or program, by whomever it was compiled")
+    where = parser.add_mutually_exclusive_group()
+    add_machine(where)
+    where.add_argument("--cpu", metavar="REQUEST", help="a CPU or level, with changes, in place of this machine")
+    parser.add_argument("--json", action="store_true", help="everything, for machines")
+
+
+def run(options: Namespace) -> int:
+    """Print the answer."""
+    answer = check(path_of(options.file), detect() if options.cpu is None else options.cpu)
+    if options.json:
+        print(json.dumps({**vars(answer), "lacks": [vars(lack) for lack in answer.lacks]}, indent=2))
+    else:
+        show(_lines(answer))
+    return OK if answer.runs else NO
+
+
+def _lines(answer: Check) -> Iterator[Line]:
+    variants = f", variant {' and '.join(dict.fromkeys(answer.variants))}" if answer.variants else ""
+    if answer.runs:
+        yield [(answer.file, "name"), (f": runs on {answer.on}{variants}", "good")]
+    else:
+        yield [(answer.file, "name"), (f": will not run on {answer.on}: {'; '.join(answer.reasons)}", "bad")]
+    yield from (_lack(lack) for lack in answer.lacks)
+    if answer.guarded:
+        yield [(f"  used behind run-time checks: {', '.join(answer.guarded)}", "note")]
+    if answer.rebuild:
+        ways = (" ".join(f"--target {target}" for target in targets) for targets in answer.rebuild)
+        yield [(f"  rebuild with: cpufeat compile ... {', or as variants: '.join(ways)}", "")]
+
+
+def _lack(lack: Lack) -> Line:
+    doubt = "" if lack.certain else "perhaps, if it is code and no data: "
+    used = f"{doubt}used in {lack.function} at {lack.address:#x} ({lack.place}): {lack.instruction}"
+    return [(f"  {lack.feature}: {used}{f'; {lack.why}' if lack.why else ''}", "warn")]

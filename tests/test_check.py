@@ -1,0 +1,202 @@
+"""Check: what it says of programs, against what happens when qemu-user runs them on that CPU."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from conftest import unavailable
+
+from cpufeat import AuditError, Target, TargetError, UnknownNameError, aot, detect
+from cpufeat.aot.check import check
+from cpufeat.aot.verify import DIED, RIGHT, verify
+from cpufeat.cli import BAD, NO, OK, main
+from cpufeat.machine import ThisMachine
+from cpufeat.probe.dumps import load
+
+pytestmark = pytest.mark.skipif(ThisMachine().arch != "x86_64", reason="the programs are x86-64's")
+
+MACHINES = Path(__file__).parent.parent / "data" / "machines"
+MODELS = {"Penryn": "qemu-penryn", "Nehalem": "qemu-nehalem", "Haswell": "qemu-haswell", "max": "qemu-max"}
+"""CPU models of qemu-user, and the machine that was recorded on each."""
+USES = {
+    "": "nop",
+    "ssse3": "pabsb %xmm0, %xmm0",
+    "sse4_2": "pcmpgtq %xmm0, %xmm0",
+    "popcnt": "popcnt %eax, %eax",
+    "avx": "vaddps %ymm0, %ymm0, %ymm0",
+    "avx2": "vpabsb %ymm0, %ymm0",
+    "fma": "vfmadd231ps %ymm0, %ymm0, %ymm0",
+    "bmi2": "pdep %eax, %eax, %eax",
+}
+PROGRAM = 'int uses(void) { __asm__ volatile("INSTRUCTION"); return 0; } int main(void) { return uses(); }'
+KERNEL = """
+define void @kernel(<16 x i32>* %p) {
+  %a = load <16 x i32>, <16 x i32>* %p
+  %r = mul <16 x i32> %a, %a
+  store <16 x i32> %r, <16 x i32>* %p
+  ret void
+}
+"""
+
+
+def machine(name: str):
+    return detect(load(str(MACHINES / f"{name}.json"))[1])
+
+
+@pytest.fixture(scope="session")
+def compiler() -> str:
+    return shutil.which("cc") or unavailable("a C compiler", "apt-get install gcc")
+
+
+@pytest.fixture
+def built(tmp_path: Path, compiler: str):
+    def build(feature: str, *options: str) -> Path:
+        source, program = tmp_path / "app.c", tmp_path / "app"
+        source.write_text(PROGRAM.replace("INSTRUCTION", USES[feature]))
+        subprocess.run([compiler, "-O1", source, "-o", program, *options], check=True)
+        return program
+
+    return build
+
+
+@pytest.mark.parametrize("feature", USES)
+def test_it_runs_where_it_runs_and_nowhere_else(qemu: str, built, feature: str) -> None:
+    program = built(feature)
+    for run in verify(program, list(MODELS)):
+        assert run.result in (RIGHT, DIED)
+        answer = check(program, machine(MODELS[run.cpu]))
+        assert answer.runs == (run.result == RIGHT), run.cpu
+        assert [lack.feature for lack in answer.lacks] == [feature] * (run.result == DIED)
+
+
+def test_what_is_missing_is_named_with_why_where_and_how_to_rebuild(built) -> None:
+    answer = check(built("avx2"), machine("qemu-nehalem"))
+    assert (answer.on, answer.runs, answer.reasons) == ("Nehalem (nehalem)", False, ("it lacks avx2",))
+    (lack,) = answer.lacks
+    assert (lack.feature, lack.function, lack.certain) == ("avx2", "uses", True)
+    assert lack.instruction.startswith("vpabsb ymm0")
+    assert "CPUID 7.0:EBX[5]" in lack.why
+    assert answer.rebuild == (("x86-64-v2",), ("x86-64-v3", "x86-64-v2"))
+
+
+def test_what_it_says_to_rebuild_for_runs_there(tmp_path: Path) -> None:
+    host = machine("qemu-nehalem")
+    aot.compile(KERNEL, Target.parse("x86-64-v3"), guard=False).save(tmp_path / "kernel.o")
+    answer = check(tmp_path / "kernel.o", host)
+    assert not answer.runs
+    for targets in answer.rebuild:
+        wanted = [Target.parse(target) for target in targets]
+        one = aot.compile(KERNEL, targets=wanted) if wanted[1:] else aot.compile(KERNEL, wanted[0])
+        one.save(tmp_path / "again.o")
+        assert check(tmp_path / "again.o", host).runs
+
+
+@pytest.mark.parametrize(("request_", "runs"), [("x86-64-v2", False), ("x86-64-v3", True), ("haswell", True)])
+def test_a_cpu_or_level_is_a_request(built, request_: str, runs: bool) -> None:
+    assert check(built("avx2"), request_).runs == runs
+    assert not check(built("avx2"), f"{request_},-avx2").runs
+    with pytest.raises(UnknownNameError, match="hasvell"):
+        check(built("avx2"), "hasvell")
+    with pytest.raises(TargetError, match="relative to a host"):
+        check(built("avx2"), "native")
+
+
+def test_variants_run_by_the_one_that_is_chosen(tmp_path: Path) -> None:
+    path = tmp_path / "kernel.o"
+    targets = [Target.parse(level) for level in ("x86-64-v4", "x86-64-v3", "x86-64")]
+    aot.compile(KERNEL, targets=targets).save(path)
+    chosen = {name: check(path, machine(name)) for name in ("qemu-nehalem", "qemu-haswell", "zen5-kvm")}
+    assert [answer.variants for answer in chosen.values()] == [("x86-64",), ("x86-64-v3",), ("x86-64-v4",)]
+    assert all(answer.runs for answer in chosen.values())
+    assert set(chosen["qemu-haswell"].guarded) >= {"avx512f"}
+    aot.compile(KERNEL, targets=targets[:2]).save(path)
+    answer = check(path, machine("qemu-nehalem"))
+    assert (answer.runs, answer.variants) == (False, ())
+    assert any(re.search("it lacks .*avx2.* for its variant x86-64-v3", reason) for reason in answer.reasons)
+
+
+def test_another_architecture_and_another_system_are_said(tmp_path: Path, built) -> None:
+    arm = tmp_path / "arm.o"
+    aot.compile(KERNEL, Target.parse("armv8-a", "aarch64-unknown-linux-gnu")).save(arm)
+    assert check(arm, machine("qemu-nehalem")).reasons == ("it is for aarch64, and that is x86_64",)
+    mac = machine("qemu-haswell").replace(system="darwin")
+    assert check(built(""), mac).reasons == ("it is ELF, which darwin does not load",)
+    assert check(built(""), mac).rebuild == ()
+
+
+def test_32_bit_code_runs_on_64_bit_cpus(tmp_path: Path, compiler: str, built) -> None:
+    source = tmp_path / "app.c"
+    source.write_text(PROGRAM.replace("INSTRUCTION", USES["avx2"]))
+    subprocess.run([compiler, "-m32", "-O1", "-c", source, "-o", tmp_path / "app.o"], check=True)
+    assert check(tmp_path / "app.o", machine("qemu-haswell")).runs
+    assert [lack.feature for lack in check(tmp_path / "app.o", machine("qemu-nehalem")).lacks] == ["avx2"]
+
+
+NOTE = """
+__asm__(".pushsection .note.gnu.property,\\"a\\"\\n.p2align 3\\n.long 4,16,5\\n.asciz \\"GNU\\"\\n"
+        ".long 0xc0008002,4,4,0\\n.popsection");
+int main(void) { return 0; }
+"""
+
+
+def test_what_glibcs_loader_refuses_does_not_run(qemu: str, tmp_path: Path, compiler: str) -> None:
+    source, program = tmp_path / "app.c", tmp_path / "app"
+    source.write_text(NOTE)
+    subprocess.run([compiler, source, "-o", program], check=True)
+    for run in verify(program, ["Nehalem", "Haswell"]):
+        if run.status not in (0, 127):
+            pytest.skip("this glibc is older than 2.33, or the linker leaves the note out")
+        answer = check(program, machine(MODELS[run.cpu]))
+        assert answer.runs == (run.result == RIGHT)
+    assert "its ISA note says that it needs x86-64-v3" in check(program, machine("qemu-nehalem")).reasons[0]
+
+
+# --- the command line
+
+
+def test_the_words_and_the_exit_status(built, capfd: pytest.CaptureFixture[str]) -> None:
+    program = str(built("avx2"))
+    assert main(["check", program, "--machine", str(MACHINES / "qemu-nehalem.json")]) == NO
+    said = capfd.readouterr().out.splitlines()
+    assert said[0] == f"{program}: will not run on Nehalem (nehalem): it lacks avx2"
+    assert said[1].startswith("  avx2: used in uses at 0x")
+    assert said[-1].endswith("--target x86-64-v2, or as variants: --target x86-64-v3 --target x86-64-v2")
+    assert main(["check", program, "--cpu", "haswell"]) == OK
+    assert capfd.readouterr().out == f"{program}: runs on haswell\n"
+
+
+def test_json_says_the_same(built, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", str(built("bmi2")), "--cpu", "x86-64-v2", "--json"]) == NO
+    answer = json.loads(capfd.readouterr().out)
+    assert (answer["on"], answer["runs"], answer["reasons"]) == ("x86-64-v2", False, ["it lacks bmi2"])
+    assert answer["lacks"][0]["function"] == "uses"
+
+
+@pytest.mark.parametrize("name", ["app.c", "missing", ""])
+def test_bad_input_is_named(built, tmp_path: Path, name: str, capfd: pytest.CaptureFixture[str]) -> None:
+    built("")
+    assert main(["check", str(tmp_path / name)]) == BAD
+    error = capfd.readouterr().err
+    assert str(tmp_path / name) in error
+    assert len(error.splitlines()) == 1
+
+
+def test_a_machine_or_a_cpu_but_not_both(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["check", "x", "--cpu", "haswell", "--machine", "y"])
+    assert stopped.value.code == BAD
+    assert "not allowed with" in capfd.readouterr().err
+
+
+def test_damaged_files_are_errors_that_name_them(built, tmp_path: Path) -> None:
+    whole = built("avx2").read_bytes()
+    damaged = tmp_path / "damaged"
+    for size in range(4, len(whole), len(whole) // 40):
+        damaged.write_bytes(whole[:size])
+        with pytest.raises(AuditError, match="damaged"):
+            check(damaged, "x86-64")
