@@ -5,7 +5,10 @@ Importing this package reads no file and loads no dependency; each public name i
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from cpufeat.auditing import Audit as Audit
+    from cpufeat.auditing import audit as audit
     from cpufeat.errors import ArtifactError as ArtifactError
+    from cpufeat.errors import AuditError as AuditError
     from cpufeat.errors import CompileError as CompileError
     from cpufeat.errors import CpufeatError as CpufeatError
     from cpufeat.errors import CpufeatWarning as CpufeatWarning
@@ -30,7 +33,10 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "Audit": "auditing",
+    "audit": "auditing",
     "ArtifactError": "errors",
+    "AuditError": "errors",
     "CompileError": "errors",
     "CpufeatError": "errors",
     "CpufeatWarning": "errors",

@@ -29,7 +29,7 @@ host
 request
 target
 resolution
-crosscheck
+crosscheck auditing
 explain recorder aot
 cli
 __main__

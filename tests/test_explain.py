@@ -16,7 +16,8 @@ from machines import leaves, machine
 from cpufeat import llvm
 from cpufeat.absence import evidence
 from cpufeat.cli import printable
-from cpufeat.cli.page import WIDTH, page
+from cpufeat.cli.lines import WIDTH
+from cpufeat.cli.page import page
 from cpufeat.crosscheck import disagreements
 from cpufeat.decisions import NOT_REPORTED, UNSEEN
 from cpufeat.errors import CpufeatError

@@ -27,7 +27,7 @@ def audit(file: str | os.PathLike[str] | bytes, *, progress: Progress | None = N
     """Return what a binary needs of a CPU, from its own instructions.
 
     ``file``: the path or the content of an ELF or Mach-O file, a COFF object, a PE file, an archive or a universal
-    binary, of x86 or 64-bit Arm. ``progress`` is told from time to time how many bytes of code are decoded, of how many.
+    binary, of x86 or 64-bit Arm. ``progress`` is told now and then how many bytes of code are decoded, of how many.
     Raises AuditError for any other file and for a damaged one, and OSError.
     """
     content, name = formats.content_of(file)

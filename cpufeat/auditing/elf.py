@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from cpufeat.auditing.functions import functions
 from cpufeat.auditing.image import Image, Section, Symbol
-from cpufeat.auditing.layout import BRANCH26, Fix, Layout, word_at
+from cpufeat.auditing.layout import BRANCH26, Fix, Layout, Part, word_at
 from cpufeat.auditing.unwind import frame_ranges
 from cpufeat.errors import AuditError
 from cpufeat.value import TYPE_CHECKING, Value
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from elftools.elf.elffile import ELFFile
-    from elftools.elf.segments import Segment
 
 _ARCHITECTURES = {"EM_X86_64": "x86_64", "EM_386": "i686", "EM_AARCH64": "aarch64", "EM_ARM": "arm"}
 _WRITE, _ALLOC, _EXECUTE, _TLS = 1, 2, 4, 0x400
@@ -153,7 +152,7 @@ def _read(content: bytes, name: str, elf: ELFFile) -> _File:
     arch = _ARCHITECTURES.get(machine, machine.removeprefix("EM_").lower())
     if arch == "aarch64" and not elf.little_endian:
         arch = "aarch64_be"
-    segments = list(elf.iter_segments())
+    segments: list[Any] = list(elf.iter_segments())
     kind = "object" if elf.header.e_type == "ET_REL" else "executable" if _runs(elf, segments) else "library"
     headers = [_of_section(section.name, section.header) for section in elf.iter_sections()]
     if not any(header.flags & _EXECUTE for header in headers):
@@ -169,12 +168,16 @@ def _of_section(name: str, header: Mapping[str, Any]) -> _Header:
 
 def _of_segment(header: Mapping[str, Any]) -> _Header:
     flags = _ALLOC | header["p_flags"] & _PF_WRITE and _WRITE | header["p_flags"] & _PF_EXECUTE and _EXECUTE
-    return _Header("", "PT_LOAD", flags, header["p_vaddr"], header["p_offset"], header["p_filesz"], 0, 0, header["p_align"])
+    return _Header(
+        "", "PT_LOAD", flags, header["p_vaddr"], header["p_offset"], header["p_filesz"], 0, 0, header["p_align"]
+    )
 
 
-def _runs(elf: ELFFile, segments: list[Segment]) -> bool:
+def _runs(elf: ELFFile, segments: list[Any]) -> bool:
     """Whether a linked file is a program: at a fixed address, with an interpreter, or marked as one."""
-    tags = [tag for segment in segments if segment.header.p_type == "PT_DYNAMIC" for tag in segment.iter_tags("DT_FLAGS_1")]
+    tags = [
+        tag for segment in segments if segment.header.p_type == "PT_DYNAMIC" for tag in segment.iter_tags("DT_FLAGS_1")
+    ]
     return (
         elf.header.e_type == "ET_EXEC"
         or any(segment.header.p_type == "PT_INTERP" for segment in segments)
@@ -202,7 +205,12 @@ def _entries(file: _File, index: int) -> list[_Entry]:
     rows = file.rows(index, "IBBHQQ" if file.bits == 64 else "IIIBBH")
     link = file.headers[index].link
     strings = bytes(file.content_of(link)) if link < len(file.headers) else b""
-    far = [row[0] for far in file.of_type("SHT_SYMTAB_SHNDX") if file.headers[far].link == index for row in file.rows(far, "I")]
+    far = [
+        row[0]
+        for far in file.of_type("SHT_SYMTAB_SHNDX")
+        if file.headers[far].link == index
+        for row in file.rows(far, "I")
+    ]
     found, length = [], 0
     for number, row in enumerate(rows):
         start, info, visibility, section, value, size = row if file.bits == 64 else (row[0], *row[3:], row[1], row[2])
@@ -249,7 +257,9 @@ def _data(entries: Iterable[tuple[_Entry, int]], sections: Sequence[Section]) ->
     found = []
     for section in code:
         inside = [(at, entry) for entry, at in entries if section.address <= at < section.end]
-        found += [(at, min(at + entry.size, section.end)) for at, entry in inside if entry.info & 0xF == 1 and entry.size]
+        found += [
+            (at, min(at + entry.size, section.end)) for at, entry in inside if entry.info & 0xF == 1 and entry.size
+        ]
         marks = sorted((at, entry.name[1]) for at, entry in inside if _is_mapping(entry))
         ends = [at for at, _ in marks[1:]] + [section.end]
         found += [(at, end) for (at, mark), end in zip(marks, ends, strict=False) if mark == "d" and at < end]
@@ -278,8 +288,8 @@ def _object(file: _File) -> Image:
         changed = content[section] = bytearray(content[section])
         for one in _relocations(file, index):
             if one.type in fixes and one.symbol < len(targets):
-                where = address[section] + one.offset
-                layout.apply(changed, one.offset, where, fixes[one.type], targets[one.symbol], one.addend)
+                part = Part(changed, address[section])
+                layout.apply(part, one.offset, fixes[one.type], targets[one.symbol], one.addend)
     sections = [_section(headers[index], address[index], memoryview(content[index])) for index in placed]
     rows = [
         (entry, value, entry.info >> 4 != _LOCAL)
@@ -324,8 +334,8 @@ def _pointers(
         for one in _relocations(file, index):
             if one.type in symbolic and one.symbol < len(entries):
                 entry = entries[one.symbol]
-                target = entry.value if _defined(entry) else layout.external(entry.name)
-                yield one.offset, target + (one.addend or 0)
+                value = entry.value if _defined(entry) else layout.external(entry.name)
+                yield one.offset, value + (one.addend or 0)
             elif one.type in own and one.addend is not None:
                 yield one.offset, one.addend
             elif one.type in own:
@@ -337,7 +347,7 @@ def _pointers(
 
 
 def _packed(file: _File) -> Iterator[int]:
-    """Return the places that SHT_RELR names: an address, then maps of which of the words that follow it hold one too."""
+    """Return the places that SHT_RELR names: one, then maps of which of the words that follow it are too."""
     width = file.bits // 8
     place = 0
     for index in file.of_type("SHT_RELR"):
@@ -367,9 +377,7 @@ def _image(
     sections.sort(key=lambda section: section.address)
     symbols = _symbols(rows)
     frames = [section for section in sections if section.name == ".eh_frame"]
-    unwound = [
-        stretch for one in frames for stretch in frame_ranges(one.content, one.address, file.order, file.bits)
-    ]
+    unwound = [stretch for one in frames for stretch in frame_ranges(one.content, one.address, file.order, file.bits)]
     return Image(
         name=file.name,
         format="ELF",

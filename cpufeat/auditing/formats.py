@@ -23,15 +23,15 @@ _MACHO = (b"\xfe\xed\xfa\xce", b"\xce\xfa\xed\xfe", b"\xfe\xed\xfa\xcf", b"\xcf\
 _UNIVERSAL = (b"\xca\xfe\xba\xbe", b"\xca\xfe\xba\xbf")
 _CPUS = {0x7: "i386", 0x01000007: "x86_64", 0xC: "arm", 0x0100000C: "arm64", 0x0200000C: "arm64_32"}
 _MOST_ARCHITECTURES = 32
-"""A universal binary has fewer; a Java class file, which begins with the same bytes, has its version there (45 and up)."""
+"""A universal binary has fewer. A Java class file begins alike, and has its version there: 45 and up."""
 _COFF_MACHINES = (0x014C, 0x8664, 0xAA64, 0xA641, 0x01C4)
 """i386, x86-64, Arm64, Arm64EC, Thumb-2."""
 _COFF_EXTENDED = b"\0\0\xff\xff"
-"""IMAGE_FILE_MACHINE_UNKNOWN and 0xFFFF: an object with many sections (/bigobj), or what an import library says of a DLL."""
+"""IMAGE_FILE_MACHINE_UNKNOWN and 0xFFFF: an object of many sections (/bigobj), or part of an import library."""
 
 
 def content_of(file: str | os.PathLike[str] | bytes) -> tuple[bytes, str]:
-    """Return what a file holds, and its name in messages. Raises AuditError for what cannot be a binary, and OSError."""
+    """Return what a file holds, and its name in messages. Raises AuditError, OSError."""
     if isinstance(file, bytes):
         return file, "(bytes)"
     name = os.fspath(file)
@@ -45,7 +45,10 @@ def content_of(file: str | os.PathLike[str] | bytes) -> tuple[bytes, str]:
 
 
 def format_of(content: bytes) -> str:
-    """Return ``ELF``, ``Mach-O``, ``COFF``, ``PE``, ``archive``, ``thin`` or ``universal`` by a file's first bytes, else nothing."""
+    """Return which format a file's first bytes are of, empty for any other.
+
+    ``ELF``, ``Mach-O``, ``COFF``, ``PE``, ``archive``, ``thin`` (an archive of names alone) or ``universal``.
+    """
     head = content[:4]
     if head == b"\x7fELF":
         return "ELF"
@@ -118,6 +121,6 @@ def images(file: str | os.PathLike[str] | bytes) -> Iterator[Image]:
     if format_of(content) not in CONTAINERS:
         yield image_of(content, name)
         return
-    for part, part_name in members(content, name):
+    for part, _ in members(content, name):
         if format_of(part):
             yield from images(part)

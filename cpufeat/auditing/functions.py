@@ -21,8 +21,9 @@ def functions(
 ) -> tuple[Function, ...]:
     """Return the functions in executable sections, by address and without overlap.
 
-    ``unwound``: stretches that unwind tables describe, empty where they say only where one begins. What has a size comes
-    first, of that symbols; then what ends where the next begins; a label without a type begins one where nothing else is.
+    ``unwound``: stretches that unwind tables describe, empty where they say only where one begins. What has a size
+    comes first, symbols before the tables; then what ends where the next begins; and a label without a type begins a
+    function where nothing else is.
     """
     named: Known = {}
     labels: Known = {}
@@ -48,7 +49,7 @@ def _unsized(known: Known) -> Known:
 
 
 def _with(found: list[Function], known: Mapping[int, tuple[int, str]], sections: Sequence[Section]) -> list[Function]:
-    """Return the functions found so far, and those that begin outside of them: up to their size, or the next beginning."""
+    """Return the functions found, and those that begin outside of them: up to their size, or where the next begins."""
     code = [(section.address, section.address + len(section.content)) for section in sections if section.executable]
     sections_at = [start for start, _ in code]
     starts, ends = [one.start for one in found], [one.end for one in found]

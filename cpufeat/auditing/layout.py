@@ -33,6 +33,13 @@ class Fix(NamedTuple):
     """Added: what COFF and Mach-O take for granted (the distance to the instruction's end)."""
 
 
+class Part(NamedTuple):
+    """A section that relocations change."""
+
+    content: bytearray
+    address: int
+
+
 class Layout:
     """Addresses for what has none: an object's sections, and all that stands in other files."""
 
@@ -72,11 +79,12 @@ class Layout:
         self._free += size
         return self._free - size
 
-    def apply(self, content: bytearray, offset: int, place: int, fix: Fix, target: int, addend: int | None) -> None:
+    def apply(self, part: Part, offset: int, fix: Fix, target: int, addend: int | None) -> None:
         """Store the address ``target`` + ``addend`` as a relocation of that kind at an offset of a section does.
 
-        ``place``: the address there; ``addend`` None: it stands there. What lies outside of the section is left out.
+        ``addend`` None: it stands there. What lies outside of the section is left out.
         """
+        content, place = part.content, part.address + offset
         size = 4 if fix.bits == BRANCH26 else fix.bits // 8
         if offset + size > len(content):
             return
@@ -92,8 +100,10 @@ class Layout:
         content[offset : offset + size] = (value & (1 << 8 * size) - 1).to_bytes(size, "little")
 
 
-def word_at(sections: Sequence[Section], address: int, width: int, order: Literal["little", "big"] = "little") -> int | None:
-    """Return the word of so many bytes that the file has at an address, in sections by address; None where none is."""
+def word_at(
+    sections: Sequence[Section], address: int, width: int, order: Literal["little", "big"] = "little"
+) -> int | None:
+    """Return the word that the file has at an address, None where it has none; sections by address, width in bytes."""
     at = bisect_right(sections, address, key=lambda section: section.address) - 1
     offset = address - sections[at].address if at >= 0 else 0
     word = bytes(sections[at].content[offset : offset + width]) if at >= 0 else b""

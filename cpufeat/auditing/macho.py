@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cpufeat.auditing.functions import functions
 from cpufeat.auditing.image import Image, Section, Symbol
-from cpufeat.auditing.layout import BRANCH26, Fix, Layout, word_at
+from cpufeat.auditing.layout import BRANCH26, Fix, Layout, Part, word_at
 from cpufeat.errors import AuditError
 from cpufeat.value import TYPE_CHECKING
 
@@ -76,7 +76,9 @@ def _image(binary: Any, content: memoryview, name: str) -> Image:
         sections=tuple(sections),
         symbols=symbols,
         functions=functions(sections, symbols, ((start, start) for start in starts)),
-        data=tuple(sorted((base + entry.offset, base + entry.offset + entry.length) for entry in _data_entries(binary))),
+        data=tuple(
+            sorted((base + entry.offset, base + entry.offset + entry.length) for entry in _data_entries(binary))
+        ),
         pointers=layout.pointers,
         externals=layout.externals,
         entry=binary.entrypoint if kind == "executable" and binary.has_entrypoint else None,
@@ -136,7 +138,7 @@ def _linked_object(parts: list[Any], sections: list[Section], layout: Layout) ->
                 offset, symbol = one.address - section.offset, one.symbol
                 defined = symbol.raw_type & _KIND == _IN_SECTION
                 target = symbol.value if defined else layout.external(symbol.name)
-                layout.apply(changed, offset, section.address + offset, fix, target, None)
+                layout.apply(Part(changed, section.address), offset, fix, target, None)
         done.append((section, section.replace(content=memoryview(changed))))
     replaced = {old.address: new for old, new in done}
     return [replaced.get(section.address, section) for section in sections]

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 from iced_x86 import CpuidFeature, Instruction, Mnemonic
 
 from cpufeat import tables
-from cpufeat.tables import architecture
 from cpufeat.features import HARDWARE, find, table
 from cpufeat.llvm import cpu_features
+from cpufeat.tables import architecture
 
 _MNEMONICS = {value: name.lower() for name, value in vars(Mnemonic).items() if isinstance(value, int)}
 _CPUID_FEATURES = {value: name for name, value in vars(CpuidFeature).items() if isinstance(value, int)}
@@ -31,7 +31,7 @@ class Meaning(NamedTuple):
 def meaning(arch: str, code: int) -> Meaning | None:
     """Return what an opcode (iced-x86's ``Code``) means; None for one that any CPU runs."""
     instruction = Instruction()
-    instruction.code = code
+    instruction.code = cast("Any", code)
     mnemonic = _MNEMONICS[instruction.mnemonic]
     if mnemonic in _harmless(arch):
         return Meaning(frozenset(), mnemonic, "")
@@ -47,7 +47,7 @@ def meaning(arch: str, code: int) -> Meaning | None:
 
 @cache
 def of_cpuid_feature(arch: str, name: str) -> tuple[str, ...]:
-    """Return what a CpuidFeature of iced-x86 means: names of features, ``baseline`` or ``other``. Raises UnknownNameError."""
+    """Return what a CpuidFeature of iced-x86 means: features, ``baseline`` or ``other``. Raises UnknownNameError."""
     return _ruled(arch, name) or (find(arch, name).name,)
 
 

@@ -53,16 +53,15 @@ def recovered(
 ) -> Recovered:
     """Tell code from data in a stretch that begins at ``start``.
 
-    ``entries``: where it is reached; ``bases``: what offsets count from, 0 among them, and those in tables besides the table itself;
-    ``decode``: the steps from an address on.
+    ``entries``: where it is reached; ``bases``: what offsets count from, 0 among them, and those in tables besides the
+    table itself; ``decode``: the steps from an address on.
     """
     end = start + len(content)
-    steps: dict[int, Step] = {}
-    unknown: set[int] = set()
+    walk = _Walk(start, end, decode)
     tables: dict[int, int] = {}
     waiting = {one for one in entries if start <= one < end}
     while waiting:
-        reached = _reach(waiting, start, end, decode, steps, unknown)
+        reached = walk.reach(waiting)
         referred = {base + one.refers for one in reached if one.refers is not None for base in bases}
         waiting = set()
         for address in sorted(referred - tables.keys()):
@@ -70,52 +69,56 @@ def recovered(
                 targets = _targets(content, start, address, (*bases, address))
                 tables[address] = address + _WORD * len(targets)
                 waiting.update(targets)
-        waiting -= steps.keys()
+        waiting -= walk.steps.keys()
     for first, last in tables.items():  # a call that does not return may stand before a table
-        for address in range(first, last):
-            steps.pop(address, None)
-            unknown.discard(address)
-    certain = sorted(steps.values())
+        walk.forget(first, last)
+    certain = sorted(walk.steps.values())
     likely: list[Step] = []
     data: list[tuple[int, int]] = []
-    covered = [(step.address, step.following) for step in certain] + list(tables.items())
-    for gap in _gaps(start, end, covered):
+    for gap in _gaps(start, end, [*((step.address, step.following) for step in certain), *tables.items()]):
         found = _clean(gap, decode)
         if found is None:
             data.append(gap)
         else:
             likely += found
-    return Recovered(certain, likely, data, unknown)
+    return Recovered(certain, likely, data, walk.unknown)
 
 
-def _reach(
-    waiting: Iterable[int],
-    start: int,
-    end: int,
-    decode: Callable[[int], Iterator[Step]],
-    steps: dict[int, Step],
-    unknown: set[int],
-) -> list[Step]:
-    """Add the steps that run from those addresses; return those that are new."""
-    left = list(waiting)
-    new = []
-    while left:
-        at = left.pop()
-        if not start <= at < end or at in steps:
-            continue
-        for step in decode(at):
-            if step.address in steps:
-                break
-            if not step.code:
-                unknown.add(step.address)
-                break
-            steps[step.address] = step
-            new.append(step)
-            if step.target is not None and step.flow in (BRANCH, JUMP):
-                left.append(step.target)
-            if step.flow in (JUMP, STOP):
-                break
-    return new
+class _Walk:
+    """What is reached from where."""
+
+    def __init__(self, start: int, end: int, decode: Callable[[int], Iterator[Step]]) -> None:
+        self.start, self.end, self.decode = start, end, decode
+        self.steps: dict[int, Step] = {}
+        self.unknown: set[int] = set()
+
+    def reach(self, addresses: Iterable[int]) -> list[Step]:
+        """Walk on from those addresses; return the steps that are new."""
+        waiting = list(addresses)
+        new = []
+        while waiting:
+            at = waiting.pop()
+            if not self.start <= at < self.end or at in self.steps:
+                continue
+            for step in self.decode(at):
+                if step.address in self.steps:
+                    break
+                if not step.code:
+                    self.unknown.add(step.address)
+                    break
+                self.steps[step.address] = step
+                new.append(step)
+                if step.target is not None and step.flow in (BRANCH, JUMP):
+                    waiting.append(step.target)
+                if step.flow in (JUMP, STOP):
+                    break
+        return new
+
+    def forget(self, first: int, last: int) -> None:
+        """Take back what was reached from one address to before another."""
+        for address in range(first, last):
+            self.steps.pop(address, None)
+            self.unknown.discard(address)
 
 
 def _targets(content: bytes, start: int, table: int, bases: Iterable[int]) -> list[int]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from cpufeat.features import FeatureSet
 from cpufeat.levels import level_features, levels
 from cpufeat.value import TYPE_CHECKING, Value
 
@@ -13,6 +12,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from cpufeat.auditing.scan import Undecoded
+    from cpufeat.features import FeatureSet
 
 
 class Use(NamedTuple):
@@ -94,7 +94,7 @@ class Audit(Value):
     harmless: Mapping[str, tuple[Use, ...]]
     """Mnemonics of ``harmless.tsv`` that occur, and the first places."""
     others: Mapping[str, tuple[Use, ...]]
-    """Mnemonics above the baseline that belong to no feature of a compiler, or to the system, and the first places."""
+    """Mnemonics above the baseline that are of no feature of a compiler, or of the system, and the first places."""
     misaligned: tuple[Misaligned, ...]
     note: IsaNote | None
     undecoded: tuple[Undecoded, ...]
@@ -113,7 +113,7 @@ class Audit(Value):
         return lowest_level(self.bare)
 
     def beyond(self, features: FeatureSet) -> tuple[FunctionNeeds, ...]:
-        """Return the functions that may need, without a run-time check, more than those features; of members as well."""
+        """Return the functions that may need more than those features, unchecked; of members as well."""
         own = (one for one in self.functions if one.bare.arch == features.arch and not one.bare <= features)
         return (*own, *(function for member in self.members for function in member.beyond(features)))
 

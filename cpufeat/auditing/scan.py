@@ -7,6 +7,7 @@ from typing import NamedTuple
 from cpufeat.value import TYPE_CHECKING, Value
 
 if TYPE_CHECKING:
+    from array import array
     from collections.abc import Callable, Mapping, Sequence
 
     from cpufeat.auditing.image import Function, Image
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     Progress = Callable[[int, int], None]
     """Told from time to time how many bytes of code are decoded, of how many."""
 
-Places = dict[str, "Sequence[int]"]
+Places = dict[str, "array[int]"]
 """Names of features, or mnemonics, with the addresses of all instructions that they stand for."""
 
 
@@ -28,7 +29,7 @@ class Body(NamedTuple):
     harmless: Mapping[str, Sequence[int]]
     """Mnemonics of ``harmless.tsv``."""
     others: Mapping[str, Sequence[int]]
-    """Mnemonics above the baseline that belong to no feature that compilers can be told (``rdtscp``), or to the system."""
+    """Mnemonics above the baseline that belong to no feature of a compiler (``rdtscp``), or to the system."""
     certain: bool
     """False for code that is taken for code by its looks: no function that the file names, nor reached from one."""
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 from bisect import bisect_left
 from typing import NamedTuple
 
-from cpufeat.auditing.image import Function
 from cpufeat.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from cpufeat.auditing.image import Image
+    from cpufeat.auditing.image import Function, Image
 
 LARGEST = 4 << 20
 """Bytes decoded as one: no function is as long, and a damaged file that says so must not cost all memory."""
@@ -56,17 +55,18 @@ def _without(ranges: Iterable[Range], holes: Iterable[Range]) -> Iterator[Range]
     left = iter(holes)
     hole = next(left, None)
     for start, end in ranges:
-        while hole and hole[1] <= start:
+        at = start
+        while hole and hole[1] <= at:
             hole = next(left, None)
         while hole and hole[0] < end:
-            if start < hole[0]:
-                yield start, hole[0]
-            start = max(start, hole[1])
-            if start >= end:
+            if at < hole[0]:
+                yield at, hole[0]
+            at = max(at, hole[1])
+            if at >= end:
                 break
             hole = next(left, None)
-        if start < end:
-            yield start, end
+        if at < end:
+            yield at, end
 
 
 def content_of(image: Image, start: int, end: int) -> bytes:

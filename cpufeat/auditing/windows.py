@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cpufeat.auditing.functions import functions
 from cpufeat.auditing.image import Image, Section, Symbol
-from cpufeat.auditing.layout import BRANCH26, Fix, Layout, word_at
+from cpufeat.auditing.layout import BRANCH26, Fix, Layout, Part, word_at
 from cpufeat.errors import AuditError
 from cpufeat.value import TYPE_CHECKING
 
@@ -64,7 +64,9 @@ def pe_image(content: bytes, name: str) -> Image:
     return _checked(lief.PE.parse(content, config), _of_linked, content, name, "PE file")
 
 
-def _checked(binary: Any, image: Callable[[Any, memoryview, str], Image], content: bytes, name: str, kind: str) -> Image:
+def _checked(
+    binary: Any, image: Callable[[Any, memoryview, str], Image], content: bytes, name: str, kind: str
+) -> Image:
     if binary is None:
         raise AuditError(f"{name}: a damaged {kind}, or none that Windows would run")
     try:
@@ -95,7 +97,9 @@ def _of_object(binary: Any, content: memoryview, name: str) -> Image:
     parts = list(binary.sections)
     flags = [int(part.characteristics) for part in parts]
     loaded = [index for index, flag in enumerate(flags) if not flag & _NOT_LOADED]
-    wanted = ((parts[index].sizeof_raw_data, _alignment(flags[index]), bool(flags[index] & _EXECUTE)) for index in loaded)
+    wanted = (
+        (parts[index].sizeof_raw_data, _alignment(flags[index]), bool(flags[index] & _EXECUTE)) for index in loaded
+    )
     layout = Layout(wanted, bits // 8)
     address = dict(zip(loaded, layout.addresses, strict=True))
     sections = []
@@ -147,7 +151,7 @@ def _fixed(part: Any, stored: memoryview, place: int, address: dict[int, int], l
         symbol = one.symbol
         section = symbol.section_idx - 1
         target = address.get(section, 0) + symbol.value if section >= 0 else layout.external(symbol.name)
-        layout.apply(changed, one.address, place + one.address, _FIXES[one.type.name], target, None)
+        layout.apply(Part(changed, place), one.address, _FIXES[one.type.name], target, None)
     return memoryview(changed)
 
 
@@ -176,7 +180,9 @@ def _of_linked(binary: Any, content: memoryview, name: str) -> Image:
                 layout.pointers[place] = target
     for imported in binary.imports:
         for entry in imported.entries:
-            layout.pointers[base + entry.iat_address] = layout.external(entry.name or f"{imported.name}#{entry.ordinal}")
+            layout.pointers[base + entry.iat_address] = layout.external(
+                entry.name or f"{imported.name}#{entry.ordinal}"
+            )
     code = [section for section in sections if section.executable]
     symbols = tuple(_linked_symbols(binary, base, code))
     unwound = list(_unwound(binary, base))
@@ -235,7 +241,7 @@ def _unwound(binary: Any, base: int) -> Iterator[tuple[int, int]]:
 
 
 def _tables(pointers: Mapping[int, int], code: Sequence[Section], width: int) -> Iterator[tuple[int, int]]:
-    """Return the jump tables among the code: addresses one after another, of which the first is an address elsewhere."""
+    """Return the jump tables among the code: addresses in a row, of which a pointer leads to the first."""
     for table in sorted(set(pointers.values()) & pointers.keys()):
         if any(section.address <= table < section.end for section in code):
             end = table

@@ -1,7 +1,7 @@
 """The code of x86 images, by iced-x86.
 
-A first pass decodes everything and keeps the set of opcodes of each function. Only those with an opcode that matters, or
-with bytes that are no instruction, are looked at again (:mod:`cpufeat.auditing.recovery`).
+A first pass decodes everything and keeps the set of opcodes of each function. Only those with an opcode that matters,
+or with bytes that are no instruction, are looked at again (:mod:`cpufeat.auditing.recovery`).
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ class _Scanner:
         return not found <= self.dull
 
     def _entries(self, ranges: Sequence[Range]) -> set[int]:
-        """Return where in those ranges others lead to: symbols, pointers, and what looks like a call, a jump or ``lea``."""
+        """Return where in those ranges others lead: symbols, pointers, and what looks like calls, jumps and ``lea``."""
         if not ranges:
             return set()
         starts = [start for start, _ in ranges]
@@ -141,16 +141,16 @@ class _Scanner:
     # --- the second
 
     def _look_again(self, stretch: Stretch, entries: Sequence[int]) -> None:
-        """Find where the opcodes that matter are; ``entries``: what is known to be reached, in it or elsewhere, in order."""
+        """Find where the opcodes that matter are; ``entries``: what is known to be reached, by address."""
         places = _Places(self.meanings)
-        certain = all([self._sweep(*one, places) for one in stretch.ranges])
+        swept = [self._sweep(*one, places) for one in stretch.ranges]
         start, end, _ = stretch.function
         reached = entries[bisect_left(entries, start) : bisect_left(entries, end)]
-        if not certain or not reached:
+        if not all(swept) or not reached:
             places = _Places(self.meanings)
-            certain = all([self._recover(*one, reached, places) for one in stretch.ranges])
+            swept = [self._recover(*one, reached, places) for one in stretch.ranges]
         for function, found in places.by_function(stretch.function, reached):
-            self.bodies.append(Body(function, found.uses, found.harmless, found.others, certain))
+            self.bodies.append(Body(function, found.uses, found.harmless, found.others, all(swept)))
         self.seen.update(list(places.harmless))
         self.dull.update(code for code, one in self.meanings.items() if self.seen[one.harmless] >= _EXAMPLES)
 

@@ -1,15 +1,12 @@
-"""How an account reads: sections of labelled rows, the most important first, in 80 columns.
-
-A line is a list of (text, style) pairs; :mod:`cpufeat.cli.terminal` knows what the styles look like.
-"""
+"""How an account reads: sections of labelled rows, the most important first."""
 
 from __future__ import annotations
 
 import re
-import textwrap
 
 from cpufeat import absence
 from cpufeat.arch.identity import described
+from cpufeat.cli.lines import LABEL, WIDTH, row, section_heading, wrapped
 from cpufeat.decisions import Withheld
 from cpufeat.explain import OTHERS, PRIVILEGED, Explanation, groups, heading, verdict
 from cpufeat.features import HARDWARE, FeatureSet, family, table
@@ -19,14 +16,10 @@ from cpufeat.value import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from cpufeat.cli.lines import Line
     from cpufeat.decisions import Decision
     from cpufeat.host import Host
 
-WIDTH = 80
-Line = list[tuple[str, str]]
-"""Pieces of text, each with a style: empty or a key of :data:`cpufeat.cli.terminal.STYLES`."""
-_LABEL = 24
-"""The column at which a row's text starts."""
 _MOST_LACKING = 8
 """How many names of what is missing to the next level to show."""
 
@@ -49,20 +42,20 @@ def _summary(explanation: Explanation) -> Iterator[Line]:
     host = explanation.host
     sentence, style = verdict(explanation)
     guest = f", a guest of {host.hypervisor}" if host.hypervisor else ""
-    yield from _wrapped(f"{host.brand or host.name or described(host.arch, vars(host))}{guest}", "title")
-    yield from _wrapped(sentence, style)
+    yield from wrapped(f"{host.brand or host.name or described(host.arch, vars(host))}{guest}", "title")
+    yield from wrapped(sentence, style)
 
 
 def _target(explanation: Explanation) -> Iterator[Line]:
     target, arch = explanation.resolution.target, explanation.host.arch
     beyond = len(target.features) - len(level_features(arch, target.level)) if target.level else 0
     of_level = f"all of {target.level}" if target.level else f"less than {ladder(target.features)[1][0]}"
-    yield from _heading("Compile for", f"request: {explanation.resolution.request}")
-    yield from _row("cpu", target.cpu, "title", "LLVM's name, for tuning only")
-    yield from _row("features", f"{len(target.features)}: {of_level}" + (f" and {beyond} more" if beyond else ""))
+    yield from section_heading("Compile for", f"request: {explanation.resolution.request}")
+    yield from row("cpu", target.cpu, "title", "LLVM's name, for tuning only")
+    yield from row("features", f"{len(target.features)}: {of_level}" + (f" and {beyond} more" if beyond else ""))
     if target.options:
-        yield from _row("options", " ".join(target.options))
-    yield from _row("triple", target.triple)
+        yield from row("options", " ".join(target.options))
+    yield from row("triple", target.triple)
 
 
 def _decisions(explanation: Explanation) -> Iterator[Line]:
@@ -70,32 +63,32 @@ def _decisions(explanation: Explanation) -> Iterator[Line]:
     dropped = {one.subject: Withheld(one.reason, one.evidence) for one in resolution.decisions if one.kind == "dropped"}
     others = [one for one in resolution.decisions if one.kind != "dropped"]
     if dropped or others:
-        yield from _heading("Otherwise than asked")
+        yield from section_heading("Otherwise than asked")
     yield from _decided(others, resolution.request)
     if dropped:
-        yield from _wrapped("Left out, since it is not usable here:", "", 2)
+        yield from wrapped("Left out, since it is not usable here:", "", 2)
         yield from _by_reason(dropped, "warn")
 
 
 def _contradiction(explanation: Explanation) -> Iterator[Line]:
     for one in explanation.host.decisions:
-        yield from _heading("Contradicted" if explanation.host.named else "Unknown model")
-        yield from _wrapped(f"{one.reason}.", "warn", 2)
+        yield from section_heading("Contradicted" if explanation.host.named else "Unknown model")
+        yield from wrapped(f"{one.reason}.", "warn", 2)
 
 
 def _name(explanation: Explanation) -> Iterator[Line]:
     host, faults = explanation.host, explanation.faults
     if faults or explanation.unseen or explanation.unused:
-        yield from _heading(f"Trusting the name {host.named}")
+        yield from section_heading(f"Trusting the name {host.named}")
     if faults:
-        yield from _wrapped("Code for it may use these, which are not usable here, and die with SIGILL:", "", 2)
+        yield from wrapped("Code for it may use these, which are not usable here, and die with SIGILL:", "", 2)
         yield from _by_reason(faults, "bad")
     if faults and explanation.unseen:
-        yield from _wrapped("It may use these as well, of which nothing tells:", "", 2)
+        yield from wrapped("It may use these as well, of which nothing tells:", "", 2)
     if explanation.unseen:
         yield from _by_reason(explanation.unseen, "warn")
     if explanation.unused:
-        yield from _row("left unused", " ".join(explanation.unused), "warn")
+        yield from row("left unused", " ".join(explanation.unused), "warn")
 
 
 def _withheld(explanation: Explanation) -> Iterator[Line]:
@@ -103,13 +96,13 @@ def _withheld(explanation: Explanation) -> Iterator[Line]:
     told = {*explanation.faults, *explanation.unseen}
     others = {name: why for name, why in host.withheld.items() if name not in told}
     if others:
-        yield from _heading("Withheld as well" if told else "Withheld")
+        yield from section_heading("Withheld as well" if told else "Withheld")
         yield from _by_reason(others, "warn")
 
 
 def _disagreements(explanation: Explanation) -> Iterator[Line]:
     if explanation.disagreements:
-        yield from _heading("CPUID against the kernel", "CPUID decides")
+        yield from section_heading("CPUID against the kernel", "CPUID decides")
         yield from _decided(explanation.disagreements)
 
 
@@ -117,37 +110,37 @@ def _machine(explanation: Explanation) -> Iterator[Line]:
     host = explanation.host
     several = len(host.cores) > 1
     cores = " + ".join(f"{core.count} {core.cpu}" if several else str(core.count) for core in host.cores)
-    yield from _heading("Machine")
+    yield from section_heading("Machine")
     if explanation.origin:
-        yield from _row("recorded in", explanation.origin)
+        yield from row("recorded in", explanation.origin)
     if host.brand:
-        yield from _row("brand", host.brand, "", _leaf(host, "80000002-80000004"))
-    yield from _row("model", described(host.arch, vars(host), in_full=True), "", _leaf(host, "0, 1"))
+        yield from row("brand", host.brand, "", _leaf(host, "80000002-80000004"))
+    yield from row("model", described(host.arch, vars(host), in_full=True), "", _leaf(host, "0, 1"))
     by_model = f"{host.named} by its model number, but see above" if host.named else "unknown, see above"
-    yield from _row("known as", host.name or by_model, "", f"data/{family(host.arch)}/models.tsv" if host.named else "")
-    yield from _row("processors", cores)
+    yield from row("known as", host.name or by_model, "", f"data/{family(host.arch)}/models.tsv" if host.named else "")
+    yield from row("processors", cores)
     if host.hypervisor:
-        yield from _row("guest of", host.hypervisor, "", _leaf(host, "40000000"))
+        yield from row("guest of", host.hypervisor, "", _leaf(host, "40000000"))
     if explanation.xcr0:
-        yield from _row("registers kept by OS", " ".join(explanation.states) or "none beyond SSE", "", explanation.xcr0)
+        yield from row("registers kept by OS", " ".join(explanation.states) or "none beyond SSE", "", explanation.xcr0)
 
 
 def _features(explanation: Explanation) -> Iterator[Line]:
     host = explanation.host
-    yield from _heading("Features", f"{len(host.features)} usable, read from {host.source}")
+    yield from section_heading("Features", f"{len(host.features)} usable, read from {host.source}")
     reached, above = ladder(host.features)
     shown = {level: FeatureSet(host.arch, levels(host.arch)[level]) for level in reached + above}
     for level, adds in shown.items():
         here, lacking = host.features & adds, list(adds - host.features)
         if here:
-            yield from _row(level, " ".join(here), label_style="" if lacking else "good")
+            yield from row(level, " ".join(here), label_style="" if lacking else "good")
         if lacking:
             more = f" and {len(lacking) - _MOST_LACKING} more" if len(lacking) > _MOST_LACKING else ""
-            yield from _row("" if here else level, f"lacks {' '.join(lacking[:_MOST_LACKING])}{more}", "note")
+            yield from row("" if here else level, f"lacks {' '.join(lacking[:_MOST_LACKING])}{more}", "note")
     in_levels = frozenset().union(*(adds.names for adds in shown.values()))
     for label, names in _grouped(host.features, in_levels).items():
         if names:
-            yield from _row(label, " ".join(names))
+            yield from row(label, " ".join(names))
 
 
 # --- what sections share
@@ -177,8 +170,8 @@ def _decided(decisions: Iterable[Decision], known: str = "") -> Iterator[Line]:
         groups.setdefault((one.kind, one.reason), []).append(one)
     for (kind, reason), alike in groups.items():
         evidence = ", ".join(dict.fromkeys(one.evidence for one in alike if one.evidence not in ("", known)))
-        why = f"{reason} ({evidence})" if evidence and len(evidence) < WIDTH - _LABEL else reason
-        yield from _row(kind, " ".join(one.subject for one in alike), "warn", why)
+        why = f"{reason} ({evidence})" if evidence and len(evidence) < WIDTH - LABEL else reason
+        yield from row(kind, " ".join(one.subject for one in alike), "warn", why)
 
 
 def _by_reason(withheld: dict[str, Withheld], style: str) -> Iterator[Line]:
@@ -190,7 +183,7 @@ def _by_reason(withheld: dict[str, Withheld], style: str) -> Iterator[Line]:
     last = ""
     for (reason, place), bits in sorted(groups.items(), key=lambda group: group[0][0]):
         evidence = f"{place}[{','.join(dict.fromkeys(bits.values()))}]" if any(bits.values()) else place
-        yield from _row(reason if reason != last else "", " ".join(bits), style, evidence)
+        yield from row(reason if reason != last else "", " ".join(bits), style, evidence)
         last = reason
 
 
@@ -201,29 +194,3 @@ def _place(why: Withheld) -> tuple[str, str]:
         return bit[1], bit[2]
     word = re.fullmatch(r"(.+) has no (flag|facility) .+", why.evidence)
     return (f"no such {word[2]} in {word[1]}" if word else why.evidence), ""
-
-
-# --- rows
-
-
-def _heading(title: str, note: str = "") -> Iterator[Line]:
-    yield [(title, "head"), (f"  {note}" if note else "", "note")]
-
-
-def _wrapped(text: str, style: str, indent: int = 0) -> Iterator[Line]:
-    for part in textwrap.wrap(text, WIDTH - indent):
-        yield [(" " * indent, ""), (part, style)]
-
-
-def _row(label: str, text: str, style: str = "", evidence: str = "", *, label_style: str = "") -> Iterator[Line]:
-    """Set a label, a text beside it, and its evidence at the right edge, or below where there is no room."""
-    *parts, last = textwrap.wrap(text, WIDTH - _LABEL, break_on_hyphens=False) or [""]
-    room = WIDTH - _LABEL - len(last) - 2
-    beside = f"  {evidence.rjust(room)}" if 0 < len(evidence) <= room else ""
-    label = f"  {label}"
-    for part in parts:
-        yield [(label.ljust(_LABEL), label_style), (part, style)]
-        label = ""
-    yield [(label.ljust(_LABEL), label_style), (last, style), (beside, "note")]
-    for part in [] if beside else textwrap.wrap(evidence, WIDTH - _LABEL, break_on_hyphens=False):
-        yield [(" " * _LABEL, ""), (part, "note")]

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from cpufeat.cli.page import Line
+    from cpufeat.cli.lines import Line
 
 STYLES = {
     "title": "bold",
