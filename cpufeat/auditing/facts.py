@@ -1,0 +1,427 @@
+"""Where a program knows from what its CPU can do: data flow from CPUID to the branches that depend on it.
+
+A *fact* is a value that depends on what an instruction such as CPUID, or a function of ``data/queries.tsv``, answered.
+Facts are followed through registers, stack slots, memory at settled addresses, results of functions and what functions
+store where their arguments point; not through the heap. So the variable that a program fills at its start (NumPy's
+``npy__cpu_have``, libgcc's ``__cpu_model``, Go's ``internal/cpu.X86``) is found by what is stored in it.
+
+In code that itself asks, what is assigned only on one side of a branch that depends on the answer is a fact too
+(``if (ecx & bit) features |= AVX2``).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import NamedTuple
+
+from cpufeat import tables
+from cpufeat.auditing.blocks import Blocks, Game
+from cpufeat.auditing.steps import BRANCH, CALL, FLAGS, JUMP
+from cpufeat.value import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from cpufeat.auditing.image import Function
+    from cpufeat.auditing.references import Code
+    from cpufeat.auditing.steps import Memory, Step
+
+_UNSIZED = 64
+"""Bytes that an object is taken to have where no symbol gives its size."""
+_ROUNDS = 4
+"""How often what only runs by choice is worked out anew with what that made known."""
+_MANY = 12
+"""Labels."""
+_MOST_FUNCTIONS = 20_000
+
+
+class _Mark:
+    """A label without anything more to say."""
+
+
+class Slot(NamedTuple):
+    """A place on the stack; as a label, a pointer to it."""
+
+    depth: int
+    """In bytes above the stack pointer at the start of the function."""
+
+
+FACT = _Mark()
+"""The label of a value that depends on what the CPU can do."""
+MANY = _Mark()
+"""In place of the other labels of a value that has too many, as a pointer that a loop moves along."""
+Label = object
+"""What is known of a value: a :data:`FACT`, a :class:`Slot`, or the address (an int) that it is."""
+State = dict[object, frozenset[Label]]
+_NOTHING: frozenset[Label] = frozenset()
+_ONLY_FACT: frozenset[Label] = frozenset([FACT])
+
+
+class Outcome(NamedTuple):
+    """What a function knows of the CPU."""
+
+    blocks: Blocks
+    tests: frozenset[int]
+    """The blocks that end in a choice between their successors that a fact makes."""
+    chosen: frozenset[frozenset[int]]
+    """Groups of addresses of which facts choose one without a branch (conditional moves, indexed tables)."""
+    sources: frozenset[str]
+    """What it asks, in words: ``CPUID``, names of functions and data."""
+
+
+class _Effects:
+    """What is collected while a function is followed."""
+
+    def __init__(self) -> None:
+        self.stored: set[int] = set()
+        self.returned: set[int] = set()
+        self.fills = False
+        self.chosen: set[frozenset[int]] = set()
+        self.tests: set[int] = set()
+        self.sources: set[str] = set()
+        self.probes = False
+        self.asks = False
+        """Whether it has answers at first hand: its own, or those of a function that asks."""
+
+
+class Facts:
+    """All that the code of an image makes known of the CPU."""
+
+    def __init__(self, code: Code) -> None:
+        """Follow the facts through the whole program."""
+        self.code, self.image = code, code.image
+        self.memory: set[int] = set()
+        """Addresses of the bytes that hold facts."""
+        self.outcomes: dict[int, Outcome] = {}
+        """By the start of a function: those that have seen a fact."""
+        self._returns: dict[int, frozenset[int]] = {}
+        self._fills: set[int] = set()
+        self._asking: set[int] = set()
+        self._queries = {name: answer for name, answer, _ in tables.rows("queries.tsv")}
+        elsewhere = [address for address, name in self.image.externals.items() if self._queries.get(name) == "holds"]
+        self._named = {place for address in elsewhere for place in range(address, address + _UNSIZED)}
+        self._follow(self._first())
+
+    # --- which functions
+
+    def _first(self) -> Iterator[Function]:
+        """Yield the functions that ask, and those that name what holds or gives an answer."""
+        yield from self.code.probes()
+        for symbol in self.image.symbols:
+            if symbol.kind == "data" and self._queries.get(symbol.name) == "holds":
+                self.memory.update(range(symbol.address, symbol.address + min(symbol.size, 4096)))
+                yield from self._users(symbol.address, symbol.address + max(symbol.size, 1))
+            if symbol.kind == "resolver" and (function := self.code.function_at(symbol.address)):
+                yield function
+        for address, name in self.image.externals.items():
+            if name in self._queries:
+                yield from self._users(address, address + _UNSIZED)
+
+    def _users(self, low: int, high: int) -> Iterator[Function]:
+        """Yield the functions that name an address in a stretch, also through a pointer (a GOT entry) or a stub."""
+        for reference in self.code.references(low, high):
+            yield reference.function
+        for slot in self.code.slots(low, high):
+            for reference in self.code.references(slot, slot + 1):
+                yield reference.function
+                for call in self.code.references(reference.site - 4, reference.site + 1):
+                    if self.code.resolve(call.target) == low:  # a stub: its callers are meant
+                        yield call.function
+
+    def _follow(self, first: Iterable[Function]) -> None:
+        waiting = deque(dict.fromkeys(first))
+        queued = set(waiting)
+        done = 0
+        while waiting and done < _MOST_FUNCTIONS:
+            function = waiting.popleft()
+            queued.discard(function)
+            done += 1
+            for other in self._analyse(function):
+                if other not in queued:
+                    queued.add(other)
+                    waiting.append(other)
+
+    def _analyse(self, function: Function) -> Iterator[Function]:
+        """Follow one function, and yield those that what it makes known concerns."""
+        if not self.code.steps(function):
+            return
+        follower = _Follower(self, function)
+        effects = follower.follow()
+        if effects.probes:
+            self._asking.add(function.start)
+        if effects.tests or effects.chosen:
+            self.outcomes[function.start] = Outcome(
+                follower.blocks, frozenset(effects.tests), frozenset(effects.chosen), frozenset(effects.sources)
+            )
+        new = effects.stored - self.memory
+        self.memory |= new
+        for low, high in _stretches(new):
+            around = self.code.object_at(low) or (low, high)
+            yield from self._users(min(low, around[0]), max(high, around[1]))
+        returned = frozenset(effects.returned)
+        if returned != self._returns.get(function.start, frozenset()) or effects.fills > (function.start in self._fills):
+            self._returns[function.start] = returned
+            self._fills |= {function.start} if effects.fills else set()
+            yield from self._users(function.start, function.start + 1)
+
+    # --- what is known of memory and functions
+
+    def at(self, address: int, size: int) -> bool:
+        """Whether memory at an address holds a fact."""
+        places = range(address, address + max(size, 1))
+        return not (self._named.isdisjoint(places) and self.memory.isdisjoint(places))
+
+    def holds(self, address: int) -> bool:
+        """Whether an address is that of data in another file that holds facts."""
+        return address in self._named
+
+    def extent(self, address: int) -> tuple[int, int]:
+        """Return the stretch of memory that is one object with an address."""
+        found = self.code.sized_object_at(address)
+        return found or (address, address + _UNSIZED)
+
+    def answer(self, callee: int) -> tuple[frozenset[int], bool]:
+        """Return the registers in which a function gives facts, and whether it stores some where its arguments point."""
+        query = self._queries.get(self.image.externals.get(callee, ""))
+        if query:
+            return frozenset(self.code.convention.results if query == "returns" else ()), query == "fills"
+        if self.code.is_resolver(callee):  # what it chose is called, not itself
+            return frozenset(), False
+        return self._returns.get(callee, frozenset()), callee in self._fills
+
+
+    def asks(self, callee: int) -> bool:
+        """Whether a function asks by itself."""
+        return callee in self._asking or self.image.externals.get(callee) in self._queries
+
+
+class _Follower:
+    """Follows the facts through one function."""
+
+    def __init__(self, facts: Facts, function: Function) -> None:
+        self.facts, self.code, self.function = facts, facts.code, function
+        self.convention = self.code.convention
+        self.blocks = Blocks(self.code.steps(function), self.code.entries(function), self.code.switch(function))
+        self.effects = _Effects()
+        self.by_choice: set[int] = set()
+
+    def follow(self) -> _Effects:
+        for _ in range(_ROUNDS):
+            self.effects = _Effects()
+            self._run()
+            known = self.by_choice
+            if not self.effects.asks:
+                break
+            game = Game(self.blocks, self.effects.tests, self.function.start)
+            self.by_choice = {index for index in range(len(self.blocks.blocks)) if not game.alone(index)}
+            if self.by_choice == known:
+                break
+        return self.effects
+
+    def _run(self) -> None:
+        states: list[State | None] = [None] * len(self.blocks.blocks)
+        entries = {self.blocks.at(entry) for entry in self.code.entries(self.function)} | {0, *self.blocks.orphans}
+        for entry in entries:
+            states[entry] = self._initial()
+        waiting, queued = deque(sorted(entries)), set(entries)
+        while waiting:
+            index = waiting.popleft()
+            queued.discard(index)
+            state = dict(states[index] or {})
+            for step in self.blocks.blocks[index].steps:
+                self._step(step, state, index)
+            for successor in self.blocks.blocks[index].successors:
+                known = states[successor]
+                if known is None:
+                    states[successor] = dict(state)
+                elif not _merge(known, state):
+                    continue
+                if successor not in queued:
+                    queued.add(successor)
+                    waiting.append(successor)
+
+    def _initial(self) -> State:
+        state: State = {self.convention.stack: frozenset([Slot(0)])}
+        if self.convention.resolvers and self.code.is_resolver(self.function.start):
+            state.update(dict.fromkeys(self.convention.resolvers, _ONLY_FACT))
+            self.effects.sources.add("the loader's argument")
+        return state
+
+    # --- one step
+
+    def _step(self, step: Step, state: State, index: int) -> None:
+        labels = _NOTHING.union(*[state.get(register, _NOTHING) for register in step.reads])
+        for memory in step.memory:
+            if memory.read:
+                labels |= self._load(memory, state)
+        labels = self._combined(step, labels)
+        if index in self.by_choice and not any(one.base == self.convention.stack for one in step.memory if one.read):
+            labels |= _ONLY_FACT
+        if step.flow in (BRANCH, JUMP) and FACT in labels and (step.flow == BRANCH or step.target is None):
+            self.effects.tests.add(index)
+        if step.flow == CALL or (step.flow == JUMP and self._leaves(step)):
+            self._call(step, state, labels)
+        else:
+            self._write(step, state, labels)
+        if step.returns:
+            self.effects.returned.update(
+                register for register in self.convention.answers if FACT in state.get(register, _NOTHING)
+            )
+
+    def _combined(self, step: Step, labels: frozenset[Label]) -> frozenset[Label]:
+        """Return the labels of what a step makes of those of its operands."""
+        if step.probes:
+            self.effects.asks = self.effects.probes = True
+            self.effects.sources.add(self.convention.asking)
+            return _ONLY_FACT
+        if step.partial and FLAGS in step.reads and FACT in labels:
+            self.effects.chosen.add(frozenset(label for label in labels if isinstance(label, int)))
+        if step.offset:
+            labels = frozenset(_moved(label, step.offset) for label in labels)
+        if step.constant is not None and self.code.image.section_at(step.constant):
+            labels |= {step.constant}
+        return labels
+
+    def _write(self, step: Step, state: State, labels: frozenset[Label]) -> None:
+        for register in step.writes:
+            if register == self.convention.stack:
+                state[register] = frozenset(_moved(label, step.pushed) for label in state.get(register, _NOTHING))
+                continue
+            kept = labels & _ONLY_FACT if register == FLAGS else labels
+            kept |= state.get(register, _NOTHING) if step.partial and register != FLAGS else _NOTHING
+            if kept:
+                state[register] = kept
+            else:
+                state.pop(register, None)
+        for memory in step.memory:
+            if memory.written:
+                self._store(memory, state, labels)
+
+    def _places(self, memory: Memory, state: State) -> Iterator[Label]:
+        """Yield the addresses and slots that an operand may be at, and FACT or MANY where such a value points there."""
+        if not memory.base:
+            yield memory.displacement
+        for label in state.get(memory.base, _NOTHING):
+            yield _moved(label, memory.displacement)
+
+    def _load(self, memory: Memory, state: State) -> frozenset[Label]:
+        found: set[Label] = set()
+        for place in self._places(memory, state):
+            if isinstance(place, Slot):
+                found |= state.get(place, _NOTHING) if not memory.index else _NOTHING
+            elif isinstance(place, int):
+                found |= self._at(place, memory, state)
+            elif place is FACT:
+                found.add(FACT)
+        return frozenset(found)
+
+    def _at(self, address: int, memory: Memory, state: State) -> set[Label]:
+        """Return the labels of what is read at an address, or in the object there."""
+        if memory.index:
+            low, high = self.facts.extent(address)
+            by_fact = FACT in state.get(memory.index, _NOTHING)
+            if by_fact:
+                self.effects.chosen.add(frozenset([address]))
+            holds = self.facts.at(low, min(high - low, 4096))
+        else:
+            low, holds, by_fact = address, self.facts.at(address, memory.size), False
+        if holds:
+            self.effects.sources.add(self.code.describe(low))
+        found: set[Label] = {FACT} if holds or by_fact else set()
+        pointed = self.code.image.pointers.get(address)
+        if pointed is not None:
+            found.add(pointed)
+            if self.facts.holds(pointed):
+                self.effects.sources.add(self.code.describe(pointed))
+        return found
+
+    def _store(self, memory: Memory, state: State, labels: frozenset[Label]) -> None:
+        places = list(self._places(memory, state))
+        for place in places:
+            if isinstance(place, Slot):
+                state[place] = labels
+                self.effects.fills |= FACT in labels and place.depth >= self.convention.word
+            elif isinstance(place, int) and FACT in labels:
+                self._remember(place, memory)
+        if not places and FACT in labels:
+            self.effects.fills = True
+
+    def _remember(self, address: int, memory: Memory) -> None:
+        low, high = self.facts.extent(address) if memory.index else (address, address + max(memory.size, 1))
+        section = self.code.image.section_at(low)
+        if section and section.writable and high - low <= 4096:
+            self.effects.stored.update(range(low, high))
+
+    # --- calls
+
+    def _leaves(self, step: Step) -> bool:
+        return step.target is not None and not self.function.start <= step.target < self.function.end
+
+    def _callee(self, step: Step, state: State, labels: frozenset[Label]) -> int | None:
+        if step.target is not None:
+            return self.code.resolve(step.target)
+        known = [label for label in labels if isinstance(label, int)]
+        return known[0] if len(known) == 1 else None
+
+    def _call(self, step: Step, state: State, labels: frozenset[Label]) -> None:
+        callee = self._callee(step, state, labels)
+        returned, fills = self.facts.answer(callee) if callee is not None else (frozenset[int](), False)
+        if callee is not None and (returned or fills):
+            self.effects.sources.add(self.code.describe(callee))
+            self.effects.asks |= self.facts.asks(callee)
+        passed = [label for register in self.convention.arguments for label in state.get(register, _NOTHING)]
+        if fills:
+            passed += [_moved(label, 0) for label in state.get(self.convention.stack, _NOTHING)]
+            self._filled(passed, state)
+        if step.flow == JUMP:
+            self.effects.returned |= returned
+            self.effects.fills |= fills
+            return
+        for register in self.convention.lost:
+            state.pop(register, None)
+        state.update(dict.fromkeys(returned, _ONLY_FACT))
+
+    def _filled(self, passed: Iterable[Label], state: State) -> None:
+        """Note that a function stored facts where these point."""
+        for label in passed:
+            if isinstance(label, Slot):
+                state.update({Slot(label.depth + at): _ONLY_FACT for at in range(0, _UNSIZED, 4)})
+            elif isinstance(label, int):
+                low, high = self.facts.extent(label)
+                section = self.code.image.section_at(low)
+                if section and section.writable:
+                    self.effects.stored.update(range(low, min(high, low + 4096)))
+
+
+def _moved(label: Label, offset: int) -> Label:
+    """Return the label of a pointer that is moved by some bytes."""
+    if isinstance(label, Slot):
+        return Slot(label.depth + offset)
+    return label + offset if isinstance(label, int) else label
+
+
+def _merge(known: State, more: Mapping[object, frozenset[Label]]) -> bool:
+    """Add what is known on another path that leads to the same place; tell whether that is anything new."""
+    changed = False
+    for key, labels in more.items():
+        old = known.get(key, _NOTHING)
+        if labels is not old and not labels <= old and MANY not in old:
+            known[key] = old | labels if len(old) < _MANY else old & _ONLY_FACT | {MANY}
+            changed = True
+        elif MANY in old and FACT in labels and FACT not in old:
+            known[key] = old | _ONLY_FACT
+            changed = True
+    return changed
+
+
+def _stretches(addresses: Iterable[int]) -> Iterator[tuple[int, int]]:
+    """Yield the stretches, from start to before end, that addresses next to one another make."""
+    start = end = None
+    for address in sorted(addresses):
+        if end is None or address > end:
+            if end is not None:
+                yield start, end  # type: ignore[misc]
+            start = address
+        end = address + 1
+    if end is not None:
+        yield start, end  # type: ignore[misc]

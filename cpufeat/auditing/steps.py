@@ -1,0 +1,77 @@
+"""What an instruction does to control and data flow, in words that do not depend on the architecture."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+FLAGS = -1
+"""In place of a register's number: the condition flags."""
+
+NEXT, JUMP, BRANCH, CALL, STOP = range(5)
+"""Where control goes on: after the instruction, elsewhere, either, elsewhere and back, nowhere (returns are this)."""
+
+
+class Memory(NamedTuple):
+    """A memory operand."""
+
+    base: int
+    """The register, 0 for none."""
+    index: int
+    displacement: int
+    """Signed; where there is neither base nor index, the address."""
+    size: int
+    """In bytes, 0 where it is not fixed."""
+    read: bool
+    written: bool
+
+    @property
+    def settled(self) -> bool:
+        """Whether the displacement is the address."""
+        return not self.base and not self.index
+
+
+class Step(NamedTuple):
+    """One instruction."""
+
+    address: int
+    following: int
+    """The address of the next one."""
+    flow: int
+    target: int | None
+    """Where a direct call, jump or branch leads; None for an indirect one."""
+    reads: tuple[int, ...]
+    """The registers whose values make what it writes, without those that only address memory."""
+    writes: tuple[int, ...]
+    partial: bool
+    """Whether what it writes may keep a part of what was there (narrow registers, conditional moves)."""
+    memory: tuple[Memory, ...]
+    constant: int | None
+    """What it makes of no register: an address (``lea``), an immediate operand."""
+    offset: int
+    """What it adds to a register that it copies."""
+    pushed: int
+    """What it adds to the stack pointer."""
+    probes: bool
+    """Whether it asks the CPU what it is: all that it writes are facts about the CPU."""
+    returns: bool
+    padding: bool
+    """Whether compilers fill gaps with it."""
+
+
+class Convention(NamedTuple):
+    """Which registers a call uses for what."""
+
+    stack: int
+    arguments: tuple[int, ...]
+    results: tuple[int, ...]
+    """The registers of results in C; other languages have more."""
+    lost: frozenset[int]
+    """Those that a call does not preserve, with the flags."""
+    answers: frozenset[int]
+    """The registers in which a function of some language may give a result."""
+    resolvers: tuple[int, ...]
+    """The arguments that tell an ``ifunc`` resolver what the CPU can do."""
+    asking: str
+    """What the instructions are called that ask it."""
+    word: int
+    """Bytes above the stack pointer at a function's start that are not the caller's: the address to return to."""

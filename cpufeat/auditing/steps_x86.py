@@ -1,0 +1,196 @@
+"""Steps of x86-64 code, by iced-x86."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from iced_x86 import (
+    Code,
+    Decoder,
+    FlowControl,
+    InstructionInfoFactory,
+    MemorySizeInfo,
+    Mnemonic,
+    OpAccess,
+    OpKind,
+    Register,
+    RegisterInfo,
+)
+
+from cpufeat.auditing.steps import BRANCH, CALL, FLAGS, JUMP, NEXT, STOP, Convention, Memory, Step
+from cpufeat.value import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from iced_x86 import Instruction, InstructionInfo
+
+_FLOWS = {
+    FlowControl.UNCONDITIONAL_BRANCH: JUMP,
+    FlowControl.INDIRECT_BRANCH: JUMP,
+    FlowControl.CONDITIONAL_BRANCH: BRANCH,
+    FlowControl.XBEGIN_XABORT_XEND: BRANCH,
+    FlowControl.CALL: CALL,
+    FlowControl.INDIRECT_CALL: CALL,
+    FlowControl.RETURN: STOP,
+    FlowControl.EXCEPTION: STOP,
+}
+_DIRECT = (OpKind.NEAR_BRANCH64, OpKind.NEAR_BRANCH32)
+_IMMEDIATES = (OpKind.IMMEDIATE32, OpKind.IMMEDIATE64, OpKind.IMMEDIATE32TO64)
+_ADDENDS = (OpKind.IMMEDIATE32TO64, OpKind.IMMEDIATE8TO64)
+_READS = (OpAccess.READ, OpAccess.COND_READ, OpAccess.READ_WRITE, OpAccess.READ_COND_WRITE)
+_WRITES = (OpAccess.WRITE, OpAccess.COND_WRITE, OpAccess.READ_WRITE, OpAccess.READ_COND_WRITE)
+_MAYBE = (OpAccess.COND_WRITE, OpAccess.READ_COND_WRITE)
+_PROBES = (Mnemonic.CPUID, Mnemonic.XGETBV)
+_FREE = (Register.RIP, Register.NONE)
+"""Bases of memory operands at an address of their own, unless they have an index."""
+_SEGMENTS = (Register.FS, Register.GS)
+_PADDING = (Mnemonic.NOP, Mnemonic.INT3)
+_HALT = (Mnemonic.HLT, Mnemonic.UD2)
+_TWO_BYTE_NOP = b"\x66\x90"
+PROBES = rb"\x0f(?:\xa2|\x01\xd0)"
+"""What the bytes of CPUID and XGETBV look like."""
+
+SYSTEM_V = Convention(
+    stack=Register.RSP,
+    arguments=(Register.RDI, Register.RSI, Register.RDX, Register.RCX, Register.R8, Register.R9),
+    results=(Register.RAX, Register.RDX),
+    lost=frozenset(
+        [Register.RAX, Register.RCX, Register.RDX, Register.RSI, Register.RDI, FLAGS]
+        + [Register.R8, Register.R9, Register.R10, Register.R11]
+    ),
+    answers=frozenset(
+        [Register.RAX, Register.RBX, Register.RCX, Register.RDX, Register.RSI, Register.RDI]
+        + [Register.R8, Register.R9, Register.R10, Register.R11]
+    ),
+    resolvers=(),
+    asking="CPUID",
+    word=8,
+)
+"""System V ABI, AMD64 supplement, section 3.2.1. Windows preserves more, and passes arguments in a subset."""
+
+
+def steps(code: bytes, address: int, fixed: bool) -> list[Step]:
+    """Return the steps of the instructions at an address; what cannot be decoded ends a path.
+
+    ``fixed``: whether an immediate operand may be an address.
+    """
+    information = InstructionInfoFactory()
+    return [_step(instruction, information.info(instruction), fixed) for instruction in Decoder(64, code, ip=address)]
+
+
+def settled(code: bytes, address: int, fixed: bool) -> Iterator[tuple[int, int]]:
+    """Yield the address of each instruction that has an address in it, with that address."""
+    for instruction in Decoder(64, code, ip=address):
+        kinds = [instruction.op_kind(index) for index in range(instruction.op_count)]
+        if any(kind in _DIRECT for kind in kinds):
+            yield instruction.ip, instruction.near_branch_target
+        elif OpKind.MEMORY in kinds and instruction.memory_base in _FREE and instruction.segment_prefix not in _SEGMENTS:
+            yield instruction.ip, instruction.memory_displacement
+        for index, kind in enumerate(kinds if fixed else ()):
+            if kind in _IMMEDIATES:
+                yield instruction.ip, instruction.immediate(index)
+
+
+def probes(code: bytes, address: int) -> bool:
+    """Tell whether there is an instruction in the code that asks the CPU what it is."""
+    return any(instruction.mnemonic in _PROBES for instruction in Decoder(64, code, ip=address))
+
+
+def stub(code: bytes, address: int) -> int | None:
+    """Return the place of the pointer through which the code at an address at once jumps on, None if it does not."""
+    for instruction in Decoder(64, code, ip=address):
+        if instruction.flow_control == FlowControl.INDIRECT_BRANCH and instruction.op0_kind == OpKind.MEMORY:
+            return instruction.memory_displacement if instruction.memory_base in _FREE else None
+        if instruction.mnemonic != Mnemonic.ENDBR64:
+            return None
+    return None
+
+
+def stub_size(code: bytes) -> int:
+    """Return the size of stubs (those of a PLT) from how their section begins: a jump of 6 bytes, padded or not."""
+    return 8 if code[6:8] == _TWO_BYTE_NOP else 16
+
+
+def _step(instruction: Instruction, information: InstructionInfo, fixed: bool) -> Step:
+    memory = tuple(_memory(used) for used in information.used_memory() if used.segment not in _SEGMENTS)
+    registers = [(used.register, used.access) for used in information.used_registers()]
+    addressing = {register for one in memory for register in (one.base, one.index)}
+    operands = {_full(instruction.op_register(index)) for index in range(instruction.op_count)}
+    reads = [_full(register) for register, access in registers if access in _READS]
+    written = [register for register, access in registers if access in _WRITES]
+    flags = instruction.rflags_modified
+    return Step(
+        address=instruction.ip,
+        following=instruction.next_ip,
+        flow=STOP if instruction.mnemonic in _HALT or not instruction.code else _FLOWS.get(instruction.flow_control, NEXT),
+        target=_target(instruction),
+        reads=tuple(register for register in reads if register not in addressing or register in operands)
+        + (FLAGS,) * bool(instruction.rflags_read),
+        writes=tuple(_full(register) for register in written) + (FLAGS,) * bool(flags),
+        partial=any(_width(register) < 4 for register in written) or any(access in _MAYBE for _, access in registers),
+        memory=memory,
+        constant=_constant(instruction, fixed),
+        offset=_offset(instruction),
+        pushed=_pushed(instruction),
+        probes=instruction.mnemonic in _PROBES,
+        returns=instruction.flow_control == FlowControl.RETURN,
+        padding=instruction.mnemonic in _PADDING,
+    )
+
+
+def _target(instruction: Instruction) -> int | None:
+    return instruction.near_branch_target if instruction.op_count and instruction.op0_kind in _DIRECT else None
+
+
+def _constant(instruction: Instruction, fixed: bool) -> int | None:
+    if instruction.mnemonic == Mnemonic.LEA:
+        return instruction.memory_displacement if instruction.memory_base in _FREE else None
+    last = instruction.op_count - 1
+    return instruction.immediate(last) if fixed and last >= 0 and instruction.op_kind(last) in _IMMEDIATES else None
+
+
+def _offset(instruction: Instruction) -> int:
+    if instruction.mnemonic == Mnemonic.LEA and instruction.memory_base not in _FREE:
+        return _signed(instruction.memory_displacement)
+    sign = {Mnemonic.ADD: 1, Mnemonic.SUB: -1}.get(instruction.mnemonic, 0)
+    return sign * _signed(instruction.immediate(1)) if sign and instruction.op1_kind in _ADDENDS else 0
+
+
+def _pushed(instruction: Instruction) -> int:
+    if instruction.flow_control != FlowControl.NEXT:
+        return 0
+    if instruction.op_count and instruction.op0_kind == OpKind.REGISTER and instruction.op0_register == Register.RSP:
+        return _offset(instruction)
+    return int(instruction.stack_pointer_increment)
+
+
+def _memory(used: object) -> Memory:
+    base, index, displacement = _full(used.base), _full(used.index), used.displacement
+    return Memory(
+        base,
+        index,
+        displacement if not base and not index else _signed(displacement),
+        _size(used.memory_size),
+        used.access in _READS,
+        used.access in _WRITES,
+    )
+
+
+def _signed(value: int) -> int:
+    return value - (1 << 64) if value >> 63 else value
+
+
+@cache
+def _size(memory_size: int) -> int:
+    return MemorySizeInfo(memory_size).size
+
+
+@cache
+def _full(register: int) -> int:
+    return RegisterInfo(register).full_register if register else 0
+
+
+@cache
+def _width(register: int) -> int:
+    return RegisterInfo(register).size
