@@ -305,6 +305,7 @@ def index_without(disabled: str) -> int:
         ("has_avx2", 2),
         ("HAS_AVX2", 2),
         ("abm", 2),
+        ("LZCNT", 2),
         ("bmi1;", 0),
         ("avx51", 0),
         ("avx512fx", 0),
@@ -415,6 +416,12 @@ def test_targets_are_for_one_triple() -> None:
 
 
 PICKED = "define i32 @picked() { %r = call i32 @__cpufeat_pick()\n ret i32 %r }\n"
+PICKED_EARLY = """
+@llvm.global_ctors = appending global [1 x { i32, void ()*, i8* }] \
+[{ i32, void ()*, i8* } { i32 0, void ()* @early, i8* null }]
+define internal void @early() { %r = call i32 @__cpufeat_pick()
+  ret void }
+"""
 ARM = [Target.parse(name, LINUX_ON_ARM) for name in ("armv8.2-a+sve2", "armv8.2-a", "armv8-a")]
 I686 = "i686-unknown-linux-gnu"
 OTHERS = {
@@ -435,7 +442,7 @@ MAGIC |= dict.fromkeys(("mac", "mac-on-intel"), b"\xcf\xfa\xed\xfe")
 def objects(llvm_python, tmp_path_factory) -> Path:
     """What that LLVM makes of detectors, without an assembler."""
     folder = tmp_path_factory.mktemp("objects")
-    modules = {f"pick{opt}.o": (detector(LEVELS) + PICKED, LINUX, opt) for opt in range(4)}
+    modules = {f"pick{opt}.o": (detector(LEVELS) + PICKED + PICKED_EARLY, LINUX, opt) for opt in range(4)}
     modules["features.o"] = (features_text(LINUX), LINUX, 2)
     modules["features32.o"] = (features_text(I686), I686, 2)
     modules["override.o"] = (detector(LEVELS, runtime_override=True) + PICKED, LINUX, 2)
@@ -464,6 +471,7 @@ PRINTS_PICKED = '#include <stdio.h>\nint picked(void);\nint main(void) { printf(
 
 @pytest.mark.parametrize("opt", range(4))
 def test_a_program_picks_as_python_does(objects: Path, opt: int) -> None:
+    """And does so when it runs: LLVM evaluates constructors, as far as it can look into them."""
     program = c_program(objects, PRINTS_PICKED, f"pick{opt}.o")
     here = detect(ThisMachine())
     done = subprocess.run([program], capture_output=True, text=True, check=True)

@@ -70,6 +70,7 @@ def objects(llvm_python, tmp_path_factory) -> Path:
     modules["ask.o"] = (guard([V3], "demo", mode="ask"), LINUX, 2)
     modules["arm.o"] = (guard([ARM], "demo"), LINUX_ON_ARM, 2)
     modules["features.o"] = (features_text(LINUX), LINUX, 2)
+    modules["unordered.o"] = (guard([Target.parse("x86-64+aes"), V3], "demo"), LINUX, 2)
     modules["variants.o"] = (
         detector.detector([V4, V3], dispatch="ifunc") + guard([V4, V3], "demo", beside_detector=True),
         LINUX,
@@ -362,6 +363,19 @@ def test_an_object_states_the_level_of_what_it_uses(objects: Path) -> None:
     assert isa_needed((objects / "v2-stated.o").read_bytes()) == 0b11
     assert isa_needed((objects / "avx.o").read_bytes()) == 0
     assert isa_needed((objects / "sse2.o").read_bytes()) == 0
+
+
+def test_where_another_variant_may_run_no_level_is_stated(objects: Path) -> None:
+    content = (objects / "unordered.o").read_bytes()
+    narrowed = narrow(content, x86("avx2"))
+    assert b"-fma\0" in narrowed
+    assert isa_needed(narrowed) == 0
+    assert isa_needed(narrow((objects / "variants.o").read_bytes(), x86("avx2"))) == 0b111
+
+
+def test_what_needs_nothing_does_not_ask(objects: Path) -> None:
+    assert b"needs\x9d!" in (objects / "v3-2.o").read_bytes()
+    assert b"needs\x9d-" in (objects / "sse2.o").read_bytes()
 
 
 @ONE_LLVM

@@ -19,7 +19,6 @@ from cpufeat.aot.readings import Reader, reader
 from cpufeat.errors import ArtifactError, TargetError
 from cpufeat.features import FeatureSet
 from cpufeat.levels import baseline, level_features, levels
-from cpufeat.tables import architecture
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,7 +57,11 @@ def guard(targets: Sequence[Target], name: str, *, mode: Mode = "exit", beside_d
         machine = reader(last)
     except TargetError:
         return ""
-    guarded = [name for name in last.features.isa - _baseline(last.arch) if _is_told(machine, last.arch, name)]
+    guarded = [
+        name
+        for name in last.features.isa - level_features(last.arch, baseline(last.arch))
+        if _is_told(machine, last.arch, name)
+    ]
     if not guarded:
         return ""
     parts = [] if beside_detector else [machine.instructions(), machine.helpers()]
@@ -69,10 +72,6 @@ def guard(targets: Sequence[Target], name: str, *, mode: Mode = "exit", beside_d
         _answer(machine) if mode == "ask" else _refusal(machine, targets, name, guarded),
     ]
     return "\n".join(parts).replace("MASK", f"i{len(guarded) + 1}")
-
-
-def _baseline(arch: str) -> FeatureSet:
-    return llvm.load(arch).cpu_features(architecture(arch).cpu) or level_features(arch, baseline(arch))
 
 
 def _is_told(machine: Reader, arch: str, name: str) -> bool:
@@ -151,10 +150,9 @@ def _refusal(machine: Reader, targets: Sequence[Target], name: str, guarded: Seq
     built = ", ".join(dict.fromkeys(target.cpu for target in targets))
     head, tail = f"{printable}: this CPU lacks: ", f" (needed by this program, built for {built})\n"
     body = Body("__cpufeat_guard")
-    sizes = [len(feature) + 2 for feature in guarded]
     is_windows = machine.system == "windows"
     values = {
-        "ROOM": str(len((head + tail).encode()) + sum(sizes) + max(sizes)),
+        "ROOM": str(len((head + tail).encode()) + sum(len(feature) + 2 for feature in guarded)),
         "HEAD": body.text(head),
         "TAIL": body.text(tail),
         "COMMA": body.text(", "),

@@ -51,9 +51,9 @@ class Leaves(Reader):
         enabled = body.let(f"call i64 @__cpufeat_xcr0(i1 {is_readable})")
         if self.system != "darwin":
             return enabled
-        avx512 = body.let(f"call i64 @__cpufeat_sysctl(i8* {body.text('hw.optional.avx512f')})")
-        lazily = body.all([body.let(f"icmp ne i64 {avx512}, 0"), body.let(f"icmp ne i64 {enabled}, 0")])
-        return body.let(f"or i64 {enabled}, {body.let(f'select i1 {lazily}, i64 {AVX512_STATE}, i64 0')}")
+        lazily = body.let(f"call i64 @__cpufeat_sysctl(i8* {body.text('hw.optional.avx512f')})")
+        state = body.let(f"mul i64 {lazily}, {AVX512_STATE}")
+        return body.let(f"or i64 {enabled}, {state}")
 
     def instructions(self) -> str:
         """Define ``@__cpufeat_cpuid``, ``@__cpufeat_xgetbv`` and ``@__cpufeat_permitted``."""
