@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 _LOCAL = (binding.Linkage.internal, binding.Linkage.private)
 _INLINE_THRESHOLD = {1: 225, 2: 225, 3: 250}
 """By level, what LLVM's own pipelines use. llvmlite's legacy pipeline has no inliner unless it is told."""
+_CONSTRUCTOR = "{ i32, void ()*, i8* }"
+_CONSTRUCTORS_OF = re.compile(r' appending global \[\d+ x (%(?:"[^"]*"|[-\w$.]+))\] ', re.ASCII)
 
 
 def llvm_version() -> tuple[int, ...]:
@@ -48,7 +50,8 @@ def emit(job: Job, source: bytes, on_accepted: Callable[[], None] = lambda: None
             context = stack.enter_context(binding.create_context())
             module = _parse(stack, context, job.name, _with_clones(text, job, machine) if job.clones else text)
         if not job.only:
-            _link(module, [_parse(stack, context, "cpufeat's own code", text) for text in job.helpers], job, machine)
+            own = (_with_constructors_of(module, text) for text in job.helpers)
+            _link(module, [_parse(stack, context, "cpufeat's own code", text) for text in own], job, machine)
         on_accepted()
         functions = _keep(module, job.only) if job.only else []
         try:
@@ -148,11 +151,22 @@ def _with_clones(text: str, job: Job, machine: Llvmlite) -> str:
     bits = re.search(r"(?:^|-)p:(\d+)", str(machine.target_data))
     clones = [Clones(*one) for one in job.clones]
     labels = tuple(one.label for one in clones)
-    how = Dispatch(job.mechanism, labels, job.resolver_parameters, int(bits[1]) // 8 if bits else 8)
+    alignment = int(bits[1]) // 8 if bits else 8
+    how = Dispatch(job.mechanism, labels, job.resolver_parameters, alignment, llvm_version()[0])
     try:
         return variants.merge(text, clones, how, lowest_runs=job.lowest_runs)
     except CompileError as error:
         raise CompileError(f"{job.name}: no variants can be made of it: {error}", error.function) from None
+
+
+def _with_constructors_of(module: Llvmlite, helper: str) -> str:
+    """Return a helper's text with a list of constructors that the linker can join to the module's.
+
+    Both lists must be of one type; a module may have given it a name.
+    """
+    lists = (str(variable) for variable in module.global_variables if variable.name == "llvm.global_ctors")
+    named = _CONSTRUCTORS_OF.search(next(lists, ""))
+    return f"{named[1]} = type {_CONSTRUCTOR}\n{helper.replace(_CONSTRUCTOR, named[1])}" if named else helper
 
 
 def _link(module: Llvmlite, helpers: list[Llvmlite], job: Job, machine: Llvmlite) -> None:
@@ -164,7 +178,10 @@ def _link(module: Llvmlite, helpers: list[Llvmlite], job: Job, machine: Llvmlite
         function.linkage = "external"
     for helper in helpers:
         _fit(helper, job, machine)
-        module.link_in(helper)
+        try:
+            module.link_in(helper)
+        except RuntimeError as error:
+            raise CompileError(f"{job.name}: cpufeat's own code cannot be linked with it: {error}") from None
     for name in names:
         module.get_function(name).linkage = "internal"
 

@@ -7,6 +7,8 @@ once store the same. A constructor of the earliest priority picks when the progr
 ``ifunc``: the loader calls ``f.resolver`` when it binds ``f``. Linkers give an ``ifunc`` that other objects cannot see
 one address in code and another in data, and each alias an address of its own. Where that may be, ``f`` is a function
 that jumps to the ``ifunc`` ``f.ifunc``.
+
+Of all these only what defines the symbol ``f`` is in the comdat of ``f``: the jump to a clone may be inlined elsewhere.
 """
 
 from __future__ import annotations
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
 
 _IFUNC_LOADERS = frozenset((("linux", "gnu"), ("linux", "gnux32"), ("linux", "android"), ("freebsd", "")))
 """System and environment where the loader calls resolvers: glibc, Bionic, FreeBSD's. musl's does not."""
+_FORWARDS_COPIES = 22
+"""The first LLVM whose ``musttail`` hands on what is passed by value in memory: others overwrite the return address
+(https://github.com/llvm/llvm-project/issues/72390)."""
 INITIALIZER = """
 @llvm.global_ctors = appending global [1 x { i32, void ()*, i8* }] \
 [{ i32, void ()*, i8* } { i32 0, void ()* @__cpufeat_initialize, i8* null }]
@@ -65,6 +70,8 @@ class Dispatch(NamedTuple):
     """What a resolver is called with, ``i64 %hwcap, ...``."""
     alignment: int
     """Of a pointer, in bytes."""
+    llvm: int
+    """The major version of the LLVM that this is for."""
 
     @property
     def helpers(self) -> tuple[str, ...]:
@@ -81,17 +88,16 @@ class Dispatch(NamedTuple):
         ``attributes`` are what every function of the module must have; ``alone`` is whether other objects can see the
         symbol, and see no other of the same address.
         """
-        group = printed.comdat(function.tail, function.name)
-        comdat = f"comdat({group})" if group else ""
         resolver = suffixed(function.name, "resolver")
-        asked = self._resolver(function, resolver, f"{attributes} {comdat}")
         if self.mechanism == "pointer":
-            return asked + self._by_pointer(function, resolver, attributes, comdat)
+            return self._resolver(function, resolver, attributes) + self._by_pointer(function, resolver, attributes)
         if alone:
+            group = printed.comdat(function.tail, function.name)
+            asked = self._resolver(function, resolver, f"{attributes} comdat({group})" if group else attributes)
             return asked + self._ifunc(function, function.name, function.linkage, resolver)
         hidden = suffixed(function.name, "ifunc")
-        ifunc = self._ifunc(function, hidden, "internal", resolver)
-        return f"{asked}{ifunc}{_jump(function, attributes, '', hidden)}"
+        asked = self._resolver(function, resolver, attributes) + self._ifunc(function, hidden, "internal", resolver)
+        return f"{asked}{self._jump(function, attributes, '', hidden)}"
 
     def _resolver(self, function: Function, name: str, tail: str) -> str:
         """Define what returns the address of the clone that was picked, or the last one's if none can be run.
@@ -114,33 +120,41 @@ class Dispatch(NamedTuple):
         address = f"bitcast ({function.type}* ({asked})* {resolver} to {kind})" if asked else resolver
         return f"{name} = {linkage} ifunc {function.type}, {kind} {address}\n"
 
-    def _by_pointer(self, function: Function, resolver: str, attributes: str, comdat: str) -> str:
+    def _by_pointer(self, function: Function, resolver: str, attributes: str) -> str:
         kind = function.type
         pointer, lazy = suffixed(function.name, "pointer"), suffixed(function.name, "lazy")
         place = f"{kind}** {pointer} unordered, align {self.alignment}"
         load = f"  %callee = load atomic {kind}*, {place}\n"
         ask = f"  %callee = call {kind}* {resolver}()\n  store atomic {kind}* %callee, {place}\n"
-        first = function.local(lazy)._replace(tail=f" {comdat}")
+        first = function.local(lazy)._replace(tail="")
         return (
-            f"{pointer} = internal global {kind}* {lazy}{', ' if comdat else ''}{comdat}\n"
-            f"{_jump(function, attributes, load, '%callee')}{_jump(first, attributes, ask, '%callee')}"
+            f"{pointer} = internal global {kind}* {lazy}\n"
+            f"{self._jump(function, attributes, load, '%callee')}{self._jump(first, attributes, ask, '%callee')}"
         )
 
+    def _jump(self, function: Function, attributes: str, before: str, callee: str) -> Function:
+        """Return a function of the same name that hands on all that it is called with.
 
-def _jump(function: Function, attributes: str, before: str, callee: str) -> Function:
-    """Return a function of the same name that hands on all that it is called with."""
-    parameters = [
-        one if one == "..." else f"{one.rpartition(' ')[0]} %a{number}"
-        for number, one in enumerate(function.parameters)
-    ]
-    kind = function.type if parameters[-1:] == ["..."] else function.returns
-    call = f"{function.convention} {kind} {callee}({', '.join(parameters)})"
-    result, value = ("", "void") if function.returns == "void" else ("%result = ", f"{function.returns} %result")
-    return function._replace(
-        parameters=tuple(parameters),
-        tail="".join(f" {clause}" for clause in _of_symbol(function.tail)),
-        body=f"{{\n{before}  {result}musttail call {call}\n  ret {value}\n}}",
-    ).with_attributes(attributes)
+        Raises ValueError for one that cannot, with this LLVM.
+        """
+        parameters = [
+            one if one == "..." else f"{one.rpartition(' ')[0]} %a{number}"
+            for number, one in enumerate(function.parameters)
+        ]
+        is_variadic = parameters[-1:] == ["..."]
+        how = "musttail"
+        if self.llvm < _FORWARDS_COPIES and any(" byval(" in one for one in parameters):
+            if is_variadic:
+                raise ValueError(f"LLVM {self.llvm} cannot hand on both copies (byval) and variable arguments")
+            how = "notail"
+        kind = function.type if is_variadic else function.returns
+        call = f"{function.convention} {kind} {callee}({', '.join(parameters)})"
+        result, value = ("", "void") if function.returns == "void" else ("%result = ", f"{function.returns} %result")
+        return function._replace(
+            parameters=tuple(parameters),
+            tail="".join(f" {clause}" for clause in _of_symbol(function.tail)),
+            body=f"{{\n{before}  {result}{how} call {call}\n  ret {value}\n}}",
+        ).with_attributes(attributes)
 
 
 _CLAUSE = re.compile(

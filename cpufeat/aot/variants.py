@@ -40,6 +40,8 @@ _CONSTANT = re.compile(rf"{NAME} = (?:[\w()]+ )*constant ", re.ASCII)
 _USED = ("@llvm.used", "@llvm.compiler.used")
 _REAL = re.compile(rf"\b(?:dso_local_equivalent|no_cfi) ({NAME})", re.ASCII)
 """What must be a function and no ``ifunc``."""
+_MAIN = "@main"
+"""A static program of glibc takes its address before it resolves any ``ifunc``."""
 _ITSELF = re.compile(r"@llvm\.(?:init\.trampoline|localrecover|eh\.recoverfp|coro)\b[^\n]*")
 """Calls of intrinsics that take a function itself, and not what leads to one."""
 _INTERPOSABLE = ("weak", "linkonce")
@@ -145,7 +147,7 @@ class _Source:
     def _real(self, text: str) -> frozenset[str]:
         """Return the functions that others know by several names, or that must not be an ``ifunc``."""
         used = chain.from_iterable(_tokens(self.lines[name]) for name in _USED if name in self.lines)
-        return frozenset((*self.aliases.values(), *used, *_REAL.findall(text)))
+        return frozenset((_MAIN, *self.aliases.values(), *used, *_REAL.findall(text)))
 
     def check(self, clones: Sequence[Clones], dispatch: Dispatch, *, lowest_runs: bool) -> None:
         """Raise CompileError for what cannot be cloned, or not be dispatched."""
@@ -239,7 +241,10 @@ class _Source:
         groups = (self.groups.get(group, "") for group in _GROUP_USE.findall(function.tail))
         protection = " ".join(found for words in groups for found in _PROTECTION.findall(words))
         alone = not (function.is_local or function.visibility or function.name in self.real)
-        return dispatch.symbol(function, protection, alone=alone)
+        try:
+            return dispatch.symbol(function, protection, alone=alone)
+        except ValueError as error:
+            raise _refusal(function.name, str(error)) from None
 
 
 class _Nodes:
