@@ -62,6 +62,8 @@ _FIXES = {
 """In objects: what each type of relocation stores. The others store nothing that an analysis asks for."""
 _OWN = {"x86_64": (8, 37, 38), "i686": (8, 42), "aarch64": (1027, 1032)}
 """In linked files: the types that store an address of the file itself (RELATIVE, IRELATIVE)."""
+_CHOSEN = {"x86_64": 37, "i686": 42, "aarch64": 1032}
+"""In linked files: the type that stores what the function at an address of the file itself returns (IRELATIVE)."""
 _SYMBOLIC = {"x86_64": (1, 6, 7), "i686": (1, 6, 7), "aarch64": (257, 1025, 1026)}
 """In linked files: the types that store a symbol's address (absolute, GLOB_DAT, JUMP_SLOT)."""
 
@@ -320,7 +322,13 @@ def _linked(file: _File) -> Image:
     rows = [(entry, entry.value, entry.value in exported) for entries in tables for entry in entries if _defined(entry)]
     sections.sort(key=lambda section: section.address)
     pointers = dict(_pointers(file, dynamic, layout, sections))
-    return _image(file, sections, rows, pointers, layout.externals)
+    chosen = [
+        pointers[one.offset]
+        for index in file.of_type("SHT_REL", "SHT_RELA")
+        for one in _relocations(file, index)
+        if one.type == _CHOSEN.get(file.arch) and one.offset in pointers
+    ]
+    return _image(file, sections, rows, pointers, layout.externals, chosen)
 
 
 def _pointers(
@@ -373,6 +381,7 @@ def _image(
     rows: list[tuple[_Entry, int, bool]],
     pointers: dict[int, int],
     externals: dict[int, str],
+    resolvers: Iterable[int] = (),
 ) -> Image:
     sections.sort(key=lambda section: section.address)
     symbols = _symbols(rows)
@@ -391,4 +400,5 @@ def _image(
         pointers=pointers,
         externals=externals,
         entry=file.entry if file.kind == "executable" else None,
+        resolvers=frozenset([*resolvers, *[symbol.address for symbol in symbols if symbol.kind == "resolver"]]),
     )

@@ -1,6 +1,6 @@
 """Where a program knows from what its CPU can do: data flow from CPUID to the branches that depend on it.
 
-A *fact* is a value that depends on what an instruction such as CPUID, or a function of ``data/queries.tsv``, answered.
+A *fact* is a value made of what an instruction such as CPUID, or a function of ``data/queries.tsv``, answered.
 Facts are followed through registers, stack slots, memory at settled addresses, results of functions and what functions
 store where their arguments point; not through the heap. So the variable that a program fills at its start (NumPy's
 ``npy__cpu_have``, libgcc's ``__cpu_model``, Go's ``internal/cpu.X86``) is found by what is stored in it.
@@ -47,7 +47,9 @@ class Slot(NamedTuple):
 
 
 FACT = _Mark()
-"""The label of a value that depends on what the CPU can do."""
+"""The label of a value that is made of what the CPU answered."""
+IMPLIED = _Mark()
+"""The label of a value that a branch on a fact chose: as good as one, unless it is a result, which may be a status only."""
 MANY = _Mark()
 """In place of the other labels of a value that has too many, as a pointer that a loop moves along."""
 Label = object
@@ -55,6 +57,7 @@ Label = object
 State = dict[object, frozenset[Label]]
 _NOTHING: frozenset[Label] = frozenset()
 _ONLY_FACT: frozenset[Label] = frozenset([FACT])
+_FACTS: frozenset[Label] = frozenset([FACT, IMPLIED])
 
 
 class Outcome(NamedTuple):
@@ -111,7 +114,9 @@ class Facts:
             if symbol.kind == "data" and self._queries.get(symbol.name) == "holds":
                 self.memory.update(range(symbol.address, symbol.address + min(symbol.size, 4096)))
                 yield from self._users(symbol.address, symbol.address + max(symbol.size, 1))
-            if symbol.kind == "resolver" and (function := self.code.function_at(symbol.address)):
+        for address in self.image.resolvers:
+            function = self.code.function_at(address)
+            if function:
                 yield function
         for address, name in self.image.externals.items():
             if name in self._queries:
@@ -256,8 +261,8 @@ class _Follower:
                 labels |= self._load(memory, state)
         labels = self._combined(step, labels)
         if index in self.by_choice and not any(one.base == self.convention.stack for one in step.memory if one.read):
-            labels |= _ONLY_FACT
-        if step.flow in (BRANCH, JUMP) and FACT in labels and (step.flow == BRANCH or step.target is None):
+            labels |= {IMPLIED}
+        if step.flow in (BRANCH, JUMP) and labels & _FACTS and (step.flow == BRANCH or step.target is None):
             self.effects.tests.add(index)
         if step.flow == CALL or (step.flow == JUMP and self._leaves(step)):
             self._call(step, state, labels)
@@ -274,7 +279,7 @@ class _Follower:
             self.effects.asks = self.effects.probes = True
             self.effects.sources.add(self.convention.asking)
             return _ONLY_FACT
-        if step.partial and FLAGS in step.reads and FACT in labels:
+        if step.partial and FLAGS in step.reads and labels & _FACTS:
             self.effects.chosen.add(frozenset(label for label in labels if isinstance(label, int)))
         if step.offset:
             labels = frozenset(_moved(label, step.offset) for label in labels)
@@ -287,7 +292,7 @@ class _Follower:
             if register == self.convention.stack:
                 state[register] = frozenset(_moved(label, step.pushed) for label in state.get(register, _NOTHING))
                 continue
-            kept = labels & _ONLY_FACT if register == FLAGS else labels
+            kept = labels & _FACTS if register == FLAGS else labels
             kept |= state.get(register, _NOTHING) if step.partial and register != FLAGS else _NOTHING
             if kept:
                 state[register] = kept
@@ -311,15 +316,15 @@ class _Follower:
                 found |= state.get(place, _NOTHING) if not memory.index else _NOTHING
             elif isinstance(place, int):
                 found |= self._at(place, memory, state)
-            elif place is FACT:
-                found.add(FACT)
+            elif place in _FACTS:
+                found.add(place)
         return frozenset(found)
 
     def _at(self, address: int, memory: Memory, state: State) -> set[Label]:
         """Return the labels of what is read at an address, or in the object there."""
         if memory.index:
             low, high = self.facts.extent(address)
-            by_fact = FACT in state.get(memory.index, _NOTHING)
+            by_fact = not _FACTS.isdisjoint(state.get(memory.index, _NOTHING))
             if by_fact:
                 self.effects.chosen.add(frozenset([address]))
             holds = self.facts.at(low, min(high - low, 4096))
@@ -336,14 +341,14 @@ class _Follower:
         return found
 
     def _store(self, memory: Memory, state: State, labels: frozenset[Label]) -> None:
-        places = list(self._places(memory, state))
+        places, facts = list(self._places(memory, state)), not labels.isdisjoint(_FACTS)
         for place in places:
             if isinstance(place, Slot):
                 state[place] = labels
-                self.effects.fills |= FACT in labels and place.depth >= self.convention.word
-            elif isinstance(place, int) and FACT in labels:
+                self.effects.fills |= facts and place.depth >= self.convention.word
+            elif isinstance(place, int) and facts:
                 self._remember(place, memory)
-        if not places and FACT in labels:
+        if not places and facts:
             self.effects.fills = True
 
     def _remember(self, address: int, memory: Memory) -> None:
@@ -406,10 +411,10 @@ def _merge(known: State, more: Mapping[object, frozenset[Label]]) -> bool:
     for key, labels in more.items():
         old = known.get(key, _NOTHING)
         if labels is not old and not labels <= old and MANY not in old:
-            known[key] = old | labels if len(old) < _MANY else old & _ONLY_FACT | {MANY}
+            known[key] = old | labels if len(old) < _MANY else (old | labels) & _FACTS | {MANY}
             changed = True
-        elif MANY in old and FACT in labels and FACT not in old:
-            known[key] = old | _ONLY_FACT
+        elif MANY in old and not labels & _FACTS <= old:
+            known[key] = old | labels & _FACTS
             changed = True
     return changed
 

@@ -77,7 +77,7 @@ class _Search:
 
     def __init__(self, image: Image, uses: Mapping[Function, Mapping[str, Sequence[int]]]) -> None:
         self.image = image
-        self.code = Code(image)
+        self.code = Code(image, uses)
         self.facts = Facts(self.code)
         self.own = {function.start: features for function, features in uses.items()}
         self.forced: dict[int, set[str]] = {}
@@ -219,9 +219,9 @@ class _Search:
         section = self.image.section_at(node)
         if section and section.name.startswith(_INITIALISERS):
             return "called by the loader"
-        symbols = self.code.symbols.get(node, ())
-        if any(symbol.kind == "resolver" for symbol in symbols):
+        if self.code.is_resolver(node):
             return "called by the loader"
+        symbols = self.code.symbols.get(node, ())
         exported = any(symbol.visible for symbol in symbols if self._is_offered(symbol))
         return "exported" if exported and not next(self._cuts(node, feature), 0) else ""
 

@@ -89,6 +89,8 @@ class Image(Value):
     """Where an executable starts."""
     bases: tuple[int, ...] = (0,)
     """What offsets in jump tables may count from: 0 for addresses; the image base of PE files."""
+    resolvers: frozenset[int] = frozenset()
+    """Functions that the loader calls to choose others (ELF's ``ifunc``), whether or not a symbol says so."""
 
     @cached_property
     def _section_starts(self) -> list[int]:

@@ -20,7 +20,7 @@ from cpufeat.auditing.image import Function
 from cpufeat.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
 
     from cpufeat.auditing.image import Image, Section, Symbol
     from cpufeat.auditing.steps import Step
@@ -54,9 +54,11 @@ class Reference(NamedTuple):
 class Code:
     """The code of an image, decoded as far as it is asked for."""
 
-    def __init__(self, image: Image) -> None:
-        """Look at an image of x86-64."""
+    def __init__(self, image: Image, functions: Iterable[Function] = ()) -> None:
+        """Look at an image of x86-64; ``functions``: more than those that it knows."""
         self.image = image
+        self._functions = sorted({*image.functions, *functions})
+        self._starts = [function.start for function in self._functions]
         self.convention = steps_x86.SYSTEM_V
         self.fixed = image.kind != "library" and min((one.address for one in image.sections), default=0) >= _FIRST_FIXED
         self._low = min((one.address for one in image.sections), default=0)
@@ -69,8 +71,9 @@ class Code:
 
     def function_at(self, address: int) -> Function | None:
         """Return the function at an address of the code, or what lies between functions there."""
-        function = self.image.function_at(address)
-        if function and function.name:
+        after = bisect_right(self._starts, address)
+        function = self._functions[after - 1] if after else None
+        if function and function.name and address < function.end:
             return function
         section = self.image.section_at(address)
         if section is None or not section.executable:
@@ -79,13 +82,10 @@ class Code:
             size = steps_x86.stub_size(bytes(section.content[:16]))
             start = address - (address - section.address) % size
             return Function(start, min(section.end, start + size), "")
-        if function:
+        if function and address < function.end:
             return function
-        functions = self.image.functions
-        after = bisect_right(functions, address, key=lambda function: function.start)
-        start = max(section.address, functions[after - 1].end if after else 0)
-        end = min([section.end, *[function.start for function in functions[after : after + 1]]])
-        return Function(start, end, "")
+        start = max(section.address, function.end if function else 0)
+        return Function(start, min([section.end, *self._starts[after : after + 1]]), "")
 
     def _bytes(self, function: Function) -> bytes:
         return self.image.bytes_at(function.start, function.end - function.start)
@@ -134,7 +134,7 @@ class Code:
 
     def is_resolver(self, address: int) -> bool:
         """Whether the loader calls a function to choose another (ELF's ``ifunc``)."""
-        return any(symbol.kind == "resolver" for symbol in self.symbols.get(address, ()))
+        return address in self.image.resolvers
 
     def _settled(self, function: Function) -> tuple[array[int], array[int]]:
         """Return the addresses of a function's instructions that have an address in them, and those addresses."""
@@ -298,7 +298,7 @@ class Code:
 
     def describe(self, address: int) -> str:
         """Return what people call what is at an address."""
-        external = self.image.externals.get(address)
+        external = self.image.externals.get(address // _EXTERNAL * _EXTERNAL)
         if external:
             return external
         sized = self.sized_object_at(address)
