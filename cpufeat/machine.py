@@ -206,7 +206,9 @@ class ThisMachine(Machine):
         return native.facilities()
 
     def read_file(self, path: str) -> bytes | None:
-        """Read a file of this machine."""
+        """Read a file of this machine, by its whole path: ``lscpu`` is what recordings call that program's output."""
+        if not path.startswith("/"):
+            return None
         try:
             with open(path, "rb") as file:
                 return file.read(LARGEST_FILE)

@@ -156,7 +156,7 @@ MODELS = [
     Model(PPC64EL, "power9", "pwr9", "power9", lacks="htm", reason="QEMU has no transactions"),
     Model(PPC64EL, "power10", "pwr10", "power10"),
     Model(
-        *(I386, "n270", "bonnell", ""),
+        *(I386, "n270", "bonnell", "i686"),
         lacks="cx16 64bit nopl",
         reason="the N270 is a Bonnell of 32 bits; long mode tells of NOPL",
     ),

@@ -106,6 +106,12 @@ def test_an_answer_of_another_shape_does_no_harm(flags: object) -> None:
     assert found.features.names <= {"fp_armv8", "neon"}
 
 
+def test_the_working_directory_describes_no_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "lscpu").write_text("Architecture: aarch64\nFlags: sve\n")
+    monkeypatch.chdir(tmp_path)
+    assert ThisMachine().read_file("lscpu") is None
+
+
 def test_where_it_knows_no_such_architecture_it_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Importing it raises Exception itself there."""
 
