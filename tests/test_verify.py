@@ -322,9 +322,46 @@ def with_variants(tmp_path: Path, built):
 @pytest.mark.parametrize("dispatch", ["ifunc", "pointer"])
 @pytest.mark.parametrize("options", LINKED.values(), ids=LINKED)
 def test_the_variant_that_ran_is_observed(qemu: str, with_variants, dispatch: str, options: list[str]) -> None:
-    runs = list(verify(with_variants(dispatch, *options), ["Conroe", "Haswell", "Haswell,-fma", "max"]))
-    assert results(runs) == [RIGHT] * 4
-    assert [run.variants for run in runs] == [("x86-64",), ("x86-64-v3",), ("x86-64",), ("x86-64-v3",)]
+    host = detect(ThisMachine())
+    here = next(level for level in LEVELS if Target.parse(level).runs_on(host))
+    runs = list(verify(with_variants(dispatch, *options), ["Conroe", "Haswell", "Haswell,-fma", "max", NATIVE]))
+    assert results(runs) == [RIGHT] * 5
+    assert [run.variants for run in runs] == [("x86-64",), ("x86-64-v3",), ("x86-64",), ("x86-64-v3",), (here,)]
+
+
+KILLS_ITSELF = """
+#include <signal.h>
+#include <stdio.h>
+#include <unistd.h>
+int kernel(int n);
+static void caught(int number) { printf("caught %d\\n", number == SIGUSR1 ? kernel(1) : 0); fflush(stdout); }
+int main(void) { signal(SIGUSR1, caught); raise(SIGUSR1); raise(SIGSTOP); END }
+"""
+
+
+@pytest.mark.parametrize(
+    ("end", "result", "said"),
+    [("return 7;", RIGHT, 7), ("raise(SIGILL);", DIED, "SIGILL"), ("for (;;) pause();", EXPIRED, "")],
+)
+def test_a_program_that_is_watched_gets_its_signals(with_variants, end: str, result: str, said: object) -> None:
+    program = with_variants("pointer", code=KILLS_ITSELF.replace("raise(SIGSTOP);", "").replace("END", end))
+    (run,) = verify(program, [NATIVE], time_limit=1)
+    assert (run.result, run.stdout) == (result, b"caught 3\n")
+    assert said in (run.status, run.signal)
+    assert run.variants if result != EXPIRED else run.status is None
+
+
+def test_a_watched_program_that_stops_itself_is_ended(with_variants) -> None:
+    (run,) = verify(with_variants("pointer", code=KILLS_ITSELF.replace("END", "return 0;")), [NATIVE], time_limit=0.5)
+    assert run.result == EXPIRED
+
+
+def test_a_watched_program_that_cannot_be_started_is_said(with_variants) -> None:
+    program = with_variants("ifunc")
+    program.chmod(0o644)
+    (run,) = verify(program, [NATIVE])
+    assert run.result == FAILED
+    assert "ermission denied" in run.message
 
 
 def test_what_was_not_called_did_not_run(qemu: str, with_variants) -> None:

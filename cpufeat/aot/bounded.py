@@ -54,8 +54,19 @@ class Log(NamedTuple):
     told: Callable[[bytes], None]
 
 
-def run(command: Sequence[str], *, seconds: float, environment: Mapping[str, str], log: Log | None = None) -> Ended:
-    """Run a program in a session of its own, without input and without a core dump. Raises OSError if there is none."""
+def run(
+    command: Sequence[str],
+    *,
+    seconds: float,
+    environment: Mapping[str, str],
+    log: Log | None = None,
+    wait: Callable[[int, float], int | None] | None = None,
+) -> Ended:
+    """Run a program in a session of its own, without input and without a core dump. Raises OSError if there is none.
+
+    ``wait`` takes the place of ``waitpid``: it is given the process and the seconds, and returns its status in the end,
+    or None when the time is over.
+    """
     start = time.monotonic()
     with contextlib.ExitStack() as files:
         if log:
@@ -77,16 +88,22 @@ def run(command: Sequence[str], *, seconds: float, environment: Mapping[str, str
         files.enter_context(process)
         outputs = [_Reader(file.fileno()) for file in (process.stdout, process.stderr) if file]
         readers = [*outputs, *([_Reader(log.reading, log.told)] if log else [])]
-        expired = False
         try:
-            process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            expired = True
+            expired = not _is_over(process, seconds, wait)
         finally:
             took = time.monotonic() - start
             _end(process, readers)
         stdout, stderr = (reader.output() for reader in outputs)
         return Ended(process.returncode, expired, took, stdout, stderr)
+
+
+def _is_over(process: subprocess.Popen[bytes], seconds: float, wait: Callable[[int, float], int | None] | None) -> bool:
+    if wait is None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(seconds)
+    elif (status := wait(process.pid, seconds)) is not None:
+        process.returncode = os.waitstatus_to_exitcode(status)
+    return process.returncode is not None
 
 
 @contextlib.contextmanager

@@ -8,16 +8,17 @@ import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cpufeat.aot import bounded, emulator
+from cpufeat.aot import bounded, emulator, tracing
 from cpufeat.aot.artifact import Artifact
 from cpufeat.aot.emulator import Emulator, Watch
 from cpufeat.aot.processors import Processor, processors
+from cpufeat.aot.tracing import Trace
 from cpufeat.auditing.elf import elf_image
 from cpufeat.errors import ArtifactError, AuditError, VerifyError
 from cpufeat.value import Value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from cpufeat.aot.bounded import Ended
     from cpufeat.auditing.image import Image
@@ -57,7 +58,8 @@ class Run(Value):
     signal: str = ""
     """What it died of: ``SIGILL``."""
     variants: tuple[str, ...] | None = None
-    """The variants of which code was run, best first; None where that was not observed, or there are none."""
+    """The variants of which code was run, best first (natively: of which code was chosen to be run); None where that
+    was not observed, or there are none."""
     seconds: float = 0.0
     stdout: bytes = b""
     """The first :data:`cpufeat.aot.bounded.KEPT` bytes."""
@@ -102,6 +104,8 @@ class _Program(Value):
 
     path: str
     arch: str
+    bits: int
+    """Of a pointer."""
     entry: int
     clones: Mapping[int, str]
     """Where each clone of a function begins, and the variant that it is of."""
@@ -128,7 +132,7 @@ def _read(file: str | os.PathLike[str]) -> _Program:
         raise VerifyError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from None
     if image.kind != "executable" or image.entry is None:
         raise VerifyError(f"{path}: {_A[image.kind]}: only an executable can be run")
-    return _Program(str(path), image.arch, image.entry, _clones(image, variants), variants)
+    return _Program(str(path), image.arch, image.bits, image.entry, _clones(image, variants), variants)
 
 
 def _labels(artifact: Artifact) -> tuple[str, ...]:
@@ -151,19 +155,27 @@ def _run(program: _Program, processor: Processor, arguments: list[str], time_lim
     if not processor.name:
         return run
     watch = _watch(program, qemu) if qemu else None
-    command = [*(qemu.command(processor.model, watch) if qemu else []), program.path, *arguments]
-    log = watch.log if watch else None
+    trace = Trace(program.path, program.bits, program.entry, program.clones) if program.clones and not qemu else None
+    command = [program.path, *arguments]
+    if qemu:
+        command = qemu.command(processor.model, watch) + command
     try:
-        ended = bounded.run(command, seconds=time_limit, environment=emulator.environment(), log=log)
+        ended = bounded.run(
+            trace.command(command) if trace else command,
+            seconds=time_limit,
+            environment=emulator.environment(),
+            log=watch.log if watch else None,
+            wait=trace.wait if trace else None,
+        )
     except OSError as error:
         return run.replace(result=FAILED, message=error.strerror or str(error))
-    result, message = _judged(ended, time_limit, is_emulated=qemu is not None)
+    result, message = _judged(ended, time_limit, emulator.failure if qemu else tracing.failure)
     return run.replace(
         result=result,
         message=message[:_LONGEST],
-        status=ended.status if ended.status >= 0 else None,
+        status=None if ended.expired or ended.status < 0 else ended.status,
         signal=_signal(-ended.status) if ended.status < 0 and not ended.expired else "",
-        variants=_ran(program, watch),
+        variants=_ran(program, watch or trace),
         seconds=ended.seconds,
         stdout=ended.stdout.start,
         size=ended.stdout.size,
@@ -176,7 +188,7 @@ def _watch(program: _Program, qemu: Emulator) -> Watch | None:
     return None if bias is None else Watch(program.entry, program.clones, bias)
 
 
-def _ran(program: _Program, watch: Watch | None) -> tuple[str, ...] | None:
+def _ran(program: _Program, watch: Watch | Trace | None) -> tuple[str, ...] | None:
     seen = watch.seen() if watch else None
     if seen is None:
         return None
@@ -191,8 +203,8 @@ def _signal(number: int) -> str:
         return f"signal {number}"
 
 
-def _judged(ended: Ended, time_limit: float, *, is_emulated: bool) -> tuple[str, str]:
-    """Return the result of a run by itself, and its message."""
+def _judged(ended: Ended, time_limit: float, failure: Callable[[str], str]) -> tuple[str, str]:
+    """Return the result of a run by itself, and its message. ``failure`` finds the words of what could not start it."""
     said = emulator.without_warnings(ended.stderr.start.decode(errors="replace"))
     if ended.expired:
         return EXPIRED, f"it ran for longer than {time_limit:g} s"
@@ -201,8 +213,8 @@ def _judged(ended: Ended, time_limit: float, *, is_emulated: bool) -> tuple[str,
     words = _REFUSALS[ended.status].search(said) if ended.status in _REFUSALS else None
     if words:
         return REFUSED, words[0]
-    failure = emulator.failure(said) if is_emulated and ended.status else ""
-    return (FAILED, failure) if failure else (RIGHT, "")
+    why = failure(said) if ended.status else ""
+    return (FAILED, why) if why else (RIGHT, "")
 
 
 def _compared(run: Run, reference: Run) -> Run:
