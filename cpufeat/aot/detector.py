@@ -79,15 +79,15 @@ def runs(body: Body, machine: Reader, features: FeatureSet, *, permitted: bool =
                 others.append(_holds(body, machine, field))
             else:
                 masks[field.word] = masks.get(field.word, 0) | 1 << field.low
-    held = [body.has_all(machine.kind, machine.word(body, word), mask) for word, mask in masks.items()]
+    held = [body.has_all(machine.word(body, word), mask) for word, mask in masks.items()]
     return body.all([*held, *others])
 
 
 def _holds(body: Body, machine: Reader, field: Field) -> str:
     word = machine.word(body, field.word)
-    shifted = body.let(f"lshr {machine.kind} {word}, {field.low}")
-    number = body.let(f"and {machine.kind} {shifted}, {(1 << field.width) - 1}")
-    return body.let(f"icmp uge {machine.kind} {number}, {field.least}")
+    shifted = body.let(f"lshr i64 {word}, {field.low}")
+    number = body.let(f"and i64 {shifted}, {(1 << field.width) - 1}")
+    return body.let(f"icmp uge i64 {number}, {field.least}")
 
 
 def _choose(targets: Sequence[Target], machine: Reader, runtime_override: bool) -> str:

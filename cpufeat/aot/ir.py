@@ -42,9 +42,9 @@ class Body:
             folded = self.let(f"{operation} i1 {folded}, {value}") if folded else value
         return folded
 
-    def has_all(self, kind: str, word: str, mask: int) -> str:
-        """Return whether all bits of a mask are set in a word of type ``kind``."""
-        return self.let(f"icmp eq {kind} {self.let(f'and {kind} {word}, {mask}')}, {mask}")
+    def has_all(self, word: str, mask: int) -> str:
+        """Return whether all bits of a mask are set in an i64."""
+        return self.let(f"icmp eq i64 {self.let(f'and i64 {word}, {mask}')}, {mask}")
 
     def function(self, result: str, parameters: str, attributes: str, end: str) -> str:
         """Return the definition of the internal function, whose last instruction is ``end``."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Field(Value):
-    """Bits of a word, and the least number that they must hold."""
+    """Bits of a word of 64, and the least number that they must hold."""
 
     word: str
     low: int = 0
@@ -37,17 +37,15 @@ def attributes(target: Target) -> str:
     """Return the attributes of a function that runs on every CPU of the target's architecture.
 
     An empty ``target-features`` takes the place of the TargetMachine's string: what is left is what the CPU has.
-    LLVM makes no calls to the C library of its own.
+    Of its own accord LLVM calls no C library, and uses no vectors, whose constants would have to be aligned.
     """
     cpu = architecture(target.arch).cpu
-    return f'nounwind "no-builtins" "target-cpu"="{cpu}" "target-features"="" "tune-cpu"="generic"'
+    return f'noimplicitfloat nounwind "no-builtins" "target-cpu"="{cpu}" "target-features"="" "tune-cpu"="generic"'
 
 
 class Reader:
     """What one architecture's code reads on one system."""
 
-    kind = "i64"
-    """The type of a word."""
     words: tuple[str, ...] = ()
     """The words that are handed to a function that needs them; it reads all others itself."""
     resolver_parameters = ""
@@ -67,7 +65,7 @@ class Reader:
         raise NotImplementedError
 
     def word(self, body: Body, name: str) -> str:
-        """Read a word."""
+        """Read a word, an i64."""
         return f"%{name}"
 
     def called(self, body: Body) -> str:

@@ -17,14 +17,12 @@ if TYPE_CHECKING:
 
 
 class Leaves(Reader):
-    """A leaf's registers are one word, EAX lowest; so is XCR0.
+    """Two registers of a leaf are one word, EAX below EBX, ECX below EDX; so is XCR0.
 
     The instructions are the machine code that the Python detection runs, as *prologue data* of a function (LLVM's
     Language Reference), which is executed before its body. For inline assembly llvmlite has only this machine's
     assembler; this way a program for x86 can be made on any.
     """
-
-    kind = "i128"
 
     def condition(self, feature: Feature, *, permitted: bool = True) -> Condition:
         """Return the row's bits, those of XCR0 that its state needs, and those that Linux has to permit."""
@@ -37,17 +35,18 @@ class Leaves(Reader):
         return tuple((*map(_field, alternative.split("&")), *needs) for alternative in alternatives)
 
     def word(self, body: Body, name: str) -> str:
-        """Read ``7.1`` (a leaf and a subleaf), ``xcr0`` or ``permitted``."""
+        """Read half of a leaf (``7.1:ECX``: ECX and EDX), ``xcr0`` or ``permitted``."""
         if name == "permitted":
-            return _wide(body, body.let("call i64 @__cpufeat_permitted()"))
+            return body.let("call i64 @__cpufeat_permitted()")
         if name == "xcr0":
-            return _wide(body, self._xcr0(body))
-        leaf, subleaf = name.split(".")
-        return _leaf(body, int(leaf, 16), int(subleaf, 16))
+            return self._xcr0(body)
+        leaf, register = name.split(":")
+        registers = _leaf(body, *(int(part, 16) for part in leaf.split(".")))
+        return body.let(f"trunc i128 {body.let(f'lshr i128 {registers}, {32 * REGISTERS[register]}')} to i64")
 
     def _xcr0(self, body: Body) -> str:
         readable = _field(OSXSAVE)
-        is_readable = body.has_all(self.kind, self.word(body, readable.word), 1 << readable.low)
+        is_readable = body.has_all(self.word(body, readable.word), 1 << readable.low)
         enabled = body.let(f"call i64 @__cpufeat_xcr0(i1 {is_readable})")
         if self.system != "darwin":
             return enabled
@@ -118,6 +117,7 @@ none:
 {sysctl(self.attributes) if self.system == "darwin" else ""}"""
 
 
+_HALVES = {"EAX": ("EAX", 0), "EBX": ("EAX", 32), "ECX": ("ECX", 0), "EDX": ("ECX", 32)}
 _FIELD = re.compile(r"([0-9A-F]+\.\d+):(E[A-D]X)\[(\d+)(?:-(\d+))?\](?:>=(\d+))?")
 
 
@@ -127,7 +127,8 @@ def _field(text: str) -> Field:
     if found is None:
         raise ValueError(f"{text} is no field of a CPUID leaf")
     leaf, register, low, high, least = found.groups()
-    return Field(leaf, 32 * REGISTERS[register] + int(low), int(high or low) - int(low) + 1, int(least or 1))
+    first, above = _HALVES[register]
+    return Field(f"{leaf}:{first}", above + int(low), int(high or low) - int(low) + 1, int(least or 1))
 
 
 def _leaf(body: Body, leaf: int, subleaf: int) -> str:
@@ -144,7 +145,3 @@ def _exists(body: Body, leaf: int, subleaf: int) -> str:
 
 def _eax(body: Body, leaf: int) -> str:
     return body.let(f"trunc i128 {_leaf(body, leaf, 0)} to i32")
-
-
-def _wide(body: Body, word: str) -> str:
-    return body.let(f"zext i64 {word} to i128")
