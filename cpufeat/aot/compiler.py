@@ -13,8 +13,10 @@ from cpufeat.aot.artifact import Artifact, Variant, labels
 from cpufeat.aot.detector import detector, resolver_parameters
 from cpufeat.aot.dispatch import INITIALIZER, mechanism
 from cpufeat.aot.guard import guard as guard_of
+from cpufeat.aot.guard import narrow
 from cpufeat.aot.job import Clones, Job
 from cpufeat.aot.reuse import Made, reused
+from cpufeat.aot.usage import used
 from cpufeat.errors import ArtifactError, CompileError, CpufeatWarning, TargetError
 from cpufeat.host import detect
 from cpufeat.levels import baseline, level_features
@@ -111,9 +113,10 @@ def compile(  # noqa: A001, PLR0913
     def make() -> Made:
         rungs, fallbacks, (emitted, llvm) = ladder.descend(code.name, wanted, emit, fallback=on_missing == "fallback")
         made = fallbacks + _lowered(emitted, rungs[0], llvm[0], on_missing)
+        uses = used(code.name, emitted.object, rungs, labels(rungs))
         artifact = Artifact(
-            object=emitted.object,
-            variants=tuple(Variant(rung) for rung in rungs),
+            object=emitted.object if uses[-1] is None else narrow(emitted.object, uses[-1]),
+            variants=tuple(Variant(*one) for one in zip(rungs, uses, strict=True)),
             decisions=decisions + made,
             llvm=".".join(map(str, llvm)),
             dispatch=how if rungs[1:] else "",

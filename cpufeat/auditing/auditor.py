@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from cpufeat.auditing.image import Image
     from cpufeat.auditing.scan import Body, Progress, Scan
 
+AUDITED = ("x86_64", "i686")
+"""Architectures whose code is decoded."""
 _FIRST = 3
 """How many places of a kind are told."""
 _DEEPEST = 2
@@ -82,7 +84,7 @@ def audit_image(image: Image, progress: Progress | None = None) -> Audit:
     from cpufeat.auditing.guarded import guards
     from cpufeat.auditing.isa_note import isa_note
 
-    scan, text = _decoded(image, progress)
+    scan, text = decoded(image, progress)
     found = guards(image, {body.function: body.uses for body in scan.bodies if body.uses})
     functions = tuple(_function(image, body, found[body.function.start], text) for body in scan.bodies if body.uses)
     needs = FeatureSet(image.arch, {name for body in scan.bodies for name in body.uses})
@@ -106,8 +108,11 @@ def audit_image(image: Image, progress: Progress | None = None) -> Audit:
     )
 
 
-def _decoded(image: Image, progress: Progress | None) -> tuple[Scan, Callable[[Image, int], str]]:
-    """Return what is in the code, and the function that writes an instruction."""
+def decoded(image: Image, progress: Progress | None = None) -> tuple[Scan, Callable[[Image, int], str]]:
+    """Return what is in the code, and the function that writes an instruction.
+
+    Raises AuditError for an architecture that is not one of :data:`AUDITED`.
+    """
     if image.arch in ("x86_64", "i686"):
         from cpufeat.auditing import x86
 

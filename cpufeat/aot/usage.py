@@ -1,0 +1,77 @@
+"""What emitted code uses, by its own instructions, and that it is no more than was permitted."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, NamedTuple
+
+from cpufeat.auditing.auditor import AUDITED, decoded
+from cpufeat.auditing.formats import image_of
+from cpufeat.auditing.guarded import guards
+from cpufeat.auditing.stretches import place
+from cpufeat.errors import AuditError, CompileError
+from cpufeat.features import FeatureSet
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cpufeat.auditing.image import Image
+    from cpufeat.auditing.scan import Body
+    from cpufeat.target import Target
+
+_OWN = re.compile(r"_?__cpufeat_")
+"""Detection and guard, which ask before they use anything."""
+
+
+class _Excess(NamedTuple):
+    """A use of what a target does not permit."""
+
+    body: Body
+    feature: str
+    target: Target
+
+
+def used(name: str, code: bytes, targets: Sequence[Target], labels: Sequence[str]) -> tuple[FeatureSet | None, ...]:
+    """Return the features above the baseline that the code for each target uses; None where nobody can tell.
+
+    ``labels`` are what the names of each target's functions end in, where there are several targets. All other
+    functions run with every one of them. What stands behind a run-time check of the code's own does not count.
+    Raises CompileError, which names the instruction, for code that uses what its target does not permit.
+    """
+    try:
+        image = image_of(code, name)
+        if image.arch not in AUDITED:
+            return (None,) * len(targets)
+        scan, text = decoded(image)
+    except AuditError as error:
+        raise CompileError(f"{name}: what LLVM emitted cannot be audited: {error}") from None
+    bodies = [body for body in scan.bodies if body.uses and not _OWN.match(body.function.name)]
+    own = [[body for body in bodies if _runs_with(body, label, labels)] for label in labels]
+    excess = [
+        _Excess(body, feature, target)
+        for target, its in zip(targets, own, strict=True)
+        for body in its
+        if body.certain
+        for feature in body.uses.keys() - set(target.features)
+    ]
+    for body, feature, target in _bare(image, excess):
+        at = body.uses[feature][0]
+        where = f"{text(image, at)} at {place(image, at)} uses {feature}, which {target.cpu} does not permit"
+        raise CompileError(f"{name}: function {body.function.name}: {where}", body.function.name)
+    return tuple(
+        FeatureSet(target.arch, {feature for body in its for feature in body.uses if feature in target.features})
+        for target, its in zip(targets, own, strict=True)
+    )
+
+
+def _runs_with(body: Body, label: str, labels: Sequence[str]) -> bool:
+    """Whether a function runs where the variant of that label was chosen."""
+    name = body.function.name
+    return len(labels) == 1 or name.endswith(f".{label}") or not name.endswith(tuple(f".{one}" for one in labels))
+
+
+def _bare(image: Image, excess: Sequence[_Excess]) -> list[_Excess]:
+    if not excess:
+        return []
+    found = guards(image, {body.function: body.uses for body, _, _ in excess})
+    return [one for one in excess if one.feature in found[one.body.function.start].bare]
