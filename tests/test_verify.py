@@ -16,6 +16,7 @@ from conftest import unavailable
 
 from cpufeat import Target, VerifyError, aot, features, levels, recording
 from cpufeat.aot import bounded, emulator
+from cpufeat.aot import processors as processors_module
 from cpufeat.aot.processors import NATIVE, processors
 from cpufeat.aot.verify import DIED, DIFFERS, EXPIRED, FAILED, NOT_RUN, REFUSED, RIGHT, Run, verify
 from cpufeat.cli import BAD, NO, OK, main
@@ -99,9 +100,7 @@ def test_by_default_there_is_a_processor_for_each_level_and_it_has_that_level(qe
 def test_each_model_of_the_table_is_of_its_level_or_known_not_to_be_emulated_whole(qemu: str) -> None:
     one = emulator.emulator("x86_64")
     known = one.models()
-    from cpufeat.aot.processors import _rows
-
-    for level, models in _rows("x86_64").items():
+    for level, models in processors_module._rows("x86_64").items():
         for model in set(models).intersection(known):
             found = detect(probe([qemu, "-cpu", model])).level
             is_whole = one.left_out(model).isdisjoint(levels.level_features("x86_64", level))
@@ -374,6 +373,41 @@ def test_what_cannot_be_observed_is_not_made_up(qemu: str, with_variants, built)
     assert [run.variants for run in verify(built(HELLO), ["Haswell"])] == [None]
     program = with_variants("ifunc", "-s")
     assert [(run.result, run.variants) for run in verify(program, ["Haswell"])] == [(RIGHT, None)]
+
+
+@pytest.fixture(scope="session")
+def for_arm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A program for 64-bit Arm, with variants for the levels that CPU models stand for and for those in between."""
+    if not shutil.which("qemu-aarch64"):
+        unavailable("qemu-aarch64", "apt-get install qemu-user")
+    folder = tmp_path_factory.mktemp("arm")
+    source, program = folder / "program.c", folder / "program"
+    source.write_text("#include <stdio.h>\n__attribute__((noinline)) int kernel(int n) { return n * 3; }" + CALLS[18:])
+    triple = ["--triple", "aarch64-unknown-linux-musl"]
+    targets = [word for level in ARM_LEVELS for word in ("--target", level)]
+    assert main(["compile", str(source), "-o", str(program), "--exe", *triple, *targets]) == OK
+    return program
+
+
+ARM_LEVELS = ["armv9-a", "armv8.4-a", "armv8.3-a", "armv8.2-a", "armv8.1-a", "armv8-a"]
+
+
+def test_on_64_bit_arm_each_model_of_the_table_is_of_its_level(for_arm: Path) -> None:
+    known = emulator.emulator("aarch64").models()
+    rows = [(level, model) for level, models in processors_module._rows("aarch64").items() for model in models]
+    there = [(level, model) for level, model in rows if model in known]
+    runs = list(verify(for_arm, [model for _, model in there]))
+    assert [run.variants for run in runs] == [(level,) for level, _ in there]
+    assert results(runs) == [RIGHT] * len(there)
+    assert {"armv8-a", "armv8.2-a"} <= {level for level, _ in there}
+
+
+def test_on_64_bit_arm_a_level_without_a_model_is_said(for_arm: Path) -> None:
+    known = emulator.emulator("aarch64").models()
+    for run, (level, models) in zip(verify(for_arm), processors_module._rows("aarch64").items(), strict=True):
+        assert run.level == level
+        assert (run.result == RIGHT) == bool(set(models) & set(known))
+        assert (run.result == NOT_RUN) == ("no CPU model of that level" in run.message)
 
 
 # --- the command line
