@@ -24,8 +24,8 @@ VERBS = {
     "target": "the same for build scripts: CPU, features, triple, level",
     "compile": "C or LLVM IR to an object, library or program for a target",
     "audit": "what a program, library or object needs of a CPU, from its own instructions",
-    "check": "whether a program, library or object runs on a machine or CPU, and what is missing",
-    "verify": "run a program on other CPUs, emulated: the same on each, or refused in words",
+    "check": "will a file run on a machine or CPU, and if not, what is missing",
+    "verify": "run a program on other CPUs, emulated, and compare",
     "identify": "the CPUs of recorded machines, one line a file",
     "record": "write this machine to a file that every verb takes in its place",
 }
@@ -49,14 +49,15 @@ examples:
 
 exit status:
   0  fine
-  1  the answer is no (--on-missing error, check, compile, verify), or identify met a bad FILE
+  1  the answer is no (--on-missing error, compile, check, verify),
+     or identify met a bad FILE
   2  bad usage, or bad input
 
 environment:
   CPUFEAT_TARGET   the REQUEST where none is given
   CPUFEAT_DISABLE  features to do without
   CPUFEAT_MACHINE  a recorded machine in place of this one
-  CPUFEAT_CACHE    a folder for what was compiled, in place of the usual one; 0: none
+  CPUFEAT_CACHE    the folder for what was compiled; 0: none
   CPUFEAT_CACHE_SIZE  how large it may grow (1G)
   NO_COLOR, FORCE_COLOR"""
 
