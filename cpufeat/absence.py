@@ -30,8 +30,10 @@ def why(arch: str, source: str, name: str, untold: Container[str] = ()) -> Withh
     told = evidence(arch, source, name)
     if told and name not in untold:
         return Withheld(NOT_REPORTED, told)
-    newer_ones_show_it = told or (_has_words(arch, source) and table(arch)[name].flags("kernel"))
-    return Withheld(UNSEEN, f"{source} {'may be too old to show' if newer_ones_show_it else 'never shows'} it")
+    if told:
+        return Withheld(UNSEEN, f"{source} may be too old to show it")
+    some_show_it = _has_words(arch, source) and table(arch)[name].flags("kernel")
+    return Withheld(UNSEEN, f"not every {source} shows it" if some_show_it else f"{source} never shows it")
 
 
 def evidence(arch: str, source: str, name: str) -> str:

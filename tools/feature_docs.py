@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from cpufeat.features import NO_SPELLING, Feature, table  # noqa: E402
-from cpufeat.levels import levels  # noqa: E402
+from cpufeat import tables  # noqa: E402
+from cpufeat.features import NO_SPELLING, Feature, family, table  # noqa: E402
 
 FAMILIES = {
     "aarch64": "aarch64",
@@ -48,7 +48,8 @@ def page(name: str, arch: str) -> str:
 
 def _levels(arch: str) -> Iterator[str]:
     yield from ("## Levels", "", "| level | adds |", "|---|---|")
-    yield from (f"| `{level}` | {_listed(adds)} |" for level, adds in levels(arch).items())
+    rows = tables.rows(f"{family(arch)}/levels.tsv")  # also those of the family's other architectures
+    yield from (f"| `{level}` | {_listed(adds.split())} |" for level, _, adds in rows)
     yield ""
 
 
@@ -71,7 +72,7 @@ def _row(feature: Feature) -> str:
     return f"| `{feature.name}` | {bit} | {feature.state} | {_listed(feature.implies)} | {'; '.join(spellings)} |"
 
 
-def _listed(names: Iterator[str] | tuple[str, ...]) -> str:
+def _listed(names: Iterable[str]) -> str:
     return " ".join(f"`{name}`" for name in names)
 
 
