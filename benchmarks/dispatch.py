@@ -1,0 +1,95 @@
+"""What a library of variants costs: choosing one when it is loaded, and each call.
+
+    python benchmarks/dispatch.py [ROUNDS]
+
+One function is compiled for a single target, and as three variants: by cpufeat, dispatched by ``ifunc`` and by pointer,
+and by gcc's ``target_clones``, where gcc is. In each round a process for each library, in an order that changes, loads
+it and calls the function; the table shows medians, and what is added to the single target's. Loading is dlopen(3) and
+dlsym(3). Needs Linux on x86-64 with glibc, and a C compiler.
+"""
+
+from __future__ import annotations
+
+import random
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from cpufeat import Target, aot
+
+VARIANTS = ("x86-64-v4", "x86-64-v3", "x86-64")
+SINGLE = "single target"
+FUNCTION = "define i32 @step(i32 %a) { %b = mul i32 %a, 5\n %c = xor i32 %b, 77\n ret i32 %c }"
+CLONES = """__attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+int step(int a) { return a * 5 ^ 77; }"""
+MAIN = """
+#include <dlfcn.h>
+#include <stdio.h>
+#include <time.h>
+#define CALLS 50000000
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return 1e9 * t.tv_sec + t.tv_nsec;
+}
+int main(int count, char **arguments) {
+    now();
+    double start = now();
+    int (*step)(int) = (int (*)(int))dlsym(dlopen(arguments[1], RTLD_NOW), "step");
+    double loaded = now();
+    int value = count;
+    for (int i = 0; i < CALLS; i++) value = step(value);
+    printf("%f %f %d\\n", (loaded - start) / 1e3, (now() - loaded) / CALLS, value);
+}
+"""
+
+
+def libraries(folder: Path) -> dict[str, Path]:
+    """Make the libraries."""
+    artifacts = {
+        SINGLE: aot.compile(FUNCTION, Target.parse("x86-64")),
+        "cpufeat, ifunc": aot.compile(FUNCTION, targets=VARIANTS, dispatch="ifunc"),
+        "cpufeat, pointer": aot.compile(FUNCTION, targets=VARIANTS, dispatch="pointer"),
+    }
+    made = {name: folder / f"{number}.so" for number, name in enumerate(artifacts)}
+    for name, artifact in artifacts.items():
+        artifact.link(made[name], kind="shared")
+    gcc = shutil.which("gcc")
+    if gcc:
+        made["gcc target_clones"] = folder / "gcc.so"
+        compiled(gcc, folder, CLONES, "-shared", "-fPIC", "-o", made["gcc target_clones"])
+    return made
+
+
+def compiled(compiler: str, folder: Path, source: str, *arguments: str | Path) -> None:
+    """Compile C."""
+    (folder / "source.c").write_text(source)
+    subprocess.run([compiler, "-O2", folder / "source.c", *arguments], check=True)
+
+
+def main() -> None:
+    """Measure and print the table."""
+    rounds = int(sys.argv[1]) if sys.argv[1:] else 30
+    with tempfile.TemporaryDirectory() as private:
+        folder = Path(private)
+        compiled(shutil.which("cc") or "cc", folder, MAIN, "-o", folder / "measure")
+        made = libraries(folder)
+        taken: dict[str, list[tuple[float, float]]] = {name: [] for name in made}
+        for _ in range(rounds):
+            for name in random.sample(sorted(made), len(made)):
+                done = subprocess.run([folder / "measure", made[name]], capture_output=True, text=True, check=True)
+                loading, call, _ = done.stdout.split()
+                taken[name].append((float(loading), float(call)))
+    medians = {name: [statistics.median(column) for column in zip(*rows, strict=True)] for name, rows in taken.items()}
+    print(f"{rounds} rounds, three variants against a single target; medians")
+    print(f"{'':<20}{'loading, us':>13}{'added':>8}{'a call, ns':>13}{'added':>8}")
+    for name, (loading, call) in medians.items():
+        added = [loading - medians[SINGLE][0], call - medians[SINGLE][1]]
+        print(f"{name:<20}{loading:>13.1f}{added[0]:>8.1f}{call:>13.2f}{added[1]:>8.2f}")
+
+
+if __name__ == "__main__":
+    main()
