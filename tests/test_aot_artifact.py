@@ -21,7 +21,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from llvmlite import binding
 
-from cpufeat import ArtifactError, Host, MissingFeaturesError, Target, aot, detect
+from cpufeat import ArtifactError, CompileError, Host, MissingFeaturesError, Target, aot, detect
 from cpufeat.aot import Variant, note
 from cpufeat.features import FeatureSet
 
@@ -341,12 +341,61 @@ def lacking(host: Host, *names: str) -> Host:
     return host.replace(features=host.features.without(names))
 
 
+COUNT = """
+declare i64 @llvm.ctpop.i64(i64)
+define i64 @count(i64 %word) { %bits = call i64 @llvm.ctpop.i64(i64 %word)
+ret i64 %bits }
+"""
+
+
 def test_loading_refuses_by_name_what_the_host_lacks():
-    artifact = aot.compile(TWICE, Target.parse("x86-64-v2"))
-    with pytest.raises(MissingFeaturesError, match=r"compiled for x86-64-v2, needs .*sse4_2: not reported") as caught:
-        artifact.load(lacking(detect(), "sse4_2"))
-    assert "sse4_2" in caught.value.missing
-    assert "sse3" not in caught.value.missing
+    artifact = aot.compile(COUNT, Target.parse("x86-64-v2"))
+    with pytest.raises(MissingFeaturesError, match=r"compiled for x86-64-v2, needs .*popcnt: not reported") as caught:
+        artifact.load(lacking(detect(), "popcnt"))
+    assert set(caught.value.missing) == {"popcnt"}
+
+
+def test_loading_asks_for_no_more_than_the_code_uses():
+    artifact = aot.compile(COUNT, Target.parse("x86-64-v2"))
+    library = artifact.load(lacking(detect(), "sse4_2"))
+    assert ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(library["count"])(0xF0F) == 8
+
+
+def test_an_artifact_knows_what_it_uses(tmp_path: Path):
+    aot.compile(COUNT, Target.parse("x86-64-v2")).save(tmp_path / "count.o")
+    (variant,) = aot.Artifact.open(tmp_path / "count.o").variants
+    assert variant.used == FeatureSet("x86_64", ["popcnt"])
+
+
+def test_code_that_uses_what_its_target_does_not_permit_is_refused_by_the_instruction():
+    text = 'define void @f() { call void asm sideeffect "vpaddd %zmm0, %zmm1, %zmm2", ""()\nret void }'
+    with pytest.raises(CompileError, match=r"function f: vpaddd .* uses avx512f, which x86-64-v3 does not") as caught:
+        aot.compile(text, Target.parse("x86-64-v3"))
+    assert caught.value.function == "f"
+
+
+def test_what_stands_behind_a_check_of_the_codes_own_is_permitted():
+    asked = aot.compile(CHECKED_XGETBV, Target.parse("x86-64"))
+    assert asked.variants[0].used == FeatureSet("x86_64")
+    with pytest.raises(CompileError, match=r"xgetbv .* uses xsave"):
+        aot.compile(CHECKED_XGETBV.replace("br i1 %has", "br i1 %always"), Target.parse("x86-64"))
+
+
+CHECKED_XGETBV = """
+define i32 @state() {
+  %answer = call { i32, i32, i32, i32 } asm sideeffect "cpuid", "={ax},={bx},={cx},={dx},{ax},{cx}"(i32 1, i32 0)
+  %c = extractvalue { i32, i32, i32, i32 } %answer, 2
+  %osxsave = and i32 %c, 134217728
+  %has = icmp ne i32 %osxsave, 0
+  %always = icmp eq i32 0, 0
+  br i1 %has, label %read, label %none
+read:
+  %word = call i32 asm sideeffect "xgetbv", "={ax},{cx},~{dx}"(i32 0)
+  ret i32 %word
+none:
+  ret i32 0
+}
+"""
 
 
 def test_loading_refuses_code_of_another_system():

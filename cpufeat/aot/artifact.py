@@ -33,7 +33,12 @@ class Variant(Value):
     target: Target
     """Its features are all that the code may use."""
     used: FeatureSet | None = None
-    """The features whose instructions occur in it, None where nobody looked."""
+    """The features above the baseline whose instructions occur in it, None where nobody looked."""
+
+    @property
+    def needs(self) -> Target:
+        """The target, with no more features than are used."""
+        return self.target if self.used is None else self.target.replace(features=self.used.closed())
 
 
 class Artifact(Value):

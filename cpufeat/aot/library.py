@@ -56,13 +56,15 @@ def link(artifact: Artifact, host: Host | None) -> Library:
 def _picked(artifact: Artifact, host: Host) -> int:
     """Return which of its variants the artifact would choose on a host. Raises MissingFeaturesError if it is none.
 
-    With a run-time override the host has not what ``CPUFEAT_DISABLE`` lists, unless no variant would be left.
+    The last one is chosen where no other runs, if it uses nothing that the host lacks. With a run-time override the
+    host has not what ``CPUFEAT_DISABLE`` lists, unless no variant would be left.
     """
-    targets = [variant.target for variant in artifact.variants]
+    *others, last = artifact.variants
+    targets = [*(variant.target for variant in others), last.needs]
     runs = [index for index, target in enumerate(targets) if target.runs_on(host)]
     if not runs:
-        missing = {name: str(host.why_missing(name)) for name in targets[-1].missing_on(host)}
-        raise MissingFeaturesError(f"this artifact, compiled for {targets[-1].cpu},", missing)
+        missing = {name: str(host.why_missing(name)) for name in last.needs.missing_on(host)}
+        raise MissingFeaturesError(f"this artifact, compiled for {last.target.cpu},", missing)
     permitted = disable(host, []) if artifact.runtime_override else host
     return next((index for index in runs if targets[index].runs_on(permitted)), runs[-1])
 
