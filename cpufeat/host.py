@@ -112,7 +112,6 @@ def _merge(machine: Machine, readings: list[Reading], identities: list[Identity]
     features = FeatureSet(machine.arch, frozenset.intersection(*(one.names for one in usable)))
     gated = {name: why for one in readings for name, why in one.withheld.items()}
     differing = frozenset().union(*(one.names for one in usable)) - features.names - gated.keys()
-    expected = FeatureSet(machine.arch, identity.expected).isa.names
     gated |= {name: Withheld(DIFFERS, _which_cores(name, usable, identities)) for name in differing}
     unfounded = reading.reported.keys() - features.names - gated.keys()
     gated |= {name: _missing_base(machine.arch, name, reading, gated) for name in unfounded}
@@ -133,7 +132,7 @@ def _merge(machine: Machine, readings: list[Reading], identities: list[Identity]
         cores=_cores(readings, identities),
         features=features,
         gated=gated,
-        unreported=FeatureSet(machine.arch, expected - features.names - gated.keys()),
+        unreported=FeatureSet(machine.arch, identity.expected - features.names - gated.keys()).isa,
         evidence={name: where for one in reversed(readings) for name, where in one.reported.items()},
         decisions=tuple(dict.fromkeys(decision for one in identities for decision in one.decisions)),
         named=identity.named,

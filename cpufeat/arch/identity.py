@@ -119,7 +119,7 @@ def identify(arch: str, reading: Reading) -> Identity:
         return _by_features(arch, reading, _best_fit(arch, reading.vendor, reported), says, reading.source)
     expected = _expected(arch, row.cpu)
     may = f"{row.may} {_any_model(arch).may}".split()
-    extra = FeatureSet(arch, reading.reported).isa.names.difference(expected, may)
+    extra = FeatureSet(arch, reading.reported.keys() - expected - set(may)).isa.names
     fitted = _best_fit(arch, reading.vendor, reported) if extra and ANY not in may else row.cpu
     if fitted == row.cpu:
         return Identity(row.cpu, row.name, expected, named=row.cpu)
