@@ -15,7 +15,7 @@ from cpufeat.aot.job import Clones, EmitError, Emitted
 from cpufeat.errors import CompileError, TargetError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from cpufeat.aot.job import Asked, Job, Llvmlite
 
@@ -55,7 +55,8 @@ def emit(job: Job, source: bytes, on_accepted: Callable[[], None] = lambda: None
         on_accepted()
         functions = _keep(module, job.only) if job.only else []
         try:
-            _optimize(module, machine, job.opt)
+            with _resolvers_are_seen(module):
+                _optimize(module, machine, job.opt)
             return Emitted(bytes(machine.emit_object(module)), asks, functions)
         except RuntimeError as error:
             raise EmitError(f"LLVM: {error}") from None
@@ -182,6 +183,17 @@ def _link(module: Llvmlite, helpers: list[Llvmlite], job: Job, machine: Llvmlite
             module.link_in(helper)
         except RuntimeError as error:
             raise CompileError(f"{job.name}: cpufeat's own code cannot be linked with it: {error}") from None
+    for name in names:
+        module.get_function(name).linkage = "internal"
+
+
+@contextlib.contextmanager
+def _resolvers_are_seen(module: Llvmlite) -> Iterator[None]:
+    """Have resolvers be known to others meanwhile: LLVM inlines nothing into what only an ``ifunc`` leads to."""
+    names = [one.name for one in _defined(module) if one.linkage in _LOCAL and _name(one).endswith(".resolver")]
+    for name in names:
+        module.get_function(name).linkage = "external"
+    yield
     for name in names:
         module.get_function(name).linkage = "internal"
 
