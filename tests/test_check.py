@@ -12,8 +12,8 @@ import pytest
 from conftest import unavailable
 
 from cpufeat import AuditError, Target, TargetError, UnknownNameError, aot, detect
-from cpufeat.aot.check import check
-from cpufeat.aot.verify import DIED, RIGHT, verify
+from cpufeat.aot import check, verify
+from cpufeat.aot.verifying import DIED, RIGHT
 from cpufeat.cli import BAD, NO, OK, main
 from cpufeat.features import FeatureSet
 from cpufeat.machine import ThisMachine

@@ -18,7 +18,7 @@ from cpufeat import Target, VerifyError, aot, features, levels, recording
 from cpufeat.aot import bounded, emulator
 from cpufeat.aot import processors as processors_module
 from cpufeat.aot.processors import NATIVE, processors
-from cpufeat.aot.verify import DIED, DIFFERS, EXPIRED, FAILED, NOT_RUN, REFUSED, RIGHT, Run, verify
+from cpufeat.aot.verifying import DIED, DIFFERS, EXPIRED, FAILED, NOT_RUN, REFUSED, RIGHT, Run, verify
 from cpufeat.cli import BAD, NO, OK, main
 from cpufeat.cli.verify import cpus
 from cpufeat.host import detect

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from cpufeat.aot.check import check
+from cpufeat.aot.checking import check
 from cpufeat.cli import NO, OK, add_machine, path_of
 from cpufeat.cli.terminal import show
 from cpufeat.host import detect
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
     from collections.abc import Iterator
 
-    from cpufeat.aot.check import Check, Lack
+    from cpufeat.aot.checking import Check, Lack
     from cpufeat.cli.lines import Line
 
 
