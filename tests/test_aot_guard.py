@@ -22,7 +22,8 @@ from machines import machine
 from test_aot_detector import ASKED, MAC, MAC_ON_INTEL, WINDOWS, WINDOWS_ON_ARM, ZIG, made_up, printed, reads, recorded
 
 from cpufeat.aot import constructors, detector
-from cpufeat.aot.guard import guard, isa_level, narrow
+from cpufeat.aot.guard import guard
+from cpufeat.aot.needs import isa_level, narrow
 from cpufeat.decisions import NEEDS_PERMISSION
 from cpufeat.errors import ArtifactError
 from cpufeat.features import FeatureSet

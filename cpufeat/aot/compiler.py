@@ -13,8 +13,8 @@ from cpufeat.aot.artifact import Artifact, Variant, labels
 from cpufeat.aot.detector import detector, resolver_parameters
 from cpufeat.aot.dispatch import INITIALIZER, mechanism
 from cpufeat.aot.guard import guard as guard_of
-from cpufeat.aot.guard import narrow
 from cpufeat.aot.job import Clones, Job
+from cpufeat.aot.needs import narrow
 from cpufeat.aot.reuse import Made, reused
 from cpufeat.aot.usage import used
 from cpufeat.errors import ArtifactError, CompileError, CpufeatWarning, TargetError

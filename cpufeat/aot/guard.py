@@ -1,24 +1,20 @@
 """A program that says what the CPU lacks, before any of its code runs that needs it.
 
 The code of a guard is in the object that it guards, uses nothing above the baseline, and asks about the features of a
-table: each with a ``+`` where the code needs it, a ``-`` where it does not. What is compiled may need all that its
-target has; what it does need is known when its instructions have been read, and then the table is :func:`narrowed
-<narrow>`. An ELF object for x86-64 whose needs amount to a level of the psABI states that as well, for glibc's loader.
+table (:mod:`cpufeat.aot.needs`), which is narrowed when what was compiled has been read.
 """
 
 from __future__ import annotations
 
-import struct
 from typing import TYPE_CHECKING
 
-from cpufeat import llvm
+from cpufeat.aot import needs
 from cpufeat.aot.detector import runs
-from cpufeat.aot.elf import EM_X86_64, MAGIC, SHF_ALLOC, SHT_NOTE, Elf
 from cpufeat.aot.ir import Body, constant
 from cpufeat.aot.readings import Reader, reader
-from cpufeat.errors import ArtifactError, TargetError
+from cpufeat.errors import TargetError
 from cpufeat.features import FeatureSet
-from cpufeat.levels import baseline, level_features, levels
+from cpufeat.levels import baseline, level_features
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,10 +28,6 @@ EXIT_STATUS = 126
 """A command that was found and cannot be executed (POSIX, Shell Command Language, 2.8.2)."""
 SUPPORTED = "cpufeat_supported"
 """What answers in mode ``"ask"``: ``int cpufeat_supported(void)``."""
-_TABLE = b"\x7fcpufeat needs\x9d"
-"""What the table begins with. A sign follows: ``!`` where whatever runs needs something, ``+`` where there may be
-a variant that needs something else, ``-`` where nothing is needed. Then features, ``+avx2`` or ``-avx2``, each ended by
-a NUL, and one more NUL."""
 
 
 def guard(targets: Sequence[Target], name: str, *, mode: Mode = "exit", beside_detector: bool = False) -> str:
@@ -57,20 +49,18 @@ def guard(targets: Sequence[Target], name: str, *, mode: Mode = "exit", beside_d
         machine = reader(last)
     except TargetError:
         return ""
-    guarded = [
-        name
-        for name in last.features.isa - level_features(last.arch, baseline(last.arch))
-        if _is_told(machine, last.arch, name)
-    ]
+    beyond = last.features.isa - level_features(last.arch, baseline(last.arch))
+    guarded = [feature for feature in beyond if _is_told(machine, last.arch, feature)]
     if not guarded:
         return ""
-    parts = [] if beside_detector else [machine.instructions(), machine.helpers()]
     states_level = mode == "exit" and all(last <= other for other in others)
-    parts += [_table(guarded, "!" if states_level else "+"), _missing(machine, others, last.arch, guarded)]
-    parts += [
+    parts = (
+        "" if beside_detector else machine.instructions() + machine.helpers(),
+        f"@__cpufeat_needs = internal constant {constant(needs.table(guarded, states_level=states_level))}",
+        _missing(machine, others, last.arch, guarded),
         _lacking(machine, guarded),
         _answer(machine) if mode == "ask" else _refusal(machine, targets, name, guarded),
-    ]
+    )
     return "\n".join(parts).replace("MASK", f"i{len(guarded) + 1}")
 
 
@@ -82,15 +72,10 @@ def _is_told(machine: Reader, arch: str, name: str) -> bool:
     return True
 
 
-def _table(guarded: Sequence[str], sign: str) -> str:
-    content = _TABLE + sign.encode() + b"".join(f"+{name}\0".encode() for name in guarded) + b"\0"
-    return f"@__cpufeat_needs = internal constant {constant(content)}\n"
-
-
-def _sign(body: Body, guarded: Sequence[str], index: int) -> str:
-    """Return an ``i8*`` to the sign of a feature in the table, or at -1 to that of all."""
-    sizes = [1, *(len(name) + 2 for name in guarded)]
-    kind, offset = f"[{len(_TABLE) + sum(sizes) + 1} x i8]", len(_TABLE) + sum(sizes[: index + 1])
+def _sign(body: Body, guarded: Sequence[str], index: int | None = None) -> str:
+    """Return an ``i8*`` to the sign of a feature in the table, or to the one for all."""
+    kind = f"[{len(needs.table(guarded))} x i8]"
+    offset = needs.sign_at(guarded, index)
     return body.let(f"getelementptr inbounds {kind}, {kind}* @__cpufeat_needs, i64 0, i64 {offset}")
 
 
@@ -101,9 +86,8 @@ def _missing(machine: Reader, others: Sequence[Target], arch: str, guarded: Sequ
     """
     body, missing = Body("__cpufeat_missing"), "0"
     for index, name in enumerate(guarded):
-        is_needed = body.let(
-            f"icmp eq i8 {body.let(f'load volatile i8, i8* {_sign(body, guarded, index)}')}, {ord('+')}"
-        )
+        sign = body.let(f"load volatile i8, i8* {_sign(body, guarded, index)}")
+        is_needed = body.let(f"icmp eq i8 {sign}, {ord(needs.NEEDED)}")
         lacks = body.let(f"xor i1 {runs(body, machine, FeatureSet(arch, [name]), permitted=False)}, true")
         bit = body.let(f"select i1 {body.all([is_needed, lacks])}, MASK {1 << index}, MASK 0")
         missing = body.let(f"or MASK {missing}, {bit}")
@@ -115,18 +99,19 @@ def _missing(machine: Reader, others: Sequence[Target], arch: str, guarded: Sequ
 
 def _lacking(machine: Reader, guarded: Sequence[str]) -> str:
     """Define ``@__cpufeat_lacking``, which asks only if the table has something that is needed."""
-    sign, ask = Body("__cpufeat_lacking"), Body("__cpufeat_lacking")
-    is_free = sign.let(f"icmp eq i8 {sign.let(f'load volatile i8, i8* {_sign(sign, guarded, -1)}')}, {ord('-')}")
+    look, ask = Body("__cpufeat_lacking"), Body("__cpufeat_lacking", "a")
+    sign = look.let(f"load volatile i8, i8* {_sign(look, guarded)}")
+    is_free = look.let(f"icmp eq i8 {sign}, {ord(needs.FREE)}")
     arguments = machine.called(ask)
     return f"""
 define internal MASK @__cpufeat_lacking() {machine.attributes} {{
-{sign.instructions()}
+{look.instructions()}
   br i1 {is_free}, label %none, label %ask
 none:
   ret MASK 0
 ask:
-{ask.instructions().replace("%v", "%a")}
-  %missing = call MASK @__cpufeat_missing({arguments.replace("%v", "%a")})
+{ask.instructions()}
+  %missing = call MASK @__cpufeat_missing({arguments})
   ret MASK %missing
 }}
 """
@@ -231,57 +216,3 @@ say:
   unreachable
 }
 """
-
-
-# --- after code generation
-
-
-def narrow(content: bytes, used: FeatureSet) -> bytes:
-    """Return an object whose guard asks for no more than ``used``, what the last target's instructions need.
-
-    In an ELF object for x86-64 it states their level as well (:func:`isa_level`), unless it is one to be asked. Without
-    a guard it comes back as it is. Raises ArtifactError for an object with several.
-    """
-    start = content.find(_TABLE) + len(_TABLE)
-    if start < len(_TABLE):
-        return content
-    if _TABLE in content[start:]:
-        raise ArtifactError("the object holds several tables of what it needs: does its data contain another one?")
-    end = content.index(b"\0\0", start) + 1
-    names = [row[1:] for row in content[start + 1 : end].split(b"\0")[:-1]]
-    is_needed = [name.decode() in used for name in names]
-    sign = content[start : start + 1] if any(is_needed) else b"-"
-    rows = [b"%s%s\0" % (b"+" if needed else b"-", name) for needed, name in zip(is_needed, names, strict=True)]
-    narrowed = content[:start] + sign + b"".join(rows) + content[end:]
-    level = isa_level(used) if sign == b"!" else ""
-    return _stating(narrowed, level) if level else narrowed
-
-
-def isa_level(used: FeatureSet) -> str:
-    """Return the level above the baseline that features amount to, empty if there is none.
-
-    It is the lowest that has them all, if every CPU that LLVM knows and that has them all has that level: code with
-    AVX2 and FMA needs x86-64-v3, while code with AVX alone, or with AVX512VNNI, needs no level.
-    """
-    lowest, *higher = levels(used.arch)
-    isa, cpus = used.isa, llvm.load(used.arch)
-    level = next((name for name in (lowest, *higher) if isa <= level_features(used.arch, name)), lowest)
-    has = [features for cpu in cpus.cpus if (features := cpus.cpu_features(cpu))]
-    amounts = all(level_features(used.arch, level) <= features for features in has if isa <= features)
-    return level if amounts and level != lowest else ""
-
-
-def _stating(content: bytes, level: str) -> bytes:
-    """Return an ELF object for x86-64 with the property that it needs a level; others come back as they are.
-
-    Linkers join properties of this kind by "or" (x86-64 psABI, Linux extensions), or drop them, as lld does.
-    """
-    if not content.startswith(MAGIC) or Elf(content).header.machine != EM_X86_64:
-        return content
-    bits = (2 << list(levels("x86_64")).index(level)) - 1
-    property_ = struct.pack("<4I", _ISA_1_NEEDED, 4, bits, 0)
-    payload = struct.pack("<3I4s", 4, len(property_), _NT_GNU_PROPERTY_TYPE_0, b"GNU\0") + property_
-    return Elf(content).with_section(b".note.gnu.property", SHT_NOTE, SHF_ALLOC, payload, 8)
-
-
-_NT_GNU_PROPERTY_TYPE_0, _ISA_1_NEEDED = 5, 0xC0008002

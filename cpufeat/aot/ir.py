@@ -11,15 +11,15 @@ if TYPE_CHECKING:
 class Body:
     """Straight-line instructions of a function in SSA form. What was computed once is not computed again."""
 
-    def __init__(self, function: str) -> None:
-        """Begin a body of the function of that name."""
-        self._function = function
+    def __init__(self, function: str, prefix: str = "v") -> None:
+        """Begin a part of the function of that name, whose values are called by a prefix and a number."""
+        self._function, self._prefix = function, prefix
         self._values: dict[str, str] = {}
         self._texts: dict[bytes, str] = {}
 
     def let(self, instruction: str) -> str:
         """Return the name of an instruction's value."""
-        return self._values.setdefault(instruction, f"%v{len(self._values)}")
+        return self._values.setdefault(instruction, f"%{self._prefix}{len(self._values)}")
 
     def text(self, content: str) -> str:
         """Return an ``i8*`` to a constant text that ends with a NUL."""
