@@ -8,6 +8,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import importlib.util
+import mmap
 import os
 import re
 import signal
@@ -40,6 +41,8 @@ serve()
 """Loads these very copies of llvmlite and cpufeat: neither the current folder nor ``PYTHONPATH`` is searched."""
 
 _START_LIMIT, _GRACE = 60.0, 1.0
+_KILLED = -9
+"""The status of a process that SIGKILL ended; Windows has no such signal."""
 _ERRORS: dict[str, type[CpufeatError]] = {
     "CompileError": CompileError,
     "EmitError": EmitError,
@@ -117,7 +120,7 @@ class Worker:
             raise over_limit(f"LLVM ran out of the {memory_limit / 2**20:.0f} MiB that it was given")
         if status is None:
             raise failure("the worker process for LLVM gave an answer that makes no sense")
-        if status == -signal.SIGKILL:
+        if status == _KILLED:
             raise over_limit("LLVM was killed from outside, perhaps by the system for want of memory")
         named = _FUNCTION.search(said)
         raise failure(self._end(said), named[1] if named else None)
@@ -171,7 +174,12 @@ class Worker:
             timer.join()
 
     def _said(self) -> str:
-        return os.pread(self._stderr.fileno(), _MOST_SAID, 0).decode(errors="replace")
+        """Return what the worker wrote, by a mapping: reading would move the end at which it writes."""
+        try:
+            with mmap.mmap(self._stderr.fileno(), 0, access=mmap.ACCESS_READ) as written:
+                return written[:_MOST_SAID].decode(errors="replace")
+        except ValueError:  # nothing
+            return ""
 
     def _end(self, said: str) -> str:
         """Say what ended the process: its status, and the line that tells, else the last one."""

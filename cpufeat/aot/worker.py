@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import queue
 import signal
+import sys
 import threading
 from pathlib import Path
 from typing import IO, Any
@@ -52,11 +53,11 @@ def _answer(header: dict[str, Any], source: bytes, replies: IO[bytes]) -> _Messa
 
 
 def _limit(name: str, soft: int | None) -> None:
-    """Set a soft limit, or lift it to the hard one. Systems without such limits have none."""
-    try:
-        import resource
-    except ImportError:
+    """Set a soft limit, or lift it to the hard one. Windows has no such limits."""
+    if sys.platform == "win32":
         return
+    import resource
+
     kind = getattr(resource, name, None)
     if kind is None:
         return
@@ -68,6 +69,8 @@ def _limit(name: str, soft: int | None) -> None:
 
 def _address_space() -> int:
     """Return how many bytes are mapped here, most of it libLLVM (proc(5), ``statm``); 0 where that cannot be read."""
+    if sys.platform == "win32":
+        return 0
     try:
         return int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:
