@@ -355,7 +355,9 @@ DROPPED = "SECTIONS {{ .dropped ALIGN(64) : SUBALIGN(8) {{ QUAD(1) *module.o({0}
 @pytest.mark.parametrize(
     ("section_", "alignment", "arguments"),
     [
-        *((name, 16, arguments) for name in (".rodata.cst16", ".text") for arguments in ((), ("-s",))),
+        (".rodata.cst16", 16, ()),
+        (".rodata.cst16", 16, ("-s",)),
+        (".text", 16, ()),
         (".bss", 64, ()),
         (".data", 32, ("-s",)),
     ],
@@ -369,6 +371,23 @@ def test_a_linker_script_that_drops_an_alignment_is_refused(linker, section_, al
     with pytest.raises(ArtifactError, match=said):
         artifact.link(program, linker=linker, arguments=arguments)
     assert not program.exists()
+
+
+def test_what_was_left_out_is_not_found_by_chance(linker, tmp_path):
+    """A constant that the linker discards with its function is an operand of another, at an odd address."""
+    goes = "define float @goes(float %a) { %r = fadd float %a, 0x3FF3333340000000\nret float %r }"
+    twice = "%a = load volatile i32, ptr @number\n%b = load volatile i32, ptr @number"
+    stays = (
+        f"define i32 @main() {{ {twice}\n%r = xor i32 %b, 1067030938\nret i32 %r }}\n@number = global i32 1067030960"
+    )
+    parts = [aot.compile(module, BASELINE) for module in (goes, stays)]
+    program = tmp_path / "program"
+    aot.link(parts, program, linker=linker, arguments=["-Wl,--gc-sections"])
+    constant, content = (1067030938).to_bytes(4, "little"), program.read_bytes()
+    assert constant in section(tmp_path / "program", ".text")
+    assert content.count(constant) == 1
+    assert content.find(constant) % 4, "else nothing is shown"
+    assert run(program).returncode == 42
 
 
 def test_what_is_refused_would_have_died(linker, tmp_path):

@@ -35,7 +35,8 @@ _REWRITTEN = ".eh_frame"
 """Linkers take it apart."""
 _BEFORE, _AFTER = 4, 8
 """How many bytes before and after its place a relocation may change: x86-64's GOTPCRELX rewrites the opcode."""
-_LONGEST = 256
+_SHORTEST, _LONGEST = 16, 256
+"""Bytes of a piece. A shorter one may be found by chance where it never was, and no operand that it is faults."""
 
 
 class _Piece(NamedTuple):
@@ -91,9 +92,10 @@ def _pieces(own: ELFFile) -> Iterator[_Piece]:
     for index, section in enumerate(own.iter_sections()):
         if _is_loaded(section) and section["sh_type"] == "SHT_PROGBITS" and section.name != _REWRITTEN:
             if section["sh_flags"] & _MERGED:
-                yield from _entries(section, constants.get(index, set()))
+                pieces = _entries(section, constants.get(index, set()))
             else:
-                yield from _pieces_of(section, places.get(index, []), relaxed=_is_relaxed(own, section))
+                pieces = _pieces_of(section, places.get(index, []), relaxed=_is_relaxed(own, section))
+            yield from (piece for piece in pieces if len(piece.content) >= _SHORTEST)
 
 
 def _entries(section: Section, referenced: set[int]) -> Iterator[_Piece]:
@@ -112,8 +114,7 @@ def _pieces_of(section: Section, places: list[int], *, relaxed: bool) -> Iterato
     bounds = [-_AFTER, *sorted(places), len(content) + _BEFORE]
     runs = [(start + _AFTER, end - _BEFORE) for start, end in pairwise(bounds[:2] if relaxed else bounds)]
     start, end = max(runs, key=lambda run: run[1] - run[0])
-    if start < end:
-        yield _Piece(section.name, alignment, start % alignment, content[start : min(end, start + _LONGEST)])
+    yield _Piece(section.name, alignment, start % alignment, content[start : min(end, start + _LONGEST)])
 
 
 def _relocated(own: ELFFile) -> dict[int, list[int]]:
