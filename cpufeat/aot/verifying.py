@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import signal
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from cpufeat.aot import bounded, emulator, tracing
 from cpufeat.aot.artifact import Artifact
-from cpufeat.aot.emulator import Emulator, Watch
+from cpufeat.aot.emulator import Watch
 from cpufeat.aot.processors import Processor, processors
 from cpufeat.aot.tracing import Trace
 from cpufeat.auditing.elf import elf_image
@@ -88,8 +89,10 @@ def verify(
 
 def _runs(program: _Program, chosen: Sequence[Processor], arguments: list[str], time_limit: float) -> Iterator[Run]:
     reference: Run | None = None
+    bias = functools.cache(lambda qemu: qemu.bias(program.path) if program.clones else None)
     for processor in chosen:
-        run = _run(program, processor, arguments, time_limit)
+        qemu = processor.emulator
+        run = _run(program, processor, arguments, time_limit, bias(qemu) if qemu else None)
         if run.result == RIGHT:
             reference = reference or run
             run = _compared(run, reference)
@@ -149,12 +152,13 @@ def _clones(image: Image, variants: tuple[str, ...]) -> dict[int, str]:
 # --- a run
 
 
-def _run(program: _Program, processor: Processor, arguments: list[str], time_limit: float) -> Run:
+def _run(program: _Program, processor: Processor, arguments: list[str], time_limit: float, bias: int | None) -> Run:
+    """Run a program on one CPU; ``bias`` is where an emulator loads it, None where nothing is to be watched."""
     qemu = processor.emulator
     run = Run(processor.name, processor.level, qemu.name if qemu else "", NOT_RUN, processor.reason)
     if not processor.name:
         return run
-    watch = _watch(program, qemu) if qemu else None
+    watch = None if bias is None else Watch(program.entry, program.clones, bias)
     trace = Trace(program.path, program.bits, program.entry, program.clones) if program.clones and not qemu else None
     command = [program.path, *arguments]
     if qemu:
@@ -181,11 +185,6 @@ def _run(program: _Program, processor: Processor, arguments: list[str], time_lim
         size=ended.stdout.size,
         sha256=ended.stdout.sha256,
     )
-
-
-def _watch(program: _Program, qemu: Emulator) -> Watch | None:
-    bias = qemu.bias(program.path) if program.clones else None
-    return None if bias is None else Watch(program.entry, program.clones, bias)
 
 
 def _ran(program: _Program, watch: Watch | Trace | None) -> tuple[str, ...] | None:
