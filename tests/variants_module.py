@@ -19,7 +19,7 @@ MODULE = r"""
 @llvm.used = appending global [1 x i8*] [i8* bitcast (i32 (i32)* @kept to i8*)], section "llvm.metadata"
 @llvm.global_ctors = appending global [1 x %entry] [%entry { i32 65535, void ()* @construct, i8* null }]
 $inline = comdat any
-$"a name, with: quotes \22@f(\22" = comdat any
+$"a name, with: quotes \22; f(\22" = comdat any
 
 @alias = alias i32 (i32), i32 (i32)* @exported
 @alias.of.hidden = hidden alias i32 (i32), i32 (i32)* @hidden
@@ -83,13 +83,13 @@ define linkonce_odr i32 @inline(i32 %x) comdat {
   ret i32 %r
 }
 
-define linkonce_odr i32 @"a name, with: quotes \22@f(\22"(i32 %x) comdat {
+define linkonce_odr i32 @"a name, with: quotes \22; f(\22"(i32 %x) comdat {
   %r = call i32 @helper(i32 %x)
   ret i32 %r
 }
 
 define i32 @call.quoted(i32 %x) {
-  %r = call i32 @"a name, with: quotes \22@f(\22"(i32 %x)
+  %r = call i32 @"a name, with: quotes \22; f(\22"(i32 %x)
   ret i32 %r
 }
 
@@ -151,8 +151,10 @@ define void @swap(%pair* noalias sret(%pair) %to, %pair* byval(%pair) align 8 %f
 }
 
 ; More than registers hold.
-define double @many(i64 %i0, i64 %i1, i64 %i2, i64 %i3, i64 %i4, i64 %i5, i64 %i6, i64 %i7, i64 %i8,
-                    double %d0, double %d1, double %d2, double %d3, double %d4, double %d5, double %d6, double %d7, double %d8, double %d9) {
+define double @many(i64 %i0, i64 %i1, i64 %i2, i64 %i3, i64 %i4,
+                    i64 %i5, i64 %i6, i64 %i7, i64 %i8,
+                    double %d0, double %d1, double %d2, double %d3, double %d4,
+                    double %d5, double %d6, double %d7, double %d8, double %d9) {
   %i = mul i64 %i7, 3
   %j = sub i64 %i, %i8
   %k = mul i64 %j, %i0
@@ -224,7 +226,8 @@ struct pair { long a, b, c; };
 extern int shared;
 extern _Thread_local int each_thread __asm__("each.thread");
 extern function table[3];
-int exported(int), alias(int), replaceable(int), is_even(int) __asm__("is.even"), sum(int, ...), jump(long), thread(void);
+int exported(int), alias(int), replaceable(int), is_even(int) __asm__("is.even"), sum(int, ...);
+int jump(long), thread(void);
 int call_hidden(int) __asm__("call.hidden"), call_replaceable(int) __asm__("call.replaceable"), count(void);
 int call_quoted(int) __asm__("call.quoted");
 struct pair swap(struct pair);

@@ -239,7 +239,10 @@ def origin(package: str) -> str:
 def _emitted(reply: dict[str, Any], content: bytes, said: str) -> Emitted:
     """Take an answer apart. The worker read a stranger's module: nothing that it says is believed unseen."""
     if "error" in reply:
-        raise _ERRORS[reply["error"]](str(reply["message"]))
+        error = _ERRORS[reply["error"]](str(reply["message"]))
+        if isinstance(error, CompileError) and reply["function"] is not None:
+            error.function = str(reply["function"])
+        raise error
     asks = {(str(cpu), str(features)): [str(name) for name in names] for cpu, features, names in reply["asks"]}
     return Emitted(content, asks, [str(name) for name in reply["functions"]], said)
 

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 _IFUNC_LOADERS = frozenset((("linux", "gnu"), ("linux", "gnux32"), ("linux", "android"), ("freebsd", "")))
 """System and environment where the loader calls resolvers: glibc, Bionic, FreeBSD's. musl's does not."""
+_NO_LOCAL_IFUNC = frozenset(("i686",))
+"""Linkers make a jump to an ``ifunc`` go through the PLT, which expects the GOT's address in EBX there; LLVM does not
+know of it where the ``ifunc`` is local."""
 _FORWARDS_COPIES = 22
 """The first LLVM whose ``musttail`` hands on what is passed by value in memory: others overwrite the return address
 (https://github.com/llvm/llvm-project/issues/72390)."""
@@ -51,11 +54,11 @@ def mechanism(target: Target, wanted: Mechanism | None, *, runtime_override: boo
 
     Raises TargetError where it cannot be as wanted, or where emitted code cannot tell what a machine can run.
     """
-    _, system, environment = triples.parts(target.triple)
-    has_ifunc = (system, environment) in _IFUNC_LOADERS
+    arch, system, environment = triples.parts(target.triple)
+    has_ifunc = (system, environment) in _IFUNC_LOADERS and arch not in _NO_LOCAL_IFUNC
     if wanted == "ifunc" and not has_ifunc:
-        none = "no loader there is known to resolve an ifunc"
-        raise TargetError(f'{target.triple}: {none}: use dispatch="pointer", which works anywhere')
+        why = "ifuncs are not known to work there"
+        raise TargetError(f'{target.triple}: {why}: use dispatch="pointer", which does anywhere')
     works = has_ifunc and not runtime_override and not reader(target).needs_library
     return wanted or ("ifunc" if works else "pointer")
 

@@ -45,7 +45,7 @@ def _answer(header: dict[str, Any], source: bytes, replies: IO[bytes]) -> _Messa
     try:
         emitted = codegen.emit(job.Job(**header), source, lambda: wire.send(replies, {"accepted": True}))
     except CpufeatError as error:
-        return {"error": type(error).__name__, "message": str(error)}, b""
+        return {"error": type(error).__name__, "message": str(error), "function": getattr(error, "function", None)}, b""
     finally:
         _limit("RLIMIT_AS", None)
     asks = [[*ask, functions] for ask, functions in emitted.asks.items()]
