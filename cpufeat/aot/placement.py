@@ -114,7 +114,8 @@ def _pieces_of(section: Section, places: list[int], *, relaxed: bool) -> Iterato
     bounds = [-_AFTER, *sorted(places), len(content) + _BEFORE]
     runs = [(start + _AFTER, end - _BEFORE) for start, end in pairwise(bounds[:2] if relaxed else bounds)]
     start, end = max(runs, key=lambda run: run[1] - run[0])
-    yield _Piece(section.name, alignment, start % alignment, content[start : min(end, start + _LONGEST)])
+    if start < end:
+        yield _Piece(section.name, alignment, start % alignment, content[start : min(end, start + _LONGEST)])
 
 
 def _relocated(own: ELFFile) -> dict[int, list[int]]:
@@ -131,8 +132,8 @@ def _referenced(own: ELFFile) -> dict[int, set[int]]:
     """Return the offsets of the symbols that relocations refer to, by the index of their section."""
     offsets: dict[int, set[int]] = {}
     for section in own.iter_sections():
-        if isinstance(section, RelocationSection):
-            symbols = own.get_section(section["sh_link"])
+        symbols = own.get_section(section["sh_link"])
+        if isinstance(section, RelocationSection) and isinstance(symbols, SymbolTableSection):
             for number in {relocation["r_info_sym"] for relocation in section.iter_relocations()}:
                 symbol = symbols.get_symbol(number)
                 if symbol["st_info"]["type"] != "STT_SECTION":
