@@ -117,6 +117,10 @@ def decoded(image: Image, progress: Progress | None = None) -> tuple[Scan, Calla
         from cpufeat.auditing import x86
 
         return x86.scan(image, progress), x86.instruction_text
+    if image.arch == "aarch64":
+        from cpufeat.auditing import aarch64
+
+        return aarch64.scan(image, progress), aarch64.instruction_text
     raise AuditError(f"{image.name}: {image.arch} code: only x86 and 64-bit Arm are audited")
 
 

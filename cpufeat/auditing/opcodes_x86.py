@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 from iced_x86 import CpuidFeature, Instruction, Mnemonic
 
 from cpufeat import tables
+from cpufeat.auditing.places import Meaning
 from cpufeat.features import HARDWARE, find, table
 from cpufeat.llvm import cpu_features
 from cpufeat.tables import architecture
@@ -17,24 +18,13 @@ _CPUID_FEATURES = {value: name for name, value in vars(CpuidFeature).items() if 
 _BASELINE, _OTHER = "baseline", "other"
 
 
-class Meaning(NamedTuple):
-    """What one opcode needs, above the baseline of its architecture."""
-
-    features: frozenset[str]
-    """Those that user code can need: of class ``isa``."""
-    harmless: str
-    """Its mnemonic, where CPUs without the feature run it as something harmless."""
-    other: str
-    """Its mnemonic, where it needs something that compilers cannot be told, or that is the operating system's."""
-
-
 def meaning(arch: str, code: int) -> Meaning | None:
     """Return what an opcode (iced-x86's ``Code``) means; None for one that any CPU runs."""
     instruction = Instruction()
     instruction.code = cast("Any", code)
     mnemonic = _MNEMONICS[instruction.mnemonic]
     if mnemonic in _harmless(arch):
-        return Meaning(frozenset(), mnemonic, "")
+        return Meaning(harmless=mnemonic)
     means = _ruled(arch, mnemonic) or [
         name for feature in instruction.cpuid_features() for name in of_cpuid_feature(arch, _CPUID_FEATURES[feature])
     ]
@@ -42,7 +32,7 @@ def meaning(arch: str, code: int) -> Meaning | None:
     above = {name for name in means if name not in (_BASELINE, _OTHER) and name not in baseline(arch)}
     features = frozenset(name for name in above if known[name].kind == "isa")
     other = mnemonic if _OTHER in means or above - features else ""
-    return Meaning(features, "", other) if features or other else None
+    return Meaning(features, other=other) if features or other else None
 
 
 @cache

@@ -7,7 +7,6 @@ from typing import NamedTuple
 from cpufeat.value import TYPE_CHECKING, Value
 
 if TYPE_CHECKING:
-    from array import array
     from collections.abc import Callable, Mapping, Sequence
 
     from cpufeat.auditing.image import Function, Image
@@ -15,8 +14,8 @@ if TYPE_CHECKING:
     Progress = Callable[[int, int], None]
     """Told from time to time how many bytes of code are decoded, of how many."""
 
-Places = dict[str, "array[int]"]
-"""Names of features, or mnemonics, with the addresses of all instructions that they stand for."""
+EXAMPLES = 3
+"""In how many functions a harmless mnemonic is looked for."""
 
 
 class Body(NamedTuple):

@@ -7,7 +7,6 @@ or with bytes that are no instruction, are looked at again (:mod:`cpufeat.auditi
 from __future__ import annotations
 
 import re
-from array import array
 from bisect import bisect_left, bisect_right
 from collections import Counter
 from functools import cache
@@ -17,9 +16,10 @@ from operator import attrgetter
 from iced_x86 import Decoder, DecoderError, FlowControl, Formatter, FormatterSyntax, Mnemonic, OpKind
 
 from cpufeat.auditing.image import Function
-from cpufeat.auditing.opcodes_x86 import Meaning, meaning
+from cpufeat.auditing.opcodes_x86 import meaning
+from cpufeat.auditing.places import Meaning, Places
 from cpufeat.auditing.recovery import BRANCH, JUMP, NEXT, STOP, Step, recovered
-from cpufeat.auditing.scan import Body, Meter, Scan, Undecoded
+from cpufeat.auditing.scan import EXAMPLES, Body, Meter, Scan, Undecoded
 from cpufeat.auditing.stretches import Stretch, between_functions, content_of, in_functions, limited, place
 from cpufeat.value import TYPE_CHECKING
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from iced_x86 import Instruction
 
     from cpufeat.auditing.image import Image
-    from cpufeat.auditing.scan import Places, Progress
+    from cpufeat.auditing.scan import Progress
     from cpufeat.auditing.stretches import Range
 
 _FLOWS = {
@@ -53,8 +53,6 @@ _WORD = 4
 """Bytes of a displacement that can be an address."""
 _LONGEST = 15
 """Bytes of an instruction."""
-_EXAMPLES = 3
-"""Functions in which a harmless mnemonic is looked for."""
 _REACHED_UNKNOWN = "reached, but no instruction that iced-x86 knows"
 _NOT_CODE = "not reached, and not like code"
 _code = attrgetter("code")
@@ -142,19 +140,19 @@ class _Scanner:
 
     def _look_again(self, stretch: Stretch, entries: Sequence[int]) -> None:
         """Find where the opcodes that matter are; ``entries``: what is known to be reached, by address."""
-        places = _Places(self.meanings)
+        places = Places()
         swept = [self._sweep(*one, places) for one in stretch.ranges]
         start, end, _ = stretch.function
         reached = entries[bisect_left(entries, start) : bisect_left(entries, end)]
         if not all(swept) or not reached:
-            places = _Places(self.meanings)
+            places = Places()
             swept = [self._recover(*one, reached, places) for one in stretch.ranges]
         for function, found in places.by_function(stretch.function, reached):
             self.bodies.append(Body(function, found.uses, found.harmless, found.others, all(swept)))
         self.seen.update(list(places.harmless))
-        self.dull.update(code for code, one in self.meanings.items() if self.seen[one.harmless] >= _EXAMPLES)
+        self.dull.update(code for code, one in self.meanings.items() if self.seen[one.harmless] >= EXAMPLES)
 
-    def _sweep(self, start: int, end: int, places: _Places) -> bool:
+    def _sweep(self, start: int, end: int, places: Places) -> bool:
         """Add what is found from start to end; return whether all of it makes sense as code."""
         starts, targets = set(), []
         for instruction in Decoder(self.bits, content_of(self.image, start, end), ip=start):
@@ -162,13 +160,13 @@ class _Scanner:
             if code == _INVALID:
                 return False
             starts.add(address)
-            if code not in self.dull:
-                places.add(code, address)
+            if code in self.meanings:
+                places.add(self.meanings[code], address)
             elif instruction.flow_control in _BRANCHES:
                 targets.append(instruction.near_branch_target)
         return starts.issuperset(target for target in targets if start <= target < end)
 
-    def _recover(self, start: int, end: int, entries: Sequence[int], places: _Places) -> bool:
+    def _recover(self, start: int, end: int, entries: Sequence[int], places: Places) -> bool:
         """Add what is found in the code among the data; return whether it surely is code."""
         content = content_of(self.image, start, end)
         decoder = Decoder(self.bits, content, ip=start)
@@ -178,11 +176,9 @@ class _Scanner:
             return map(_step, decoder)
 
         found = recovered(content, start, entries, self.image.bases, decode)
-        for step in found.certain:
-            places.add(step.code, step.address)
+        self._add(found.certain, places)
         surely = len(places)
-        for step in found.likely:
-            places.add(step.code, step.address)
+        self._add(found.likely, places)
         for first, last in found.data:
             if not _is_padding(content[first - start : last - start]):
                 reason = _REACHED_UNKNOWN if first in found.unknown else _NOT_CODE
@@ -190,44 +186,10 @@ class _Scanner:
         return len(places) == surely
 
 
-class _Places:
-    """Addresses by what opcodes mean."""
-
-    def __init__(self, meanings: Mapping[int, Meaning]) -> None:
-        self.meanings = meanings
-        self.uses: Places = {}
-        self.harmless: Places = {}
-        self.others: Places = {}
-        self._length = 0
-
-    def __len__(self) -> int:
-        return self._length
-
-    def add(self, code: int, address: int) -> None:
-        if code not in self.meanings:
-            return
-        self._length += 1
-        features, harmless, other = self.meanings[code]
-        for feature in features:
-            self.uses.setdefault(feature, array("Q")).append(address)
-        if harmless:
-            self.harmless.setdefault(harmless, array("Q")).append(address)
-        if other:
-            self.others.setdefault(other, array("Q")).append(address)
-
-    def by_function(self, whole: Function, starts: Iterable[int]) -> Iterator[tuple[Function, _Places]]:
-        """Yield what was found, divided at those addresses if the whole has no name."""
-        cuts = sorted({whole.start, *starts}) if not whole.name else [whole.start]
-        ends = [*cuts[1:], whole.end]
-        parts: dict[int, _Places] = {}
-        for kind in ("uses", "harmless", "others"):
-            for name, addresses in getattr(self, kind).items():
-                for address in addresses:
-                    at = bisect_right(cuts, address) - 1
-                    part = parts.setdefault(at, _Places(self.meanings))
-                    getattr(part, kind).setdefault(name, array("Q")).append(address)
-        for at in sorted(parts):
-            yield Function(cuts[at], ends[at], whole.name), parts[at]
+    def _add(self, steps: Iterable[Step], places: Places) -> None:
+        for step in steps:
+            if step.code in self.meanings:
+                places.add(self.meanings[step.code], step.address)
 
 
 def instruction_text(image: Image, address: int) -> str:
