@@ -16,7 +16,6 @@ from cpufeat.aot.guard import guard as guard_of
 from cpufeat.aot.job import Clones, Job
 from cpufeat.aot.needs import narrow
 from cpufeat.aot.reuse import Made, reused
-from cpufeat.aot.usage import used
 from cpufeat.errors import ArtifactError, CompileError, CpufeatWarning, TargetError
 from cpufeat.host import detect
 from cpufeat.levels import baseline, level_features
@@ -111,6 +110,8 @@ def compile(  # noqa: A001, PLR0913
         return client.emit(job, code.content, time_limit=limit, memory_limit=memory_limit)
 
     def make() -> Made:
+        from cpufeat.aot.usage import used  # with the decoders, which take longer to load than a reuse takes
+
         rungs, fallbacks, (emitted, llvm) = ladder.descend(code.name, wanted, emit, fallback=on_missing == "fallback")
         made = fallbacks + _lowered(emitted, rungs[0], llvm[0], on_missing)
         uses = used(code.name, emitted.object, rungs, labels(rungs))
