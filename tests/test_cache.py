@@ -412,16 +412,17 @@ def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]
         path.parent.mkdir()
         path.write_text(f"# {path}")
         os.utime(path, (1e9, 1e9))
-    library = made["llvmlite"].parent / "binding" / "libllvmlite.so"
-    library.parent.mkdir()
-    library.write_bytes(bytes(200))
-    os.utime(library, (1e9, 1e9))
-    return {**made, "library": library}
+    library, table = tmp_path / "llvmlite" / "binding" / "libllvmlite.so", tmp_path / "data" / "x86" / "features.tsv"
+    for path in (library, table):
+        path.parent.mkdir()
+        path.write_bytes(bytes(200))
+        os.utime(path, (1e9, 1e9))
+    return {**made, "library": library, "table": table}
 
 
 def identity(store: Cache, packages: dict[str, Path]) -> str:
     toolchain.identity.cache_clear()
-    return toolchain.identity(store, str(packages["llvmlite"]), str(packages["cpufeat"]))
+    return toolchain.identity(store, str(packages["llvmlite"]), str(packages["cpufeat"]), "x86")
 
 
 def test_a_change_of_any_file_at_the_same_version_is_seen(store: Cache, packages: dict[str, Path]) -> None:
@@ -474,7 +475,7 @@ def test_it_cannot_be_told_where_llvm_is_elsewhere_or_a_file_changed_since(
 def test_this_installation_can_be_told(store: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(toolchain, "_LOADED", time.time_ns())
     toolchain.identity.cache_clear()
-    told = toolchain.identity(store, client.origin("llvmlite"), client.origin("cpufeat"))
+    told = toolchain.identity(store, client.origin("llvmlite"), client.origin("cpufeat"), "x86")
     assert len(told) == hashlib.sha256().digest_size * 2
 
 

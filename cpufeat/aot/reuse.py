@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from cpufeat.aot import cache, client, toolchain
 from cpufeat.aot.artifact import Artifact
 from cpufeat.errors import ArtifactError
+from cpufeat.features import family
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -35,7 +36,7 @@ def reused(module: bytes, targets: Sequence[Target], asked: Mapping[str, object]
     ``asked`` is everything else that the artifact depends on, as JSON has it. Raises what ``make`` does.
     """
     store = cache.from_environment()
-    tools = _tools(store) if store else ""
+    tools = _tools(store, targets[0].arch) if store else ""
     if not store or not tools:
         return make()
     wanted = {"tools": tools, "targets": [target.to_json() for target in targets], **asked}
@@ -52,9 +53,9 @@ def reused(module: bytes, targets: Sequence[Target], asked: Mapping[str, object]
     return made
 
 
-def _tools(store: Cache) -> str:
+def _tools(store: Cache, arch: str) -> str:
     try:
-        return toolchain.identity(store, client.origin("llvmlite"), client.origin("cpufeat"))
+        return toolchain.identity(store, client.origin("llvmlite"), client.origin("cpufeat"), family(arch))
     except OSError:
         return ""
 

@@ -24,15 +24,16 @@ _LOADED = time.time_ns()
 
 
 @functools.lru_cache(maxsize=8)
-def identity(cache: Cache, llvmlite: str, cpufeat: str) -> str:
+def identity(cache: Cache, llvmlite: str, cpufeat: str, family: str) -> str:
     """Return a digest of all that makes an artifact of a module; empty if it cannot be told from its files.
 
-    ``llvmlite`` and ``cpufeat`` are the paths of their ``__init__.py``. It cannot be told where LLVM is outside of
-    llvmlite's folder, or where a file changed after this process began to load them. Raises OSError for a file that
-    cannot be read.
+    ``llvmlite`` and ``cpufeat`` are the paths of their ``__init__.py``, ``family`` is the folder of tables that counts.
+    It cannot be told where LLVM is outside of llvmlite's folder, or where a file changed after this process began to
+    load them. Raises OSError for a file that cannot be read.
     """
     llvm = _files(Path(llvmlite).parent)
-    files = sorted([*llvm, *_files(Path(cpufeat).parent), *_files(Path(tables.DATA))])
+    data = Path(tables.DATA)
+    files = sorted([*llvm, *_files(Path(cpufeat).parent), *_files(data / family), *_files(data, deep=False)])
     if sum(size for *_, size, _ in llvm) < _LEAST_LLVM or any(changed > _LOADED for *_, changed in files):
         return ""
     listed = key(b"toolchain", repr(files).encode(errors="surrogateescape"))
@@ -46,7 +47,7 @@ def identity(cache: Cache, llvmlite: str, cpufeat: str) -> str:
     return contents
 
 
-def _files(folder: Path) -> list[_File]:
+def _files(folder: Path, *, deep: bool = True) -> list[_File]:
     files: list[_File] = []
     waiting = [(str(folder), folder.name)]
     for path, name in waiting:
@@ -56,7 +57,7 @@ def _files(folder: Path) -> list[_File]:
                 if not entry.is_dir():
                     status = entry.stat()
                     files.append((entry.path, inside, status.st_size, status.st_mtime_ns))
-                elif entry.name not in _BESIDE_THE_POINT:
+                elif deep and entry.name not in _BESIDE_THE_POINT:
                     waiting.append((entry.path, inside))
     return files
 
