@@ -94,7 +94,8 @@ def _of_archive(content: bytes, name: str) -> Iterator[tuple[bytes, str]]:
 
     try:
         for member in arpy.Archive(fileobj=BytesIO(content)):
-            yield member.read(), f"{name}({member.header.name.decode(errors='replace')})"
+            member_name = member.header.name.rstrip(b"\0").decode(errors="replace")
+            yield member.read(), f"{name}({member_name})"
     except (arpy.ArchiveFormatError, arpy.ArchiveAccessError, ValueError) as error:
         raise AuditError(f"{name}: a damaged archive: {error}") from None
 

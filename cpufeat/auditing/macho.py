@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cpufeat.auditing.foreign import image_by_lief
 from cpufeat.auditing.functions import functions
 from cpufeat.auditing.image import Image, Section, Symbol
 from cpufeat.auditing.layout import BRANCH26, Fix, Layout, Part, word_at
@@ -39,17 +40,12 @@ _FIXES = {
 
 def macho_image(content: bytes, name: str) -> Image:
     """Return the image of a Mach-O file of one architecture. Raises AuditError for a damaged one."""
-    import lief
+    return image_by_lief(content, name, "Mach-O file", _parse, _image)
 
-    lief.logging.disable()
+
+def _parse(lief: Any, content: bytes) -> Any:
     parsed = lief.MachO.parse(content, lief.MachO.ParserConfig.deep)
-    binary = parsed.at(0) if parsed else None
-    if binary is None:
-        raise AuditError(f"{name}: a damaged Mach-O file")
-    try:
-        return _image(binary, memoryview(content), name)
-    except (ValueError, TypeError, AttributeError, OverflowError, RuntimeError) as error:
-        raise AuditError(f"{name}: a damaged Mach-O file: {error}") from None
+    return parsed.at(0) if parsed else None
 
 
 def _image(binary: Any, content: memoryview, name: str) -> Image:

@@ -36,7 +36,7 @@ def _rows() -> dict[int, list[_Row]]:
         found.setdefault(int(value[:2], 16), []).append(_row(value, mask, Meaning(harmless=mnemonic)))
     for name in ("encodings", "system"):
         for value, mask, needs, example in tables.rows(f"aarch64/{name}.tsv"):
-            known = _needed(needs.split(), example.split()[0])
+            known = _needed(needs.split(), example.partition(" ")[0])
             if known is not None:
                 found.setdefault(int(value[:2], 16), []).append(_row(value, mask, known))
     return found

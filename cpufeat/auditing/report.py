@@ -21,7 +21,7 @@ class Use(NamedTuple):
     address: int
     """In an object, one that the audit made up: see :attr:`place`."""
     place: str
-    """The address as section and offset, ``.text+0x40``."""
+    """The address as tools name it: in an object section and offset, ``.text+0x40``."""
     instruction: str
     """As assembly (x86: Intel's syntax)."""
 
@@ -30,7 +30,7 @@ class FunctionNeeds(Value):
     """A function with instructions above the baseline."""
 
     name: str
-    """As the file spells it; of code without a name its place, ``.text+0x40``."""
+    """As the file spells it; of code without a name its address, as tools name it."""
     start: int
     uses: Mapping[str, tuple[Use, ...]]
     """Feature -> the first (at most three) instructions that need it."""

@@ -40,7 +40,7 @@ class Undecoded(NamedTuple):
     size: int
     """In bytes."""
     place: str
-    """The address as section and offset."""
+    """The address as tools name it: in an object section and offset, ``.text+0x40``."""
     reason: str
 
 

@@ -76,6 +76,6 @@ def content_of(image: Image, start: int, end: int) -> bytes:
 
 
 def place(image: Image, address: int) -> str:
-    """Return section and offset of an address (``.text+0x40``), as tools name a place in an object."""
-    section = image.section_at(address)
+    """Return an address as tools name it: in an object section and offset, ``.text+0x40``."""
+    section = image.section_at(address) if image.kind == "object" else None
     return f"{section.name}+{address - section.address:#x}" if section else f"{address:#x}"

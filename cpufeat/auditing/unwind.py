@@ -25,7 +25,7 @@ def frame_ranges(content: memoryview, address: int, order: str, bits: int) -> It
     """Return the stretches of code that ``.eh_frame`` at an address describes; nothing from its first damage on."""
     try:
         yield from _ranges(content, address, order, bits)
-    except (struct.error, IndexError, KeyError):
+    except (struct.error, IndexError, KeyError, ValueError):
         return
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from cpufeat.auditing.foreign import image_by_lief
 from cpufeat.auditing.functions import functions
 from cpufeat.auditing.image import Image, Section, Symbol
 from cpufeat.auditing.layout import BRANCH26, Fix, Layout, Part, word_at
-from cpufeat.errors import AuditError
 from cpufeat.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from typing import Any
 
 _ARCHITECTURES = {"AMD64": "x86_64", "I386": "i686", "ARM64": "aarch64", "ARMNT": "arm", "THUMB": "arm"}
@@ -47,32 +47,19 @@ _FIXES = {
 
 def coff_image(content: bytes, name: str) -> Image:
     """Return the image of a COFF object. Raises AuditError for a damaged one."""
-    import lief
-
-    lief.logging.disable()
-    return _checked(lief.COFF.parse(content), _of_object, content, name, "COFF object")
+    return image_by_lief(content, name, "COFF object", lambda lief, whole: lief.COFF.parse(whole), _of_object)
 
 
 def pe_image(content: bytes, name: str) -> Image:
     """Return the image of a PE file. Raises AuditError for a damaged one."""
-    import lief
+    return image_by_lief(content, name, "PE file", _parse_pe, _of_linked)
 
-    lief.logging.disable()
+
+def _parse_pe(lief: Any, content: bytes) -> Any:
     config = lief.PE.ParserConfig()
     config.parse_signature = config.parse_rsrc = config.parse_arm64x_binary = False
     config.parse_exports = config.parse_imports = config.parse_reloc = config.parse_exceptions = True
-    return _checked(lief.PE.parse(content, config), _of_linked, content, name, "PE file")
-
-
-def _checked(
-    binary: Any, image: Callable[[Any, memoryview, str], Image], content: bytes, name: str, kind: str
-) -> Image:
-    if binary is None:
-        raise AuditError(f"{name}: a damaged {kind}, or none that Windows would run")
-    try:
-        return image(binary, memoryview(content), name)
-    except (ValueError, TypeError, AttributeError, OverflowError, RuntimeError) as error:
-        raise AuditError(f"{name}: a damaged {kind}: {error}") from None
+    return lief.PE.parse(content, config)
 
 
 def _architecture(binary: Any) -> tuple[str, int]:
