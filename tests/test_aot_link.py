@@ -533,6 +533,7 @@ def test_an_interrupted_link_leaves_what_was_there(number, fake_cc, tmp_path, te
         while not pid_file.exists() or not pid_file.read_text().endswith("\n"):
             assert time.monotonic() < deadline
             time.sleep(0.02)
+        time.sleep(0.5)  # the linker runs; its starter may not know of it yet, since signals are not held up meanwhile
         process.send_signal(number)
         said = process.communicate(timeout=60)
     assert (process.returncode, *said) == ((-9 if number == signal.SIGKILL else 128 + number), b"", b"")

@@ -85,15 +85,16 @@ def run(
         finally:
             if log:
                 os.close(log.writing)
-        files.enter_context(process)
-        outputs = [_Reader(file.fileno()) for file in (process.stdout, process.stderr) if file]
-        readers = [*outputs, *([_Reader(log.reading, log.told)] if log else [])]
+        readers: list[_Reader] = []
         try:
+            files.enter_context(process)
+            readers += (_Reader(file.fileno()) for file in (process.stdout, process.stderr) if file)
+            readers += [_Reader(log.reading, log.told)] if log else []
             expired = not _is_over(process, seconds, wait)
         finally:
             took = time.monotonic() - start
             _end(process, readers)
-        stdout, stderr = (reader.output() for reader in outputs)
+        stdout, stderr = (reader.output() for reader in readers[:2])
         return Ended(process.returncode, expired, took, stdout, stderr)
 
 
