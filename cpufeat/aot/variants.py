@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import re
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from cpufeat.aot import printed
 from cpufeat.aot.printed import LOCAL, NAME, STRING, TOKEN, suffixed
@@ -31,12 +31,14 @@ if TYPE_CHECKING:
     from cpufeat.aot.job import Clones
     from cpufeat.aot.printed import Function
 
+T = TypeVar("T")
 _OURS = re.compile(r'@"?__cpufeat_')
 _LINE = re.compile(rf"^({NAME}) = .*$", re.MULTILINE | re.ASCII)
 """What defines data, an alias or an ifunc."""
 _LINKAGE = re.compile(rf"{NAME} = (\w+) ", re.ASCII)
-_INDIRECT = re.compile(rf"{NAME} = .*\b(alias|ifunc) .* ({NAME})(?:, partition {STRING})?", re.ASCII)
-_CONSTANT = re.compile(rf"{NAME} = (?:[\w()]+ )*constant ", re.ASCII)
+_KIND = re.compile(rf"{NAME} = (?:[\w()]+ )*?(alias|ifunc|constant|global) ", re.ASCII)
+_LAST = re.compile(rf" ({NAME})(?:, partition {STRING})?$", re.ASCII)
+"""What an alias or an ifunc leads to, if that is a thing of a name."""
 _USED = ("@llvm.used", "@llvm.compiler.used")
 _REAL = re.compile(rf"\b(?:dso_local_equivalent|no_cfi) ({NAME})", re.ASCII)
 """What must be a function and no ``ifunc``."""
@@ -85,15 +87,20 @@ class _Source:
         """Take the module apart. Raises ValueError for what LLVM was not known to print."""
         self.functions, self.rest = printed.read(text)
         self.lines = {found[1]: found[0] for found in _LINE.finditer(self.rest)}
-        indirect = {name: found for name, line in self.lines.items() if (found := _INDIRECT.fullmatch(line))}
-        self.aliases = {name: found[2] for name, found in indirect.items() if found[1] == "alias"}
-        self.resolvers = {found[2] for found in indirect.values() if found[1] == "ifunc"}
+        self.kinds = {name: found[1] for name, line in self.lines.items() if (found := _KIND.match(line))}
+        self.aliases = self._leading("alias")
+        self.resolvers = set(self._leading("ifunc").values())
         self.groups = {found[1]: found[2] for found in _GROUP.finditer(self.rest)}
         self.cloned = {name: one for name, one in self.functions.items() if not self._is_shared(one)}
         self.callable = self._callable("SemanticInterposition" in text and bool(_INTERPOSITION.search(text)))
         self.tables = self._tables()
         self.symbols = self._symbols()
         self.real = self._real(text)
+
+    def _leading(self, kind: str) -> dict[str, str]:
+        """Return the aliases or ifuncs, and what each leads to."""
+        lines = ((name, self.lines[name]) for name, found in self.kinds.items() if found == kind)
+        return {name: found[1] for name, line in lines if (found := _LAST.search(line))}
 
     def _is_shared(self, function: Function) -> bool:
         words = chain.from_iterable(self.groups.get(group, "").split() for group in _GROUP_USE.findall(function.tail))
@@ -122,10 +129,12 @@ class _Source:
     def _tables(self) -> frozenset[str]:
         """Return the data that holds addresses of labels, or of such data. Raises CompileError for what others see."""
         found = {name for name, line in self.lines.items() if "blockaddress(" in line}
-        more = found
-        while more:
-            more = {name for name, line in self.lines.items() if name not in found and found & set(_tokens(line))}
-            found |= more
+        if found:
+            users: dict[str, list[str]] = {}
+            for name, line in self.lines.items():
+                for used in _tokens(line):
+                    users.setdefault(used, []).append(name)
+            found = _leading_to(found, users)
         for name in found:
             if self._linkage(name) not in LOCAL or name in self.aliases:
                 raise CompileError(f"{_plain(name)}: addresses of labels in what other objects, or aliases, can reach")
@@ -154,7 +163,7 @@ class _Source:
         self._check_names(clones, dispatch)
         self._check_duplicates()
         for name, line in self.lines.items():
-            if printed.comdat(line, name) and self._linkage(name) in LOCAL and not _CONSTANT.match(line):
+            if printed.comdat(line, name) and self._linkage(name) in LOCAL and self.kinds.get(name) != "constant":
                 raise CompileError(
                     f"{_plain(name)}: local data in a comdat, which clones outside of it would not share"
                 )
@@ -263,13 +272,9 @@ class _Nodes:
                 for used in _NODE_USE.findall(line):
                     if used:
                         users.setdefault(int(used), []).append(node)
-        waiting = [node for node, line in self._lines.items() if line.startswith(_OF_A_FUNCTION)]
-        found = set(waiting)
-        while waiting:
-            new = set(users.get(waiting.pop(), ())) - found
-            found |= new
-            waiting += new
-        return sorted(found)
+        return sorted(
+            _leading_to({node for node, line in self._lines.items() if line.startswith(_OF_A_FUNCTION)}, users)
+        )
 
     def renamed(self, index: int) -> dict[str, str]:
         """Return the numbers that clones of a variant have in place of their originals', which the first one keeps."""
@@ -279,6 +284,16 @@ class _Nodes:
         """Return the metadata of a variant's clones."""
         change = self.renamed(index)
         return "".join(f"{change[f'!{node}']} = {_renamed(self._lines[node], change)}\n" for node in self._own if index)
+
+
+def _leading_to(things: set[T], users: dict[T, list[T]]) -> set[T]:
+    """Return things and all that leads to them, by which others use each."""
+    found, waiting = set(things), list(things)
+    while waiting:
+        new = set(users.get(waiting.pop(), ())) - found
+        found |= new
+        waiting += new
+    return found
 
 
 def _tokens(text: str) -> list[str]:
