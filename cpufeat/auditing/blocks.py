@@ -11,7 +11,11 @@ from cpufeat.value import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
 
-    from cpufeat.auditing.steps import Step
+    from cpufeat.auditing.steps import Convention, Step
+
+
+Place = int | tuple[int, int]
+"""A block, by its index, or the way from one to another."""
 
 
 class Block(NamedTuple):
@@ -33,8 +37,7 @@ class Blocks:
 
         Code that nothing is seen to lead to (landing pads, unknown jump tables) counts as entered from outside.
         """
-        self._starts: list[int] = []
-        known = {step.address: index for index, step in enumerate(steps)}
+        known = self._known = {step.address: index for index, step in enumerate(steps)}
         leaders = {step.target for step in steps if step.target in known and step.flow in (JUMP, BRANCH)}
         leaders |= {step.following for step in steps if step.flow not in (NEXT, CALL)}
         leaders |= {entry for entry in entries if entry in known} | {steps[0].address}
@@ -71,12 +74,19 @@ class Blocks:
         """Return the block that an address of the function lies in."""
         return max(bisect_right(self._starts, address) - 1, 0)
 
-    def site(self, address: int, target: int) -> int:
-        """Return the block that runs when the step at an address leads to a target outside of the function."""
+    def step_at(self, address: int) -> tuple[int, int] | None:
+        """Return the block of a step, and which of its steps it is; None if no step begins there."""
         index = self.at(address)
-        branch = self.blocks[index].steps[-1]
-        ends = branch.address == address and branch.flow == BRANCH and branch.target == target
-        return self._exits.get(target, index) if ends else index
+        found = [number for number, step in enumerate(self.blocks[index].steps) if step.address == address]
+        return (index, found[0]) if found else None
+
+    def leaves(self, step: Step) -> bool:
+        """Tell whether a step leads out of the function, as far as is known."""
+        return step.target not in self._known
+
+    def exit(self, target: int) -> int | None:
+        """Return the block that stands for a branch's way out of the function."""
+        return self._exits.get(target)
 
     def _orphans(self, entries: Collection[int]) -> tuple[int, ...]:
         reached: set[int] = set()
@@ -112,35 +122,104 @@ class Game:
     def __init__(self, blocks: Blocks, tests: Collection[int], entry: int) -> None:
         """Start at an address of the function."""
         self._blocks, self._tests = blocks, frozenset(tests)
-        self._known = {blocks.at(entry), *blocks.orphans}
-        """Blocks that are forced, each by itself."""
-        self._free: set[int] = set()
+        self._known: set[Place] = {blocks.at(entry), *blocks.orphans}
+        """Places that are forced, each by itself."""
+        self._free: set[Place] = set()
 
-    def alone(self, target: int) -> bool:
-        """Tell whether a block is forced by itself."""
+    def alone(self, target: Place) -> bool:
+        """Tell whether a place is forced by itself."""
         if target not in self._known and target not in self._free:
             (self._known if self.forced((target,)) else self._free).add(target)
         return target in self._known
 
-    def forced(self, targets: Collection[int]) -> bool:
-        """Tell whether one of some blocks runs whatever the tests say: now this one, now that one, perhaps."""
-        attracted, waiting = set(targets), list(targets)
+    def forced(self, targets: Iterable[Place]) -> bool:
+        """Tell whether one of some places is come by whatever the tests say: now this one, now that one, perhaps."""
+        attracted: set[Place] = set(targets)
+        waiting = list(attracted)
         undecided: dict[int, set[int]] = {}
         while waiting:
             reached = waiting.pop()
-            if reached in self._known:  # what leads to a forced block leads from there to the targets
+            if reached in self._known:  # what leads to a forced place leads from there to the targets
                 return True
-            for index in self._blocks.before(reached):
+            for index, successor in self._before(reached):
                 if index in attracted:
                     continue
                 if index in self._tests:
                     others = undecided.setdefault(index, set(self._blocks.blocks[index].successors))
-                    others.discard(reached)
+                    others.discard(successor)
                     if others:
                         continue
                 attracted.add(index)
                 waiting.append(index)
         return False
+
+    def _before(self, place: Place) -> Iterable[tuple[int, int]]:
+        return [place] if isinstance(place, tuple) else [(index, place) for index in self._blocks.before(place)]
+
+
+class Sinking:
+    """Where the address that a step puts into a register is first used.
+
+    Compilers fetch what a branch may choose before they ask: ``lea rax, fast; test ...; jne done; lea rax, slow``. Behind
+    a test the address counts as taken only on the ways on which it is used before something else takes its place.
+    """
+
+    def __init__(self, blocks: Blocks, tests: Collection[int], convention: Convention) -> None:
+        """Look at a function and the blocks of it that end in a test."""
+        self._blocks, self._tests, self._convention = blocks, tests, convention
+
+    def places(self, address: int, target: int) -> set[Place]:
+        """Return where the step at an address leads to a target, or uses that it has put its address in a register."""
+        found = self._blocks.step_at(address)
+        if found is None:
+            return set()
+        index, number = found
+        step = self._blocks.blocks[index].steps[number]
+        if step.flow != NEXT:
+            way_out = self._blocks.exit(target) if step.flow == BRANCH else None
+            return {index if way_out is None else way_out}
+        return self._sunk(index, number + 1, step.writes[0]) if len(step.writes) == 1 else {index}
+
+    def _sunk(self, index: int, number: int, register: int) -> set[Place]:
+        while True:
+            block = self._blocks.blocks[index]
+            use = self._use(block.steps[number:], register)
+            if use is not None:
+                return {index} if use else set()
+            if index in self._tests:
+                return {(index, successor) for successor in block.successors if self._is_live(successor, register)}
+            if len(block.successors) != 1 or len(self._blocks.before(block.successors[0])) != 1:
+                return {index}
+            index, number = block.successors[0], 0
+
+    def _is_live(self, index: int, register: int) -> bool:
+        """Tell whether a register's value may be used from the start of a block on."""
+        seen, waiting = {index}, [index]
+        while waiting:
+            block = self._blocks.blocks[waiting.pop()]
+            use = self._use(block.steps, register) if block.steps else register in self._convention.arguments
+            if use:
+                return True
+            if use is None:
+                waiting += [successor for successor in block.successors if successor not in seen]
+                seen.update(block.successors)
+        return False
+
+    def _use(self, steps: Iterable[Step], register: int) -> bool | None:
+        """Tell whether steps use the value of a register (True) or replace it first (False); None for neither."""
+        for step in steps:
+            if register in step.reads or any(register in (one.base, one.index) for one in step.memory):
+                return True
+            if step.returns:
+                return register in self._convention.results
+            if step.flow == CALL or (step.flow == JUMP and self._blocks.leaves(step)):
+                if register in self._convention.arguments:
+                    return True
+                if step.flow == JUMP or register in self._convention.lost:
+                    return False
+            if register in step.writes and not step.partial:
+                return False
+        return None
 
 
 def _indirect(step: Step) -> bool:

@@ -12,10 +12,12 @@ In code that itself asks, what is assigned only on one side of a branch that dep
 from __future__ import annotations
 
 from collections import deque
+from heapq import heappop, heappush
 from typing import NamedTuple
 
 from cpufeat import tables
 from cpufeat.auditing.blocks import Blocks, Game
+from cpufeat.auditing.references import EXTERNAL
 from cpufeat.auditing.steps import BRANCH, CALL, FLAGS, JUMP
 from cpufeat.value import TYPE_CHECKING
 
@@ -28,6 +30,10 @@ if TYPE_CHECKING:
 
 _UNSIZED = 64
 """Bytes that an object is taken to have where no symbol gives its size."""
+_LARGEST = 1024
+"""Bytes of an object that are looked at."""
+_FARTHEST = 3
+"""Functions that hand on a result of one another: beyond, what depends on it says little of the CPU."""
 _ROUNDS = 4
 """How often what only runs by choice is worked out anew with what that made known."""
 _MANY = 12
@@ -50,6 +56,8 @@ FACT = _Mark()
 """The label of a value that is made of what the CPU answered."""
 IMPLIED = _Mark()
 """The label of a value that a branch on a fact chose: as good as one, unless it is a result, which may be a status only."""
+POINTS = _Mark()
+"""The label of a pointer to facts outside of what is followed."""
 MANY = _Mark()
 """In place of the other labels of a value that has too many, as a pointer that a loop moves along."""
 Label = object
@@ -82,6 +90,8 @@ class _Effects:
         self.chosen: set[frozenset[int]] = set()
         self.tests: set[int] = set()
         self.sources: set[str] = set()
+        self.distance = 0
+        """Of how many functions the one hands on what the next returns."""
         self.probes = False
         self.asks = False
         """Whether it has answers at first hand: its own, or those of a function that asks."""
@@ -100,10 +110,16 @@ class Facts:
         self._returns: dict[int, frozenset[int]] = {}
         self._fills: set[int] = set()
         self._asking: set[int] = set()
+        self._distances: dict[int, int] = {}
         self._queries = {name: answer for name, answer, _ in tables.rows("queries.tsv")}
-        elsewhere = [address for address, name in self.image.externals.items() if self._queries.get(name) == "holds"]
-        self._named = {place for address in elsewhere for place in range(address, address + _UNSIZED)}
+        self._named = self._elsewhere("holds")
+        self._for_resolvers = self._elsewhere("resolvers")
         self._follow(self._first())
+
+    def _elsewhere(self, answer: str) -> set[int]:
+        """Return the addresses of data in other files that gives an answer of that kind."""
+        found = [address for address, name in self.image.externals.items() if self._queries.get(name) == answer]
+        return {place for address in found for place in range(address, address + EXTERNAL)}
 
     # --- which functions
 
@@ -112,15 +128,15 @@ class Facts:
         yield from self.code.probes()
         for symbol in self.image.symbols:
             if symbol.kind == "data" and self._queries.get(symbol.name) == "holds":
-                self.memory.update(range(symbol.address, symbol.address + min(symbol.size, 4096)))
+                self.memory.update(range(symbol.address, symbol.address + min(symbol.size, _LARGEST)))
                 yield from self._users(symbol.address, symbol.address + max(symbol.size, 1))
         for address in self.image.resolvers:
             function = self.code.function_at(address)
             if function:
                 yield function
         for address, name in self.image.externals.items():
-            if name in self._queries:
-                yield from self._users(address, address + _UNSIZED)
+            if self._queries.get(name, "resolvers") != "resolvers":
+                yield from self._users(address, address + EXTERNAL)
 
     def _users(self, low: int, high: int) -> Iterator[Function]:
         """Yield the functions that name an address in a stretch, also through a pointer (a GOT entry) or a stub."""
@@ -161,39 +177,49 @@ class Facts:
         new = effects.stored - self.memory
         self.memory |= new
         for low, high in _stretches(new):
-            around = self.code.object_at(low) or (low, high)
-            yield from self._users(min(low, around[0]), max(high, around[1]))
-        returned = frozenset(effects.returned)
-        if returned != self._returns.get(function.start, frozenset()) or effects.fills > (function.start in self._fills):
+            yield from self._users(low, high)
+            start, _ = self.code.object_at(low) or (low, high)
+            if start < low:  # what names the start of the object may read all of it
+                yield from self._users(start, start + 1)
+        self._distances[function.start] = effects.distance
+        handed_on = effects.distance < _FARTHEST and not follower.resolving
+        returned, fills = frozenset(effects.returned if handed_on else ()), effects.fills and effects.probes
+        if returned != self._returns.get(function.start, frozenset()) or fills > (function.start in self._fills):
             self._returns[function.start] = returned
-            self._fills |= {function.start} if effects.fills else set()
+            self._fills |= {function.start} if fills else set()
             yield from self._users(function.start, function.start + 1)
 
     # --- what is known of memory and functions
 
-    def at(self, address: int, size: int) -> bool:
-        """Whether memory at an address holds a fact."""
+    def at(self, address: int, size: int, *, resolving: bool) -> bool:
+        """Whether memory at an address holds a fact; ``resolving``: in the eyes of an ``ifunc`` resolver."""
         places = range(address, address + max(size, 1))
-        return not (self._named.isdisjoint(places) and self.memory.isdisjoint(places))
+        return not self.memory.isdisjoint(places) or self.holds(address, resolving=resolving)
 
-    def holds(self, address: int) -> bool:
-        """Whether an address is that of data in another file that holds facts."""
-        return address in self._named
+    def holds(self, address: int, *, resolving: bool) -> bool:
+        """Whether data in another file, which an address is in, holds facts."""
+        return address in self._named or (resolving and address in self._for_resolvers)
 
     def extent(self, address: int) -> tuple[int, int]:
-        """Return the stretch of memory that is one object with an address."""
-        found = self.code.sized_object_at(address)
-        return found or (address, address + _UNSIZED)
+        """Return the stretch of memory that is one object with an address, as far as it is looked at."""
+        low, high = self.code.sized_object_at(address) or (address, address + _UNSIZED)
+        return low, min(high, low + _LARGEST)
 
-    def answer(self, callee: int) -> tuple[frozenset[int], bool]:
+    def answer(self, callee: int) -> tuple[dict[int, Label], bool]:
         """Return the registers in which a function gives facts, and whether it stores some where its arguments point."""
         query = self._queries.get(self.image.externals.get(callee, ""))
         if query:
-            return frozenset(self.code.convention.results if query == "returns" else ()), query == "fills"
-        if self.code.is_resolver(callee):  # what it chose is called, not itself
-            return frozenset(), False
-        return self._returns.get(callee, frozenset()), callee in self._fills
+            label = {"returns": FACT, "points": POINTS}.get(query)
+            return dict.fromkeys(self.code.convention.results, label) if label else {}, query == "fills"
+        return dict.fromkeys(self._returns.get(callee, ()), FACT), callee in self._fills
 
+    def distance(self, callee: int) -> int:
+        """Return through how many functions the result of one has come."""
+        return self._distances.get(callee, 0)
+
+    def lists(self, start: int) -> bool:
+        """Whether a function stores the addresses of others for its caller, each with whether the CPU can run it."""
+        return any(self._queries.get(symbol.name) == "lists" for symbol in self.code.symbols.get(start, ()))
 
     def asks(self, callee: int) -> bool:
         """Whether a function asks by itself."""
@@ -208,6 +234,7 @@ class _Follower:
         self.convention = self.code.convention
         self.blocks = Blocks(self.code.steps(function), self.code.entries(function), self.code.switch(function))
         self.effects = _Effects()
+        self.resolving = self.code.is_resolver(function.start)
         self.by_choice: set[int] = set()
 
     def follow(self) -> _Effects:
@@ -228,9 +255,9 @@ class _Follower:
         entries = {self.blocks.at(entry) for entry in self.code.entries(self.function)} | {0, *self.blocks.orphans}
         for entry in entries:
             states[entry] = self._initial()
-        waiting, queued = deque(sorted(entries)), set(entries)
+        waiting, queued = sorted(entries), set(entries)
         while waiting:
-            index = waiting.popleft()
+            index = heappop(waiting)  # in the order of the code, mostly that of control: fewer are done twice
             queued.discard(index)
             state = dict(states[index] or {})
             for step in self.blocks.blocks[index].steps:
@@ -243,11 +270,11 @@ class _Follower:
                     continue
                 if successor not in queued:
                     queued.add(successor)
-                    waiting.append(successor)
+                    heappush(waiting, successor)
 
     def _initial(self) -> State:
         state: State = {self.convention.stack: frozenset([Slot(0)])}
-        if self.convention.resolvers and self.code.is_resolver(self.function.start):
+        if self.convention.resolvers and self.resolving:
             state.update(dict.fromkeys(self.convention.resolvers, _ONLY_FACT))
             self.effects.sources.add("the loader's argument")
         return state
@@ -259,7 +286,7 @@ class _Follower:
         for memory in step.memory:
             if memory.read:
                 labels |= self._load(memory, state)
-        labels = self._combined(step, labels)
+        labels = self._combined(step, labels, state)
         if index in self.by_choice and not any(one.base == self.convention.stack for one in step.memory if one.read):
             labels |= {IMPLIED}
         if step.flow in (BRANCH, JUMP) and labels & _FACTS and (step.flow == BRANCH or step.target is None):
@@ -270,20 +297,24 @@ class _Follower:
             self._write(step, state, labels)
         if step.returns:
             self.effects.returned.update(
-                register for register in self.convention.answers if FACT in state.get(register, _NOTHING)
+                register
+                for register in self.convention.answers
+                if FACT in (labels := state.get(register, _NOTHING)) and _tells(labels)
             )
 
-    def _combined(self, step: Step, labels: frozenset[Label]) -> frozenset[Label]:
+    def _combined(self, step: Step, labels: frozenset[Label], state: State) -> frozenset[Label]:
         """Return the labels of what a step makes of those of its operands."""
         if step.probes:
             self.effects.asks = self.effects.probes = True
             self.effects.sources.add(self.convention.asking)
             return _ONLY_FACT
         if step.partial and FLAGS in step.reads and labels & _FACTS:
-            self.effects.chosen.add(frozenset(label for label in labels if isinstance(label, int)))
+            either = labels.union(*[state.get(register, _NOTHING) for register in step.writes])
+            self.effects.chosen.add(frozenset(label for label in either if isinstance(label, int)))
         if step.offset:
             labels = frozenset(_moved(label, step.offset) for label in labels)
-        if step.constant is not None and self.code.image.section_at(step.constant):
+        section = self.code.image.section_at(step.constant) if step.constant is not None else None
+        if step.constant is not None and section and (section.writable or section.executable):
             labels |= {step.constant}
         return labels
 
@@ -303,7 +334,7 @@ class _Follower:
                 self._store(memory, state, labels)
 
     def _places(self, memory: Memory, state: State) -> Iterator[Label]:
-        """Yield the addresses and slots that an operand may be at, and FACT or MANY where such a value points there."""
+        """Yield the addresses and slots that an operand may be at, and the marks of what points there."""
         if not memory.base:
             yield memory.displacement
         for label in state.get(memory.base, _NOTHING):
@@ -316,8 +347,8 @@ class _Follower:
                 found |= state.get(place, _NOTHING) if not memory.index else _NOTHING
             elif isinstance(place, int):
                 found |= self._at(place, memory, state)
-            elif place in _FACTS:
-                found.add(place)
+            elif place is POINTS:
+                found.add(FACT)
         return frozenset(found)
 
     def _at(self, address: int, memory: Memory, state: State) -> set[Label]:
@@ -327,21 +358,22 @@ class _Follower:
             by_fact = not _FACTS.isdisjoint(state.get(memory.index, _NOTHING))
             if by_fact:
                 self.effects.chosen.add(frozenset([address]))
-            holds = self.facts.at(low, min(high - low, 4096))
+            holds = self.facts.at(low, high - low, resolving=self.resolving)
         else:
-            low, holds, by_fact = address, self.facts.at(address, memory.size), False
-        if holds:
-            self.effects.sources.add(self.code.describe(low))
+            low, holds, by_fact = address, self.facts.at(address, memory.size, resolving=self.resolving), False
         found: set[Label] = {FACT} if holds or by_fact else set()
         pointed = self.code.image.pointers.get(address)
-        if pointed is not None:
+        if holds:
+            self.effects.sources.add(self.code.describe(low))
+        if pointed is not None and self.facts.holds(pointed, resolving=self.resolving):
+            self.effects.sources.add(self.code.describe(pointed))
+            found.add(POINTS)
+        elif pointed is not None:
             found.add(pointed)
-            if self.facts.holds(pointed):
-                self.effects.sources.add(self.code.describe(pointed))
         return found
 
     def _store(self, memory: Memory, state: State, labels: frozenset[Label]) -> None:
-        places, facts = list(self._places(memory, state)), not labels.isdisjoint(_FACTS)
+        places, facts = list(self._places(memory, state)), _tells(labels)
         for place in places:
             if isinstance(place, Slot):
                 state[place] = labels
@@ -354,7 +386,7 @@ class _Follower:
     def _remember(self, address: int, memory: Memory) -> None:
         low, high = self.facts.extent(address) if memory.index else (address, address + max(memory.size, 1))
         section = self.code.image.section_at(low)
-        if section and section.writable and high - low <= 4096:
+        if section and section.writable:
             self.effects.stored.update(range(low, high))
 
     # --- calls
@@ -370,21 +402,21 @@ class _Follower:
 
     def _call(self, step: Step, state: State, labels: frozenset[Label]) -> None:
         callee = self._callee(step, state, labels)
-        returned, fills = self.facts.answer(callee) if callee is not None else (frozenset[int](), False)
+        returned, fills = self.facts.answer(callee) if callee is not None else ({}, False)
         if callee is not None and (returned or fills):
             self.effects.sources.add(self.code.describe(callee))
+            self.effects.distance = max(self.effects.distance, self.facts.distance(callee) + 1)
             self.effects.asks |= self.facts.asks(callee)
         passed = [label for register in self.convention.arguments for label in state.get(register, _NOTHING)]
         if fills:
             passed += [_moved(label, 0) for label in state.get(self.convention.stack, _NOTHING)]
             self._filled(passed, state)
         if step.flow == JUMP:
-            self.effects.returned |= returned
-            self.effects.fills |= fills
+            self.effects.returned |= returned.keys()
             return
         for register in self.convention.lost:
             state.pop(register, None)
-        state.update(dict.fromkeys(returned, _ONLY_FACT))
+        state.update({register: frozenset([label]) for register, label in returned.items()})
 
     def _filled(self, passed: Iterable[Label], state: State) -> None:
         """Note that a function stored facts where these point."""
@@ -395,7 +427,12 @@ class _Follower:
                 low, high = self.facts.extent(label)
                 section = self.code.image.section_at(low)
                 if section and section.writable:
-                    self.effects.stored.update(range(low, min(high, low + 4096)))
+                    self.effects.stored.update(range(low, high))
+
+
+def _tells(labels: frozenset[Label]) -> bool:
+    """Tell whether a value says something of the CPU: not an address that a fact chose."""
+    return not labels.isdisjoint(_FACTS) and not any(isinstance(label, int) for label in labels)
 
 
 def _moved(label: Label, offset: int) -> Label:

@@ -20,17 +20,19 @@ of one, code that nothing is seen to refer to.
 from __future__ import annotations
 
 from collections import deque
-from functools import cache
+from functools import cache, cached_property
+from itertools import islice
 from typing import NamedTuple
 
-from cpufeat.auditing.blocks import Game
+from cpufeat.auditing.blocks import Game, Sinking
 from cpufeat.auditing.facts import Facts
 from cpufeat.auditing.references import Code
 from cpufeat.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
+    from cpufeat.auditing.blocks import Place
     from cpufeat.auditing.facts import Outcome
     from cpufeat.auditing.image import Function, Image, Symbol
 
@@ -82,8 +84,8 @@ class _Search:
         self.own = {function.start: features for function, features in uses.items()}
         self.forced: dict[int, set[str]] = {}
         """Functions (and other ways into them) and data -> features that they may need whatever the tests say."""
-        self.places: dict[tuple[int, str], dict[int, set[int]]] = {}
-        """For functions with tests, by feature: block -> what is forced there (the function itself for its own uses)."""
+        self.places: dict[tuple[int, str], dict[Place, set[int]]] = {}
+        """For functions with tests, by feature: place -> what is forced there (the function itself for its own uses)."""
         self.below: dict[int, set[int]] = {}
         self._above: dict[int, list[_Edge]] = {}
         self.is_module = any(symbol.visible and symbol.name.startswith(_MODULE) for symbol in image.symbols)
@@ -126,7 +128,8 @@ class _Search:
             if outcome is None:
                 self._force(edge.source, feature)
             elif self._leads(edge, outcome, feature):
-                self._place(edge.source, feature, outcome.blocks.site(edge.site, edge.entry), node)
+                for place in self._sinking(edge.source).places(edge.site, edge.entry):
+                    self._place(edge.source, feature, place, node)
 
     def _force(self, node: int, feature: str) -> None:
         known = self.forced.setdefault(node, set())
@@ -134,13 +137,13 @@ class _Search:
             known.add(feature)
             self._waiting.append((node, feature))
 
-    def _place(self, source: int, feature: str, block: int, what: int) -> None:
-        """Note that a block of a function with tests uses a feature itself, or refers to a node that is forced to."""
-        self.places.setdefault((source, feature), {}).setdefault(block, set()).add(what)
+    def _place(self, source: int, feature: str, place: Place, what: int) -> None:
+        """Note where a function with tests uses a feature itself, or refers to a node that is forced to."""
+        self.places.setdefault((source, feature), {}).setdefault(place, set()).add(what)
         for entry, game in self._games(source).items():
             if feature in self.forced.get(entry, ()):
                 continue
-            if game.alone(block):
+            if game.alone(place):
                 self._force(entry, feature)
             else:
                 self._undecided.add((source, feature))
@@ -158,6 +161,10 @@ class _Search:
 
     def _all_forced(self, group: frozenset[int], feature: str) -> bool:
         return all(feature in self.forced.get(self._node(address), ()) for address in group)
+
+    def _sinking(self, source: int) -> Sinking:
+        outcome = self.facts.outcomes[source]
+        return Sinking(outcome.blocks, outcome.tests, self.code.convention)
 
     def _games(self, source: int) -> dict[int, Game]:
         """Return the game of each way into a function with tests."""
@@ -178,7 +185,7 @@ class _Search:
         if node not in self._above:
             section = self.image.section_at(node)
             find = self._of_code if section and section.executable else self._of_data
-            self._above[node] = list(find(node))
+            self._above[node] = [edge for edge in find(node) if not self.facts.lists(edge.source)]
         return self._above[node]
 
     def _of_code(self, node: int) -> Iterator[_Edge]:
@@ -223,7 +230,26 @@ class _Search:
             return "called by the loader"
         symbols = self.code.symbols.get(node, ())
         exported = any(symbol.visible for symbol in symbols if self._is_offered(symbol))
-        return "exported" if exported and not next(self._cuts(node, feature), 0) else ""
+        return "exported" if exported and (node, feature) not in self._inside else ""
+
+    @cached_property
+    def _inside(self) -> set[tuple[int, str]]:
+        """What is reached through a check, for each feature; perhaps on other ways too."""
+        waiting = [
+            (node, feature)
+            for source, nodes in self.below.items()
+            if source in self.facts.outcomes
+            for node in nodes
+            for feature in self.forced.get(node, ())
+            if not self._leads_from(source, node, feature)
+        ]
+        found = set(waiting)
+        while waiting:
+            node, feature = waiting.pop()
+            below = {(child, feature) for child in self._exposed(node, feature)} - found
+            found |= below
+            waiting += below
+        return found
 
     def _is_offered(self, symbol: Symbol) -> bool:
         """Tell whether other files refer to an exported symbol."""
@@ -254,19 +280,21 @@ class _Search:
         if function is None or outcome is None:
             return self.below.get(node, set()) | {node}
         places, game = self.places.get((function.start, feature), {}), self._games(function.start)[node]
-        alone = [block for block in places if game.alone(block)]
-        return {what for block in alone or places for what in places[block]}
+        alone = [place for place in places if game.alone(place)]
+        return {what for place in alone or places for what in places[place]}
 
     def _cuts(self, node: int, feature: str) -> Iterator[int]:
-        """Yield the functions whose tests stand between a node and what refers to it, nearest first."""
+        """Yield the functions whose tests stand between a node and what refers to it, the nearest first."""
         seen, waiting = {node}, deque([node])
         while waiting:
             below = waiting.popleft()
             for edge in self._referrers(below):
+                if edge.source in seen:
+                    continue
+                seen.add(edge.source)
                 if edge.source in self.facts.outcomes and not self._leads_from(edge.source, below, feature):
                     yield edge.source
-                elif edge.source not in seen:
-                    seen.add(edge.source)
+                else:
                     waiting.append(edge.source)
 
     def _leads_from(self, source: int, node: int, feature: str) -> bool:
@@ -284,11 +312,12 @@ class _Search:
         own = [feature for feature in self.own[start] if feature not in self.forced.get(start, ())]
         if len(own) == len(self.own[start]):
             return Guard(True, f"behind its own test of {self._tested(start)}", frozenset())
-        cuts = {cut: None for feature in self.own[start] if feature not in own for cut in self._cuts(start, feature)}
+        feature = next(feature for feature in self.own[start] if feature not in own)
+        cuts = list(islice(self._cuts(start, feature), _NAMED + 1))
         if not cuts:
             return Guard(None, "nothing is seen to refer to it", frozenset())
         exported = any(symbol.visible for symbol in self.code.symbols.get(start, ()))
-        return Guard(True, "exported, but in this file " * exported + self._through(list(cuts)), frozenset())
+        return Guard(True, "exported, but in this file " * exported + self._through(cuts), frozenset())
 
     def _way(self, start: int, feature: str, reached: Mapping[tuple[int, str], tuple[int, str]]) -> str:
         """Say on which way the uses of a function are reached; empty if on none."""

@@ -34,7 +34,7 @@ _FIRST_FIXED = 0x10000
 """Below the addresses of a file that can only be loaded where it says: position-independent ones begin at 0."""
 _LARGEST_FUNCTION = 1 << 20
 """Bytes: what is larger is code whose functions nobody knows, and is not followed."""
-_EXTERNAL = 64
+EXTERNAL = 64
 """Bytes that an image keeps free for what is in another file."""
 _STUBS = (".plt", "__stubs")
 """Sections of code, all of one size, that jumps through a pointer each."""
@@ -62,7 +62,7 @@ class Code:
         self.convention = steps_x86.SYSTEM_V
         self.fixed = image.kind != "library" and min((one.address for one in image.sections), default=0) >= _FIRST_FIXED
         self._low = min((one.address for one in image.sections), default=0)
-        self._high = max([one.end for one in image.sections] + [address + _EXTERNAL for address in image.externals])
+        self._high = max([one.end for one in image.sections] + [address + EXTERNAL for address in image.externals])
         self.settled = cache(self._settled)
         self.steps = lru_cache(64)(self._steps)
         self._entries: dict[int, tuple[int, ...]] = {}
@@ -127,7 +127,9 @@ class Code:
     def _table(self, section: Section, table: int, function: Function) -> Iterator[int]:
         """Yield the addresses in a function that a table of distances from itself holds, up to the first that is none."""
         offset = table - section.address
-        for (distance,) in struct.iter_unpack("<i", section.content[offset : offset + (len(section.content) - offset) // 4 * 4]):
+        for (distance,) in struct.iter_unpack(
+            "<i", section.content[offset : offset + (len(section.content) - offset) // 4 * 4]
+        ):
             if not function.start <= table + distance < function.end:
                 return
             yield table + distance
@@ -153,14 +155,21 @@ class Code:
         """Return the places in the code that name an address from ``low`` to before ``high``."""
         found = set()
         for first, last in chain(self._candidates(low, high), self._near(low, high)):
-            at = first
-            while at <= last and (function := self.function_at(at)):
+            for function in self._functions_in(first, last):
                 sites, targets = self.settled(function)
                 for index in range(bisect_left(sites, first), bisect_right(sites, last)):
                     if low <= targets[index] < high:
                         found.add(Reference(sites[index], function, targets[index]))
-                at = function.end
         return sorted(found)
+
+    def _functions_in(self, first: int, last: int) -> Iterator[Function]:
+        """Yield what lies between two addresses, few bytes apart; there may be gaps between sections."""
+        at = first
+        while at <= last:
+            function = self.function_at(at)
+            if function:
+                yield function
+            at = function.end if function else at + 1
 
     def _candidates(self, low: int, high: int) -> Iterator[tuple[int, int]]:
         """Yield, for all bytes that may be such an address or a displacement to it, where the instruction begins."""
@@ -295,10 +304,9 @@ class Code:
             found.setdefault(symbol.address, []).append(symbol)
         return found
 
-
     def describe(self, address: int) -> str:
         """Return what people call what is at an address."""
-        external = self.image.externals.get(address // _EXTERNAL * _EXTERNAL)
+        external = self.image.externals.get(address // EXTERNAL * EXTERNAL)
         if external:
             return external
         sized = self.sized_object_at(address)

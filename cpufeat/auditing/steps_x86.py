@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import cache
 
 from iced_x86 import (
-    Code,
     Decoder,
     FlowControl,
     InstructionInfoFactory,
@@ -85,7 +84,9 @@ def settled(code: bytes, address: int, fixed: bool) -> Iterator[tuple[int, int]]
         kinds = [instruction.op_kind(index) for index in range(instruction.op_count)]
         if any(kind in _DIRECT for kind in kinds):
             yield instruction.ip, instruction.near_branch_target
-        elif OpKind.MEMORY in kinds and instruction.memory_base in _FREE and instruction.segment_prefix not in _SEGMENTS:
+        elif (
+            OpKind.MEMORY in kinds and instruction.memory_base in _FREE and instruction.segment_prefix not in _SEGMENTS
+        ):
             yield instruction.ip, instruction.memory_displacement
         for index, kind in enumerate(kinds if fixed else ()):
             if kind in _IMMEDIATES:
@@ -116,14 +117,20 @@ def _step(instruction: Instruction, information: InstructionInfo, fixed: bool) -
     memory = tuple(_memory(used) for used in information.used_memory() if used.segment not in _SEGMENTS)
     registers = [(used.register, used.access) for used in information.used_registers()]
     addressing = {register for one in memory for register in (one.base, one.index)}
-    operands = {_full(instruction.op_register(index)) for index in range(instruction.op_count)}
+    operands = {
+        _full(instruction.op_register(index))
+        for index in range(instruction.op_count)
+        if instruction.op_kind(index) == OpKind.REGISTER and information.op_access(index) in _READS
+    }
     reads = [_full(register) for register, access in registers if access in _READS]
     written = [register for register, access in registers if access in _WRITES]
     flags = instruction.rflags_modified
     return Step(
         address=instruction.ip,
         following=instruction.next_ip,
-        flow=STOP if instruction.mnemonic in _HALT or not instruction.code else _FLOWS.get(instruction.flow_control, NEXT),
+        flow=STOP
+        if instruction.mnemonic in _HALT or not instruction.code
+        else _FLOWS.get(instruction.flow_control, NEXT),
         target=_target(instruction),
         reads=tuple(register for register in reads if register not in addressing or register in operands)
         + (FLAGS,) * bool(instruction.rflags_read),
