@@ -39,7 +39,7 @@ def main() -> None:
     for _ in range(rounds):
         for name, command in ways.items():
             seconds[name].append(used(command))
-    medians = {name: [statistics.median(column) for column in zip(*rows, strict=True)] for name, rows in seconds.items()}
+    medians = {name: [statistics.median(one) for one in zip(*rows, strict=True)] for name, rows in seconds.items()}
     clock, computed = medians["objdump -d"]
     print(f"{file}: {Path(file).stat().st_size / 1e6:.0f} MB, {rounds} rounds in turns, medians\n")
     print(f"{'':16}{'seconds':>9}{'ratio':>8}{'CPU':>9}{'ratio':>8}")

@@ -1,4 +1,4 @@
-"""What each x86 instruction needs, against GNU's assembler: taken with the features that we name, refused without one."""
+"""What each x86 instruction needs, against GNU's assembler: taken with the features named, refused without one."""
 
 from __future__ import annotations
 

@@ -1,11 +1,12 @@
 """Write ``data/aarch64/encodings.tsv``: which 32-bit words of AArch64 code need which feature, as LLVM has it.
 
-    python tools/aarch64_encodings.py LLVM-OBJDUMP LLVM-MC > data/aarch64/encodings.tsv
+    python tools/aarch64_encodings.py LLVM-OBJDUMP LLVM-MC
 
-Words that disassemble with all features but not with the baseline are written as assembly and given to the assembler of
-the baseline, which says ``instruction requires: lse``. From some millions of such answers a decision tree over the bits is
-learned, and then corrected by random words until it makes no mistake on new ones. Takes ten minutes. LLVM 19 has most of
-Armv9.5; ``MSR``, ``SYS`` and hints are left to ``system.tsv``, since the disassembler knows their numbers in any case.
+Words that disassemble with all features but not with the baseline are written as assembly and given to the assembler
+of the baseline, which says ``instruction requires: lse``. From some millions of such answers a decision tree over the
+bits is learned, and then corrected by random words until it makes no mistake on new ones, or hardly any. Takes ten
+minutes. The rows are LLVM 19's; ``MSR``, ``SYS`` and hints are left to ``system.tsv``, since the disassembler knows
+their numbers with any features.
 """
 
 from __future__ import annotations
@@ -19,11 +20,17 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from cpufeat.errors import UnknownNameError
-from cpufeat.features import find
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from cpufeat.errors import UnknownNameError  # noqa: E402
+from cpufeat.features import find  # noqa: E402
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
 
 Label = frozenset[str]
 Point = tuple[int, Label]
@@ -31,11 +38,12 @@ Point = tuple[int, Label]
 Row = tuple[int, int, Label]
 """Mask, value, and what the words need that are the value under the mask."""
 
+OUTPUT = ROOT / "data" / "aarch64" / "encodings.tsv"
 UNKNOWN = "<unknown>"
 BASELINE: Label = frozenset()
 SYSTEM = 0xD5
 """The first byte of system instructions."""
-_LOWS = (0x041, 0x3FF, 0x000)
+_LOWS = (0x041, 0x3FF, 0x000, 0x3E0)
 """For Rn and Rd, beside random ones: most opcodes have no more bits there."""
 _REQUIRES = "instruction requires: "
 _LLVM_NAMES = {"frint3264": "fptoint", "b16b16": "sve_b16b16"}
@@ -75,7 +83,7 @@ class Llvm:
             path.write_bytes(_object(words))
             options = ["-d", "-z", "--no-show-raw-insn", "--no-leading-addr", "--no-print-imm-hex", "-M", "no-aliases"]
             command = [self.objdump, *options, f"--mattr={attributes}", str(path)]
-            output = subprocess.run(command, capture_output=True, text=True, check=True).stdout  # noqa: S603
+            output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
         lines = [_plain(line) for line in output.splitlines() if line.startswith((" ", "\t"))]
         if len(lines) != len(words):
             raise SystemExit(f"{len(lines)} lines for {len(words)} words")
@@ -84,7 +92,7 @@ class Llvm:
     def _ask(self, texts: Sequence[str]) -> None:
         command = [self.mc, "-triple", "aarch64", "-filetype=null", "-"]
         source = "\n".join(texts) + "\n"
-        answer = subprocess.run(command, input=source, capture_output=True, text=True, check=False).stderr  # noqa: S603
+        answer = subprocess.run(command, input=source, capture_output=True, text=True, check=False).stderr
         for number, message in re.findall(r"^<stdin>:(\d+):\d+: error: (.*)$", answer, re.MULTILINE):
             if message.startswith(_REQUIRES):
                 self._requirements.setdefault(texts[int(number) - 1], _needed(message.removeprefix(_REQUIRES)))
@@ -104,19 +112,19 @@ def _object(words: Sequence[int]) -> bytes:
 
 def _plain(line: str) -> str:
     """Return an instruction with its target, if it has one, as the place itself."""
-    text = re.sub(r"\s+", " ", line.split("//")[0].strip())
+    text = re.sub(r"\s+", " ", line.partition("//")[0].strip())
     return re.sub(r"(0x[0-9a-f]+|#-?\d+)? ?<[^>]+\+0x[^>]+>$", ".", text)
 
 
 def _needed(message: str) -> Label:
     """Return our names of what LLVM names: ``bf16 sve or sme`` is bf16 and, as code outside of streaming mode, sve."""
     body = re.sub(r"^ssve-\S+ or \((.*)\)$", r"\1", message).replace(" and ", " ")
-    body = re.sub(r"(\S+) or (\S+)", lambda match: match[2] if _is_sme(match[1]) > _is_sme(match[2]) else match[1], body)
+    body = re.sub(r"(\S+) or (\S+)", _outside_of_streaming_mode, body)
     return frozenset(_our_name(word) for word in body.split())
 
 
-def _is_sme(name: str) -> bool:
-    return name.startswith("sme")
+def _outside_of_streaming_mode(either: re.Match[str]) -> str:
+    return either[2] if either[1].startswith("sme") and not either[2].startswith("sme") else either[1]
 
 
 def _our_name(name: str) -> str:
@@ -201,7 +209,7 @@ def main() -> None:
         words += [word for first in doubtful for word in _words(first, _NEW_WORDS // 8)]
         fresh = _points(llvm, [word for word in words if word >> 24 != SYSTEM])
         wrong = [(word, label) for word, label in fresh if needs(rows.get(word >> 24, ()), word) != label]
-        print(f"round {number + 1}: {len(wrong)} of {len(fresh)} instructions wrong", file=sys.stderr)
+        sys.stderr.write(f"round {number + 1}: {len(wrong)} of {len(fresh)} instructions wrong\n")
         doubtful = {word >> 24 for word, _ in wrong}
         for word, label in fresh:
             if word >> 24 in doubtful:
@@ -210,9 +218,11 @@ def main() -> None:
             rows[first] = _rows(first, points[first])
         if not wrong:
             break
-    _print(llvm, [row for first in sorted(rows) for row in rows[first]], points)
-    for first in (first for first, labels in survey.items() if set(labels) == {None}):
-        print(f"{first << 24:08x}\tff000000\tunallocated\t-")
+    lines = [HEADER, *_lines(llvm, [row for first in sorted(rows) for row in rows[first]], points)]
+    for first, labels in survey.items():
+        if not any(label is not None for label in (*labels, *llvm.labels(_systematic(first)))):
+            lines.append(f"{first << 24:08x}\tff000000\tunallocated\t-")
+    OUTPUT.write_text("\n".join(lines) + "\n")
 
 
 def _words(first: int, count: int) -> list[int]:
@@ -233,17 +243,25 @@ def _rows(first: int, points: Sequence[Point]) -> list[Row]:
     return list(tree(points, tuple(range(24)), 0xFF << 24, first << 24))
 
 
-def _print(llvm: Llvm, rows: Sequence[Row], points: dict[int, list[Point]]) -> None:
-    examples = [next(w for w, label in points[value >> 24] if w & mask == value and label) for mask, value, label in rows]
-    print("# Which 32-bit words of AArch64 code need which features: written by tools/aarch64_encodings.py from LLVM's disassembler and assembler.")
-    print("#\n# value, mask  the words that are this value under this mask, hexadecimal; no word is of two rows")
-    print("# needs        features, all of them; `other`: something that has no feature of ours. Instructions of the baseline have no row, nor")
-    print("#              have system instructions, which system.tsv has. Where SVE and SME both have an instruction, SVE is named.")
-    print("#              `unallocated`: no instruction at all")
-    print("# example      an instruction of the row")
-    print("value\tmask\tneeds\texample\n")
+HEADER = """\
+# Which 32-bit words of AArch64 code need which features: written by tools/aarch64_encodings.py from LLVM's disassembler and assembler.
+#
+# value, mask  the words that are this value under this mask, hexadecimal; no word is of two rows
+# needs        features, all of them; `other`: something that has no feature of ours. Instructions of the baseline have no row, nor
+#              have system instructions, which system.tsv has. Where SVE and SME both have an instruction, SVE is named.
+#              `unallocated`: no instruction at all
+# example      an instruction of the row
+value\tmask\tneeds\texample
+"""  # noqa: E501
+
+
+def _lines(llvm: Llvm, rows: Sequence[Row], points: dict[int, list[Point]]) -> Iterator[str]:
+    """Yield the rows as the table writes them, each with an instruction as its example."""
+    examples = [
+        next(word for word, label in points[value >> 24] if word & mask == value and label) for mask, value, _ in rows
+    ]
     for (mask, value, label), text in zip(rows, llvm.texts(examples), strict=True):
-        print(f"{value:08x}\t{mask:08x}\t{' '.join(sorted(label))}\t{text}")
+        yield f"{value:08x}\t{mask:08x}\t{' '.join(sorted(label))}\t{text}"
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ _WORD = 4
 _CALL, _CALL_BITS = 0x94000000, 0xFC000000
 _PADDING = frozenset({0x00000000, 0xD503201F, 0xD4200020, 0xD43E0000})
 """Zeros, ``nop``, ``brk #1``, ``brk #0xf000`` (Windows)."""
-_NOT_CODE = "no instructions"
+_NOT_CODE = "no instruction that is known"
 
 
 def scan(image: Image, progress: Progress | None = None) -> Scan:

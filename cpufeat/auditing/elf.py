@@ -299,7 +299,7 @@ def _object(file: _File) -> Image:
         for entry, value in zip(entries, values[index], strict=True)
         if _defined(entry)
     ]
-    return _image(file, sections, rows, layout.pointers, layout.externals)
+    return _image(file, sections, rows, layout)
 
 
 def _object_value(entry: _Entry, address: Mapping[int, int], layout: Layout) -> int:
@@ -321,14 +321,14 @@ def _linked(file: _File) -> Image:
     tables = [_entries(file, index) for index in file.of_type("SHT_SYMTAB")] or list(dynamic.values())
     rows = [(entry, entry.value, entry.value in exported) for entries in tables for entry in entries if _defined(entry)]
     sections.sort(key=lambda section: section.address)
-    pointers = dict(_pointers(file, dynamic, layout, sections))
+    layout.pointers.update(_pointers(file, dynamic, layout, sections))
     chosen = [
-        pointers[one.offset]
+        layout.pointers[one.offset]
         for index in file.of_type("SHT_REL", "SHT_RELA")
         for one in _relocations(file, index)
-        if one.type == _CHOSEN.get(file.arch) and one.offset in pointers
+        if one.type == _CHOSEN.get(file.arch) and one.offset in layout.pointers
     ]
-    return _image(file, sections, rows, pointers, layout.externals, chosen)
+    return _image(file, sections, rows, layout, chosen)
 
 
 def _pointers(
@@ -379,8 +379,7 @@ def _image(
     file: _File,
     sections: list[Section],
     rows: list[tuple[_Entry, int, bool]],
-    pointers: dict[int, int],
-    externals: dict[int, str],
+    layout: Layout,
     resolvers: Iterable[int] = (),
 ) -> Image:
     sections.sort(key=lambda section: section.address)
@@ -397,8 +396,8 @@ def _image(
         symbols=symbols,
         functions=functions(sections, symbols, unwound),
         data=_data([(entry, address) for entry, address, _ in rows], sections),
-        pointers=pointers,
-        externals=externals,
+        pointers=layout.pointers,
+        externals=layout.externals,
         entry=file.entry if file.kind == "executable" else None,
         resolvers=frozenset([*resolvers, *[symbol.address for symbol in symbols if symbol.kind == "resolver"]]),
     )

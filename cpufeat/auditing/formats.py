@@ -24,6 +24,8 @@ _UNIVERSAL = (b"\xca\xfe\xba\xbe", b"\xca\xfe\xba\xbf")
 _CPUS = {0x7: "i386", 0x01000007: "x86_64", 0xC: "arm", 0x0100000C: "arm64", 0x0200000C: "arm64_32"}
 _MOST_ARCHITECTURES = 32
 """A universal binary has fewer. A Java class file begins alike, and has its version there: 45 and up."""
+_INDEX = b"__.SYMDEF"
+"""The member of BSD's archives that lists the symbols of the others."""
 _COFF_MACHINES = (0x014C, 0x8664, 0xAA64, 0xA641, 0x01C4)
 """i386, x86-64, Arm64, Arm64EC, Thumb-2."""
 _COFF_EXTENDED = b"\0\0\xff\xff"
@@ -94,6 +96,8 @@ def _of_archive(content: bytes, name: str) -> Iterator[tuple[bytes, str]]:
 
     try:
         for member in arpy.Archive(fileobj=BytesIO(content)):
+            if member.header.name.startswith(_INDEX):
+                continue
             member_name = member.header.name.rstrip(b"\0").decode(errors="replace")
             yield member.read(), f"{name}({member_name})"
     except (arpy.ArchiveFormatError, arpy.ArchiveAccessError, ValueError) as error:

@@ -24,7 +24,7 @@ from cpufeat.auditing.stretches import Stretch, between_functions, content_of, i
 from cpufeat.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from iced_x86 import Instruction
 
@@ -184,7 +184,6 @@ class _Scanner:
                 reason = _REACHED_UNKNOWN if first in found.unknown else _NOT_CODE
                 self.undecoded.append(Undecoded(first, last - first, place(self.image, first), reason))
         return len(places) == surely
-
 
     def _add(self, steps: Iterable[Step], places: Places) -> None:
         for step in steps:

@@ -1,0 +1,206 @@
+"""AArch64 audits: the tables against clang's assembler, and code that clang makes for a CPU."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+from audited import SYSTEMS, ZIG, assembled, build, kernels
+
+import cpufeat
+from cpufeat import tables
+from cpufeat.auditing.formats import images
+from cpufeat.auditing.opcodes_aarch64 import meaning
+from cpufeat.errors import UnknownNameError
+from cpufeat.features import find, implied
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TRIPLE = "aarch64-linux-gnu"
+EXTENSIONS = [
+    "crc",
+    "crypto",
+    "aes",
+    "sha2",
+    "sha3",
+    "sm4",
+    "lse",
+    "lse128",
+    "rdm",
+    "dotprod",
+    "fp16",
+    "fp16fml",
+    "jscvt",
+    "fcma",
+    "rcpc",
+    "rcpc3",
+    "pauth",
+    "flagm",
+    "sb",
+    "bf16",
+    "i8mm",
+    "memtag",
+    "mops",
+    "hbc",
+    "cssc",
+    "wfxt",
+    "rng",
+    "ls64",
+    "ssbs",
+    "predres",
+    "predres2",
+    "sve",
+    "sve2",
+    "sve2-aes",
+    "sve2-sha3",
+    "sve2-sm4",
+    "sve2-bitperm",
+    "sve2p1",
+    "sve-b16b16",
+    "f32mm",
+    "f64mm",
+    "sme",
+    "sme2",
+    "sme2p1",
+    "sme-f64f64",
+    "sme-i16i64",
+    "sme-f16f16",
+    "sme-f8f16",
+    "sme-f8f32",
+    "sme-lutv2",
+    "faminmax",
+    "lut",
+    "fp8",
+    "fp8fma",
+    "fp8dot4",
+    "fp8dot2",
+    "ssve-fp8fma",
+    "ssve-fp8dot2",
+    "ssve-fp8dot4",
+    "d128",
+    "the",
+    "gcs",
+    "cpa",
+]
+"""What ``.arch_extension`` takes."""
+NAMES = {
+    "frint3264": "fptoint",
+    "b16b16": "sve_b16b16",
+    "sve-bitperm": "sve2_bitperm",
+    "sve-aes": "sve2_aes",
+    "fcma": "complxnum",
+}
+ROWS = [row for name in ("encodings", "system") for row in tables.rows(f"aarch64/{name}.tsv") if row[3]]
+EXAMPLES = [row[3] for row in ROWS]
+
+
+def refused(folder: Path, lines: list[str], head: str = "") -> dict[int, str]:
+    """What clang's assembler says of the lines that it does not take, by their index."""
+    source = folder / "lines.s"
+    source.write_text("\n".join([head.replace("\n", "; "), *lines]) + "\n")
+    command = [*ZIG, "cc", "-target", TRIPLE, "-c", str(source), "-o", str(folder / "lines.o"), "-ferror-limit=0"]
+    told = subprocess.run(command, capture_output=True, text=True, check=False).stderr
+    return {int(number) - 2: message for number, message in re.findall(r"lines\.s:(\d+):\d+: error: (.*)", told)}
+
+
+def named(message: str) -> set[str]:
+    """Our names of the features in an assembler's message."""
+    found = set()
+    for word in re.findall(r"[\w-]+", message.partition("requires: ")[2]):
+        try:
+            found.add(find("aarch64", NAMES.get(word, word)).name)
+        except UnknownNameError:
+            continue
+    return found
+
+
+def test_the_assembler_asks_for_what_the_rows_name(tmp_path: Path) -> None:
+    """Or for what that implies, and the other way round: the assembler is of another LLVM than the rows."""
+    told = refused(tmp_path, EXAMPLES)
+    wrong = []
+    asked = 0
+    for index, (_, _, needs, example) in enumerate(ROWS):
+        names = named(told.get(index, ""))
+        needed = set(needs.split()) - {"other"}
+        asked += bool(names)
+        closed = {one for name in names for one in implied("aarch64", name)}
+        if names and not all(name in closed or names & implied("aarch64", name) for name in needed):
+            wrong.append((example, needs, told[index]))
+    assert "\n".join(map(str, wrong)) == ""
+    assert asked > 500
+
+
+def test_the_assembler_makes_words_of_the_row(tmp_path: Path) -> None:
+    head = ".arch armv9.5-a\n" + "\n".join(f".arch_extension {name}" for name in EXTENSIONS)
+    bad = refused(tmp_path, EXAMPLES, head)
+    kept = [row for index, row in enumerate(ROWS) if index not in bad]
+    assert len(kept) > 500
+    assert refused(tmp_path, [row[3] for row in kept], head) == {}
+    (image,) = images(tmp_path / "lines.o")
+    words = [int.from_bytes(image.bytes_at(4 * index, 4), "little") for index in range(len(kept))]
+    wrong = [
+        (row[3], f"{word:08x}")
+        for row, word in zip(kept, words, strict=True)
+        if word & int(row[1], 16) != int(row[0], 16)
+    ]
+    assert "\n".join(map(str, wrong)) == ""
+
+
+def test_no_word_is_of_two_rows() -> None:
+    rows = [(int(mask, 16), int(value, 16)) for value, mask, *_ in tables.rows("aarch64/encodings.tsv")]
+    for index, (mask, value) in enumerate(rows):
+        assert value & ~mask == 0
+        same_byte = (one for one in rows[index + 1 :] if one[1] >> 24 == value >> 24)
+        assert [other for other in same_byte if (value ^ other[1]) & mask & other[0] == 0] == []
+
+
+@pytest.mark.parametrize("hint", ["paciasp", "bti c", "autiasp", "xpaclri", "csdb", "pacia1716"])
+def test_hints_are_harmless(tmp_path: Path, hint: str) -> None:
+    audit = cpufeat.audit(assembled(tmp_path, f"f: {hint}\nnop\nyield\nret\n", triple=TRIPLE))
+    assert (set(audit.needs), set(audit.harmless)) == (set(), {hint.split(maxsplit=1)[0]})
+
+
+def test_the_tables_of_hints_are_hints() -> None:
+    for value, mask, *_ in tables.rows("aarch64/harmless.tsv"):
+        assert int(value, 16) & 0xFFFFF01F == 0xD503201F  # HINT #imm, Arm ARM C6.2.126
+        assert int(mask, 16) | 0xFE0 == 0xFFFFFFFF
+
+
+@pytest.mark.parametrize("container", SYSTEMS)
+@pytest.mark.parametrize(("cpu", "feature"), [("generic", ""), ("generic+sve", "sve"), ("generic+sve2", "sve")])
+def test_kernels_need_what_the_compiler_was_told(tmp_path: Path, container: str, cpu: str, feature: str) -> None:
+    cpu = "baseline" if cpu == "generic" and container != "Mach-O" else cpu
+    audit = cpufeat.audit(kernels(tmp_path, triple=f"aarch64-{SYSTEMS[container]}", cpu=cpu))
+    assert (audit.format, audit.arch, audit.undecoded) == (container, "aarch64", ())
+    assert feature in {"", *audit.needs}
+    assert set(audit.needs) <= {one for name in ("sve2",) if feature for one in implied("aarch64", name)}
+
+
+def test_atomics_need_lse_only_where_they_may(tmp_path: Path) -> None:
+    source = tmp_path / "add.c"
+    source.write_text("void add(long *p) { __atomic_fetch_add(p, 1, 5); }")
+    with_lse = cpufeat.audit(build(tmp_path / "a.o", "-O2", "-c", source, triple=TRIPLE, cpu="generic+lse"))
+    without = cpufeat.audit(build(tmp_path / "b.o", "-O2", "-mno-outline-atomics", "-c", source, triple=TRIPLE))
+    assert ([*with_lse.needs], [*without.needs]) == (["lse"], [])
+    assert with_lse.functions[0].uses["lse"][0].instruction.startswith("ldadd")
+
+
+def test_data_is_no_code(tmp_path: Path) -> None:
+    text = "f: ret\n.word 0x04a20020\n.type g, @function\ng: .inst 0x04a20020\nret\n"
+    audit = cpufeat.audit(assembled(tmp_path, text, triple=TRIPLE))
+    assert [(function.name, function.start) for function in audit.functions] == [("g", 8)]
+
+
+def test_words_without_an_instruction_are_told(tmp_path: Path) -> None:
+    text = ".type f, @function\nf: add z0.s, z0.s, z1.s\nret\n.inst 0x02000000, 0x03000000\n.size f, .-f\n"
+    audit = cpufeat.audit(assembled(tmp_path, text, triple=TRIPLE, cpu="generic+sve"))
+    assert [(one.address, one.size) for one in audit.undecoded] == [(8, 8)]
+    assert not audit.functions[0].certain
+
+
+def test_the_baseline_means_nothing() -> None:
+    ldr, fadd, branch = 0xF9400020, 0x4E22D420, 0x14000001
+    assert [meaning(word) for word in (ldr, fadd, branch)] == [None, None, None]
