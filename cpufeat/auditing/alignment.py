@@ -6,8 +6,8 @@ makes code that works on every machine with AVX and fails on the others (wasmer 
 what departs from that rule.
 
 An address is settled where the operand is RIP-relative, relocated or absolute. In a linked file it is final modulo the
-page, since loaders place segments at multiples of a page, whatever their ``p_align``. In an object only the alignment of
-the section and the offset in it are known: the linker need do no better than that.
+page, since loaders place segments at multiples of a page, whatever their ``p_align``. In an object only the alignment
+of the section and the offset in it are known: the linker need do no better than that.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from cpufeat.value import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from iced_x86 import Instruction, OpCodeInfo
+    from iced_x86 import Code_, Instruction, OpCodeInfo
 
     from cpufeat.auditing.image import Image, Section
 
@@ -31,7 +31,10 @@ _LEGACY_SIZE = 16
 """Bytes of the legacy operands that must be aligned."""
 _UNKNOWN = 1 << 12
 """What an address in no section is taken to be aligned to: nothing can be said of it."""
-_OPERAND = rb"(?:[\x05\x0d\x15\x1d\x25\x2d\x35\x3d]|(?P<absolute>[\x04\x0c\x14\x1c\x24\x2c\x34\x3c]\x25))(?P<displacement>.{4})"
+_OPERAND = (
+    rb"(?:[\x05\x0d\x15\x1d\x25\x2d\x35\x3d]|(?P<absolute>[\x04\x0c\x14\x1c\x24\x2c\x34\x3c]\x25))"
+    rb"(?P<displacement>.{4})"
+)
 """ModRM (and SIB) of an operand with a displacement alone, which in 64-bit code without SIB is relative to RIP."""
 
 
@@ -132,14 +135,15 @@ def _place(image: Image, address: int) -> str:
 
 
 @cache
-def alignments() -> dict[int, int]:
+def alignments() -> dict[Code_, int]:
     """Return, for each ``Code`` of iced-x86 whose memory operand must be aligned, the multiple in bytes."""
     from iced_x86 import Code, EncodingKind, MemorySizeInfo, Mnemonic, OpCodeInfo
 
     mnemonics = {value: name.lower() for name, value in vars(Mnemonic).items() if isinstance(value, int)}
     ruled = {(mnemonic, encodings): alignment for mnemonic, encodings, alignment, _ in tables.rows("x86/alignment.tsv")}
-    found = {}
-    for code in {value for value in vars(Code).values() if isinstance(value, int)}:
+    found: dict[Code_, int] = {}
+    codes: list[Code_] = [value for name, value in vars(Code).items() if name.isupper()]
+    for code in codes:
         info = OpCodeInfo(code)
         size = MemorySizeInfo(info.memory_size).size
         encodings = "legacy" if info.encoding == EncodingKind.LEGACY else "vector"

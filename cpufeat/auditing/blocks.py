@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from itertools import pairwise
 from typing import NamedTuple
 
 from cpufeat.auditing.steps import BRANCH, CALL, JUMP, NEXT
@@ -44,8 +45,9 @@ class Blocks:
         leaders |= {target for step in steps if _indirect(step) for target in switch(step)}
         self._starts = sorted(leader for leader in leaders if leader in known)
         cuts = [known[start] for start in self._starts] + [len(steps)]
-        runs = [tuple(steps[start:end]) for start, end in zip(cuts, cuts[1:], strict=False)]
-        outside = sorted({step.target for step in steps if step.flow == BRANCH and step.target not in known} - {None})
+        runs = [tuple(steps[start:end]) for start, end in pairwise(cuts)]
+        branches = [step.target for step in steps if step.flow == BRANCH and step.target is not None]
+        outside = sorted({target for target in branches if target not in known})
         self._exits = {target: len(runs) + index for index, target in enumerate(outside)}
         self.blocks = [Block(run[0].address, run, tuple(self._after(run[-1], switch))) for run in runs]
         self.blocks += [Block(target, (), ()) for target in outside]
@@ -160,8 +162,8 @@ class Game:
 class Sinking:
     """Where the address that a step puts into a register is first used.
 
-    Compilers fetch what a branch may choose before they ask: ``lea rax, fast; test ...; jne done; lea rax, slow``. Behind
-    a test the address counts as taken only on the ways on which it is used before something else takes its place.
+    Compilers fetch what a branch may choose before they ask: ``lea rax, fast; test ...; jne done; lea rax, slow``.
+    Behind a test the address counts as taken only on the ways on which it is used before something else replaces it.
     """
 
     def __init__(self, blocks: Blocks, tests: Collection[int], convention: Convention) -> None:
@@ -208,7 +210,7 @@ class Sinking:
     def _use(self, steps: Iterable[Step], register: int) -> bool | None:
         """Tell whether steps use the value of a register (True) or replace it first (False); None for neither."""
         for step in steps:
-            if register in step.reads or any(register in (one.base, one.index) for one in step.memory):
+            if register in step.reads or any(register in (one.base, one.scaled) for one in step.memory):
                 return True
             if step.returns:
                 return register in self._convention.results

@@ -55,7 +55,7 @@ class Slot(NamedTuple):
 FACT = _Mark()
 """The label of a value that is made of what the CPU answered."""
 IMPLIED = _Mark()
-"""The label of a value that a branch on a fact chose: as good as one, unless it is a result, which may be a status only."""
+"""The label of a value that a branch on a fact chose: as good as one, unless it is a result, perhaps a mere status."""
 POINTS = _Mark()
 """The label of a pointer to facts outside of what is followed."""
 MANY = _Mark()
@@ -206,7 +206,7 @@ class Facts:
         return low, min(high, low + _LARGEST)
 
     def answer(self, callee: int) -> tuple[dict[int, Label], bool]:
-        """Return the registers in which a function gives facts, and whether it stores some where its arguments point."""
+        """Return in which registers a function gives facts, and whether it stores some where its arguments point."""
         query = self._queries.get(self.image.externals.get(callee, ""))
         if query:
             label = {"returns": FACT, "points": POINTS}.get(query)
@@ -313,10 +313,14 @@ class _Follower:
             self.effects.chosen.add(frozenset(label for label in either if isinstance(label, int)))
         if step.offset:
             labels = frozenset(_moved(label, step.offset) for label in labels)
-        section = self.code.image.section_at(step.constant) if step.constant is not None else None
-        if step.constant is not None and section and (section.writable or section.executable):
+        if step.constant is not None and self._matters(step.constant):
             labels |= {step.constant}
         return labels
+
+    def _matters(self, address: int) -> bool:
+        """Tell whether an address may be that of a function, or of what holds facts."""
+        section = self.code.image.section_at(address)
+        return section.writable or section.executable if section else address in self.code.image.externals
 
     def _write(self, step: Step, state: State, labels: frozenset[Label]) -> None:
         for register in step.writes:
@@ -344,7 +348,7 @@ class _Follower:
         found: set[Label] = set()
         for place in self._places(memory, state):
             if isinstance(place, Slot):
-                found |= state.get(place, _NOTHING) if not memory.index else _NOTHING
+                found |= state.get(place, _NOTHING) if not memory.scaled else _NOTHING
             elif isinstance(place, int):
                 found |= self._at(place, memory, state)
             elif place is POINTS:
@@ -353,9 +357,9 @@ class _Follower:
 
     def _at(self, address: int, memory: Memory, state: State) -> set[Label]:
         """Return the labels of what is read at an address, or in the object there."""
-        if memory.index:
+        if memory.scaled:
             low, high = self.facts.extent(address)
-            by_fact = not _FACTS.isdisjoint(state.get(memory.index, _NOTHING))
+            by_fact = not _FACTS.isdisjoint(state.get(memory.scaled, _NOTHING))
             if by_fact:
                 self.effects.chosen.add(frozenset([address]))
             holds = self.facts.at(low, high - low, resolving=self.resolving)
@@ -384,7 +388,7 @@ class _Follower:
             self.effects.fills = True
 
     def _remember(self, address: int, memory: Memory) -> None:
-        low, high = self.facts.extent(address) if memory.index else (address, address + max(memory.size, 1))
+        low, high = self.facts.extent(address) if memory.scaled else (address, address + max(memory.size, 1))
         section = self.code.image.section_at(low)
         if section and section.writable:
             self.effects.stored.update(range(low, high))

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 _INITIALISERS = (".init_array", ".fini_array", ".preinit_array", ".ctors", ".dtors", "__mod_init_func", ".CRT")
 """Sections of pointers that the loader calls."""
 _MODULE = "PyInit_"
-"""What Python looks for in an extension module (PEP 489), which nothing is linked with: the rest is exported for nobody."""
+"""What Python looks for in an extension module (PEP 489). Nothing is linked with one: the rest is exported to none."""
 _NAMED = 2
 """How many functions a reason names."""
 
@@ -85,7 +85,7 @@ class _Search:
         self.forced: dict[int, set[str]] = {}
         """Functions (and other ways into them) and data -> features that they may need whatever the tests say."""
         self.places: dict[tuple[int, str], dict[Place, set[int]]] = {}
-        """For functions with tests, by feature: place -> what is forced there (the function itself for its own uses)."""
+        """For functions with tests, by feature: place -> what is forced there (the function itself: its own uses)."""
         self.below: dict[int, set[int]] = {}
         self._above: dict[int, list[_Edge]] = {}
         self.is_module = any(symbol.visible and symbol.name.startswith(_MODULE) for symbol in image.symbols)
@@ -111,7 +111,8 @@ class _Search:
                 outcome = self.facts.outcomes.get(start)
                 if outcome is None:
                     self._force(start, feature)
-                for address in addresses if outcome else ():
+                    continue
+                for address in addresses:
                     self._place(start, feature, outcome.blocks.at(address), start)
         while self._waiting or self._undecided:
             while self._waiting:

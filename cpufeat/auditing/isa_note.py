@@ -1,8 +1,8 @@
 """The ISA levels that an x86 ELF file states in ``.note.gnu.property``, against what its code needs.
 
-glibc's loader refuses a file whose *needed* level the CPU lacks; *used* only informs (a file may use what it checks for).
-Source: the x86-64 psABI's Linux extensions, "Program Property" (``GNU_PROPERTY_X86_ISA_1_NEEDED``, ``_USED``), and the
-Linux gABI extensions, ``NT_GNU_PROPERTY_TYPE_0``. The properties of AArch64 (BTI, PAC, GCS) state no instructions.
+glibc's loader refuses a file whose *needed* level the CPU lacks; *used* only informs: a file may use what it checks
+for. Source: the x86-64 psABI's Linux extensions, "Program Property" (``GNU_PROPERTY_X86_ISA_1_NEEDED``, ``_USED``), and
+the Linux gABI extensions, ``NT_GNU_PROPERTY_TYPE_0``. The properties of AArch64 (BTI, PAC, GCS) state no instructions.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import struct
 
 from cpufeat.auditing.report import IsaNote
-from cpufeat.features import FeatureSet
 from cpufeat.levels import level_features, levels
 from cpufeat.value import TYPE_CHECKING
 
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from cpufeat.auditing.image import Image
+    from cpufeat.features import FeatureSet
 
 _NT_GNU_PROPERTY_TYPE_0 = 5
 _ISA_1_NEEDED, _ISA_1_USED = 0xC0008002, 0xC0010002
@@ -26,8 +26,8 @@ _ISA_1_NEEDED, _ISA_1_USED = 0xC0008002, 0xC0010002
 def isa_note(image: Image, needs: FeatureSet, bare: FeatureSet) -> IsaNote | None:
     """Return the levels that an x86-64 file states, and what is wrong with them; None where it states none.
 
-    ``needs`` are the features of all its instructions, to which the level used is compared, and ``bare`` those without a
-    run-time check, to which the level needed is.
+    ``needs`` are the features of all its instructions, to which the level used is compared, and ``bare`` those without
+    a run-time check, to which the level needed is.
     """
     section = image.section(".note.gnu.property")
     if image.arch != "x86_64" or section is None:
@@ -39,7 +39,7 @@ def isa_note(image: Image, needs: FeatureSet, bare: FeatureSet) -> IsaNote | Non
     if not any(stated.values()):
         return None
     needed, used = _level(stated[_ISA_1_NEEDED]), _level(stated[_ISA_1_USED])
-    return IsaNote(needed, used, tuple([*_faults("needed", needed, bare), *_faults("used", used, needs)]))
+    return IsaNote(needed, used, (*_faults("needed", needed, bare), *_faults("used", used, needs)))
 
 
 def _properties(content: bytes, alignment: int) -> Iterator[tuple[int, int]]:

@@ -62,7 +62,8 @@ class Code:
         self.convention = steps_x86.SYSTEM_V
         self.fixed = image.kind != "library" and min((one.address for one in image.sections), default=0) >= _FIRST_FIXED
         self._low = min((one.address for one in image.sections), default=0)
-        self._high = max([one.end for one in image.sections] + [address + EXTERNAL for address in image.externals])
+        ends = [one.end for one in image.sections]
+        self._high = max([*ends, *[address + EXTERNAL for address in (*image.externals, *image.pointers)]], default=0)
         self.settled = cache(self._settled)
         self.steps = lru_cache(64)(self._steps)
         self._entries: dict[int, tuple[int, ...]] = {}
@@ -125,11 +126,9 @@ class Code:
         return lambda step: frozenset() if any(one.settled for one in step.memory) else known
 
     def _table(self, section: Section, table: int, function: Function) -> Iterator[int]:
-        """Yield the addresses in a function that a table of distances from itself holds, up to the first that is none."""
-        offset = table - section.address
-        for (distance,) in struct.iter_unpack(
-            "<i", section.content[offset : offset + (len(section.content) - offset) // 4 * 4]
-        ):
+        """Yield the addresses in a function that a table of distances from itself holds, up to one that is none."""
+        content = section.content[table - section.address :]
+        for (distance,) in struct.iter_unpack("<i", content[: len(content) // 4 * 4]):
             if not function.start <= table + distance < function.end:
                 return
             yield table + distance
@@ -268,8 +267,9 @@ class Code:
         return self._objects[at] if at >= 0 and address < self._objects[at][1] else None
 
     def object_at(self, address: int) -> tuple[int, int] | None:
-        """Return the stretch of data that an address belongs to: a symbol's, or from one address that the code, or
-        other data, names to the next; None where neither tells.
+        """Return the stretch of data that an address belongs to, None where nothing tells.
+
+        It is a symbol's, or begins at the last address before that the code or other data names, and ends here.
         """
         sized = self.sized_object_at(address)
         if sized:

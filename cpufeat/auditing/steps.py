@@ -16,7 +16,8 @@ class Memory(NamedTuple):
 
     base: int
     """The register, 0 for none."""
-    index: int
+    scaled: int
+    """The index register."""
     displacement: int
     """Signed; where there is neither base nor index, the address."""
     size: int
@@ -27,7 +28,7 @@ class Memory(NamedTuple):
     @property
     def settled(self) -> bool:
         """Whether the displacement is the address."""
-        return not self.base and not self.index
+        return not self.base and not self.scaled
 
 
 class Step(NamedTuple):

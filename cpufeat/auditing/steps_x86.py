@@ -22,7 +22,7 @@ from cpufeat.value import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from iced_x86 import Instruction, InstructionInfo
+    from iced_x86 import Instruction, InstructionInfo, MemorySize_, Register_, UsedMemory
 
 _FLOWS = {
     FlowControl.UNCONDITIONAL_BRANCH: JUMP,
@@ -45,23 +45,23 @@ _FREE = (Register.RIP, Register.NONE)
 """Bases of memory operands at an address of their own, unless they have an index."""
 _SEGMENTS = (Register.FS, Register.GS)
 _PADDING = (Mnemonic.NOP, Mnemonic.INT3)
-_HALT = (Mnemonic.HLT, Mnemonic.UD2)
+_HALT = (Mnemonic.HLT, Mnemonic.UD2, Mnemonic.INVALID)
 _TWO_BYTE_NOP = b"\x66\x90"
 PROBES = rb"\x0f(?:\xa2|\x01\xd0)"
 """What the bytes of CPUID and XGETBV look like."""
 
+_SCRATCH: frozenset[int] = frozenset(
+    [
+        *(Register.RAX, Register.RCX, Register.RDX, Register.RSI, Register.RDI),
+        *(Register.R8, Register.R9, Register.R10, Register.R11),
+    ]
+)
 SYSTEM_V = Convention(
     stack=Register.RSP,
     arguments=(Register.RDI, Register.RSI, Register.RDX, Register.RCX, Register.R8, Register.R9),
     results=(Register.RAX, Register.RDX),
-    lost=frozenset(
-        [Register.RAX, Register.RCX, Register.RDX, Register.RSI, Register.RDI, FLAGS]
-        + [Register.R8, Register.R9, Register.R10, Register.R11]
-    ),
-    answers=frozenset(
-        [Register.RAX, Register.RBX, Register.RCX, Register.RDX, Register.RSI, Register.RDI]
-        + [Register.R8, Register.R9, Register.R10, Register.R11]
-    ),
+    lost=_SCRATCH | {FLAGS},
+    answers=_SCRATCH | {Register.RBX},  # Go returns in RBX too
     resolvers=(),
     asking="CPUID",
     word=8,
@@ -98,6 +98,10 @@ def probes(code: bytes, address: int) -> bool:
     return any(instruction.mnemonic in _PROBES for instruction in Decoder(64, code, ip=address))
 
 
+def _is_settled(instruction: Instruction) -> bool:
+    return instruction.memory_base in _FREE and instruction.segment_prefix not in _SEGMENTS
+
+
 def stub(code: bytes, address: int) -> int | None:
     """Return the place of the pointer through which the code at an address at once jumps on, None if it does not."""
     for instruction in Decoder(64, code, ip=address):
@@ -116,7 +120,7 @@ def stub_size(code: bytes) -> int:
 def _step(instruction: Instruction, information: InstructionInfo, fixed: bool) -> Step:
     memory = tuple(_memory(used) for used in information.used_memory() if used.segment not in _SEGMENTS)
     registers = [(used.register, used.access) for used in information.used_registers()]
-    addressing = {register for one in memory for register in (one.base, one.index)}
+    addressing = {register for one in memory for register in (one.base, one.scaled)}
     operands = {
         _full(instruction.op_register(index))
         for index in range(instruction.op_count)
@@ -128,9 +132,7 @@ def _step(instruction: Instruction, information: InstructionInfo, fixed: bool) -
     return Step(
         address=instruction.ip,
         following=instruction.next_ip,
-        flow=STOP
-        if instruction.mnemonic in _HALT or not instruction.code
-        else _FLOWS.get(instruction.flow_control, NEXT),
+        flow=STOP if instruction.mnemonic in _HALT else _FLOWS.get(instruction.flow_control, NEXT),
         target=_target(instruction),
         reads=tuple(register for register in reads if register not in addressing or register in operands)
         + (FLAGS,) * bool(instruction.rflags_read),
@@ -172,7 +174,7 @@ def _pushed(instruction: Instruction) -> int:
     return int(instruction.stack_pointer_increment)
 
 
-def _memory(used: object) -> Memory:
+def _memory(used: UsedMemory) -> Memory:
     base, index, displacement = _full(used.base), _full(used.index), used.displacement
     return Memory(
         base,
@@ -189,15 +191,15 @@ def _signed(value: int) -> int:
 
 
 @cache
-def _size(memory_size: int) -> int:
+def _size(memory_size: MemorySize_) -> int:
     return MemorySizeInfo(memory_size).size
 
 
 @cache
-def _full(register: int) -> int:
+def _full(register: Register_) -> int:
     return RegisterInfo(register).full_register if register else 0
 
 
 @cache
-def _width(register: int) -> int:
+def _width(register: Register_) -> int:
     return RegisterInfo(register).size
