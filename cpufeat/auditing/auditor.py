@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from cpufeat.auditing.image import Image
     from cpufeat.auditing.scan import Body, Progress, Scan
 
-AUDITED = ("x86_64", "i686")
+AUDITED = ("x86_64", "i686", "aarch64")
 """Architectures whose code is decoded."""
 _FIRST = 3
 """How many places of a kind are told."""
