@@ -38,10 +38,10 @@ def used(name: str, code: bytes, targets: Sequence[Target], labels: Sequence[str
     functions run with every one of them. What stands behind a run-time check of the code's own does not count.
     Raises CompileError, which names the instruction, for code that uses what its target does not permit.
     """
+    if targets[0].arch not in AUDITED:
+        return (None,) * len(targets)
     try:
         image = image_of(code, name)
-        if image.arch not in AUDITED:
-            return (None,) * len(targets)
         scan, text = decoded(image)
     except AuditError as error:
         raise CompileError(f"{name}: what LLVM emitted cannot be audited: {error}") from None
