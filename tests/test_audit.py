@@ -148,7 +148,7 @@ t: .long 1b - t, 2b - t
 
 def test_what_the_decoder_does_not_know_is_told(tmp_path: Path) -> None:
     audit = cpufeat.audit(
-        assembled(tmp_path, f".type f, @function\nf: nop\n{data('d5 18 01 c0')}\nret\n.size f, .-f\n")
+        assembled(tmp_path, f".type f, @function\nf: nop\n{data('0f 38 8a 00')}\nret\n.size f, .-f\n")
     )
     assert [(one.address, "knows" in one.reason) for one in audit.undecoded] == [(1, True)]
 

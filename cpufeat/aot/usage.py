@@ -58,6 +58,8 @@ def used(name: str, code: bytes, targets: Sequence[Target], labels: Sequence[str
         at = body.uses[feature][0]
         where = f"{text(image, at)} at {place(image, at)} uses {feature}, which {target.cpu} does not permit"
         raise CompileError(f"{name}: function {body.function.name}: {where}", body.function.name)
+    if scan.undecoded:  # perhaps instructions that are newer than the decoder
+        return (None,) * len(targets)
     return tuple(
         FeatureSet(target.arch, {feature for body in its for feature in body.uses if feature in target.features})
         for target, its in zip(targets, own, strict=True)

@@ -15,6 +15,7 @@ from operator import attrgetter
 
 from iced_x86 import Decoder, DecoderError, FlowControl, Formatter, FormatterSyntax, Mnemonic, OpKind
 
+from cpufeat.auditing.apx import plain
 from cpufeat.auditing.image import Function
 from cpufeat.auditing.opcodes_x86 import meaning
 from cpufeat.auditing.places import Meaning, Places
@@ -75,6 +76,7 @@ class _Scanner:
         """Those that do, apart from what is no instruction."""
         self.seen: Counter[str] = Counter()
         """In how many functions harmless mnemonics were found: most functions may begin with ENDBR64."""
+        self._extended: dict[tuple[int, frozenset[str]], int] = {}
         self.bodies: list[Body] = []
         self.undecoded: list[Undecoded] = []
         self.instructions = 0
@@ -169,13 +171,8 @@ class _Scanner:
     def _recover(self, start: int, end: int, entries: Sequence[int], places: Places) -> bool:
         """Add what is found in the code among the data; return whether it surely is code."""
         content = content_of(self.image, start, end)
-        decoder = Decoder(self.bits, content, ip=start)
-
-        def decode(address: int) -> Iterator[Step]:
-            decoder.position, decoder.ip = address - start, address
-            return map(_step, decoder)
-
-        found = recovered(content, start, entries, self.image.bases, decode)
+        steps = _Steps(self, content, start)
+        found = recovered(content, start, entries, self.image.bases, steps.decode)
         self._add(found.certain, places)
         surely = len(places)
         self._add(found.likely, places)
@@ -185,17 +182,64 @@ class _Scanner:
                 self.undecoded.append(Undecoded(first, last - first, place(self.image, first), reason))
         return len(places) == surely
 
+    def extended(self, code: int, features: frozenset[str]) -> int:
+        """Return what stands for an opcode with features of APX; it is one that means something."""
+        known = self._extended.setdefault((code, features), -1 - len(self._extended))
+        base = self.meanings.get(code) or meaning(self.image.arch, code) or Meaning()
+        self.meanings[known] = Meaning(base.features | features, other=base.other)
+        return known
+
     def _add(self, steps: Iterable[Step], places: Places) -> None:
         for step in steps:
             if step.code in self.meanings:
                 places.add(self.meanings[step.code], step.address)
 
 
+class _Steps:
+    """The instructions of a stretch, also those of APX."""
+
+    def __init__(self, scanner: _Scanner, content: bytes, start: int) -> None:
+        self.scanner, self.content, self.start = scanner, content, start
+        self.decoder = Decoder(scanner.bits, content, ip=start)
+
+    def decode(self, address: int) -> Iterator[Step]:
+        """Yield the steps from an address on."""
+        while True:
+            self.decoder.position, self.decoder.ip = address - self.start, address
+            for instruction in self.decoder:
+                step = _step(instruction)
+                if not step.code:
+                    break
+                yield step
+            else:
+                return
+            extended = self._of_apx(step.address)
+            yield extended or step
+            address = (extended or step).following
+
+    def _of_apx(self, address: int) -> Step | None:
+        offset = address - self.start
+        found = plain(self.content[offset : offset + _LONGEST]) if self.scanner.bits == 64 else None
+        instruction = Decoder(64, found.code, ip=address).decode() if found else None
+        if not found or not instruction or not instruction.code:
+            return None
+        step = _step(instruction)
+        return step._replace(
+            following=step.following + found.longer,
+            code=self.scanner.extended(step.code, found.features),
+            refers=None if step.refers is None else step.refers + found.longer,
+        )
+
+
 def instruction_text(image: Image, address: int) -> str:
     """Return the instruction at an address as assembly, in Intel's syntax."""
     bits = 64 if image.arch == "x86_64" else 32
-    decoder = Decoder(bits, image.bytes_at(address, _LONGEST), ip=address)
-    return _formatter().format(decoder.decode())
+    code = image.bytes_at(address, _LONGEST)
+    instruction = Decoder(bits, code, ip=address).decode()
+    found = plain(code) if not instruction.code and bits == 64 else None
+    if found:
+        return f"{_formatter().format_mnemonic(Decoder(64, found.code).decode())} (APX)"
+    return _formatter().format(instruction)
 
 
 @cache

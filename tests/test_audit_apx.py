@@ -1,0 +1,89 @@
+"""APX: what clang's assembler makes is followed to the byte, and named as LLVM names it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from audited import assembled, kernels
+
+import cpufeat
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ADDED = {
+    "imulq %r17, %r18": "egpr",
+    "addq %r16, (%rax,%r20)": "egpr",
+    "lock addq %r16, (%rax)": "egpr",
+    "addl %gs:(%r16), %r17d": "egpr",
+    "movw $5, %r16w": "egpr",
+    "movabsq $0x1234567890abcdef, %r21": "egpr",
+    "movzbl (%r16), %eax": "egpr",
+    "cvtsi2sd %r16, %xmm0": "egpr",
+    "call *%r17": "egpr",
+    "{evex} addb $3, %al": "egpr",
+    "pushp %rbx": "ppx",
+    "push2 %rbx, %rcx": "push2pop2",
+    "pop2p %r14, %r15": "ppx push2pop2",
+    "{nf} addq %rax, %rbx": "nf",
+    "addq $300000, %rbx, %rcx": "ndd",
+    "subw $300, %bx, %cx": "ndd",
+    "{nf} addq %r16, %rbx, %rcx": "egpr ndd nf",
+    "addq %rax, %rbx, %r16": "egpr ndd",
+    "shldq $3, %rax, %rbx, %rcx": "ndd",
+    "shldq %cl, %rax, %rbx, %rcx": "ndd",
+    "negq %rax, %rbx": "ndd",
+    "{nf} imulq $100000, %rax, %rbx": "nf",
+    "imulzuw $100, %ax, %bx": "zu",
+    "setzune %al": "zu",
+    "ccmpeq {dfv=zf} %rax, %rbx": "ccmp",
+    "ccmplq {dfv=} $300000, (%rax)": "ccmp",
+    "ctestneq {dfv=of} $5, %rax": "ccmp",
+    "cmovneq %rax, %rbx, %rcx": "ndd",
+    "cfcmovneq %rax, %rbx": "cf",
+    "{nf} popcntq %rax, %rbx": "nf popcnt",
+    "{nf} lzcntq %rax, %rbx": "lzcnt nf",
+    "movbeq (%r16), %rbx": "egpr movbe",
+    "adcxq %rax, %rbx, %rcx": "adx ndd",
+    "crc32q %r16, %rbx": "crc32 egpr",
+    "{nf} andnq %rax, %rbx, %rcx": "bmi nf",
+    "rorxq $3, %r17, %rax": "bmi2 egpr",
+    "cmpbexadd %r16, %rax, (%rbx)": "cmpccxadd egpr",
+    "movdiri %rax, (%r16)": "egpr movdiri",
+    "vaddpd (%r16), %zmm0, %zmm1": "avx512f egpr",
+    "vmovdqu64 64(%rax,%r17,8), %ymm20": "avx512f avx512vl egpr",
+    "kmovq (%r16), %k1": "avx512bw egpr",
+    "tileloadd (%r16,%rax), %tmm0": "amx_tile egpr",
+}
+"""Instructions, and all that they need."""
+APX = "egpr+ndd+nf+push2pop2+ppx+ccmp+zu"
+
+
+@pytest.fixture(scope="module")
+def audit(tmp_path_factory: pytest.TempPathFactory) -> cpufeat.Audit:
+    functions = (
+        f".type f{index}, @function\nf{index}: {line}\nret\n.size f{index}, .-f{index}"
+        for index, line in enumerate(ADDED)
+    )
+    return cpufeat.audit(assembled(tmp_path_factory.mktemp("apx"), "\n".join(functions) + "\n"))
+
+
+def test_instructions_are_followed_to_the_byte(audit: cpufeat.Audit) -> None:
+    assert audit.undecoded == ()
+    assert all(function.certain for function in audit.functions)
+
+
+@pytest.mark.parametrize(("index", "line"), list(enumerate(ADDED)))
+def test_what_an_instruction_needs(audit: cpufeat.Audit, index: int, line: str) -> None:
+    function = next(one for one in audit.functions if one.name == f"f{index}")
+    assert " ".join(sorted(function.uses)) == ADDED[line]
+
+
+@pytest.mark.parametrize("name", ["base64.c", "dot.c", "matrix.c", "print.c", "scan.c"])
+def test_what_clang_makes_of_kernels(tmp_path: Path, name: str) -> None:
+    with_apx = cpufeat.audit(kernels(tmp_path, triple="x86_64-linux-gnu", cpu=f"x86_64_v3+{APX}", name=name))
+    without = cpufeat.audit(kernels(tmp_path, triple="x86_64-linux-gnu", cpu="x86_64_v3", name=name))
+    assert with_apx.undecoded == ()
+    assert set(with_apx.needs) - set(without.needs) <= {*APX.split("+"), *cpufeat.Target.parse("x86-64-v3").features}
+    assert set(with_apx.needs) & set(APX.split("+"))
