@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from cpufeat.auditing.steps import Convention, Step
 
 
+_MANY = 200
+"""Places of which it takes too long to tell which few cannot be avoided."""
 Place = int | tuple[int, int]
 """A block, by its index, or the way from one to another."""
 
@@ -154,6 +156,22 @@ class Game:
                 attracted.add(index)
                 waiting.append(index)
         return False
+
+    def exposed(self, targets: Iterable[Place]) -> set[Place]:
+        """Return those of some places that cannot all be avoided: each by itself, or one or another of a few."""
+        wanted = set(targets)
+        found = {place for place in wanted if self.alone(place)}
+        rest = wanted - found
+        while self.forced(rest):
+            if len(rest) > _MANY:
+                return wanted
+            few = set(rest)
+            for place in rest:
+                if self.forced(few - {place}):
+                    few.discard(place)
+            found |= few
+            rest -= few
+        return found
 
     def _before(self, place: Place) -> Iterable[tuple[int, int]]:
         return [place] if isinstance(place, tuple) else [(index, place) for index in self._blocks.before(place)]

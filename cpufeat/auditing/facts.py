@@ -32,7 +32,7 @@ _UNSIZED = 64
 """Bytes that an object is taken to have where no symbol gives its size."""
 _LARGEST = 1024
 """Bytes of an object that are looked at."""
-_FARTHEST = 3
+_FARTHEST = 5
 """Functions that hand on a result of one another: beyond, what depends on it says little of the CPU."""
 _ROUNDS = 4
 """How often what only runs by choice is worked out anew with what that made known."""
@@ -55,7 +55,11 @@ class Slot(NamedTuple):
 FACT = _Mark()
 """The label of a value that is made of what the CPU answered."""
 IMPLIED = _Mark()
-"""The label of a value that a branch on a fact chose: as good as one, unless it is a result, perhaps a mere status."""
+"""The label of a value that was made where a branch on a fact led: a fact once it is in a variable that only such get."""
+ZERO = _Mark()
+"""The label of zero, which variables have until something is known."""
+COUNT = _Mark()
+"""The label of a sum: who counts a fact up does not keep it."""
 POINTS = _Mark()
 """The label of a pointer to facts outside of what is followed."""
 MANY = _Mark()
@@ -85,6 +89,13 @@ class _Effects:
 
     def __init__(self) -> None:
         self.stored: set[int] = set()
+        """Addresses of bytes that were given facts."""
+        self.implied: set[int] = set()
+        """Those that a branch gave values by which one can tell what the fact was."""
+        self.others: set[tuple[int, range]] = set()
+        """In which blocks bytes were given something else, or a sum."""
+        self.mixed: set[int] = set()
+        """Those of them that were given it whatever the tests say."""
         self.returned: set[int] = set()
         self.fills = False
         self.chosen: set[frozenset[int]] = set()
@@ -104,7 +115,13 @@ class Facts:
         """Follow the facts through the whole program."""
         self.code, self.image = code, code.image
         self.memory: set[int] = set()
-        """Addresses of the bytes that hold facts."""
+        """Addresses of the bytes that were given facts."""
+        self.implied: set[int] = set()
+        """Addresses of those that branches on facts gave values."""
+        self._mixed: set[int] = set()
+        """Addresses of those that were given other values, by functions that do not ask."""
+        self._disowned: set[int] = set()
+        """What is mixed, and not taken for facts any more."""
         self.outcomes: dict[int, Outcome] = {}
         """By the start of a function: those that have seen a fact."""
         self._returns: dict[int, frozenset[int]] = {}
@@ -114,7 +131,13 @@ class Facts:
         self._queries = {name: answer for name, answer, _ in tables.rows("queries.tsv")}
         self._named = self._elsewhere("holds")
         self._for_resolvers = self._elsewhere("resolvers")
-        self._follow(self._first())
+        for _ in range(_ROUNDS):
+            self._follow(self._first())
+            shared = (self.memory | self.implied) & self._mixed
+            if shared <= self._disowned:
+                break
+            self._disowned |= shared
+            self.outcomes, self._returns, self._fills, self.memory, self.implied = {}, {}, set(), set(), set()
 
     def _elsewhere(self, answer: str) -> set[int]:
         """Return the addresses of data in other files that gives an answer of that kind."""
@@ -174,8 +197,10 @@ class Facts:
             self.outcomes[function.start] = Outcome(
                 follower.blocks, frozenset(effects.tests), frozenset(effects.chosen), frozenset(effects.sources)
             )
-        new = effects.stored - self.memory
-        self.memory |= new
+        self._mixed |= effects.mixed
+        new = (effects.stored | effects.implied) - self.memory - self.implied - self._disowned
+        self.memory |= effects.stored
+        self.implied |= effects.implied
         for low, high in _stretches(new):
             yield from self._users(low, high)
             start, _ = self.code.object_at(low) or (low, high)
@@ -194,7 +219,8 @@ class Facts:
     def at(self, address: int, size: int, *, resolving: bool) -> bool:
         """Whether memory at an address holds a fact; ``resolving``: in the eyes of an ``ifunc`` resolver."""
         places = range(address, address + max(size, 1))
-        return not self.memory.isdisjoint(places) or self.holds(address, resolving=resolving)
+        known = any(place in self.memory or place in self.implied for place in places if place not in self._disowned)
+        return known or self.holds(address, resolving=resolving)
 
     def holds(self, address: int, *, resolving: bool) -> bool:
         """Whether data in another file, which an address is in, holds facts."""
@@ -236,15 +262,20 @@ class _Follower:
         self.effects = _Effects()
         self.resolving = self.code.is_resolver(function.start)
         self.by_choice: set[int] = set()
+        self.asks = False
+        """Whether the round before has shown that it asks."""
 
     def follow(self) -> _Effects:
         for _ in range(_ROUNDS):
             self.effects = _Effects()
             self._run()
-            known = self.by_choice
-            if not self.effects.asks:
-                break
+            known, self.asks = self.by_choice, self.effects.asks
             game = Game(self.blocks, self.effects.tests, self.function.start)
+            if not self.asks:
+                self.effects.mixed.update(
+                    at for index, places in self.effects.others for at in places if game.alone(index)
+                )
+                break
             self.by_choice = {index for index in range(len(self.blocks.blocks)) if not game.alone(index)}
             if self.by_choice == known:
                 break
@@ -287,14 +318,18 @@ class _Follower:
             if memory.read:
                 labels |= self._load(memory, state)
         labels = self._combined(step, labels, state)
-        if index in self.by_choice and not any(one.base == self.convention.stack for one in step.memory if one.read):
+        if step.number == 0 and not labels:
+            labels = frozenset([ZERO])
+        if step.counts:
+            labels |= {COUNT}
+        if index in self.by_choice and not self._restores(step, state):
             labels |= {IMPLIED}
-        if step.flow in (BRANCH, JUMP) and labels & _FACTS and (step.flow == BRANCH or step.target is None):
+        if step.flow in (BRANCH, JUMP) and FACT in labels and (step.flow == BRANCH or step.target is None):
             self.effects.tests.add(index)
         if step.flow == CALL or (step.flow == JUMP and self._leaves(step)):
             self._call(step, state, labels)
         else:
-            self._write(step, state, labels)
+            self._write(step, state, labels, index)
         if step.returns:
             self.effects.returned.update(
                 register
@@ -308,7 +343,7 @@ class _Follower:
             self.effects.asks = self.effects.probes = True
             self.effects.sources.add(self.convention.asking)
             return _ONLY_FACT
-        if step.partial and FLAGS in step.reads and labels & _FACTS:
+        if step.partial and FLAGS in step.reads and FACT in labels:
             either = labels.union(*[state.get(register, _NOTHING) for register in step.writes])
             self.effects.chosen.add(frozenset(label for label in either if isinstance(label, int)))
         if step.offset:
@@ -322,7 +357,7 @@ class _Follower:
         section = self.code.image.section_at(address)
         return section.writable or section.executable if section else address in self.code.image.externals
 
-    def _write(self, step: Step, state: State, labels: frozenset[Label]) -> None:
+    def _write(self, step: Step, state: State, labels: frozenset[Label], index: int) -> None:
         for register in step.writes:
             if register == self.convention.stack:
                 state[register] = frozenset(_moved(label, step.pushed) for label in state.get(register, _NOTHING))
@@ -335,7 +370,7 @@ class _Follower:
                 state.pop(register, None)
         for memory in step.memory:
             if memory.written:
-                self._store(memory, state, labels)
+                self._store(memory, state, labels, index)
 
     def _places(self, memory: Memory, state: State) -> Iterator[Label]:
         """Yield the addresses and slots that an operand may be at, and the marks of what points there."""
@@ -359,7 +394,7 @@ class _Follower:
         """Return the labels of what is read at an address, or in the object there."""
         if memory.scaled:
             low, high = self.facts.extent(address)
-            by_fact = not _FACTS.isdisjoint(state.get(memory.scaled, _NOTHING))
+            by_fact = FACT in state.get(memory.scaled, _NOTHING)
             if by_fact:
                 self.effects.chosen.add(frozenset([address]))
             holds = self.facts.at(low, high - low, resolving=self.resolving)
@@ -376,22 +411,34 @@ class _Follower:
             found.add(pointed)
         return found
 
-    def _store(self, memory: Memory, state: State, labels: frozenset[Label]) -> None:
+    def _store(self, memory: Memory, state: State, labels: frozenset[Label], index: int) -> None:
         places, facts = list(self._places(memory, state)), _tells(labels)
         for place in places:
             if isinstance(place, Slot):
                 state[place] = labels
                 self.effects.fills |= facts and place.depth >= self.convention.word
-            elif isinstance(place, int) and facts:
-                self._remember(place, memory)
-        if not places and facts:
+            elif isinstance(place, int):
+                self._remember(place, memory, labels, index)
+        if facts and not any(isinstance(place, int | Slot) for place in places):
             self.effects.fills = True
 
-    def _remember(self, address: int, memory: Memory) -> None:
+    def _remember(self, address: int, memory: Memory, labels: frozenset[Label], index: int) -> None:
         low, high = self.facts.extent(address) if memory.scaled else (address, address + max(memory.size, 1))
         section = self.code.image.section_at(low)
         if section and section.writable:
-            self.effects.stored.update(range(low, high))
+            self._keep(range(low, high), labels, index)
+
+    def _keep(self, places: range, labels: frozenset[Label], index: int) -> None:
+        """Note which bytes such a value is stored in."""
+        if _tells(labels) and (COUNT not in labels or self.asks):
+            (self.effects.stored if FACT in labels else self.effects.implied).update(places)
+        elif ZERO not in labels:
+            self.effects.others.add((index, places))
+
+    def _restores(self, step: Step, state: State) -> bool:
+        """Tell whether a step takes from the stack what was put there before."""
+        read = [memory for memory in step.memory if memory.read]
+        return any(isinstance(place, Slot) for memory in read for place in self._places(memory, state))
 
     # --- calls
 

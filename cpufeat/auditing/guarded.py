@@ -281,8 +281,7 @@ class _Search:
         if function is None or outcome is None:
             return self.below.get(node, set()) | {node}
         places, game = self.places.get((function.start, feature), {}), self._games(function.start)[node]
-        alone = [place for place in places if game.alone(place)]
-        return {what for place in alone or places for what in places[place]}
+        return {what for place in game.exposed(places) for what in places[place]}
 
     def _cuts(self, node: int, feature: str) -> Iterator[int]:
         """Yield the functions whose tests stand between a node and what refers to it, the nearest first."""

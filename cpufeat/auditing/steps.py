@@ -50,10 +50,14 @@ class Step(NamedTuple):
     """What it makes of no register: an address (``lea``), an immediate operand."""
     offset: int
     """What it adds to a register that it copies."""
+    counts: bool
+    """Whether it adds or subtracts."""
     pushed: int
     """What it adds to the stack pointer."""
     probes: bool
     """Whether it asks the CPU what it is: all that it writes are facts about the CPU."""
+    number: int | None
+    """What it writes, where that is known; it may be an address."""
     returns: bool
     padding: bool
     """Whether compilers fill gaps with it."""

@@ -44,6 +44,8 @@ _PROBES = (Mnemonic.CPUID, Mnemonic.XGETBV)
 _FREE = (Register.RIP, Register.NONE)
 """Bases of memory operands at an address of their own, unless they have an index."""
 _SEGMENTS = (Register.FS, Register.GS)
+_EXCLUSIVE_OR = (Mnemonic.XOR, Mnemonic.PXOR, Mnemonic.XORPS)
+_COUNTS = (Mnemonic.ADD, Mnemonic.SUB, Mnemonic.INC, Mnemonic.DEC, Mnemonic.LEA, Mnemonic.XADD)
 _PADDING = (Mnemonic.NOP, Mnemonic.INT3)
 _HALT = (Mnemonic.HLT, Mnemonic.UD2, Mnemonic.INVALID)
 _TWO_BYTE_NOP = b"\x66\x90"
@@ -141,11 +143,21 @@ def _step(instruction: Instruction, information: InstructionInfo, fixed: bool) -
         memory=memory,
         constant=_constant(instruction, fixed),
         offset=_offset(instruction),
+        counts=instruction.mnemonic in _COUNTS,
         pushed=_pushed(instruction),
         probes=instruction.mnemonic in _PROBES,
+        number=_number(instruction),
         returns=instruction.flow_control == FlowControl.RETURN,
         padding=instruction.mnemonic in _PADDING,
     )
+
+
+def _number(instruction: Instruction) -> int | None:
+    if instruction.mnemonic in _EXCLUSIVE_OR and instruction.op1_kind == OpKind.REGISTER:
+        return 0 if instruction.op0_register == instruction.op1_register else None
+    if instruction.mnemonic == Mnemonic.MOV and instruction.op1_kind not in (OpKind.REGISTER, OpKind.MEMORY):
+        return instruction.immediate(1)
+    return None
 
 
 def _target(instruction: Instruction) -> int | None:
