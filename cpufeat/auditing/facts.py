@@ -55,7 +55,7 @@ class Slot(NamedTuple):
 FACT = _Mark()
 """The label of a value that is made of what the CPU answered."""
 IMPLIED = _Mark()
-"""The label of a value that was made where a branch on a fact led: a fact once it is in a variable that only such get."""
+"""The label of what is made where a branch on a fact led: a fact once it is in a variable that only such values get."""
 ZERO = _Mark()
 """The label of zero, which variables have until something is known."""
 COUNT = _Mark()
