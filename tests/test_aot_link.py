@@ -4,6 +4,7 @@ leaves nothing behind.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import io
 import json
@@ -550,28 +551,29 @@ def test_an_interrupted_link_leaves_what_was_there(number, fake_cc, tmp_path, te
 # --- where files cannot be written
 
 
-@pytest.fixture
-def no_space():
-    """Let no file grow beyond so many bytes, as on a disk that is full."""
+@contextlib.contextmanager
+def no_space(size):
+    """Let no file grow beyond so many bytes meanwhile, as on a disk that is full: not the tests' own output either."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.mark.parametrize("size", [0, 100, 6000])
-def test_no_space_to_link_in(size, linker, no_space, tmp_path):
+def test_no_space_to_link_in(size, linker, tmp_path):
     """For the object; for the linker's output."""
     artifact = aot.compile(MAIN, BASELINE)
-    no_space(size)
-    with pytest.raises(LinkError, match="program: "):
+    with no_space(size), pytest.raises(LinkError, match="program: "):
         artifact.link(tmp_path / "program", linker=linker)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_no_space_for_the_output(no_space, tmp_path):
+def test_no_space_for_the_output(tmp_path):
     (tmp_path / "program").write_text("before")
-    no_space(1000)
-    with pytest.raises(ArtifactError, match="program: File too large"):
+    with no_space(1000), pytest.raises(ArtifactError, match="program: File too large"):
         files.write(tmp_path / "program", bytes(1001))
     assert [path.read_text() for path in tmp_path.iterdir()] == ["before"]
 
