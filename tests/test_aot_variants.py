@@ -225,6 +225,22 @@ def test_variants_call_each_other_directly(mechanism, tmp_path):
         assert f"replaceable.{level}" not in called[f"call.replaceable.{level}"]
 
 
+@pytest.mark.parametrize("mechanism", MECHANISMS)
+def test_what_a_variant_calls_is_inlined_into_it(mechanism, tmp_path):
+    """LLVM does not see by itself that what only an ifunc leads to is called."""
+    text = """
+    define internal i32 @small(i32 %a) { %r = mul i32 %a, 3
+    ret i32 %r }
+    define i32 @large(i32 %a) { %b = call i32 @small(i32 %a)
+    %r = call i32 @small(i32 %b)
+    ret i32 %r }"""
+    aot.compile(text, targets=LEVELS, dispatch=mechanism).save(tmp_path / "variants.o")
+    command(cc(), "-shared", "variants.o", "-o", "variants.so", folder=tmp_path)
+    found = symbols(tmp_path / "variants.so")
+    assert {f"large.{level}" for level in LEVELS} <= found.keys()
+    assert [name for name in found if name.startswith("small")] == []
+
+
 RUST = """
 use std::os::raw::{c_double, c_int};
 extern "C" {
@@ -393,7 +409,7 @@ def loadable(text: str) -> str:
 def test_loading_picks_by_the_same_rules(mechanism, lacks, picked):
     host = detect()
     if not Target.parse("x86-64-v4").runs_on(host):
-        pytest.skip("needs a CPU with AVX-512")
+        pytest.skip("needs a CPU with AVX-512, which qemu-user cannot emulate")
     artifact = aot.compile(loadable(MODULE), targets=LEVELS, dispatch=mechanism)
     loaded = artifact.load(host.replace(features=host.features.without(lacks)))
     assert UNARY(loaded["exported"])(4) == -2972
@@ -478,6 +494,194 @@ def test_each_variant_has_its_debug_information(mechanism, tmp_path):
     assert named == {f"{name}.{level}": name.encode() for name in ("outer", "inner") for level in LEVELS}
     variables = [child.attributes["DW_AT_name"].value for die in described for child in die.iter_children()]
     assert variables == [b"given"] * len(LEVELS)
+
+
+# --- kinds of functions and of what they take
+
+
+KINDS = {
+    "personality": """
+        declare i32 @abs(i32)
+        define i32 @pers(...) { ret i32 8 }
+        define i32 @f(i32 %x) personality i8* bitcast (i32 (...)* @pers to i8*) {
+          %r = invoke i32 @abs(i32 %x) to label %ok unwind label %bad
+        ok:
+          ret i32 %r
+        bad:
+          %l = landingpad { i8*, i32 } cleanup
+          ret i32 -1
+        }""",
+    "naked, with a symbol in its assembly": """
+        define i32 @n(i32 %x) naked noinline {
+          call void asm sideeffect "inner_symbol: leal 1(%rdi), %eax; ret", ""()
+          unreachable
+        }
+        define i32 @f(i32 %x) { %r = call i32 @n(i32 %x)
+          ret i32 %r }""",
+    "only to be inlined": """
+        define available_externally i32 @elsewhere(i32 %x) alwaysinline { %r = mul i32 %x, 3
+          ret i32 %r }
+        define i32 @f(i32 %x) { %r = call i32 @elsewhere(i32 %x)
+          ret i32 %r }""",
+    "named only by assembly": """
+        module asm ".globl from_asm"
+        module asm "from_asm: jmp helper"
+        @llvm.used = appending global [1 x i8*] [i8* bitcast (i32 (i32)* @helper to i8*)], section "llvm.metadata"
+        define internal i32 @helper(i32 %x) { %r = add i32 %x, 3
+          ret i32 %r }
+        declare i32 @from_asm(i32)
+        define i32 @f(i32 %x) { %r = call i32 @from_asm(i32 %x)
+          ret i32 %r }""",
+    "data before its code": """
+        define internal i32 @g(i32 %x) prefix i32 123 { ret i32 %x }
+        @p = global i32 (i32)* @g
+        define i32 @f(i32 %x) {
+          %p = load i32 (i32)*, i32 (i32)** @p
+          %i = bitcast i32 (i32)* %p to i32*
+          %before = getelementptr i32, i32* %i, i64 -1
+          %r = load i32, i32* %before
+          ret i32 %r
+        }""",
+    "no names": """
+        define internal i32 @0(i32 %x) { %r = add i32 %x, 5
+          ret i32 %r }
+        @1 = private global i32 (i32)* @0
+        @2 = private global i32 8
+        define i32 @f(i32 %x) {
+          %p = load i32 (i32)*, i32 (i32)** @1
+          %q = call i32 %p(i32 %x)
+          %r = call i32 @0(i32 %q)
+          %s = load i32, i32* @2
+          %t = add i32 %r, %s
+          ret i32 %t
+        }""",
+    "labels of another function": """
+        define internal i8* @place() { br label %here
+        here:
+          ret i8* blockaddress(@place, %here) }
+        define i32 @f(i32 %x) {
+          %a = call i8* @place()
+          %is = icmp eq i8* %a, blockaddress(@place, %here)
+          %r = select i1 %is, i32 %x, i32 0
+          ret i32 %r
+        }""",
+}
+
+
+@pytest.mark.parametrize("opt", [0, 2])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("mechanism", MECHANISMS)
+def test_kinds_of_functions(mechanism, kind, opt):
+    once = aot.compile(KINDS[kind], BASELINE, opt=opt).load()
+    variants = aot.compile(KINDS[kind], targets=LEVELS, dispatch=mechanism, opt=opt).load()
+    for number in (7, -7):
+        assert UNARY(variants["f"])(number) == UNARY(once["f"])(number)
+
+
+TYPES = [
+    *(("i64", "i8", "i128", "double", "float", "i32*")),
+    *(("{ i64, i64 }", "{ double, double }", "[2 x i32]", "<4 x i32>", "<2 x double>")),
+    *(("i256", "[4 x i64]", "{ i32, i64, i8 }", "{ float, float, float }", "%named", "<{ i8, i32 }>")),
+]
+CONVENTIONS = ["", "fastcc", "preserve_mostcc", "swiftcc", "tailcc", "win64cc"]
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS)
+def test_kinds_of_arguments_and_results(convention, llvm_version, llvm_python, monkeypatch):
+    """Handed on through the dispatched symbol of each: in registers, on the stack and in memory of the caller."""
+    if convention == "preserve_mostcc" and llvm_version < 20:
+        pytest.skip("LLVM before 16 restores what such a function returns in RAX")
+    use_llvm_of(llvm_python, monkeypatch)
+    lines = ["%named = type { i8, [3 x i16], i64 }", "@held = global i32 0"]
+    for number, kind in enumerate(TYPES):
+        size = f"ptrtoint ({kind}* getelementptr ({kind}, {kind}* null, i32 1) to i32)"
+        lines.append(f"""
+            @in{number} = global [64 x i8] zeroinitializer
+            @out{number} = global [64 x i8] zeroinitializer
+            @size{number} = global i32 {size}
+            @through{number} = global {kind} (i64, double, i64, {kind}, i64, i64, i64, i64, i64)* @same{number}
+            define internal {convention} {kind} @same{number}(i64 %a, double %d, i64 %b, {kind} %x,
+                                                              i64 %c, i64 %e, i64 %f, i64 %g, i64 %h) {{
+              %sum = add i64 %a, %h
+              %s = trunc i64 %sum to i32
+              store i32 %s, i32* @held
+              ret {kind} %x
+            }}
+            define void @run{number}() {{
+              %in = bitcast [64 x i8]* @in{number} to {kind}*
+              %x = load {kind}, {kind}* %in, align 1
+              %p = load {kind} (i64, double, i64, {kind}, i64, i64, i64, i64, i64)*,
+                        {kind} (i64, double, i64, {kind}, i64, i64, i64, i64, i64)** @through{number}
+              %r = call {convention} {kind} %p(i64 1, double 2.0, i64 3, {kind} %x, i64 4, i64 5, i64 6, i64 7, i64 8)
+              %out = bitcast [64 x i8]* @out{number} to {kind}*
+              store {kind} %r, {kind}* %out, align 1
+              ret void
+            }}""")
+    loaded = aot.compile("\n".join(lines), targets=LEVELS, dispatch="pointer").load()
+    for number, kind in enumerate(TYPES):
+        size = ctypes.c_int.from_address(loaded[f"size{number}"]).value
+        before, after = ((ctypes.c_char * size).from_address(loaded[f"{name}{number}"]) for name in ("in", "out"))
+        before.raw = bytes(range(1, size + 1))
+        ctypes.CFUNCTYPE(None)(loaded[f"run{number}"])()
+        held = ctypes.c_int.from_address(loaded["held"])
+        assert (held.value, kind, _significant(kind, after.raw)) == (9, kind, _significant(kind, before.raw))
+        held.value = 0
+
+
+def _significant(kind: str, content: bytes) -> bytes:
+    """What of a type's bytes is no padding."""
+    padding = {"{ i32, i64, i8 }": (*range(4, 8), *range(17, 24)), "%named": (1,)}.get(kind, ())
+    return bytes(byte for index, byte in enumerate(content) if index not in padding)
+
+
+def test_what_may_be_interposed_is_called_by_its_symbol(tmp_path):
+    module = """
+    define i32 @g(i32 %x) noinline { ret i32 %x }
+    define dso_local i32 @h(i32 %x) noinline { ret i32 %x }
+    define i32 @f(i32 %x) { %a = call i32 @g(i32 %x)
+      %b = call i32 @h(i32 %a)
+      ret i32 %b }
+    !llvm.module.flags = !{!0}
+    !0 = !{i32 1, !"SemanticInterposition", i32 1}
+    """
+    aot.compile(module, targets=LEVELS, opt=0).save(tmp_path / "f.o")
+    command(cc(), "-shared", "f.o", "-o", "f.so", folder=tmp_path)
+    called = calls(tmp_path / "f.so")
+    assert {name for names in called.values() for name in names if name.startswith(("g.", "h."))} == {
+        f"h.{level}" for level in LEVELS
+    }
+
+
+def test_a_function_that_intrinsics_take_is_the_clone(tmp_path):
+    """``llvm.init.trampoline`` makes LLVM look into the function."""
+    module = """
+    define internal i32 @nested(i32* nest %frame, i32 %x) { %v = load i32, i32* %frame
+      %r = add i32 %v, %x
+      ret i32 %r }
+    declare void @llvm.init.trampoline(i8*, i8*, i8*)
+    declare i8* @llvm.adjust.trampoline(i8*)
+    define i32 @f(i8* %memory, i32 %x) {
+      %frame = alloca i32
+      store i32 100, i32* %frame
+      %bytes = bitcast i32* %frame to i8*
+      call void @llvm.init.trampoline(i8* %memory, i8* bitcast (i32 (i32*, i32)* @nested to i8*), i8* %bytes)
+      %p = call i8* @llvm.adjust.trampoline(i8* %memory)
+      %g = bitcast i8* %p to i32 (i32)*
+      %r = call i32 %g(i32 %x)
+      ret i32 %r
+    }
+    """
+    aot.compile(module, targets=LEVELS).save(tmp_path / "f.o")
+    (tmp_path / "main.c").write_text(
+        """
+        #include <sys/mman.h>
+        int f(void *, int);
+        int main(void) { return f(mmap(0, 4096, 7, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), 4); }
+        """
+    )
+    command(cc(), "main.c", "f.o", "-o", "main", folder=tmp_path)
+    assert subprocess.run([tmp_path / "main"], check=False).returncode == 104
+    assert "nested" not in symbols(tmp_path / "main")
 
 
 # --- what cannot be

@@ -153,7 +153,8 @@ def _with_clones(text: str, job: Job, machine: Llvmlite) -> str:
     clones = [Clones(*one) for one in job.clones]
     labels = tuple(one.label for one in clones)
     alignment = int(bits[1]) // 8 if bits else 8
-    how = Dispatch(job.mechanism, labels, job.resolver_parameters, alignment, llvm_version()[0])
+    windows = triples.parts(job.triple)[1] == "windows"
+    how = Dispatch(job.mechanism, labels, job.resolver_parameters, alignment, llvm_version()[0], windows)
     try:
         return variants.merge(text, clones, how, lowest_runs=job.lowest_runs)
     except CompileError as error:

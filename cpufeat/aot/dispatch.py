@@ -37,6 +37,17 @@ know of it where the ``ifunc`` is local."""
 _FORWARDS_COPIES = 22
 """The first LLVM whose ``musttail`` hands on what is passed by value in memory: others overwrite the return address
 (https://github.com/llvm/llvm-project/issues/72390)."""
+_FREE_OF_HELD = frozenset(
+    (
+        *("fastcc", "tailcc", "swiftcc", "swifttailcc", "ghccc", "win64cc", "x86_64_sysvcc", "aarch64_vector_pcs"),
+        *("x86_stdcallcc", "x86_fastcallcc", "x86_thiscallcc", "x86_vectorcallcc", "x86_regcallcc"),
+    )
+)
+"""Calling conventions in which a function may change the registers that hold its arguments. In others (``coldcc``,
+``preserve_mostcc``) LLVM restores before a jump what the jump needs."""
+_HELD = re.compile(r" swift(?:self|error)\b")
+_WIDE = re.compile(r"<.*>|i(?:6[5-9]|[7-9]\d|\d{3,})|x86_fp80|fp128")
+"""What 64-bit Windows passes by reference, and LLVM, handing it on, in its own stack frame."""
 INITIALIZER = """
 @llvm.global_ctors = appending global [1 x { i32, void ()*, i8* }] \
 [{ i32, void ()*, i8* } { i32 0, void ()* @__cpufeat_initialize, i8* null }]
@@ -75,6 +86,8 @@ class Dispatch(NamedTuple):
     """Of a pointer, in bytes."""
     llvm: int
     """The major version of the LLVM that this is for."""
+    windows: bool
+    """Whether it is for Windows."""
 
     @property
     def helpers(self) -> tuple[str, ...]:
@@ -135,6 +148,22 @@ class Dispatch(NamedTuple):
             f"{self._jump(function, attributes, load, '%callee')}{self._jump(first, attributes, ask, '%callee')}"
         )
 
+    def _obstacle_to_a_jump(self, function: Function) -> str:
+        """Return what it is about a function that LLVM does not hand on right by ``musttail``, empty if nothing is."""
+        text = " ".join(function.parameters)
+        convention = printed.words(function.convention)[:1]
+        by_reference = self.windows or convention in (["win64cc"], ["x86_vectorcallcc"])
+        kinds = [printed.type_of(one) for one in function.parameters]
+        if convention and convention[0].endswith("cc") and convention[0] not in _FREE_OF_HELD:
+            return convention[0]
+        if self.llvm < _FORWARDS_COPIES and " byval(" in text:
+            return "copies (byval)"
+        if _HELD.search(text):
+            return "values in registers that it must leave as they are (swiftself, swifterror)"
+        if by_reference and any(_WIDE.fullmatch(kind) for kind in kinds):
+            return "values that are passed by reference to a copy"
+        return "" if _is_returned_in_registers(function.returns, 8 * self.alignment) else function.returns
+
     def _jump(self, function: Function, attributes: str, before: str, callee: str) -> Function:
         """Return a function of the same name that hands on all that it is called with.
 
@@ -145,11 +174,10 @@ class Dispatch(NamedTuple):
             for number, one in enumerate(function.parameters)
         ]
         is_variadic = parameters[-1:] == ["..."]
-        how = "musttail"
-        if self.llvm < _FORWARDS_COPIES and any(" byval(" in one for one in parameters):
-            if is_variadic:
-                raise ValueError(f"LLVM {self.llvm} cannot hand on both copies (byval) and variable arguments")
-            how = "notail"
+        obstacle = self._obstacle_to_a_jump(function)
+        if obstacle and is_variadic:
+            raise ValueError(f"LLVM {self.llvm} cannot hand on both variable arguments and {obstacle}")
+        how = "notail" if obstacle else "musttail"
         kind = function.type if is_variadic else function.returns
         call = f"{function.convention} {kind} {callee}({', '.join(parameters)})"
         result, value = ("", "void") if function.returns == "void" else ("%result = ", f"{function.returns} %result")
@@ -159,6 +187,31 @@ class Dispatch(NamedTuple):
             body=f"{{\n{before}  {result}{how} call {call}\n  ret {value}\n}}",
         ).with_attributes(attributes)
 
+
+def _is_returned_in_registers(kind: str, pointer: int) -> bool:
+    """Whether a type is at most two numbers, addresses or vectors, together no larger than two addresses.
+
+    ``pointer`` is the size of an address in bits. All calling conventions have registers for so much.
+    """
+    array = _ARRAY.fullmatch(kind)
+    members = printed.parameters(kind[2:-2]) if kind.startswith("{ ") else [kind]
+    parts = [array[2]] * int(array[1]) if array and len(array[1]) == 1 else members
+    return len(parts) <= 2 and sum(_bits(part, pointer) for part in parts) <= 2 * pointer
+
+
+def _bits(kind: str, pointer: int) -> int:
+    number = _NUMBER.fullmatch(kind)
+    if number:
+        return int(number[1] or _FLOATING_POINT[kind])
+    is_address = kind.startswith("ptr") or kind.endswith("*")
+    return pointer if is_address else 0 if _REGISTER.fullmatch(kind) else _FAR_TOO_MANY
+
+
+_ARRAY = re.compile(r"\[(\d+) x (.*)\]")
+_FLOATING_POINT = {"half": 16, "bfloat": 16, "float": 32, "double": 64, "x86_fp80": 80, "fp128": 128}
+_NUMBER = re.compile(rf"i(\d+)|{'|'.join(_FLOATING_POINT)}")
+_REGISTER = re.compile(r"void|<\d+ x \w+>")
+_FAR_TOO_MANY = 1 << 20
 
 _CLAUSE = re.compile(
     r"(?:local_)?unnamed_addr|#\d+|section|partition|comdat(?:\(.*)?|align|gc|prefix|prologue|personality|![a-zA-Z].*"

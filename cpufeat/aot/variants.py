@@ -8,7 +8,8 @@ Exceptions, each for a reason:
 
 - A function that may be replaced at link time (``weak``, LLVM's *interposable* linkages) is called by its symbol.
 - Not cloned are ``available_externally`` functions, which are there only to be inlined; naked ones, whose assembly may
-  define symbols; and the resolvers of the module's own ifuncs, which run when nothing may be dispatched yet.
+  define symbols; resolvers of the module's own ifuncs, which run when nothing may be dispatched yet; and interrupt
+  handlers, which no jump can lead to.
 - Local data with addresses of labels (``blockaddress``) is there once for each target, as the labels are.
 - Clones are outside of the function's comdat: a linker that discards it would discard what other clones call.
 - Of debug information, what belongs to one function (all that leads to its DISubprogram) is there once for each clone.
@@ -48,6 +49,8 @@ _ITSELF = re.compile(r"@llvm\.(?:init\.trampoline|localrecover|eh\.recoverfp|cor
 """Calls of intrinsics that take a function itself, and not what leads to one."""
 _INTERPOSABLE = ("weak", "linkonce")
 _INTERPOSITION = re.compile(r'^!\d+ = !\{i32 \d+, !"SemanticInterposition", i32 [1-9]', re.MULTILINE)
+_NEVER_CALLED = "x86_intrcc"
+"""The calling convention of interrupt handlers."""
 _GROUP = re.compile(r"^attributes (#\d+) = \{ (.*) \}$", re.MULTILINE)
 _GROUP_USE = re.compile(r"#\d+")
 _PROTECTION = re.compile(r'"(?:branch-target-enforcement|guarded-control-stack|sign-return-address)[^"]*"(?:="[^"]*")?')
@@ -104,7 +107,8 @@ class _Source:
 
     def _is_shared(self, function: Function) -> bool:
         words = chain.from_iterable(self.groups.get(group, "").split() for group in _GROUP_USE.findall(function.tail))
-        return function.linkage == "available_externally" or function.name in self.resolvers or "naked" in words
+        is_own = function.name in self.resolvers or function.convention.startswith(_NEVER_CALLED)
+        return is_own or function.linkage == "available_externally" or "naked" in words
 
     def _callable(self, interposition: bool) -> dict[str, str]:
         """Return the names by which a clone can be called directly, and the function that each means."""
