@@ -78,6 +78,24 @@ def test_programs_of_other_systems(tmp_path: Path, triple: str) -> None:
     assert sum(one.size for one in audit.undecoded) < 100
 
 
+def test_functions_that_nothing_describes_are_found_by_calls(tmp_path: Path) -> None:
+    source = tmp_path / "f.s"
+    source.write_text(f""".globl f
+f: test %ecx, %ecx
+je 1f
+call g
+1: ret
+{data("06 07 62 00")}
+g: lzcnt %eax, %eax
+ret
+.section .drectve
+.ascii "-export:f"
+""")
+    library = build(tmp_path / "f.dll", "-shared", source, triple="x86_64-windows-gnu")
+    (function,) = (one for one in cpufeat.audit(library).functions if "lzcnt" in one.uses)
+    assert function.certain
+
+
 def test_harmless_encodings_are_no_needs(tmp_path: Path) -> None:
     text = "f:\nendbr64\npause\ntzcnt %eax, %ecx\nprefetchw (%rax)\nrdsspq %rax\nret\ng:\nlzcnt %eax, %ecx\nret\n"
     audit = cpufeat.audit(assembled(tmp_path, text))

@@ -1,11 +1,12 @@
 """Telling code from data where both stand in one stretch.
 
-What is reached, by branches and jump tables, is code. Of the rest, what decodes without a fault and ends as code does
-is taken for code as well, but not for certain; the remainder is not.
+What is reached, by branches, calls and jump tables, is code. Of the rest, what decodes without a fault and ends as code
+does is taken for code as well, but not for certain; the remainder is not.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from typing import NamedTuple
 
 from cpufeat.value import TYPE_CHECKING
@@ -17,6 +18,8 @@ NEXT, BRANCH, JUMP, STOP = range(4)
 """Where control goes on: after the instruction, there or elsewhere, elsewhere, nowhere that is known."""
 _WORD = 4
 """Bytes of an entry of the jump tables that compilers put among the code."""
+_LONGEST_TABLE = 1 << 12
+_ATTEMPTS = 4
 _LEAST_TABLE = 2
 """Words that all lead into the stretch: fewer may be chance."""
 
@@ -30,7 +33,7 @@ class Step(NamedTuple):
     """The opcode; 0 for bytes that are no instruction."""
     flow: int
     target: int | None
-    """Where a direct branch leads."""
+    """Where a direct branch or call leads."""
     refers: int | None
     """The address or offset in a memory operand, which may be that of a jump table."""
     padding: bool
@@ -48,40 +51,63 @@ class Recovered(NamedTuple):
     """Reached as code, but no instruction that the decoder knows."""
 
 
-def recovered(
-    content: bytes, start: int, entries: Iterable[int], bases: Sequence[int], decode: Callable[[int], Iterator[Step]]
-) -> Recovered:
-    """Tell code from data in a stretch that begins at ``start``.
+class Mixed(NamedTuple):
+    """A stretch of code and data."""
 
-    ``entries``: where it is reached; ``bases``: what offsets count from, 0 among them, and those in tables besides the
-    table itself; ``decode``: the steps from an address on.
-    """
-    end = start + len(content)
-    walk = _Walk(start, end, decode)
+    start: int
+    content: bytes
+    bases: Sequence[int]
+    """What offsets in jump tables count from, 0 among them, besides the table itself."""
+    decode: Callable[[int], Iterator[Step]]
+    """Gives the steps from an address on."""
+    read: Callable[[int, int], bytes]
+    """Gives so many bytes, or fewer, at an address anywhere."""
+
+
+def recovered(mixed: Mixed, entries: Iterable[int]) -> Recovered:
+    """Tell code from data in a stretch; ``entries``: where it is reached."""
+    start, end = mixed.start, mixed.start + len(mixed.content)
     tables: dict[int, int] = {}
-    waiting = {one for one in entries if start <= one < end}
-    while waiting:
-        reached = walk.reach(waiting)
-        referred = {base + one.refers for one in reached if one.refers is not None for base in bases}
-        waiting = set()
-        for address in sorted(referred - tables.keys()):
-            if start <= address < end - _WORD:
-                targets = _targets(content, start, address, (*bases, address))
-                tables[address] = address + _WORD * len(targets)
-                waiting.update(targets)
-        waiting -= walk.steps.keys()
-    for first, last in tables.items():  # a call that does not return may stand before a table
+    for _ in range(_ATTEMPTS):  # a table ends where the next begins, which may be known only afterwards
+        walk, found = _walked(mixed, entries, sorted(tables))
+        same, tables = found.keys() == tables.keys(), found
+        if same:
+            break
+    inside = {first: last for first, last in tables.items() if start <= first < end}
+    for first, last in inside.items():  # a call that does not return may stand before a table
         walk.forget(first, last)
     certain = sorted(walk.steps.values())
     likely: list[Step] = []
     data: list[tuple[int, int]] = []
-    for gap in _gaps(start, end, [*((step.address, step.following) for step in certain), *tables.items()]):
-        found = _clean(gap, decode)
-        if found is None:
+    for gap in _gaps(start, end, [*((step.address, step.following) for step in certain), *inside.items()]):
+        clean = _clean(gap, mixed.decode)
+        if clean is None:
             data.append(gap)
         else:
-            likely += found
+            likely += clean
     return Recovered(certain, likely, data, walk.unknown)
+
+
+def _walked(mixed: Mixed, entries: Iterable[int], known: Sequence[int]) -> tuple[_Walk, dict[int, int]]:
+    """Return what is reached, and the tables, by where each begins and ends; ``known``: where tables begin."""
+    walk = _Walk(mixed.start, mixed.start + len(mixed.content), mixed.decode)
+    tables: dict[int, int] = {}
+    asked: set[int] = set()
+    waiting = {one for one in entries if walk.start <= one < walk.end}
+    while waiting:
+        reached = walk.reach(waiting)
+        referred = {base + one.refers for one in reached if one.refers is not None for base in mixed.bases}
+        waiting = set()
+        for address in sorted(referred - asked):
+            after = bisect_right(known, address)
+            most = (known[after] - address) // _WORD if after < len(known) else _LONGEST_TABLE
+            targets = _targets(mixed, address)[:most]
+            if targets:
+                tables[address] = address + _WORD * len(targets)
+                waiting.update(targets)
+        asked |= referred
+        waiting -= walk.steps.keys()
+    return walk, tables
 
 
 class _Walk:
@@ -108,7 +134,7 @@ class _Walk:
                     break
                 self.steps[step.address] = step
                 new.append(step)
-                if step.target is not None and step.flow in (BRANCH, JUMP):
+                if step.target is not None:
                     waiting.append(step.target)
                 if step.flow in (JUMP, STOP):
                     break
@@ -121,19 +147,32 @@ class _Walk:
             self.unknown.discard(address)
 
 
-def _targets(content: bytes, start: int, table: int, bases: Iterable[int]) -> list[int]:
-    """Return where the 32-bit words from an address on lead, as far as they all lead into the stretch."""
-    longest: list[int] = []
-    for base in bases:
-        targets = []
-        for at in range(table - start, len(content) - _WORD + 1, _WORD):
-            target = base + int.from_bytes(content[at : at + _WORD], "little", signed=True)
-            if not start <= target < start + len(content):
-                break
-            targets.append(target)
-        if len(targets) > len(longest):
-            longest = targets
+def _targets(mixed: Mixed, table: int) -> list[int]:
+    """Return where the 32-bit words from an address on lead, as far as they all lead into the stretch.
+
+    Outside of it only distances from the table itself count: small numbers are no offsets from the image's base.
+    """
+    inside = mixed.start <= table < mixed.start + len(mixed.content)
+    longest = max((_words(mixed, table, base) for base in ((*mixed.bases, table) if inside else (table,))), key=len)
     return longest if len(longest) >= _LEAST_TABLE else []
+
+
+def _words(mixed: Mixed, table: int, base: int) -> list[int]:
+    """Return the words of a table plus its base."""
+    start, end = mixed.start, mixed.start + len(mixed.content)
+    targets: list[int] = []
+    size = _LEAST_TABLE * _WORD
+    while len(targets) < _LONGEST_TABLE:
+        words = mixed.read(table + _WORD * len(targets), size)
+        for at in range(0, len(words), _WORD):
+            target = base + int.from_bytes(words[at : at + _WORD], "little", signed=True)
+            if not start <= target < end or len(words) < at + _WORD:
+                return targets
+            targets.append(target)
+        if len(words) < size:
+            break
+        size *= 2
+    return targets
 
 
 def _gaps(start: int, end: int, covered: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:

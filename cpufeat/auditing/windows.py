@@ -173,6 +173,7 @@ def _of_linked(binary: Any, content: memoryview, name: str) -> Image:
     code = [section for section in sections if section.executable]
     symbols = tuple(_linked_symbols(binary, base, code))
     unwound = list(_unwound(binary, base))
+    starts = {start for start, _ in unwound}  # where the exports that are not among them end, nobody says
     is_library = int(binary.header.characteristics) & _DLL
     return Image(
         name=name,
@@ -182,7 +183,7 @@ def _of_linked(binary: Any, content: memoryview, name: str) -> Image:
         kind="library" if is_library else "executable",
         sections=tuple(sections),
         symbols=symbols,
-        functions=functions(sections, symbols, unwound) if unwound else (),
+        functions=functions(sections, [symbol for symbol in symbols if symbol.address in starts], unwound),
         data=tuple(_tables(layout.pointers, code, width)),
         pointers=layout.pointers,
         externals=layout.externals,

@@ -12,6 +12,7 @@ from collections import Counter
 from functools import cache
 from itertools import islice
 from operator import attrgetter
+from typing import NamedTuple
 
 from iced_x86 import Decoder, DecoderError, FlowControl, Formatter, FormatterSyntax, Mnemonic, OpKind
 
@@ -19,7 +20,7 @@ from cpufeat.auditing.apx import plain
 from cpufeat.auditing.image import Function
 from cpufeat.auditing.opcodes_x86 import meaning
 from cpufeat.auditing.places import Meaning, Places
-from cpufeat.auditing.recovery import BRANCH, JUMP, NEXT, STOP, Step, recovered
+from cpufeat.auditing.recovery import BRANCH, JUMP, NEXT, STOP, Mixed, Step, recovered
 from cpufeat.auditing.scan import EXAMPLES, Body, Meter, Scan, Undecoded
 from cpufeat.auditing.stretches import Stretch, between_functions, content_of, in_functions, limited, place
 from cpufeat.value import TYPE_CHECKING
@@ -48,8 +49,8 @@ _INVALID = 0
 _PADDING_BYTES = b"\x00\x90\xcc"
 _AT_ONCE = 1 << 16
 """Instructions that the first pass holds at a time."""
-_LEADS = re.compile(rb"(?:[\xe8\xe9]|[\x48\x4c]\x8d[\x05\x0d\x15\x1d\x25\x2d\x35\x3d])(?=(.{4}))", re.DOTALL)
-"""``call``, ``jmp`` and the RIP-relative ``lea`` before their four bytes of distance."""
+_LEADS = re.compile(rb"[\xe8\xe9](?=(.{4}))", re.DOTALL)
+"""``call`` and ``jmp`` before their four bytes of distance. What ``lea`` leads to is data as often as code."""
 _WORD = 4
 """Bytes of a displacement that can be an address."""
 _LONGEST = 15
@@ -78,6 +79,8 @@ class _Scanner:
         """In how many functions harmless mnemonics were found: most functions may begin with ENDBR64."""
         self._extended: dict[tuple[int, frozenset[str]], int] = {}
         self.bodies: list[Body] = []
+        self.unknown: set[int] = set()
+        """Where code was reached that is no instruction."""
         self.undecoded: list[Undecoded] = []
         self.instructions = 0
 
@@ -87,6 +90,8 @@ class _Scanner:
                 self._look_again(stretch, [stretch.function.start])
         between = [one for one in between_functions(self.image) if not _is_padding(content_of(self.image, *one))]
         loose = [one for one in limited(between) if self._matters(Stretch(Function(*one, ""), [one]))]
+        left, self.undecoded = self.undecoded, []
+        loose = sorted([*loose, *((one.address, one.address + one.size) for one in left)])
         entries = sorted(self._entries(loose))
         for one in loose:
             self._look_again(Stretch(Function(*one, ""), [one]), entries)
@@ -105,16 +110,22 @@ class _Scanner:
                 self.instructions += len(part)
             self.meter.add(end - start)
         found -= self.dull
-        for code in found - self.meanings.keys() - {_INVALID}:
+        for code in found - {_INVALID}:
+            self._meaning(code)
+        return not found <= self.dull
+
+    def _meaning(self, code: int) -> Meaning | None:
+        """Return what an opcode means; None if nothing, which is then known."""
+        if code not in self.meanings and code not in self.dull:
             known = meaning(self.image.arch, code)
             if known is None:
                 self.dull.add(code)
             else:
                 self.meanings[code] = known
-        return not found <= self.dull
+        return self.meanings.get(code)
 
     def _entries(self, ranges: Sequence[Range]) -> set[int]:
-        """Return where in those ranges others lead: symbols, pointers, and what looks like calls, jumps and ``lea``."""
+        """Return where in those ranges others lead: symbols, pointers, and what looks like calls and jumps."""
         if not ranges:
             return set()
         starts = [start for start, _ in ranges]
@@ -172,13 +183,14 @@ class _Scanner:
         """Add what is found in the code among the data; return whether it surely is code."""
         content = content_of(self.image, start, end)
         steps = _Steps(self, content, start)
-        found = recovered(content, start, entries, self.image.bases, steps.decode)
+        found = recovered(Mixed(start, content, self.image.bases, steps.decode, self.image.bytes_at), entries)
         self._add(found.certain, places)
         surely = len(places)
         self._add(found.likely, places)
+        self.unknown |= found.unknown
         for first, last in found.data:
             if not _is_padding(content[first - start : last - start]):
-                reason = _REACHED_UNKNOWN if first in found.unknown else _NOT_CODE
+                reason = _REACHED_UNKNOWN if first in self.unknown else _NOT_CODE
                 self.undecoded.append(Undecoded(first, last - first, place(self.image, first), reason))
         return len(places) == surely
 
@@ -191,8 +203,9 @@ class _Scanner:
 
     def _add(self, steps: Iterable[Step], places: Places) -> None:
         for step in steps:
-            if step.code in self.meanings:
-                places.add(self.meanings[step.code], step.address)
+            known = self._meaning(step.code)
+            if known is not None:
+                places.add(known, step.address)
 
 
 class _Steps:
@@ -201,9 +214,21 @@ class _Steps:
     def __init__(self, scanner: _Scanner, content: bytes, start: int) -> None:
         self.scanner, self.content, self.start = scanner, content, start
         self.decoder = Decoder(scanner.bits, content, ip=start)
+        self.known: dict[int, Step] = {}
 
     def decode(self, address: int) -> Iterator[Step]:
         """Yield the steps from an address on."""
+        while True:
+            step = self.known.get(address)
+            if step is None:
+                break
+            yield step
+            address = step.following
+        for step in self._decoded(address):
+            self.known[step.address] = step
+            yield step
+
+    def _decoded(self, address: int) -> Iterator[Step]:
         while True:
             self.decoder.position, self.decoder.ip = address - self.start, address
             for instruction in self.decoder:
@@ -250,17 +275,31 @@ def _formatter() -> Formatter:
     return formatter
 
 
+class _Shape(NamedTuple):
+    """What all instructions of an opcode have in common."""
+
+    flow: int
+    direct: bool
+    """Whether it says where it leads."""
+    padding: bool
+
+
+_shapes: dict[int, _Shape] = {}
+
+
+def _shape(instruction: Instruction) -> _Shape:
+    direct = bool(instruction.op_count) and instruction.op0_kind in _DIRECT
+    shape = _Shape(_FLOWS.get(instruction.flow_control, NEXT), direct, instruction.mnemonic in _PADDING)
+    _shapes[instruction.code] = shape
+    return shape
+
+
 def _step(instruction: Instruction) -> Step:
-    direct = instruction.op_count and instruction.op0_kind in _DIRECT
-    return Step(
-        instruction.ip,
-        instruction.next_ip,
-        instruction.code,
-        _FLOWS.get(instruction.flow_control, NEXT),
-        instruction.near_branch_target if direct else None,
-        instruction.memory_displacement if instruction.memory_displ_size >= _WORD else None,
-        instruction.mnemonic in _PADDING,
-    )
+    code = instruction.code
+    flow, direct, padding = _shapes.get(code) or _shape(instruction)
+    target = instruction.near_branch_target if direct else None
+    refers = instruction.memory_displacement if instruction.memory_displ_size >= _WORD else None
+    return Step(instruction.ip, instruction.next_ip, code, flow, target, refers, padding)
 
 
 def _is_padding(content: bytes) -> bool:
