@@ -45,6 +45,12 @@ class _Mark:
     """A label without anything more to say."""
 
 
+class Result(NamedTuple):
+    """The label of a value that a function gave."""
+
+    function: int
+
+
 class Slot(NamedTuple):
     """A place on the stack; as a label, a pointer to it."""
 
@@ -65,7 +71,7 @@ POINTS = _Mark()
 MANY = _Mark()
 """In place of the other labels of a value that has too many, as a pointer that a loop moves along."""
 Label = object
-"""What is known of a value: a :data:`FACT`, a :class:`Slot`, or the address (an int) that it is."""
+"""What is known of a value: one of these, a :class:`Slot`, a :class:`Result`, or the address (an int) that it is."""
 State = dict[object, frozenset[Label]]
 _NOTHING: frozenset[Label] = frozenset()
 _ONLY_FACT: frozenset[Label] = frozenset([FACT])
@@ -313,29 +319,29 @@ class _Follower:
     # --- one step
 
     def _step(self, step: Step, state: State, index: int) -> None:
-        labels = _NOTHING.union(*[state.get(register, _NOTHING) for register in step.reads])
-        for memory in step.memory:
-            if memory.read:
-                labels |= self._load(memory, state)
-        labels = self._combined(step, labels, state)
-        if step.number == 0 and not labels:
-            labels = frozenset([ZERO])
-        if step.counts:
-            labels |= {COUNT}
+        labels = self._combined(step, self._operands(step, state), state)
         if index in self.by_choice and not self._restores(step, state):
             labels |= {IMPLIED}
-        if step.flow in (BRANCH, JUMP) and FACT in labels and (step.flow == BRANCH or step.target is None):
+        if FACT in labels and (step.flow == BRANCH or (step.flow == JUMP and step.target is None)):
             self.effects.tests.add(index)
         if step.flow == CALL or (step.flow == JUMP and self._leaves(step)):
             self._call(step, state, labels)
         else:
             self._write(step, state, labels, index)
         if step.returns:
-            self.effects.returned.update(
-                register
-                for register in self.convention.answers
-                if FACT in (labels := state.get(register, _NOTHING)) and _tells(labels)
-            )
+            known = ((register, state.get(register, _NOTHING)) for register in self.convention.answers)
+            self.effects.returned.update(register for register, held in known if FACT in held and _tells(held))
+
+    def _operands(self, step: Step, state: State) -> frozenset[Label]:
+        """Return the labels of what a step reads."""
+        labels = _NOTHING.union(*[state.get(register, _NOTHING) for register in step.reads])
+        for memory in step.memory:
+            if memory.read:
+                labels |= self._load(memory, state)
+        for label in labels:
+            if isinstance(label, Result):
+                self._heed(label.function)
+        return labels
 
     def _combined(self, step: Step, labels: frozenset[Label], state: State) -> frozenset[Label]:
         """Return the labels of what a step makes of those of its operands."""
@@ -350,7 +356,9 @@ class _Follower:
             labels = frozenset(_moved(label, step.offset) for label in labels)
         if step.constant is not None and self._matters(step.constant):
             labels |= {step.constant}
-        return labels
+        if step.counts:
+            labels |= {COUNT}
+        return labels or (frozenset([ZERO]) if step.number == 0 else _NOTHING)
 
     def _matters(self, address: int) -> bool:
         """Tell whether an address may be that of a function, or of what holds facts."""
@@ -454,10 +462,8 @@ class _Follower:
     def _call(self, step: Step, state: State, labels: frozenset[Label]) -> None:
         callee = self._callee(step, state, labels)
         returned, fills = self.facts.answer(callee) if callee is not None else ({}, False)
-        if callee is not None and (returned or fills):
-            self.effects.sources.add(self.code.describe(callee))
-            self.effects.distance = max(self.effects.distance, self.facts.distance(callee) + 1)
-            self.effects.asks |= self.facts.asks(callee)
+        if callee is not None and (fills or POINTS in returned.values()):
+            self._heed(callee)
         passed = [label for register in self.convention.arguments for label in state.get(register, _NOTHING)]
         if fills:
             passed += [_moved(label, 0) for label in state.get(self.convention.stack, _NOTHING)]
@@ -467,7 +473,14 @@ class _Follower:
             return
         for register in self.convention.lost:
             state.pop(register, None)
-        state.update({register: frozenset([label]) for register, label in returned.items()})
+        if callee is not None:
+            state.update({register: frozenset([label, Result(callee)]) for register, label in returned.items()})
+
+    def _heed(self, callee: int) -> None:
+        """Note that what a function answered is made use of; some only leave answers behind in registers."""
+        self.effects.sources.add(self.code.describe(callee))
+        self.effects.distance = max(self.effects.distance, self.facts.distance(callee) + 1)
+        self.effects.asks |= self.facts.asks(callee)
 
     def _filled(self, passed: Iterable[Label], state: State) -> None:
         """Note that a function stored facts where these point."""

@@ -97,7 +97,7 @@ class _Search:
 
     def answers(self) -> dict[int, Guard]:
         if not self.facts.outcomes:
-            why = "nothing in this file asks what the CPU can do"
+            why = "no branch in this file depends on what the CPU can do"
             return {start: Guard(False, why, frozenset(self.own[start])) for start in self.own}
         self._backwards()
         reached = self._forwards()

@@ -1,0 +1,134 @@
+"""Guarded or bare: small programs whose functions' names say the answer, by two compilers; and what surrounds them."""
+
+from __future__ import annotations
+
+import random
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from audited import ZIG, assembled
+from conftest import unavailable
+
+import cpufeat
+
+if TYPE_CHECKING:
+    from cpufeat import Audit
+
+CASES = Path(__file__).parent / "guards" / "cases.c"
+ANSWERS = {"guarded": True, "bare": False, "unused": None}
+CASE = re.compile(rf"({'|'.join(ANSWERS)})_\w+")
+COMPILERS = {
+    "gcc": ("gcc", "-march=x86-64", "-fno-ipa-icf"),  # functions with the same code stay apart
+    "clang": (*ZIG, "cc", "-target", "x86_64-linux-gnu", "-mcpu=x86_64", "-fno-sanitize=all"),
+}
+KINDS = {
+    "program": ("-pie", "-fPIE"),
+    "fixed": ("-no-pie", "-fno-pie"),
+    "library": ("-shared", "-fPIC"),
+    "object": ("-c",),
+}
+
+
+def compiled(output: Path, compiler: str, *options: str) -> Path:
+    command = COMPILERS[compiler]
+    if not shutil.which(command[0]):
+        unavailable(compiler, f"apt-get install {compiler}")
+    subprocess.run([*command, "-g0", *options, str(CASES), "-o", str(output)], check=True)
+    return output
+
+
+def answers(audit: Audit, names: dict[int, str] | None = None) -> dict[str, bool | None]:
+    """What an audit says of each case; ``names``: of functions by address, where the file has none."""
+    spelled = {function.start: function.name for function in audit.functions} if names is None else names
+    found = {CASE.match(spelled.get(function.start, "")): function.guarded for function in audit.functions}
+    return {match[0]: guarded for match, guarded in found.items() if match}
+
+
+def expected(names: dict[str, bool | None]) -> dict[str, bool | None]:
+    return {name: ANSWERS[name.partition("_")[0]] for name in names}
+
+
+@pytest.mark.parametrize("level", ["-O0", "-O2", "-O3"])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("compiler", COMPILERS)
+def test_the_answer_is_in_the_name(compiler: str, kind: str, level: str, tmp_path: Path) -> None:
+    audit = cpufeat.audit(compiled(tmp_path / "cases", compiler, *KINDS[kind], level))
+    said = answers(audit)
+    assert said.keys() == set(re.findall(r"AVX2(?:_EXPORTED)?\((\w+)\)$", CASES.read_text(), re.M)) | INLINE
+    assert said == expected(said)
+    assert list(audit.bare) == ["avx2"]
+
+
+INLINE = {"guarded_inline", "bare_inline"}
+
+
+@pytest.mark.parametrize("level", ["-O0", "-O2"])
+def test_names_are_not_needed(level: str, tmp_path: Path) -> None:
+    """Variables that hold answers are found by what is stored in them (not Zig's: its check always says no)."""
+    named = cpufeat.audit(compiled(tmp_path / "named", "gcc", level))
+    names = {function.start: function.name for function in named.functions}
+    strip = shutil.which("strip") or unavailable("strip", "apt-get install binutils")
+    subprocess.run([strip, "-s", str(tmp_path / "named"), "-o", str(tmp_path / "bald")], check=True)
+    assert answers(cpufeat.audit(tmp_path / "bald"), names) == answers(named)
+
+
+def test_reasons_name_the_check_and_the_way(tmp_path: Path) -> None:
+    audit = cpufeat.audit(compiled(tmp_path / "cases", "gcc", "-O0"))
+    why = {function.name: function.why for function in audit.functions}
+    assert why["guarded_variable"] == "reached only through own, which tests flags, have_avx2"
+    assert why["guarded_inline"] == "behind its own test of __cpu_model"
+    assert why["bare_after"] == "reached from after without a check (the entry point)"
+    assert why["guarded_resolved"].startswith("reached only through resolve, which tests")
+    assert why["unused_code"] == "nothing is seen to refer to it"
+
+
+def test_without_any_check_everything_is_bare(tmp_path: Path) -> None:
+    path = assembled(tmp_path, ".globl f\nf: vpaddd %ymm0, %ymm0, %ymm0\nret\ng: popcnt %eax, %eax\nret")
+    audit = cpufeat.audit(path)
+    assert audit.bare == audit.needs
+    assert {function.why for function in audit.functions} == {"no branch in this file depends on what the CPU can do"}
+
+
+LOOP = """
+.globl f
+.type f, @function
+f: lea table(%rip), %rdx
+1: mov $7, %eax
+xor %ecx, %ecx
+cpuid
+add $8, %rdx
+push %rdx
+mov %ebx, (%rdx)
+test $32, %ebx
+jnz 2f
+jmp 1b
+2: vpaddd %ymm0, %ymm0, %ymm0
+jmp 1b
+.data
+table: .zero 4096
+"""
+
+
+def test_pointers_that_never_stop_are_followed_for_a_while(tmp_path: Path) -> None:
+    (function,) = (one for one in cpufeat.audit(assembled(tmp_path, LOOP)).functions if "avx2" in one.uses)
+    assert (function.guarded, function.why) == (True, "behind its own test of CPUID")
+
+
+def test_damaged_code_is_answered_all_the_same(tmp_path: Path) -> None:
+    """Flipped bytes of code make other programs: each has its answers, in the same words, and soon."""
+    whole = compiled(tmp_path / "cases", "gcc", "-O2", "-c").read_bytes()
+    audit = cpufeat.audit(whole)
+    start = whole.find(bytes.fromhex("c5fdfec0"))
+    chance = random.Random(5496)
+    for _ in range(60):
+        changed = bytearray(whole)
+        for _ in range(chance.randrange(1, 12)):
+            changed[chance.randrange(start, start + 2000)] = chance.randrange(256)
+        other = cpufeat.audit(bytes(changed))
+        assert other.bare <= other.needs
+        assert all(function.guarded in (True, False, None) and function.why for function in other.functions)
+    assert audit.bare
