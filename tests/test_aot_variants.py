@@ -790,6 +790,16 @@ def test_the_mechanism_of_each_system(triple, override, mechanism):
     assert [variant.target for variant in artifact.variants] == targets
 
 
+@pytest.mark.parametrize("mechanism", MECHANISMS)
+def test_the_same_comes_out_each_time(mechanism):
+    """Byte for byte, of another process and of this one."""
+    made = []
+    for isolation in ("process", "process", "none"):
+        end_worker()
+        made.append(aot.compile(MODULE, targets=LEVELS, dispatch=mechanism, isolation=isolation).object)
+    assert made == made[:1] * 3
+
+
 def test_one_target_needs_no_dispatch():
     artifact = aot.compile("define void @f() { ret void }", targets=["x86-64"], dispatch="ifunc")
     assert (artifact.dispatch, artifact.target, artifact.runtime_override) == ("", BASELINE, False)

@@ -139,7 +139,7 @@ class _Source:
                 for used in _tokens(line):
                     users.setdefault(used, []).append(name)
             found = _leading_to(found, users)
-        for name in found:
+        for name in sorted(found):
             if self._linkage(name) not in LOCAL or name in self.aliases:
                 raise CompileError(f"{_plain(name)}: addresses of labels in what other objects, or aliases, can reach")
         return frozenset(found)
@@ -171,19 +171,19 @@ class _Source:
                 raise CompileError(
                     f"{_plain(name)}: local data in a comdat, which clones outside of it would not share"
                 )
-        for name in self.symbols:
+        for name in sorted(self.symbols):
             vector = next(_unportable(self.functions[name].type), None)
             if vector:
                 what = f"{vector} by value, in registers that may differ between variants: hand over a pointer"
                 raise _refusal(name, f"it takes or returns {what}")
-        for name in self.resolvers & self.functions.keys():
+        for name in sorted(self.resolvers & self.functions.keys()):
             if not lowest_runs and any(token[:-1] in self.callable for token in _tokens(self.functions[name].body)):
                 raise _refusal(name, "it resolves an ifunc, and calls what no variant has that runs anywhere")
 
     def _check_names(self, clones: Sequence[Clones], dispatch: Dispatch) -> None:
         taken = self.functions.keys() | {token.rstrip("(") for token in _tokens(self.rest)}
         cloned = (suffixed(name, one.label) for name in (*self.cloned, *self.tables) for one in clones)
-        helpers = (suffixed(name, suffix) for name in self.symbols for suffix in dispatch.helpers)
+        helpers = (suffixed(name, suffix) for name in sorted(self.symbols) for suffix in dispatch.helpers)
         for name in chain(cloned, helpers):
             if name in taken:
                 raise _refusal(name, "that name is needed for a variant")
