@@ -12,6 +12,7 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import iced_x86
@@ -31,7 +32,6 @@ from cpufeat.aot.library import _picked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 LEVELS = ("x86-64-v4", "x86-64-v3", "x86-64")
 LINUX = "x86_64-unknown-linux-gnu"
@@ -40,6 +40,7 @@ MECHANISMS = ("ifunc", "pointer")
 ENCODINGS = {"x86-64-v4": {LEGACY, VEX, EVEX}, "x86-64-v3": {LEGACY, VEX}, "x86-64": {LEGACY}}
 ZIG = (sys.executable, "-m", "ziglang", "cc")
 OLDEST, NO_AVX, HASWELL = "Opteron_G1,-pni", "Haswell,-avx", "Haswell"
+KERNELS = Path(__file__).parent / "kernels"
 UNARY = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int)
 
 
@@ -185,6 +186,32 @@ def test_no_variant_uses_more_than_it_may(build):
             found[level] |= {instruction.encoding for instruction in iced_x86.Decoder(64, content)}
     assert {level: kinds <= ENCODINGS[level] for level, kinds in found.items()} == dict.fromkeys(LEVELS, True)
     assert VEX in found["x86-64-v3"]
+
+
+def functions(content: bytes) -> dict[str, list[tuple[int, ...]]]:
+    """Each function's instructions in an object: what they do with which registers, whatever addresses they have."""
+    elf = ELFFile(io.BytesIO(content))
+    found = {}
+    for row in elf.get_section_by_name(".symtab").iter_symbols():
+        if row["st_info"]["type"] == "STT_FUNC":
+            code = elf.get_section(row["st_shndx"]).data()[row["st_value"] :][: row["st_size"]]
+            decoded = iced_x86.Decoder(64, code)
+            found[row.name] = [(one.code, one.op0_register, one.op1_register, one.op2_register) for one in decoded]
+    return found
+
+
+@pytest.mark.parametrize("kernel", ["base64", "dot", "matrix", "population", "scan"])
+def test_a_variant_is_the_code_for_one_target(kernel, tmp_path):
+    """Neither what else is in the module nor how it is dispatched makes the code any worse."""
+    if codegen.llvm_version()[0] < 22:
+        pytest.skip("the IR that ziglang writes is of LLVM 22: pip install 'llvmlite>=0.48'")
+    ir = ("-O2", "-Xclang", "-disable-llvm-passes", "-S", "-emit-llvm", "-g0")
+    command(*ZIG, "-target", "x86_64-linux-gnu", *ir, KERNELS / f"{kernel}.c", "-o", "kernel.ll", folder=tmp_path)
+    for mechanism in MECHANISMS:
+        variants = functions(aot.compile(tmp_path / "kernel.ll", targets=LEVELS, dispatch=mechanism).object)
+        for level in LEVELS:
+            once = functions(aot.compile(tmp_path / "kernel.ll", Target.parse(level), guard=False).object)
+            assert {name: variants[f"{name}.{level}"] for name in once} == once
 
 
 def calls(path: Path) -> dict[str, set[str]]:
