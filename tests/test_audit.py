@@ -42,6 +42,7 @@ def test_code_for_a_level_needs_that_level(tmp_path: Path, container: str, cpu: 
     assert audit.instructions > 30
 
 
+@pytest.mark.skipif(not shutil.which("objdump"), reason="no objdump")
 def test_functions_are_named_and_their_instructions_quoted(tmp_path: Path) -> None:
     audit = cpufeat.audit(kernels(tmp_path, triple="x86_64-linux-gnu", cpu="x86_64_v3"))
     assert [function.name for function in audit.functions] == ["dot_float", "dot_double"]

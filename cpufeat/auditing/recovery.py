@@ -93,17 +93,21 @@ def _walked(mixed: Mixed, entries: Iterable[int], known: Sequence[int]) -> tuple
     walk = _Walk(mixed.start, mixed.start + len(mixed.content), mixed.decode)
     tables: dict[int, int] = {}
     asked: set[int] = set()
+    left = len(mixed.content)  # bytes of tables that there can be
     waiting = {one for one in entries if walk.start <= one < walk.end}
     while waiting:
         reached = walk.reach(waiting)
         referred = {base + one.refers for one in reached if one.refers is not None for base in mixed.bases}
         waiting = set()
         for address in sorted(referred - asked):
+            if left < 0:
+                break
             after = bisect_right(known, address)
             most = (known[after] - address) // _WORD if after < len(known) else _LONGEST_TABLE
             targets = _targets(mixed, address)[:most]
             if targets:
                 tables[address] = address + _WORD * len(targets)
+                left -= _WORD * len(targets)
                 waiting.update(targets)
         asked |= referred
         waiting -= walk.steps.keys()
