@@ -38,8 +38,8 @@ def isa_note(image: Image, needs: FeatureSet, bare: FeatureSet) -> IsaNote | Non
             stated[kind] |= value
     if not any(stated.values()):
         return None
-    needed, used = _level(stated[_ISA_1_NEEDED]), _level(stated[_ISA_1_USED])
-    return IsaNote(needed, used, (*_faults("needed", needed, bare), *_faults("used", used, needs)))
+    said = [*_faults("needed", stated[_ISA_1_NEEDED], bare), *_faults("used", stated[_ISA_1_USED], needs)]
+    return IsaNote(_level(stated[_ISA_1_NEEDED]), _level(stated[_ISA_1_USED]), tuple(said))
 
 
 def _properties(content: bytes, alignment: int) -> Iterator[tuple[int, int]]:
@@ -70,21 +70,20 @@ def _level(bits: int) -> str:
     return names[bits.bit_length()] if bits.bit_length() < len(names) else ""
 
 
-def _faults(what: str, stated: str, features: FeatureSet) -> Iterator[str]:
-    """Say what a level states too much or too little for the features that occur."""
-    if not stated:
+def _faults(what: str, bits: int, features: FeatureSet) -> Iterator[str]:
+    """Say what a mask of levels states too much or too little for the features that occur."""
+    stated, occurs, known = _level(bits), _lowest_level(features), list(levels(features.arch))
+    if bits and not stated:
+        yield f"states a level as {what} that is not known here (bits {bits:#x})"
+    if not stated or stated == occurs:
         return
-    known = list(levels(features.arch))
-    occurs = _lowest_level(features)
-    if known.index(stated) > known.index(occurs):
-        yield f"states {stated} as {what}: the code's instructions are of {occurs}"
-    elif known.index(stated) < known.index(occurs):
-        lacking = ", ".join(features & level_features(features.arch, occurs) - level_features(features.arch, stated))
-        yield f"states {stated} as {what}: the code's instructions are of {occurs} ({lacking})"
+    says = f"states {stated} as {what}: the code's instructions are of {occurs}"
+    lacking = features & (level_features(features.arch, occurs) - level_features(features.arch, stated))
+    yield says if known.index(stated) > known.index(occurs) else f"{says} ({', '.join(lacking)})"
 
 
 def _lowest_level(features: FeatureSet) -> str:
-    """Return the lowest level that has those of the features that any level has."""
-    known = levels(features.arch)
-    extra = [name for name, adds in known.items() if features.names.intersection(adds)]
+    """Return the lowest level that has those of the features, and of what they imply, that any level has."""
+    known, closed = levels(features.arch), features.closed().names
+    extra = [name for name, adds in known.items() if closed.intersection(adds)]
     return extra[-1] if extra else next(iter(known))
