@@ -6,6 +6,7 @@ Its module has ``arguments(parser)``, which declares its arguments, and ``run(op
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import io
 import os
@@ -17,7 +18,7 @@ from cpufeat.host import MACHINE_VARIABLE
 from cpufeat.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 VERBS = {
     "explain": "what this machine is, what to compile for, and why",
@@ -114,13 +115,25 @@ def _run(given: list[str]) -> int:
     if options.verb is None:
         parser.print_help()
         return OK
-    if getattr(options, "machine", None) is not None:
-        os.environ[MACHINE_VARIABLE] = path_of(options.machine)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _on_machine(options):
         warnings.simplefilter("always", CpufeatWarning)
         warnings.showwarning = _show_warning
         status: int = options.run(options)
     return status
+
+
+@contextlib.contextmanager
+def _on_machine(options: argparse.Namespace) -> Iterator[None]:
+    """Let a verb, and what it starts, ask the machine that was named, and nobody after it."""
+    before = os.environ.get(MACHINE_VARIABLE)
+    if getattr(options, "machine", None) is not None:
+        os.environ[MACHINE_VARIABLE] = path_of(options.machine)
+    try:
+        yield
+    finally:
+        os.environ.pop(MACHINE_VARIABLE, None)
+        if before is not None:
+            os.environ[MACHINE_VARIABLE] = before
 
 
 def path_of(file: str) -> str:
