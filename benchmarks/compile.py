@@ -10,6 +10,7 @@ llvmlite 0.44 or newer.
 
 from __future__ import annotations
 
+import os
 import statistics
 import sys
 import time
@@ -101,6 +102,7 @@ def cold() -> None:
 
 def main(rounds: int) -> None:
     """Measure and print."""
+    os.environ["CPUFEAT_CACHE"] = "0"
     warnings.simplefilter("ignore", CpufeatWarning)
     binding.initialize_all_targets()
     binding.initialize_all_asmprinters()
