@@ -53,5 +53,5 @@ def _lines(answer: Check) -> Iterator[Line]:
 
 def _lack(lack: Lack) -> Line:
     doubt = "" if lack.certain else "perhaps, if it is code and no data: "
-    used = f"{doubt}used in {lack.function} at {lack.address:#x} ({lack.place}): {lack.instruction}"
+    used = f"{doubt}used in {lack.function} at {lack.place}: {lack.instruction}"
     return [(f"  {lack.feature}: {used}{f'; {lack.why}' if lack.why else ''}", "warn")]
