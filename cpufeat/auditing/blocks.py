@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from functools import cached_property
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -109,6 +110,24 @@ class Blocks:
 
     def _is_padding(self, index: int) -> bool:
         return all(step.padding for step in self.blocks[index].steps)
+
+    @cached_property
+    def order(self) -> list[int]:
+        """For each block, its place in a reverse postorder: after what leads to it, but for loops."""
+        rank = [0] * len(self.blocks)
+        place, seen = len(self.blocks), set[int]()
+        for start in range(len(self._starts)):
+            waiting = [(start, False)]
+            while waiting:
+                index, done = waiting.pop()
+                if done:
+                    place -= 1
+                    rank[index] = place
+                elif index not in seen:
+                    seen.add(index)
+                    waiting.append((index, True))
+                    waiting += [(successor, False) for successor in self.blocks[index].successors]
+        return rank
 
     def before(self, index: int) -> Sequence[int]:
         """Return the blocks that lead to a block."""

@@ -5,8 +5,8 @@ Facts are followed through registers, stack slots, memory at settled addresses, 
 store where their arguments point; not through the heap. So the variable that a program fills at its start (NumPy's
 ``npy__cpu_have``, libgcc's ``__cpu_model``, Go's ``internal/cpu.X86``) is found by what is stored in it.
 
-In code that itself asks, what is assigned only on one side of a branch that depends on the answer is a fact too
-(``if (ecx & bit) features |= AVX2``).
+What is assigned on one side only of a branch on a fact is *implied* (``if (ecx & bit) features |= AVX2``), and a
+variable that nothing else is assigned holds a fact. Outside of the functions that ask, that goes for numbers only.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ _FARTHEST = 5
 """Functions that hand on a result of one another: beyond, what depends on it says little of the CPU."""
 _ROUNDS = 4
 """How often what only runs by choice is worked out anew with what that made known."""
-_MANY = 12
-"""Labels."""
+_MANY, _MANY_SLOTS = 12, 2
+"""Labels, and those among them that point to the stack."""
 _MOST_FUNCTIONS = 20_000
 
 
@@ -63,7 +63,7 @@ FACT = _Mark()
 IMPLIED = _Mark()
 """The label of what is made where a branch on a fact led: a fact once it is in a variable that only such values get."""
 ZERO = _Mark()
-"""The label of zero, which variables have until something is known."""
+"""The label of zero, which variables have until something is known; it is not followed from block to block."""
 COUNT = _Mark()
 """The label of a sum: who counts a fact up does not keep it."""
 POINTS = _Mark()
@@ -268,6 +268,8 @@ class _Follower:
         self.effects = _Effects()
         self.resolving = self.code.is_resolver(function.start)
         self.by_choice: set[int] = set()
+        self._zeros: set[int] = set()
+        """The registers that are zero for sure."""
         self.asks = False
         """Whether the round before has shown that it asks."""
 
@@ -277,14 +279,12 @@ class _Follower:
             self._run()
             known, self.asks = self.by_choice, self.effects.asks
             game = Game(self.blocks, self.effects.tests, self.function.start)
-            if not self.asks:
-                self.effects.mixed.update(
-                    at for index, places in self.effects.others for at in places if game.alone(index)
-                )
-                break
             self.by_choice = {index for index in range(len(self.blocks.blocks)) if not game.alone(index)}
             if self.by_choice == known:
                 break
+        if not self.asks:
+            written = ((index, places) for index, places in self.effects.others if index not in self.by_choice)
+            self.effects.mixed.update(at for _, places in written for at in places)
         return self.effects
 
     def _run(self) -> None:
@@ -292,14 +292,16 @@ class _Follower:
         entries = {self.blocks.at(entry) for entry in self.code.entries(self.function)} | {0, *self.blocks.orphans}
         for entry in entries:
             states[entry] = self._initial()
-        waiting, queued = sorted(entries), set(entries)
+        order, blocks = self.blocks.order, self.blocks.blocks
+        waiting, queued = sorted((order[entry], entry) for entry in entries), set(entries)
         while waiting:
-            index = heappop(waiting)  # in the order of the code, mostly that of control: fewer are done twice
+            _, index = heappop(waiting)  # in the order of control: fewer blocks are done twice
             queued.discard(index)
             state = dict(states[index] or {})
-            for step in self.blocks.blocks[index].steps:
+            self._zeros.clear()
+            for step in blocks[index].steps:
                 self._step(step, state, index)
-            for successor in self.blocks.blocks[index].successors:
+            for successor in blocks[index].successors:
                 known = states[successor]
                 if known is None:
                     states[successor] = dict(state)
@@ -307,7 +309,7 @@ class _Follower:
                     continue
                 if successor not in queued:
                     queued.add(successor)
-                    heappush(waiting, successor)
+                    heappush(waiting, (order[successor], successor))
 
     def _initial(self) -> State:
         state: State = {self.convention.stack: frozenset([Slot(0)])}
@@ -320,7 +322,7 @@ class _Follower:
 
     def _step(self, step: Step, state: State, index: int) -> None:
         labels = self._combined(step, self._operands(step, state), state)
-        if index in self.by_choice and not self._restores(step, state):
+        if index in self.by_choice and (step.sets or (self.asks and not self._restores(step, state))):
             labels |= {IMPLIED}
         if FACT in labels and (step.flow == BRANCH or (step.flow == JUMP and step.target is None)):
             self.effects.tests.add(index)
@@ -356,9 +358,10 @@ class _Follower:
             labels = frozenset(_moved(label, step.offset) for label in labels)
         if step.constant is not None and self._matters(step.constant):
             labels |= {step.constant}
-        if step.counts:
+        if step.counts and labels & _FACTS:
             labels |= {COUNT}
-        return labels or (frozenset([ZERO]) if step.number == 0 else _NOTHING)
+        is_zero = step.number == 0 or (step.reads and self._zeros.issuperset(step.reads))
+        return labels | {ZERO} if is_zero else labels
 
     def _matters(self, address: int) -> bool:
         """Tell whether an address may be that of a function, or of what holds facts."""
@@ -366,16 +369,15 @@ class _Follower:
         return section.writable or section.executable if section else address in self.code.image.externals
 
     def _write(self, step: Step, state: State, labels: frozenset[Label], index: int) -> None:
+        (self._zeros.update if ZERO in labels else self._zeros.difference_update)(step.writes)
+        lasting = labels - {ZERO}
         for register in step.writes:
             if register == self.convention.stack:
                 state[register] = frozenset(_moved(label, step.pushed) for label in state.get(register, _NOTHING))
                 continue
-            kept = labels & _FACTS if register == FLAGS else labels
+            kept = lasting & _FACTS if register == FLAGS else lasting
             kept |= state.get(register, _NOTHING) if step.partial and register != FLAGS else _NOTHING
-            if kept:
-                state[register] = kept
-            else:
-                state.pop(register, None)
+            _put(state, register, kept)
         for memory in step.memory:
             if memory.written:
                 self._store(memory, state, labels, index)
@@ -423,7 +425,7 @@ class _Follower:
         places, facts = list(self._places(memory, state)), _tells(labels)
         for place in places:
             if isinstance(place, Slot):
-                state[place] = labels
+                _put(state, place, labels - {ZERO})
                 self.effects.fills |= facts and place.depth >= self.convention.word
             elif isinstance(place, int):
                 self._remember(place, memory, labels, index)
@@ -506,18 +508,34 @@ def _moved(label: Label, offset: int) -> Label:
     return label + offset if isinstance(label, int) else label
 
 
+def _put(state: State, place: object, labels: frozenset[Label]) -> None:
+    """Note what is known of a place; nothing takes no space."""
+    if labels:
+        state[place] = labels
+    else:
+        state.pop(place, None)
+
+
 def _merge(known: State, more: Mapping[object, frozenset[Label]]) -> bool:
     """Add what is known on another path that leads to the same place; tell whether that is anything new."""
     changed = False
     for key, labels in more.items():
         old = known.get(key, _NOTHING)
-        if labels is not old and not labels <= old and MANY not in old:
-            known[key] = old | labels if len(old) < _MANY else (old | labels) & _FACTS | {MANY}
-            changed = True
-        elif MANY in old and not labels & _FACTS <= old:
-            known[key] = old | labels & _FACTS
+        if labels is old or labels <= old:
+            continue
+        both = _limited(old | labels)
+        if both != old:
+            known[key] = both
             changed = True
     return changed
+
+
+def _limited(labels: frozenset[Label]) -> frozenset[Label]:
+    """Return labels with :data:`MANY` in place of too many pointers."""
+    slots = sum(isinstance(label, Slot) for label in labels)
+    if MANY in labels or slots > _MANY_SLOTS or len(labels) > _MANY:
+        return labels & _FACTS | {MANY}
+    return labels
 
 
 def _stretches(addresses: Iterable[int]) -> Iterator[tuple[int, int]]:

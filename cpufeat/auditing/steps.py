@@ -56,6 +56,8 @@ class Step(NamedTuple):
     """What it adds to the stack pointer."""
     probes: bool
     """Whether it asks the CPU what it is: all that it writes are facts about the CPU."""
+    sets: bool
+    """Whether a number in the code decides what it writes, or which bits of it are set."""
     number: int | None
     """What it writes, where that is known; it may be an address."""
     returns: bool

@@ -146,6 +146,7 @@ def _step(instruction: Instruction, information: InstructionInfo, fixed: bool) -
         counts=instruction.mnemonic in _COUNTS,
         pushed=_pushed(instruction),
         probes=instruction.mnemonic in _PROBES,
+        sets=_number(instruction) is not None or _sets_bits(instruction),
         number=_number(instruction),
         returns=instruction.flow_control == FlowControl.RETURN,
         padding=instruction.mnemonic in _PADDING,
@@ -158,6 +159,10 @@ def _number(instruction: Instruction) -> int | None:
     if instruction.mnemonic == Mnemonic.MOV and instruction.op1_kind not in (OpKind.REGISTER, OpKind.MEMORY):
         return instruction.immediate(1)
     return None
+
+
+def _sets_bits(instruction: Instruction) -> bool:
+    return instruction.mnemonic == Mnemonic.OR and instruction.op1_kind not in (OpKind.REGISTER, OpKind.MEMORY)
 
 
 def _target(instruction: Instruction) -> int | None:
