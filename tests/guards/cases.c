@@ -81,6 +81,21 @@ static void own(void) {
     early();
 }
 
+/* Variables that follow from others: one that only a check sets, one that is counted up elsewhere as well. */
+static int derived, counted;
+AVX2(guarded_derived)
+AVX2(bare_counted)
+ALONE static void derive(void) { if (have_avx2 && condition == 0) derived = 1; }
+ALONE static void count_up(void) { if (have_avx2) counted++; }
+ALONE static void count_as_well(void) { counted++; }
+static void follow(void) {
+    derive();
+    count_up();
+    count_as_well();
+    if (derived) guarded_derived();
+    if (counted) bare_counted();
+}
+
 /* A function that asks, and one that hands on its answer. */
 ALONE static int has_avx2(void) {
     unsigned a, b, c, d;
@@ -167,7 +182,7 @@ static void exported(void) {
 }
 
 void all(void) {
-    builtin(); after(); other_condition(); either(); guarded_inline(); bare_inline(); own(); result(); pointers(); tables();
+    builtin(); after(); other_condition(); either(); guarded_inline(); bare_inline(); own(); follow(); result(); pointers(); tables();
     both_ways(); switches(); exported();
 #ifdef __linux__
     ifuncs();
