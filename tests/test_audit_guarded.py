@@ -30,6 +30,7 @@ KINDS = {
     "fixed": ("-no-pie", "-fno-pie"),
     "library": ("-shared", "-fPIC"),
     "object": ("-c",),
+    "fixed object": ("-c", "-fno-pie"),
 }
 
 

@@ -398,6 +398,7 @@ def _image(
         data=_data([(entry, address) for entry, address, _ in rows], sections),
         pointers=layout.pointers,
         externals=layout.externals,
+        narrow=frozenset(layout.narrow),
         entry=file.entry if file.kind == "executable" else None,
         resolvers=frozenset([*resolvers, *[symbol.address for symbol in symbols if symbol.kind == "resolver"]]),
     )

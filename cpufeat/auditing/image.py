@@ -89,6 +89,8 @@ class Image(Value):
     """Where an executable starts."""
     bases: tuple[int, ...] = (0,)
     """What offsets in jump tables may count from: 0 for addresses; the image base of PE files."""
+    narrow: frozenset[int] = frozenset()
+    """In objects: where a relocation stores an address in fewer bytes than a pointer has."""
     resolvers: frozenset[int] = frozenset()
     """Functions that the loader calls to choose others (ELF's ``ifunc``), whether or not a symbol says so."""
 

@@ -50,6 +50,7 @@ class Layout:
         """
         self.word = word
         self.pointers: dict[int, int] = {}
+        self.narrow: set[int] = set()
         self.externals: dict[int, str] = {}
         self._external_addresses: dict[str, int] = {}
         self._slots: dict[int, int] = {}
@@ -94,6 +95,8 @@ class Layout:
         value = (self._slot(target) if fix.slot else target) + addend + fix.bias
         if not fix.relative and size == self.word:
             self.pointers[place] = value
+        elif not fix.relative and fix.bits != BRANCH26:
+            self.narrow.add(place)
         value -= place if fix.relative else 0
         if fix.bits == BRANCH26:
             value = stored & ~0x3FFFFFF | value >> 2 & 0x3FFFFFF

@@ -60,7 +60,8 @@ class Code:
         self._functions = sorted({*image.functions, *functions})
         self._starts = [function.start for function in self._functions]
         self.convention = steps_x86.SYSTEM_V
-        self.fixed = image.kind != "library" and min((one.address for one in image.sections), default=0) >= _FIRST_FIXED
+        first = min((one.address for one in image.sections), default=0)
+        self.fixed = image.kind == "executable" and first >= _FIRST_FIXED
         self._low = min((one.address for one in image.sections), default=0)
         ends = [one.end for one in image.sections]
         self._high = max([*ends, *[address + EXTERNAL for address in (*image.externals, *image.pointers)]], default=0)
@@ -93,7 +94,7 @@ class Code:
 
     def _steps(self, function: Function) -> list[Step]:
         too_large = function.end - function.start > _LARGEST_FUNCTION
-        return [] if too_large else steps_x86.steps(self._bytes(function), function.start, self.fixed)
+        return [] if too_large else steps_x86.steps(self._bytes(function), function.start, self.may_hold)
 
     def probes(self) -> Iterator[Function]:
         """Yield the functions that ask the CPU what it is."""
@@ -137,9 +138,13 @@ class Code:
         """Whether the loader calls a function to choose another (ELF's ``ifunc``)."""
         return address in self.image.resolvers
 
+    def may_hold(self, start: int, end: int) -> bool:
+        """Tell whether a number in the bytes of an instruction may be an address."""
+        return self.fixed or not self.image.narrow.isdisjoint(range(start, end))
+
     def _settled(self, function: Function) -> tuple[array[int], array[int]]:
         """Return the addresses of a function's instructions that have an address in them, and those addresses."""
-        pairs = list(steps_x86.settled(self._bytes(function), function.start, self.fixed))
+        pairs = list(steps_x86.settled(self._bytes(function), function.start, self.may_hold))
         return array("Q", [site for site, _ in pairs]), array("Q", [target for _, target in pairs])
 
     def resolve(self, target: int) -> int:
@@ -209,6 +214,10 @@ class Code:
     @cached_property
     def _absolutes(self) -> array[int]:
         """Target and place of all four bytes that may be an address, in a file that can have them in its code."""
+        if self.image.kind == "object":
+            words = ((int.from_bytes(self.image.bytes_at(place, 4), "little"), place) for place in self.image.narrow)
+            inside = [(target, place) for target, place in words if self._low <= target < self._high]
+            return array("Q", sorted(target - self._low << 32 | place - self._low for target, place in inside))
         if not self.fixed or self._high >> 31:
             return array("Q")
         top = re.escape(bytes(range(self._low >> 24, (self._high >> 24) + 1)))

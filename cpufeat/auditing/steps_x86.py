@@ -20,9 +20,11 @@ from cpufeat.auditing.steps import BRANCH, CALL, FLAGS, JUMP, NEXT, STOP, Conven
 from cpufeat.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from iced_x86 import Instruction, InstructionInfo, MemorySize_, Register_, UsedMemory
+
+    MayHold = Callable[[int, int], bool]
 
 _FLOWS = {
     FlowControl.UNCONDITIONAL_BRANCH: JUMP,
@@ -71,16 +73,18 @@ SYSTEM_V = Convention(
 """System V ABI, AMD64 supplement, section 3.2.1. Windows preserves more, and passes arguments in a subset."""
 
 
-def steps(code: bytes, address: int, fixed: bool) -> list[Step]:
+def steps(code: bytes, address: int, may_hold: MayHold) -> list[Step]:
     """Return the steps of the instructions at an address; what cannot be decoded ends a path.
 
-    ``fixed``: whether an immediate operand may be an address.
+    ``may_hold`` tells of an instruction's start and end whether an immediate operand may be an address.
     """
     information = InstructionInfoFactory()
-    return [_step(instruction, information.info(instruction), fixed) for instruction in Decoder(64, code, ip=address)]
+    return [
+        _step(instruction, information.info(instruction), may_hold) for instruction in Decoder(64, code, ip=address)
+    ]
 
 
-def settled(code: bytes, address: int, fixed: bool) -> Iterator[tuple[int, int]]:
+def settled(code: bytes, address: int, may_hold: MayHold) -> Iterator[tuple[int, int]]:
     """Yield the address of each instruction that has an address in it, with that address."""
     for instruction in Decoder(64, code, ip=address):
         kinds = [instruction.op_kind(index) for index in range(instruction.op_count)]
@@ -90,8 +94,8 @@ def settled(code: bytes, address: int, fixed: bool) -> Iterator[tuple[int, int]]
             OpKind.MEMORY in kinds and instruction.memory_base in _FREE and instruction.segment_prefix not in _SEGMENTS
         ):
             yield instruction.ip, instruction.memory_displacement
-        for index, kind in enumerate(kinds if fixed else ()):
-            if kind in _IMMEDIATES:
+        for index, kind in enumerate(kinds):
+            if kind in _IMMEDIATES and may_hold(instruction.ip, instruction.next_ip):
                 yield instruction.ip, instruction.immediate(index)
 
 
@@ -119,7 +123,7 @@ def stub_size(code: bytes) -> int:
     return 8 if code[6:8] == _TWO_BYTE_NOP else 16
 
 
-def _step(instruction: Instruction, information: InstructionInfo, fixed: bool) -> Step:
+def _step(instruction: Instruction, information: InstructionInfo, may_hold: MayHold) -> Step:
     memory = tuple(_memory(used) for used in information.used_memory() if used.segment not in _SEGMENTS)
     registers = [(used.register, used.access) for used in information.used_registers()]
     addressing = {register for one in memory for register in (one.base, one.scaled)}
@@ -141,7 +145,7 @@ def _step(instruction: Instruction, information: InstructionInfo, fixed: bool) -
         writes=tuple(_full(register) for register in written) + (FLAGS,) * bool(flags),
         partial=any(_width(register) < 4 for register in written) or any(access in _MAYBE for _, access in registers),
         memory=memory,
-        constant=_constant(instruction, fixed),
+        constant=_constant(instruction, may_hold),
         offset=_offset(instruction),
         counts=instruction.mnemonic in _COUNTS,
         pushed=_pushed(instruction),
@@ -169,11 +173,13 @@ def _target(instruction: Instruction) -> int | None:
     return instruction.near_branch_target if instruction.op_count and instruction.op0_kind in _DIRECT else None
 
 
-def _constant(instruction: Instruction, fixed: bool) -> int | None:
+def _constant(instruction: Instruction, may_hold: MayHold) -> int | None:
     if instruction.mnemonic == Mnemonic.LEA:
         return instruction.memory_displacement if instruction.memory_base in _FREE else None
     last = instruction.op_count - 1
-    return instruction.immediate(last) if fixed and last >= 0 and instruction.op_kind(last) in _IMMEDIATES else None
+    if last < 0 or instruction.op_kind(last) not in _IMMEDIATES or not may_hold(instruction.ip, instruction.next_ip):
+        return None
+    return instruction.immediate(last)
 
 
 def _offset(instruction: Instruction) -> int:
