@@ -119,6 +119,15 @@ def test_pointers_that_never_stop_are_followed_for_a_while(tmp_path: Path) -> No
     assert (function.guarded, function.why) == (True, "behind its own test of CPUID")
 
 
+@pytest.mark.parametrize(("number", "bare"), [(5_000, []), (80_000, ["avx2"])])
+def test_code_without_end_is_given_up(number: int, bare: list[str], tmp_path: Path) -> None:
+    """Branches behind a test, more than any function has: bare, since what is not followed to its end may be."""
+    branches = "\n".join(f"jz {at}f\n{at}: inc %rbx" for at in range(number))
+    text = f".globl f\n.type f, @function\nf: mov $7, %eax\ncpuid\ntest $32, %ebx\njnz 1f\nret\n1: {branches}\n"
+    path = assembled(tmp_path, text + "vpaddd %ymm0, %ymm0, %ymm0\nret\n.size f, .-f")
+    assert list(cpufeat.audit(path).bare) == bare
+
+
 def test_damaged_code_is_answered_all_the_same(tmp_path: Path) -> None:
     """Flipped bytes of code make other programs: each has its answers, in the same words, and soon."""
     whole = compiled(tmp_path / "cases", "gcc", "-O2", "-c").read_bytes()

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from cpufeat.auditing.steps import Convention, Step
 
 
+_MOST_MOVES = 2_000_000
+"""Of one game: afterwards everything counts as forced."""
 _MANY = 200
 """Places of which it takes too long to tell which few cannot be avoided."""
 Place = int | tuple[int, int]
@@ -148,6 +150,7 @@ class Game:
         self._known: set[Place] = {blocks.at(entry), *blocks.orphans}
         """Places that are forced, each by itself."""
         self._free: set[Place] = set()
+        self._left = _MOST_MOVES
 
     def alone(self, target: Place) -> bool:
         """Tell whether a place is forced by itself."""
@@ -162,7 +165,8 @@ class Game:
         undecided: dict[int, set[int]] = {}
         while waiting:
             reached = waiting.pop()
-            if reached in self._known:  # what leads to a forced place leads from there to the targets
+            self._left -= 1
+            if reached in self._known or self._left < 0:  # what leads to a forced place leads from there to the targets
                 return True
             for index, successor in self._before(reached):
                 if index in attracted:

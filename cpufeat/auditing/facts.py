@@ -38,7 +38,8 @@ _ROUNDS = 4
 """How often what only runs by choice is worked out anew with what that made known."""
 _MANY, _MANY_SLOTS = 12, 2
 """Labels, and those among them that point to the stack."""
-_MOST_FUNCTIONS = 20_000
+_MOST_STEPS = 10_000_000
+"""Steps of all functions together, each as often as it is gone over: a minute's work. libcrypto takes one in fifty."""
 
 
 class _Mark:
@@ -90,6 +91,10 @@ class Outcome(NamedTuple):
     """What it asks, in words: ``CPUID``, names of functions and data."""
 
 
+class _TooMuchError(Exception):
+    """There is more to follow than any program has."""
+
+
 class _Effects:
     """What is collected while a function is followed."""
 
@@ -137,6 +142,14 @@ class Facts:
         self._queries = {name: answer for name, answer, _ in tables.rows("queries.tsv")}
         self._named = self._elsewhere("holds")
         self._for_resolvers = self._elsewhere("resolvers")
+        self._left = _MOST_STEPS
+        try:
+            self._settle()
+        except _TooMuchError:
+            self.outcomes = {}
+
+    def _settle(self) -> None:
+        """Follow the facts until what is taken for one is not assigned anything else."""
         for _ in range(_ROUNDS):
             self._follow(self._first())
             shared = (self.memory | self.implied) & self._mixed
@@ -181,11 +194,9 @@ class Facts:
     def _follow(self, first: Iterable[Function]) -> None:
         waiting = deque(dict.fromkeys(first))
         queued = set(waiting)
-        done = 0
-        while waiting and done < _MOST_FUNCTIONS:
+        while waiting:
             function = waiting.popleft()
             queued.discard(function)
-            done += 1
             for other in self._analyse(function):
                 if other not in queued:
                     queued.add(other)
@@ -219,6 +230,12 @@ class Facts:
             self._returns[function.start] = returned
             self._fills |= {function.start} if fills else set()
             yield from self._users(function.start, function.start + 1)
+
+    def spend(self, steps: int) -> None:
+        """Count steps that are gone over; a file may be made to have no end of them."""
+        self._left -= steps + 1
+        if self._left < 0:
+            raise _TooMuchError
 
     # --- what is known of memory and functions
 
@@ -299,6 +316,7 @@ class _Follower:
             queued.discard(index)
             state = dict(states[index] or {})
             self._zeros.clear()
+            self.facts.spend(len(blocks[index].steps))
             for step in blocks[index].steps:
                 self._step(step, state, index)
             for successor in blocks[index].successors:

@@ -32,7 +32,7 @@ _IMMEDIATE = 4
 """Bytes that may stand between a displacement and the end of its instruction, to which it is relative."""
 _FIRST_FIXED = 0x10000
 """Below the addresses of a file that can only be loaded where it says: position-independent ones begin at 0."""
-_LARGEST_FUNCTION = 1 << 20
+_LARGEST_FUNCTION = 1 << 18
 """Bytes: what is larger is code whose functions nobody knows, and is not followed."""
 EXTERNAL = 64
 """Bytes that an image keeps free for what is in another file."""
