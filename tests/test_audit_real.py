@@ -27,7 +27,7 @@ NUMPY = {"X86_V2": "x86-64-v2", "X86_V3": "x86-64-v3", "X86_V4": "x86-64-v4"}
 NOTHING = FeatureSet("x86_64")
 FALSE_ALARMS = {
     "libc": {"rtm", "pku"},
-    "Go": {"aes", "avx", "avx2", "avx512bw", "avx512f", "sse4_1", "ssse3", "popcnt"},
+    "Go": {"avx", "avx2", "avx512bw", "avx512f"},
 }
 """See docs/audit.md for the reason of each."""
 
