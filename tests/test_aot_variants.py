@@ -229,6 +229,23 @@ def calls(path: Path) -> dict[str, set[str]]:
     return called
 
 
+def test_a_variant_begins_at_a_cache_line(llvm_python, monkeypatch, tmp_path):
+    """Unless the function says how it is to be aligned, or is to be small."""
+    use_llvm_of(llvm_python, monkeypatch)
+    attributes = {"plain": ("", 64), "own": ("align 128", 128), "less": ("align 32", 32), "small": ("optsize", 2)}
+    parts = [
+        f"define i32 @first_{name}() {{ ret i32 1 }}\ndefine i32 @{name}() {text} {{ ret i32 {len(name)} }}"
+        for name, (text, _) in attributes.items()
+    ]
+    path = tmp_path / "f.o"
+    aot.compile("\n".join(parts), targets=LEVELS).save(path)
+    places = symbols(path)
+    for name, (_, least) in attributes.items():
+        found = [places[f"{name}.{level}"][0] for level in LEVELS]
+        assert [place % least for place in found] == [0] * len(LEVELS)
+        assert least >= 64 or any(place % 64 for place in found), (name, found)
+
+
 @pytest.mark.parametrize("mechanism", MECHANISMS)
 def test_variants_call_each_other_directly(mechanism, tmp_path):
     """Unoptimized, so that nothing is inlined."""

@@ -69,10 +69,10 @@ class Function(NamedTuple):
         tail = without_comdat(self.tail)
         return self._replace(name=name, linkage="internal", dso_local="", visibility="", storage="", tail=tail)
 
-    def with_attributes(self, group: str) -> Function:
-        """Return the function with one more group of attributes, ``#7``."""
+    def with_attributes(self, groups: str) -> Function:
+        """Return the function with more groups of attributes, ``#7 #8``."""
         end = _match(_BEFORE_GROUPS, self.tail).end()
-        return self._replace(tail=f"{self.tail[:end]} {group}{self.tail[end:]}")
+        return self._replace(tail=f"{self.tail[:end]} {groups}{self.tail[end:]}")
 
     def __str__(self) -> str:
         before = (self.linkage, self.dso_local, self.visibility, self.storage, self.convention, self.returns)
