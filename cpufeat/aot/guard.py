@@ -13,7 +13,7 @@ from cpufeat.aot.detector import runs
 from cpufeat.aot.ir import Body, constant
 from cpufeat.aot.readings import Reader, reader
 from cpufeat.errors import TargetError
-from cpufeat.features import FeatureSet
+from cpufeat.features import FeatureSet, table
 from cpufeat.levels import baseline, level_features
 
 if TYPE_CHECKING:
@@ -65,11 +65,8 @@ def guard(targets: Sequence[Target], name: str, *, mode: Mode = "exit", beside_d
 
 
 def _is_told(machine: Reader, arch: str, name: str) -> bool:
-    try:
-        runs(Body(""), machine, FeatureSet(arch, [name]))
-    except TargetError:
-        return False
-    return True
+    rows = table(arch)
+    return all(machine.condition(rows[feature]) for feature in FeatureSet(arch, [name]).isa.closed())
 
 
 def _sign(body: Body, guarded: Sequence[str], index: int | None = None) -> str:

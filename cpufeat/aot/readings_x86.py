@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import TYPE_CHECKING
 
@@ -82,7 +83,7 @@ class Leaves(Reader):
         symbol, is_grouped = f"__cpufeat_run_{name}", self.system != "darwin"  # Mach-O has no COMDAT
         return f"""
 {f"${symbol} = comdat any" if is_grouped else ""}
-define linkonce hidden void @{symbol}(i32 %first, i32 %second, i8* %written) noinline {self.attributes} \
+define linkonce hidden void @{symbol}(i32 %first, i32 %second, i8* %written) {self.attributes} \
 {"comdat" if is_grouped else ""} prologue {constant(code)} {{
   ret void
 }}
@@ -121,6 +122,7 @@ _HALVES = {"EAX": ("EAX", 0), "EBX": ("EAX", 32), "ECX": ("ECX", 0), "EDX": ("EC
 _FIELD = re.compile(r"([0-9A-F]+\.\d+):(E[A-D]X)\[(\d+)(?:-(\d+))?\](?:>=(\d+))?")
 
 
+@functools.cache
 def _field(text: str) -> Field:
     """Read ``24.0:EBX[0-7]>=1``."""
     found = _FIELD.fullmatch(text)
