@@ -83,7 +83,7 @@ def resolve(request: str | None = None, *, host: Host | None = None, on_missing:
 
 _TRIPLES = {
     "linux": "{arch}-unknown-linux",
-    "linux-android": "{arch}-unknown-linux-android{soft}{version}",
+    "linux-android": "{arch}-unknown-linux-android{version}",
     "darwin": "{arch}-apple-macosx{version}",
     "windows-msvc": "{arch}-pc-windows-msvc",
     "windows-gnu": "{arch}-w64-windows-gnu",
@@ -100,8 +100,7 @@ def triple(host: Host) -> str:
     if form is None:
         form = "{arch}-unknown-{system}" + ("{abi}" if host.libc else "{version}")
     arch = "arm64" if system == "darwin" and host.arch == "aarch64" else spelled.triple
-    soft = spelled.abi.removesuffix("hf")  # Android passes floating point in integer registers
-    return form.format(arch=arch, system=system, abi=spelled.abi, soft=soft, version=host.version)
+    return form.format(arch=arch, system=system, abi=spelled.abi, version=host.version)
 
 
 def _requested(request: str | None, decisions: list[Decision]) -> str:

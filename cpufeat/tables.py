@@ -57,6 +57,7 @@ class Architecture(Value):
     arch: str
     family: str
     triple: str
+    others: str
     abi: str
     level: str
     cpu: str
@@ -80,6 +81,8 @@ def has_tables(arch: str) -> bool:
 
 def of_triple(triple: str) -> str:
     """Return a triple's architecture (``powerpc64le-unknown-linux-gnu``: ``ppc64le``). Raises UnknownNameError."""
-    first = triple.partition("-")[0].replace("arm64", "aarch64")
-    named = (arch for arch, _, spelling, *_ in rows(_ARCHITECTURES) if first in (arch, spelling))
+    first = triple.partition("-")[0]
+    named = (
+        arch for arch, _, spelling, others, *_ in rows(_ARCHITECTURES) if first in (arch, spelling, *others.split())
+    )
     return next(named, None) or architecture(first).arch

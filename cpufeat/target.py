@@ -8,6 +8,7 @@ from cpufeat.features import HARDWARE, FeatureSet
 from cpufeat.levels import baseline, level_features, level_of, levels
 from cpufeat.request import NATIVE, Request, cpu_features, cpus, find_cpu, parse
 from cpufeat.tables import architecture, of_triple
+from cpufeat.triples import normalized
 from cpufeat.value import TYPE_CHECKING, Value
 
 if TYPE_CHECKING:
@@ -20,13 +21,16 @@ class Target(Value):
     """A target. ``a <= b``: code for a runs wherever code for b does. ``a & b`` runs on both."""
 
     triple: str
-    """LLVM's triple, ``x86_64-unknown-linux-gnu``."""
+    """LLVM's triple, ``x86_64-unknown-linux-gnu``: what is given may leave out the vendor."""
     cpu: str
     """LLVM's name of the CPU to tune for, or a level: no promise that its features are there."""
     features: FeatureSet
     """All that code may use, closed under what each feature rests on."""
     options: tuple[str, ...] = ()
     """LLVM's tuning and code generation flags asked for (``+prefer_256_bit``): never compared."""
+
+    def __init__(self, triple: str, cpu: str, features: FeatureSet, options: tuple[str, ...] = ()) -> None:
+        super().__init__(normalized(triple), cpu, features, options)  # type: ignore[call-arg]
 
     @classmethod
     def parse(cls, request: str, triple: str = "x86_64-unknown-linux-gnu") -> Target:

@@ -322,6 +322,7 @@ def test_no_damaged_object_does_harm(content, changes, length):
         ("arm64-apple-darwin23.1.0", "aarch64-macos"),
         ("x86_64-w64-windows-gnu", "x86_64-windows-gnu"),
         ("powerpc64le-unknown-linux-gnu", "powerpc64le-linux-gnu"),
+        ("armv7-unknown-linux-androideabi21", "arm-linux-androideabi.21"),
     ],
 )
 def test_zig_reads_the_triple_as_it_was_meant(triple, spelled, tmp_path):

@@ -411,7 +411,7 @@ def test_a_kernel_runs_programs_of_fewer_bits(
         ("linux", "", "musl", "x86_64", "x86_64-unknown-linux-musl"),
         ("linux", "", "musl", "armv7l", "armv7-unknown-linux-musleabihf"),
         ("linux", "24", "android", "aarch64", "aarch64-unknown-linux-android24"),
-        ("linux", "24", "android", "armv7l", "armv7-unknown-linux-androideabi24"),
+        ("linux", "24", "android", "armv7l", "armv7-unknown-linux-android24"),
         ("darwin", "14.0.0", "", "x86_64", "x86_64-apple-macosx14.0.0"),
         ("darwin", "14.0.0", "", "aarch64", "arm64-apple-macosx14.0.0"),
         ("windows", "", "msvc", "x86_64", "x86_64-pc-windows-msvc"),

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import re
 
-_ARCHITECTURES = {"i386": "i686", "i486": "i686", "i586": "i686", "amd64": "x86_64", "arm64": "aarch64"}
-_SYSTEMS = {"macos": "darwin", "macosx": "darwin", "win": "windows"}
-_KNOWN_SYSTEMS = frozenset(
-    (
-        *("linux", "darwin", "windows", "freebsd", "netbsd", "openbsd", "dragonfly", "solaris", "illumos", "fuchsia"),
-        *("haiku", "hurd", "serenity", "aix", "zos", "ios", "tvos", "watchos", "uefi", "wasi", "emscripten", "cuda"),
-    )
-)
+from cpufeat.errors import UnknownNameError
+from cpufeat.tables import of_triple
+from cpufeat.triples import SYSTEMS, normalized
+
+_DARWIN = re.compile(r"macosx?$")
 _SYSTEM_VERSION = re.compile(r"[\d.]+$")
-_ENVIRONMENT_VERSION = re.compile(r"(\d+\.[\d.]+|(?<=android)\d+|(?<=androideabi)\d+)$")
+_ENVIRONMENT_VERSION = re.compile(r"(\d+\.[\d.]+|(?<=android)\d+)$")
 """``gnu2.31`` is a version of ``gnu``, ``gnux32`` is another environment."""
 
 
@@ -28,23 +25,17 @@ def conflict(own: str, wanted: str) -> str:
     return ", ".join(f"{word} {mine} and {theirs}" for word, mine, theirs in both if mine != theirs)
 
 
-def normalized(triple: str) -> str:
-    """Return a triple with the vendor that people leave out, as ``llvm::Triple::normalize`` does.
-
-    In ``x86_64-windows-gnu``, as it is, LLVM sees a vendor ``windows`` and no system that it knows.
-    """
-    arch, _, rest = triple.partition("-")
-    system = _SYSTEM_VERSION.sub("", rest.partition("-")[0].lower())
-    return f"{arch}-unknown-{rest}" if _SYSTEMS.get(system, system) in _KNOWN_SYSTEMS else triple
-
-
 def parts(triple: str) -> tuple[str, str, str]:
-    """Return architecture, system and environment, empty where unknown; the vendor may be left out, as in LLVM."""
-    arch, *rest = ("" if part in ("unknown", "none") else part for part in triple.lower().split("-"))
-    arch = _ARCHITECTURES.get(arch, arch)
-    for part, environment in zip(rest, [*rest[1:], ""], strict=False):
-        plain = _SYSTEM_VERSION.sub("", part)
-        system = _SYSTEMS.get(plain, plain)
-        if system in _KNOWN_SYSTEMS:
-            return arch, system, _ENVIRONMENT_VERSION.sub("", environment)
-    return arch, "", ""
+    """Return architecture, system and environment, without versions, empty where unknown.
+
+    An architecture that cpufeat knows is called as it calls it, macOS is ``darwin``.
+    """
+    spelled, _, system, environment = (*normalized(triple.lower()).split("-"), "", "", "")[:4]
+    try:
+        arch = of_triple(spelled)
+    except UnknownNameError:
+        arch = "" if spelled == "unknown" else spelled
+    if not system.startswith(SYSTEMS):
+        return arch, "", ""
+    system = _DARWIN.sub("darwin", _SYSTEM_VERSION.sub("", system))
+    return arch, system, _ENVIRONMENT_VERSION.sub("", environment)

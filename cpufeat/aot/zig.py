@@ -10,8 +10,14 @@ from pathlib import Path
 
 from cpufeat.aot import triples
 from cpufeat.errors import CpufeatError
+from cpufeat.triples import normalized
 
-_ARCHITECTURES = {"i686": "x86", "armv7": "arm", "thumbv7": "thumb"}
+_ARCHITECTURES = {
+    "i686": "x86",
+    "ppc64": "powerpc64",
+    "ppc64le": "powerpc64le",
+    **dict.fromkeys(("armv8l", "armv7l", "armv6l", "armv5tel"), "arm"),
+}
 _SYSTEMS = {"darwin": "macos", "": "freestanding"}
 
 
@@ -37,10 +43,14 @@ def target(triple: str) -> str:
     A version of Darwin, the kernel, says nothing: ``macosx14.1`` is a version of the system.
     """
     arch, system, environment = triples.parts(triple)
-    system_version = re.search(rf"-(?:macosx?|(?!darwin){system or '-'})(\d[\d.]*)", triple.lower())
-    environment_version = triple.lower().rpartition("-")[2].removeprefix(environment) if environment else ""
+    spelled = normalized(triple.lower())
+    system_version = re.search(rf"-(?:macosx?|(?!darwin){system or '-'})(\d[\d.]*)", spelled)
+    environment_version = spelled.rpartition("-")[2].removeprefix(environment) if environment else ""
+    arch = _ARCHITECTURES.get(arch, arch)
+    if (arch, environment) == ("arm", "android"):
+        environment = "androideabi"
     words = (
-        _ARCHITECTURES.get(arch, arch),
+        arch,
         _SYSTEMS.get(system, system) + (f".{system_version[1]}" if system_version else ""),
         environment + (f".{environment_version}" if environment_version else ""),
     )

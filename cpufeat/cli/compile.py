@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 from cpufeat import aot
-from cpufeat.aot.triples import normalized
 from cpufeat.cli import OK, add_machine, add_on_missing, path_of
 from cpufeat.errors import CpufeatError
 from cpufeat.host import detect
@@ -52,9 +51,7 @@ def arguments(parser: ArgumentParser) -> None:
         default=[],
         help="what to compile for (native); several, best first, are chosen from when the code is loaded",
     )
-    parser.add_argument(
-        "--triple", type=normalized, help="another architecture or system (default --target: its lowest level)"
-    )
+    parser.add_argument("--triple", help="another architecture or system (default --target: its lowest level)")
     parser.add_argument("--dispatch", choices=("ifunc", "pointer"), help="how to choose among several targets")
     parser.add_argument("--runtime-override", action="store_true", help="that choice honours CPUFEAT_DISABLE")
     parser.add_argument(

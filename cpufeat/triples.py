@@ -1,0 +1,89 @@
+"""Triples, as people write them and as LLVM does: ``x86_64-windows-gnu`` is ``x86_64-unknown-windows-gnu``.
+
+LLVM's code generators take a triple by its places. In ``x86_64-windows-gnu``, as it is, they see a vendor ``windows``
+and no system that they know, and make ELF.
+"""
+
+from __future__ import annotations
+
+_VENDORS = ("apple", "pc", "ibm", "suse", "oe", "intel", "amd", "nvidia", "fsl", "mti", "img", "scei", "sie", "mesa")
+SYSTEMS = (
+    *("linux", "darwin", "macos", "windows", "win32", "mingw", "cygwin", "freebsd", "netbsd", "openbsd", "dragonfly"),
+    *("kfreebsd", "solaris", "haiku", "hurd", "serenity", "managarm", "aix", "zos", "fuchsia", "rtems", "liteos"),
+    *("hermit", "uefi", "ios", "tvos", "watchos", "bridgeos", "driverkit", "xros", "visionos", "wasi", "emscripten"),
+    *("cuda", "ps4", "ps5", "elfiamcu"),
+)
+"""What the name of a system begins with; a version may follow."""
+_ENVIRONMENTS = (
+    *("gnu", "musl", "android", "eabi", "msvc", "itanium", "cygnus", "simulator", "macabi", "coreclr", "code16"),
+    *("ohos", "pauthtest", "llvm", "mlibc"),
+)
+_FORMATS = ("elf", "coff", "macho", "wasm", "goff")
+_UNKNOWN, _NONE = "unknown", "none"
+_WINDOWS = {"windows": "", "win32": "", "mingw": "gnu", "cygwin": "cygnus"}
+"""What names of Windows begin with, and the environment that they stand for."""
+
+
+def normalized(triple: str) -> str:
+    """Return a triple with each part in its place: architecture, vendor, system, environment.
+
+    Source: ``llvm::Triple::normalize`` of LLVM 22, without what only GPUs have. The first part stays where it is.
+    """
+    parts, fixed = triple.split("-"), {0}
+    kinds = ((1, _is_vendor), (2, _is_system), (3, _is_environment))
+    fixed |= {place for place, is_kind in kinds if place < len(parts) and is_kind(parts[place])}
+    for place, is_kind in ((1, _is_vendor), (2, _is_system), (3, _is_environment_or_format)):
+        at = next((at for at, part in enumerate(parts) if at not in fixed and is_kind(part)), None)
+        if place not in fixed and at is not None:
+            parts = _moved(parts, at, place, fixed)
+            fixed.add(place)
+    if fixed == {0, 3} and parts[1:3] == [_NONE, ""]:
+        parts[1:3] = ["", _NONE]
+    return "-".join(_spelled([part or _UNKNOWN for part in parts]))
+
+
+def _is_vendor(part: str) -> bool:
+    return part in _VENDORS
+
+
+def _is_system(part: str) -> bool:
+    return part.startswith(SYSTEMS)
+
+
+def _is_environment(part: str) -> bool:
+    return part.startswith(_ENVIRONMENTS)
+
+
+def _is_environment_or_format(part: str) -> bool:
+    return _is_environment(part) or part.endswith(_FORMATS)
+
+
+def _moved(parts: list[str], at: int, place: int, fixed: set[int]) -> list[str]:
+    """Move a part left over others, or right by empty ones before it; the fixed ones stay in their places."""
+    free = [part for index, part in enumerate(parts) if index not in fixed]
+    start, end = (index - sum(other < index for other in fixed) for index in (at, place))
+    if start > end:
+        free.insert(end, free.pop(start))
+    free[start:start] = [""] * (end - start)
+    for index in sorted(fixed):
+        free.insert(index, parts[index])
+    return free
+
+
+def _spelled(parts: list[str]) -> list[str]:
+    """Spell Windows, Android on 32-bit Arm and SUSE's floating point in one way."""
+    arch, vendor, system, environment, *others = (*parts, "", "", "")[: max(4, len(parts))]
+    if system.startswith(tuple(_WINDOWS)):
+        named = next(meant for name, meant in _WINDOWS.items() if system.startswith(name)) or environment
+        known = [named] if _is_environment(named) else []
+        return [arch, vendor, "windows", *(known + _format(parts[3:]) or ["msvc"])]
+    if environment.startswith("androideabi"):
+        environment = environment.replace("eabi", "", 1)
+    if vendor == "suse" and environment.startswith("gnueabi"):
+        environment = "gnueabihf"
+    return [arch, vendor, system, environment, *others][: len(parts)]
+
+
+def _format(parts: list[str]) -> list[str]:
+    """Return the object format that is named, if it is not the one that Windows has anyway."""
+    return [part for part in parts if part.endswith(_FORMATS) and not part.endswith("coff")][:1]
