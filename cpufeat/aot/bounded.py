@@ -7,6 +7,7 @@ import hashlib
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING, NamedTuple
@@ -110,6 +111,9 @@ def _is_over(process: subprocess.Popen[bytes], seconds: float, wait: Callable[[i
 @contextlib.contextmanager
 def _no_core_dumps() -> Iterator[None]:
     """Let what is started meanwhile inherit that it leaves no core dump. qemu-user writes one itself, where it may."""
+    if sys.platform == "win32":
+        yield
+        return
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
@@ -127,11 +131,19 @@ def _end(process: subprocess.Popen[bytes], readers: list[_Reader]) -> None:
     for reader in readers:
         reader.join(max(0, until - time.monotonic()))
     if not is_over or any(reader.is_alive() for reader in readers):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+        _kill(process)
     process.wait()
     for reader in readers:
         reader.stop()
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """End a program and its session; on Windows, which has none, only the program."""
+    if sys.platform == "win32":
+        process.kill()
+        return
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 class _Reader(threading.Thread):

@@ -7,6 +7,7 @@ import re
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -164,6 +165,8 @@ class Watch:
 
 def _offset(process: subprocess.Popen[bytes], address: str) -> int:
     """Ask for the offsets of the program's sections: GDB manual, "General Query Packets", ``qOffsets``."""
+    if sys.platform == "win32":
+        raise OSError("there are no sockets in the file system")
     until = time.monotonic() + _SECONDS
     with socket.socket(socket.AF_UNIX) as connection:
         while True:

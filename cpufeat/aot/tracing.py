@@ -12,12 +12,16 @@ import os
 import re
 import signal
 import struct
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Collection
+
+if sys.platform == "win32":
+    raise ImportError("there is no ptrace(2)")
 
 _CONT, _SEIZE, _LISTEN = 7, 0x4206, 0x4208
 _TRACE_EXIT, _EVENT_EXIT, _EVENT_STOP = 1 << 6, 6, 128

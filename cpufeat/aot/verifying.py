@@ -6,14 +6,14 @@ import functools
 import os
 import re
 import signal
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cpufeat.aot import bounded, emulator, tracing
+from cpufeat.aot import bounded, emulator
 from cpufeat.aot.artifact import Artifact
 from cpufeat.aot.emulator import Watch
 from cpufeat.aot.processors import Processor, processors
-from cpufeat.aot.tracing import Trace
 from cpufeat.auditing.elf import elf_image
 from cpufeat.errors import ArtifactError, AuditError, VerifyError
 from cpufeat.value import Value
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from cpufeat.aot.bounded import Ended
+    from cpufeat.aot.tracing import Trace
     from cpufeat.auditing.image import Image
 
 TIME_LIMIT = 60.0
@@ -35,6 +36,8 @@ _REFUSALS = {
     127: re.compile(r"^.*CPU ISA level is lower than required.*", re.M),
 }
 """What the guard (:mod:`cpufeat.aot.guard`) says, and glibc's loader, by exit status."""
+_NO_ELF = {"win32": "Windows", "darwin": "macOS"}
+"""Systems, as Python calls them, that run no ELF programs and for which there is no qemu-user."""
 _A = {"object": "an object", "library": "a library", "executable": "without a place to start at"}
 _LONGEST = 1000
 """Characters of a message."""
@@ -81,8 +84,11 @@ def verify(
 
     ``cpus`` are those of :func:`cpufeat.aot.processors.processors`; ``arguments`` are the program's own. It runs in the
     current folder, with this process's environment, without input, and on each for no longer than ``time_limit``
-    seconds. Raises VerifyError for what is no ELF executable, for a CPU that there is not, and without an emulator.
+    seconds. Raises VerifyError for what is no ELF executable, for a CPU that there is not, without an emulator, and on
+    Windows and macOS.
     """
+    if sys.platform in _NO_ELF:
+        raise VerifyError(f"{os.fspath(file)}: {_NO_ELF[sys.platform]} runs no ELF programs: verify it on Linux")
     program = _read(file)
     return _runs(program, processors(program.arch, cpus), list(arguments), time_limit)
 
@@ -154,12 +160,18 @@ def _clones(image: Image, variants: tuple[str, ...]) -> dict[int, str]:
 
 def _run(program: _Program, processor: Processor, arguments: list[str], time_limit: float, bias: int | None) -> Run:
     """Run a program on one CPU; ``bias`` is where an emulator loads it, None where nothing is to be watched."""
+    from cpufeat.aot import tracing
+
     qemu = processor.emulator
     run = Run(processor.name, processor.level, qemu.name if qemu else "", NOT_RUN, processor.reason)
     if not processor.name:
         return run
     watch = None if bias is None else Watch(program.entry, program.clones, bias)
-    trace = Trace(program.path, program.bits, program.entry, program.clones) if program.clones and not qemu else None
+    trace = (
+        tracing.Trace(program.path, program.bits, program.entry, program.clones)
+        if program.clones and not qemu
+        else None
+    )
     command = [program.path, *arguments]
     if qemu:
         command = qemu.command(processor.model, watch) + command

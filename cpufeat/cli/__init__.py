@@ -140,6 +140,8 @@ def path_of(file: str) -> str:
     """Return the path that an argument names; ``-`` is standard input. Raises CpufeatError for an empty one."""
     if not file:
         raise CpufeatError("an empty FILE: perhaps a variable of the shell that is not set")
+    if file == "-" and sys.platform == "win32":
+        raise CpufeatError("-: on Windows standard input has no name: give a FILE")
     return "/dev/stdin" if file == "-" else file
 
 
