@@ -131,5 +131,6 @@ def test_the_metadata(built: Path) -> None:
     required = {name for name in metadata.get_all("Requires-Dist", []) if "extra ==" not in name}
     assert metadata["Version"] == cpufeat.__version__
     assert metadata["Requires-Python"] == ">=3.10"
+    assert (metadata["License-Expression"], metadata["License-File"]) == ("MIT", "LICENSE")
     detection, decoding = {"archspec", "llvmlite", "py-cpuinfo"}, {"arpy", "capstone", "iced-x86", "lief", "pyelftools"}
     assert {name.split(">=")[0] for name in required} == detection | decoding

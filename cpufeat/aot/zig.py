@@ -25,7 +25,7 @@ def program() -> str:
     """Return the path of Zig's program. Raises CpufeatError where ``ziglang`` is not installed."""
     spec = importlib.util.find_spec("ziglang")
     if spec is None or spec.origin is None:
-        raise CpufeatError("this needs Zig's C compiler and linker: pip install ziglang")
+        raise CpufeatError("this needs Zig's C compiler and linker: pip install 'cpufeat[c]'")
     return str(Path(spec.origin).absolute().with_name("zig.exe" if sys.platform == "win32" else "zig"))
 
 

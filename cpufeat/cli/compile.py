@@ -62,7 +62,7 @@ def arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--opt", type=int, choices=range(4), default=2, metavar="N", help="optimize: 0 to 3 (2)")
     parser.add_argument("--linker", choices=("cc", "zig"), help="the system's (for this machine), or ziglang's")
-    for_c = parser.add_argument_group("C", "by the clang of ziglang: pip install ziglang")
+    for_c = parser.add_argument_group("C", "by the clang of ziglang: pip install 'cpufeat[c]'")
     for_c.add_argument("-I", metavar="DIR", dest="cflags", action="append", type="-I{}".format, help="look for headers")
     for_c.add_argument("-D", metavar="NAME", dest="cflags", action="append", type="-D{}".format, help="define a macro")
     for_c.add_argument("--cflag", metavar="FLAG", dest="cflags", action="append", help="for clang: --cflag=-ffast-math")
