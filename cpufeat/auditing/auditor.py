@@ -32,11 +32,11 @@ def audit(file: str | os.PathLike[str] | bytes, *, progress: Progress | None = N
     binary, of x86 or 64-bit Arm. ``progress`` is told now and then how many bytes of code are decoded, of how many.
     Raises AuditError for any other file and for a damaged one, and OSError.
     """
-    content, name = formats.content_of(file)
-    return _of_content(content, name, progress, 0)
+    return audit_content(*formats.content_of(file), progress)
 
 
-def _of_content(content: bytes, name: str, progress: Progress | None, depth: int) -> Audit:
+def audit_content(content: bytes, name: str, progress: Progress | None = None, depth: int = 0) -> Audit:
+    """Do what :func:`audit` does, with what was read before; it stands in so many archives. Raises AuditError."""
     kind = formats.format_of(content)
     if kind not in formats.CONTAINERS:
         return audit_image(formats.image_of(content, name), progress)
@@ -45,7 +45,7 @@ def _of_content(content: bytes, name: str, progress: Progress | None, depth: int
     audits, skipped = [], []
     for part, part_name in formats.members(content, name):
         if formats.format_of(part):
-            audits.append(_of_content(part, part_name, progress, depth + 1))
+            audits.append(audit_content(part, part_name, progress, depth + 1))
         else:
             skipped.append(part_name)
     return _together(name, kind, audits, skipped)

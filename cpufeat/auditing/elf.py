@@ -32,6 +32,7 @@ _LOCAL, _HIDDEN = 0, (1, 2)
 """STB_LOCAL; STV_INTERNAL, STV_HIDDEN."""
 _PF_EXECUTE, _PF_WRITE = 1, 2
 _DF_1_PIE = 0x08000000
+_MOST_ALIGNED = 1 << 32
 
 _FIXES = {
     "x86_64": {
@@ -197,6 +198,8 @@ def _check(file: _File) -> None:
         raise file.error("its sections overlap")
     if any(header.address + header.size > 1 << file.bits for header in file.headers):
         raise file.error("a section lies outside of memory")
+    if any(header.alignment > _MOST_ALIGNED or header.alignment.bit_count() > 1 for header in file.headers):
+        raise file.error("a section is aligned to what is no power of two, or too large for one")
 
 
 # --- symbols and relocations
@@ -217,6 +220,8 @@ def _entries(file: _File, index: int) -> list[_Entry]:
     for number, row in enumerate(rows):
         start, info, visibility, section, value, size = row if file.bits == 64 else (row[0], *row[3:], row[1], row[2])
         end = strings.find(b"\0", start)
+        if end < 0 and strings:
+            raise file.error("a symbol's name does not end")
         length += end - start
         if length > 4 * len(strings) + 65536:
             raise file.error("its symbols' names overlap")

@@ -17,19 +17,21 @@ from typing import NamedTuple
 
 from cpufeat import tables
 from cpufeat.auditing.blocks import Blocks, Game
-from cpufeat.auditing.references import EXTERNAL
+from cpufeat.auditing.layout import EXTERNAL
 from cpufeat.auditing.steps import BRANCH, CALL, FLAGS, JUMP
 from cpufeat.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from cpufeat.auditing.image import Function
+    from cpufeat.auditing.image import Function, Symbol
     from cpufeat.auditing.references import Code
     from cpufeat.auditing.steps import Memory, Step
 
 _UNSIZED = 64
 """Bytes that an object is taken to have where no symbol gives its size."""
+_WORD = 8
+"""Bytes of what the system tells as one number."""
 _LARGEST = 1024
 """Bytes of an object that are looked at."""
 _FARTHEST = 5
@@ -40,6 +42,14 @@ _MANY, _MANY_SLOTS = 12, 2
 """Labels, and those among them that point to the stack."""
 _MOST_STEPS = 10_000_000
 """Steps of all functions together, each as often as it is gone over: a minute's work. libcrypto takes one in fifty."""
+
+
+class _Query(NamedTuple):
+    """A row of ``data/queries.tsv``."""
+
+    answer: str
+    numbers: frozenset[int]
+    """What its first argument is where it says what the CPU can do; empty: whatever that is."""
 
 
 class _Mark:
@@ -57,6 +67,12 @@ class Slot(NamedTuple):
 
     depth: int
     """In bytes above the stack pointer at the start of the function."""
+
+
+class Word(NamedTuple):
+    """The label of what is read at an address in another file that a function which tells of the CPU reads."""
+
+    address: int
 
 
 FACT = _Mark()
@@ -108,6 +124,8 @@ class _Effects:
         self.mixed: set[int] = set()
         """Those of them that were given it whatever the tests say."""
         self.returned: set[int] = set()
+        self.words: set[int] = set()
+        """Addresses in other files of what is returned as it stands there."""
         self.fills = False
         self.chosen: set[frozenset[int]] = set()
         self.tests: set[int] = set()
@@ -115,6 +133,7 @@ class _Effects:
         self.distance = 0
         """Of how many functions the one hands on what the next returns."""
         self.probes = False
+        """Whether it asks by itself: by an instruction, or the system."""
         self.asks = False
         """Whether it has answers at first hand: its own, or those of a function that asks."""
 
@@ -139,7 +158,14 @@ class Facts:
         self._fills: set[int] = set()
         self._asking: set[int] = set()
         self._distances: dict[int, int] = {}
-        self._queries = {name: answer for name, answer, _ in tables.rows("queries.tsv")}
+        self._queries = {
+            name: _Query(answer, frozenset(map(int, numbers.replace("*", "").split())))
+            for name, answer, numbers, _ in tables.rows("queries.tsv")
+        }
+        elsewhere = {address: self._query(name) for address, name in self.image.externals.items()}
+        here = {symbol.address: self._query(symbol.name) for symbol in self._tellers()}
+        self.asked = {address: query for address, query in (elsewhere | here).items() if query}
+        """What is in other files; and what the file itself has for asking the system, if that is how one asks."""
         self._named = self._elsewhere("holds")
         self._for_resolvers = self._elsewhere("resolvers")
         self._left = _MOST_STEPS
@@ -158,10 +184,25 @@ class Facts:
             self._disowned |= shared
             self.outcomes, self._returns, self._fills, self.memory, self.implied = {}, {}, set(), set(), set()
 
+    def _query(self, name: str) -> _Query | None:
+        """Return what asking something of that name answers; names of Mach-O's begin with `_`."""
+        apple = self.code.convention.told and self.image.format == "Mach-O"
+        return self._queries.get(name.removeprefix("_") if apple else name)
+
+    def _tellers(self) -> list[Symbol]:
+        """Return the functions of the file itself that tell what the system says of the CPU, and of other things."""
+        told = self.image.symbols if self.code.convention.told else ()
+        named = ((symbol, self._query(symbol.name)) for symbol in told if symbol.kind == "function")
+        return [symbol for symbol, query in named if query and query.answer == "returns"]
+
     def _elsewhere(self, answer: str) -> set[int]:
         """Return the addresses of data in other files that gives an answer of that kind."""
-        found = [address for address, name in self.image.externals.items() if self._queries.get(name) == answer]
+        found = [address for address in self.image.externals if self._answers(address) == answer]
         return {place for address in found for place in range(address, address + EXTERNAL)}
+
+    def _answers(self, address: int) -> str:
+        """Return the kind of answer that is at an address, empty if none is."""
+        return self.asked[address].answer if address in self.asked else ""
 
     # --- which functions
 
@@ -169,16 +210,25 @@ class Facts:
         """Yield the functions that ask, and those that name what holds or gives an answer."""
         yield from self.code.probes()
         for symbol in self.image.symbols:
-            if symbol.kind == "data" and self._queries.get(symbol.name) == "holds":
+            query = self._query(symbol.name) if symbol.kind == "data" else None
+            if query and query.answer == "holds":
                 self.memory.update(range(symbol.address, symbol.address + min(symbol.size, _LARGEST)))
                 yield from self._users(symbol.address, symbol.address + max(symbol.size, 1))
         for address in self.image.resolvers:
             function = self.code.function_at(address)
             if function:
                 yield function
-        for address, name in self.image.externals.items():
-            if self._queries.get(name, "resolvers") != "resolvers":
+        read = {word for symbol in self._tellers() for word in self._read_by(symbol)}
+        self._named.update(place for word in read for place in range(word, word + _WORD))
+        for address in self.asked:
+            if self._answers(address) != "resolvers" or any(address <= word < address + EXTERNAL for word in read):
                 yield from self._users(address, address + EXTERNAL)
+
+    def _read_by(self, teller: Symbol) -> Iterator[int]:
+        """Yield where in other files there is what a function that tells of the CPU returns: glibc's ``_dl_hwcap``."""
+        function = self.code.function_at(teller.address)
+        if function and self.code.steps(function):
+            yield from _Follower(self, function, telling=True).follow().words
 
     def _users(self, low: int, high: int) -> Iterator[Function]:
         """Yield the functions that name an address in a stretch, also through a pointer (a GOT entry) or a stub."""
@@ -187,7 +237,7 @@ class Facts:
         for slot in self.code.slots(low, high):
             for reference in self.code.references(slot, slot + 1):
                 yield reference.function
-                for call in self.code.references(reference.site - 4, reference.site + 1):
+                for call in self.code.references(reference.site - self.code.lead, reference.site + 1):
                     if self.code.resolve(call.target) == low:  # a stub: its callers are meant
                         yield call.function
 
@@ -254,12 +304,17 @@ class Facts:
         low, high = self.code.sized_object_at(address) or (address, address + _UNSIZED)
         return low, min(high, low + _LARGEST)
 
-    def answer(self, callee: int) -> tuple[dict[int, Label], bool]:
-        """Return in which registers a function gives facts, and whether it stores some where its arguments point."""
-        query = self._queries.get(self.image.externals.get(callee, ""))
+    def answer(self, callee: int, number: int | None) -> tuple[dict[int, Label], bool]:
+        """Return in which registers a function gives facts, and whether it stores some where its arguments point.
+
+        ``number`` is its first argument, where that is known.
+        """
+        query = self.asked.get(callee)
+        if query and query.numbers and number not in query.numbers:
+            return {}, False
         if query:
-            label = {"returns": FACT, "points": POINTS}.get(query)
-            return dict.fromkeys(self.code.convention.results, label) if label else {}, query == "fills"
+            label = {"returns": FACT, "points": POINTS}.get(query.answer)
+            return dict.fromkeys(self.code.convention.results, label) if label else {}, query.answer == "fills"
         return dict.fromkeys(self._returns.get(callee, ()), FACT), callee in self._fills
 
     def distance(self, callee: int) -> int:
@@ -268,18 +323,19 @@ class Facts:
 
     def lists(self, start: int) -> bool:
         """Whether a function stores the addresses of others for its caller, each with whether the CPU can run it."""
-        return any(self._queries.get(symbol.name) == "lists" for symbol in self.code.symbols.get(start, ()))
+        queries = (self._query(symbol.name) for symbol in self.code.symbols.get(start, ()))
+        return any(query.answer == "lists" for query in queries if query)
 
     def asks(self, callee: int) -> bool:
         """Whether a function asks by itself."""
-        return callee in self._asking or self.image.externals.get(callee) in self._queries
+        return callee in self._asking or callee in self.asked
 
 
 class _Follower:
     """Follows the facts through one function."""
 
-    def __init__(self, facts: Facts, function: Function) -> None:
-        self.facts, self.code, self.function = facts, facts.code, function
+    def __init__(self, facts: Facts, function: Function, *, telling: bool = False) -> None:
+        self.facts, self.code, self.function, self.telling = facts, facts.code, function, telling
         self.convention = self.code.convention
         self.blocks = Blocks(self.code.steps(function), self.code.entries(function), self.code.switch(function))
         self.effects = _Effects()
@@ -287,6 +343,8 @@ class _Follower:
         self.by_choice: set[int] = set()
         self._zeros: set[int] = set()
         """The registers that are zero for sure."""
+        self._numbers: dict[int, int] = {}
+        """What registers hold for sure."""
         self.asks = False
         """Whether the round before has shown that it asks."""
 
@@ -316,6 +374,7 @@ class _Follower:
             queued.discard(index)
             state = dict(states[index] or {})
             self._zeros.clear()
+            self._numbers.clear()
             self.facts.spend(len(blocks[index].steps))
             for step in blocks[index].steps:
                 self._step(step, state, index)
@@ -332,7 +391,7 @@ class _Follower:
     def _initial(self) -> State:
         state: State = {self.convention.stack: frozenset([Slot(0)])}
         if self.convention.resolvers and self.resolving:
-            state.update(dict.fromkeys(self.convention.resolvers, _ONLY_FACT))
+            state.update(dict.fromkeys(self.convention.resolvers, frozenset([FACT, POINTS])))
             self.effects.sources.add("the loader's argument")
         return state
 
@@ -351,6 +410,8 @@ class _Follower:
         if step.returns:
             known = ((register, state.get(register, _NOTHING)) for register in self.convention.answers)
             self.effects.returned.update(register for register, held in known if FACT in held and _tells(held))
+            results = (label for register in self.convention.results for label in state.get(register, _NOTHING))
+            self.effects.words.update(label.address for label in results if isinstance(label, Word))
 
     def _operands(self, step: Step, state: State) -> frozenset[Label]:
         """Return the labels of what a step reads."""
@@ -369,8 +430,9 @@ class _Follower:
             self.effects.asks = self.effects.probes = True
             self.effects.sources.add(self.convention.asking)
             return _ONLY_FACT
-        if step.partial and FLAGS in step.reads and FACT in labels:
-            either = labels.union(*[state.get(register, _NOTHING) for register in step.writes])
+        if step.chooses and FACT in labels:
+            kept = [state.get(register, _NOTHING) for register in step.writes] if step.partial else []
+            either = labels.union(*kept)
             self.effects.chosen.add(frozenset(label for label in either if isinstance(label, int)))
         if step.offset:
             labels = frozenset(_moved(label, step.offset) for label in labels)
@@ -383,6 +445,8 @@ class _Follower:
 
     def _matters(self, address: int) -> bool:
         """Tell whether an address may be that of a function, or of what holds facts."""
+        if self.convention.pages:
+            return True
         section = self.code.image.section_at(address)
         return section.writable or section.executable if section else address in self.code.image.externals
 
@@ -390,6 +454,9 @@ class _Follower:
         (self._zeros.update if ZERO in labels else self._zeros.difference_update)(step.writes)
         lasting = labels - {ZERO}
         for register in step.writes:
+            self._numbers.pop(register, None)
+            if step.number is not None and not step.partial:
+                self._numbers[register] = step.number
             if register == self.convention.stack:
                 state[register] = frozenset(_moved(label, step.pushed) for label in state.get(register, _NOTHING))
                 continue
@@ -430,6 +497,8 @@ class _Follower:
             low, holds, by_fact = address, self.facts.at(address, memory.size, resolving=self.resolving), False
         found: set[Label] = {FACT} if holds or by_fact else set()
         pointed = self.code.image.pointers.get(address)
+        if self.telling and self.facts.holds(address, resolving=True):
+            found.add(Word(address))
         if holds:
             self.effects.sources.add(self.code.describe(low))
         if pointed is not None and self.facts.holds(pointed, resolving=self.resolving):
@@ -481,7 +550,8 @@ class _Follower:
 
     def _call(self, step: Step, state: State, labels: frozenset[Label]) -> None:
         callee = self._callee(step, state, labels)
-        returned, fills = self.facts.answer(callee) if callee is not None else ({}, False)
+        first = self._numbers.get(self.convention.arguments[0])
+        returned, fills = self.facts.answer(callee, first) if callee is not None else ({}, False)
         if callee is not None and (fills or POINTS in returned.values()):
             self._heed(callee)
         passed = [label for register in self.convention.arguments for label in state.get(register, _NOTHING)]
@@ -493,6 +563,7 @@ class _Follower:
             return
         for register in self.convention.lost:
             state.pop(register, None)
+            self._numbers.pop(register, None)
         if callee is not None:
             state.update({register: frozenset([label, Result(callee)]) for register, label in returned.items()})
 
@@ -501,6 +572,7 @@ class _Follower:
         self.effects.sources.add(self.code.describe(callee))
         self.effects.distance = max(self.effects.distance, self.facts.distance(callee) + 1)
         self.effects.asks |= self.facts.asks(callee)
+        self.effects.probes |= self.convention.told and callee in self.facts.asked
 
     def _filled(self, passed: Iterable[Label], state: State) -> None:
         """Note that a function stored facts where these point."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import struct
 from io import BytesIO
-from pathlib import Path
 
+from cpufeat import files
 from cpufeat.errors import AuditError
 from cpufeat.value import TYPE_CHECKING
 
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
 CONTAINERS = ("archive", "universal")
 """Formats whose members are files of their own."""
-_LARGEST = 4 << 30
-"""Bytes of a file that is read: more than any binary, less than memory."""
 _MACHO = (b"\xfe\xed\xfa\xce", b"\xce\xfa\xed\xfe", b"\xfe\xed\xfa\xcf", b"\xcf\xfa\xed\xfe")
 _UNIVERSAL = (b"\xca\xfe\xba\xbe", b"\xca\xfe\xba\xbf")
 _CPUS = {0x7: "i386", 0x01000007: "x86_64", 0xC: "arm", 0x0100000C: "arm64", 0x0200000C: "arm64_32"}
@@ -36,14 +34,7 @@ def content_of(file: str | os.PathLike[str] | bytes) -> tuple[bytes, str]:
     """Return what a file holds, and its name in messages. Raises AuditError, OSError."""
     if isinstance(file, bytes):
         return file, "(bytes)"
-    name = os.fspath(file)
-    with Path(file).open("rb") as stream:
-        head = stream.read(64)
-        if format_of(head):
-            head += stream.read(_LARGEST)
-    if len(head) > _LARGEST:
-        raise AuditError(f"{name}: too large: more than {_LARGEST >> 30} GiB")
-    return head, name
+    return files.read(file, wanted=format_of), os.fspath(file)
 
 
 def format_of(content: bytes) -> str:

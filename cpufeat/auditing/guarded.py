@@ -26,7 +26,7 @@ from typing import NamedTuple
 
 from cpufeat.auditing.blocks import Game, Sinking
 from cpufeat.auditing.facts import Facts
-from cpufeat.auditing.references import Code
+from cpufeat.auditing.references import Code, understood
 from cpufeat.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from cpufeat.auditing.blocks import Place
     from cpufeat.auditing.facts import Outcome
     from cpufeat.auditing.image import Function, Image, Symbol
+    from cpufeat.auditing.references import Understood
 
 _INITIALISERS = (".init_array", ".fini_array", ".preinit_array", ".ctors", ".dtors", "__mod_init_func", ".CRT")
 """Sections of pointers that the loader calls."""
@@ -66,20 +67,21 @@ class _Edge(NamedTuple):
 
 def guards(image: Image, uses: Mapping[Function, Mapping[str, Sequence[int]]]) -> dict[int, Guard]:
     """Return what is known of functions by their start, from the addresses of all their uses of each feature."""
-    if image.arch != "x86_64":
+    how = understood(image.arch)
+    if how is None:
         why = f"run-time checks are not looked for in {image.arch} code"
         return {function.start: Guard(None, why, frozenset(features)) for function, features in uses.items()}
     if not uses:
         return {}
-    return _Search(image, uses).answers()
+    return _Search(image, how, uses).answers()
 
 
 class _Search:
     """Ways from outside to the uses: found backwards from the uses, then followed forwards."""
 
-    def __init__(self, image: Image, uses: Mapping[Function, Mapping[str, Sequence[int]]]) -> None:
+    def __init__(self, image: Image, how: Understood, uses: Mapping[Function, Mapping[str, Sequence[int]]]) -> None:
         self.image = image
-        self.code = Code(image, uses)
+        self.code = Code(image, how, uses)
         self.facts = Facts(self.code)
         self.own = {function.start: features for function, features in uses.items()}
         self.forced: dict[int, set[str]] = {}

@@ -14,8 +14,10 @@ if TYPE_CHECKING:
     from cpufeat.auditing.image import Section
 
 _PAGE = 4096
-_EXTERNAL_SPACING = 64
-"""Keeps what is elsewhere apart, also where an operand has an offset."""
+EXTERNAL = 1024
+"""Bytes that are kept free for what is in another file, since operands have offsets."""
+_SLOT = 64
+"""Bytes that are kept free for a pointer to it."""
 BRANCH26 = 26
 """In place of a width: the 26 bits of an AArch64 ``b`` or ``bl``, in units of four bytes."""
 
@@ -66,19 +68,20 @@ class Layout:
     def external(self, name: str) -> int:
         """Return the made-up address of what another file defines."""
         if name not in self._external_addresses:
-            address = self._external_addresses[name] = self._take(_EXTERNAL_SPACING)
+            address = self._external_addresses[name] = self._take(EXTERNAL)
             self.externals[address] = name
         return self._external_addresses[name]
 
     def _slot(self, target: int) -> int:
         if target not in self._slots:
-            self._slots[target] = self._take(_EXTERNAL_SPACING)
+            self._slots[target] = self._take(_SLOT)
             self.pointers[self._slots[target]] = target
         return self._slots[target]
 
     def _take(self, size: int) -> int:
-        self._free += size
-        return self._free - size
+        start = -(-self._free // size) * size
+        self._free = start + size
+        return start
 
     def apply(self, part: Part, offset: int, fix: Fix, target: int, addend: int | None) -> None:
         """Store the address ``target`` + ``addend`` as a relocation of that kind at an offset of a section does.

@@ -1,70 +1,74 @@
-"""The code of one image as the flow analyses ask for it: its steps, and what refers to an address.
-
-Decoding everything to find the few references that matter would take longer than all else. A displacement of 32 bits
-leads to its target from where it stands, so all that could be one are collected from the bytes, by target; the code
-around those that matter is decoded to tell which are real.
-"""
+"""The code of one image as the flow analyses ask for it: its steps, and what refers to an address."""
 
 from __future__ import annotations
 
 import re
-import struct
 from array import array
 from bisect import bisect_left, bisect_right
 from functools import cache, cached_property, lru_cache
-from itertools import chain
 from typing import NamedTuple
 
-from cpufeat.auditing import steps_x86
 from cpufeat.auditing.image import Function
+from cpufeat.auditing.layout import EXTERNAL
 from cpufeat.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
 
     from cpufeat.auditing.image import Image, Section, Symbol
-    from cpufeat.auditing.steps import Step
+    from cpufeat.auditing.naming import Naming, Reference
+    from cpufeat.auditing.steps import Decoder, Step
 
-_LONGEST_INSTRUCTION = 15
-_REACH = 130
-"""Bytes: how far a short jump leads, with its own."""
-_IMMEDIATE = 4
-"""Bytes that may stand between a displacement and the end of its instruction, to which it is relative."""
 _FIRST_FIXED = 0x10000
 """Below the addresses of a file that can only be loaded where it says: position-independent ones begin at 0."""
 _LARGEST_FUNCTION = 1 << 18
 """Bytes: what is larger is code whose functions nobody knows, and is not followed."""
-EXTERNAL = 64
-"""Bytes that an image keeps free for what is in another file."""
+_LONGEST_STUB = 24
+"""Bytes."""
 _STUBS = (".plt", "__stubs")
 """Sections of code, all of one size, that jumps through a pointer each."""
 _UNWINDING = (".eh_frame", ".gcc_except_table", ".ARM.", ".pdata", ".xdata", "__eh_frame", "__compact_unwind", ".debug")
 """Sections whose pointers nobody calls."""
 
 
-class Reference(NamedTuple):
-    """A place in the code that names an address."""
+class Understood(NamedTuple):
+    """An architecture whose code is followed."""
 
-    site: int
-    """The address of the instruction."""
-    function: Function
-    target: int
+    decoder: Decoder
+    naming: Callable[[Code], Naming]
+
+
+def understood(arch: str) -> Understood | None:
+    """Return how the code of an architecture is followed, None if it is not."""
+    if arch == "x86_64":
+        from cpufeat.auditing import steps_x86
+        from cpufeat.auditing.naming_x86 import Displacements
+
+        return Understood(steps_x86, Displacements)
+    if arch == "aarch64":
+        from cpufeat.auditing import steps_aarch64
+        from cpufeat.auditing.naming_aarch64 import Pages
+
+        return Understood(steps_aarch64, Pages)
+    return None
 
 
 class Code:
     """The code of an image, decoded as far as it is asked for."""
 
-    def __init__(self, image: Image, functions: Iterable[Function] = ()) -> None:
-        """Look at an image of x86-64; ``functions``: more than those that it knows."""
-        self.image = image
+    def __init__(self, image: Image, how: Understood, functions: Iterable[Function] = ()) -> None:
+        """Look at an image; ``functions``: more than those that it knows."""
+        self.image, self._decoder = image, how.decoder
         self._functions = sorted({*image.functions, *functions})
         self._starts = [function.start for function in self._functions]
-        self.convention = steps_x86.SYSTEM_V
+        self.convention = self._decoder.CONVENTION
         first = min((one.address for one in image.sections), default=0)
         self.fixed = image.kind == "executable" and first >= _FIRST_FIXED
-        self._low = min((one.address for one in image.sections), default=0)
+        self.low = min((one.address for one in image.sections), default=0)
         ends = [one.end for one in image.sections]
-        self._high = max([*ends, *[address + EXTERNAL for address in (*image.externals, *image.pointers)]], default=0)
+        self.high = max([*ends, *[address + EXTERNAL for address in (*image.externals, *image.pointers)]], default=0)
+        self._naming = how.naming(self)
+        self.lead = self._naming.LEAD
         self.settled = cache(self._settled)
         self.steps = lru_cache(64)(self._steps)
         self._entries: dict[int, tuple[int, ...]] = {}
@@ -81,31 +85,32 @@ class Code:
         if section is None or not section.executable:
             return None
         if section.name.startswith(_STUBS):
-            size = steps_x86.stub_size(bytes(section.content[:16]))
-            start = address - (address - section.address) % size
+            offset, size = self._decoder.stub_at(bytes(section.content), address - section.address)
+            start = section.address + offset
             return Function(start, min(section.end, start + size), "")
         if function and address < function.end:
             return function
         start = max(section.address, function.end if function else 0)
         return Function(start, min([section.end, *self._starts[after : after + 1]]), "")
 
-    def _bytes(self, function: Function) -> bytes:
+    def bytes_of(self, function: Function) -> bytes:
+        """Return what the file has of a function."""
         return self.image.bytes_at(function.start, function.end - function.start)
 
     def _steps(self, function: Function) -> list[Step]:
         too_large = function.end - function.start > _LARGEST_FUNCTION
-        return [] if too_large else steps_x86.steps(self._bytes(function), function.start, self.may_hold)
+        return [] if too_large else self._decoder.steps(self.bytes_of(function), function.start, self.may_hold)
 
     def probes(self) -> Iterator[Function]:
         """Yield the functions that ask the CPU what it is."""
-        pattern = re.compile(steps_x86.PROBES, re.DOTALL)
+        pattern = re.compile(self._decoder.PROBES, re.DOTALL)
         found = (
             self.function_at(section.address + match.start())
-            for section in self._executable()
+            for section in self.executable()
             for match in pattern.finditer(section.content)
         )
         for function in dict.fromkeys(found):
-            if function and steps_x86.probes(self._bytes(function), function.start):
+            if function and self._decoder.probes(self.bytes_of(function), function.start):
                 yield function
 
     def entries(self, function: Function) -> tuple[int, ...]:
@@ -118,21 +123,8 @@ class Code:
 
     def switch(self, function: Function) -> Callable[[Step], Collection[int]]:
         """Return what gives the places in a function that an indirect jump of its may lead to."""
-        targets = {target for target, _ in self._slots_between(function.start + 1, function.end)}
-        for table in self.settled(function)[1]:
-            section = self.image.section_at(table)
-            if section and not section.executable:
-                targets.update(self._table(section, table, function))
-        known = frozenset(targets)
-        return lambda step: frozenset() if any(one.settled for one in step.memory) else known
-
-    def _table(self, section: Section, table: int, function: Function) -> Iterator[int]:
-        """Yield the addresses in a function that a table of distances from itself holds, up to one that is none."""
-        content = section.content[table - section.address :]
-        for (distance,) in struct.iter_unpack("<i", content[: len(content) // 4 * 4]):
-            if not function.start <= table + distance < function.end:
-                return
-            yield table + distance
+        pointed = {target for target, _ in self._slots_between(function.start + 1, function.end)}
+        return self._naming.switch(function, pointed)
 
     def is_resolver(self, address: int) -> bool:
         """Whether the loader calls a function to choose another (ELF's ``ifunc``)."""
@@ -144,94 +136,23 @@ class Code:
 
     def _settled(self, function: Function) -> tuple[array[int], array[int]]:
         """Return the addresses of a function's instructions that have an address in them, and those addresses."""
-        pairs = list(steps_x86.settled(self._bytes(function), function.start, self.may_hold))
+        pairs = list(self._decoder.settled(self.bytes_of(function), function.start, self.may_hold))
         return array("Q", [site for site, _ in pairs]), array("Q", [target for _, target in pairs])
 
     def resolve(self, target: int) -> int:
         """Return where a call leads in the end: through a PLT entry or another stub to what its pointer holds."""
-        code = self.image.bytes_at(target, 16)
-        slot = steps_x86.stub(code, target) if code else None
+        code = self.image.bytes_at(target, _LONGEST_STUB)
+        slot = self._decoder.stub(code, target) if code else None
         return self.image.pointers.get(slot, target) if slot is not None else target
 
     # --- references
 
     def references(self, low: int, high: int) -> list[Reference]:
         """Return the places in the code that name an address from ``low`` to before ``high``."""
-        found = set()
-        for first, last in chain(self._candidates(low, high), self._near(low, high)):
-            for function in self._functions_in(first, last):
-                sites, targets = self.settled(function)
-                for index in range(bisect_left(sites, first), bisect_right(sites, last)):
-                    if low <= targets[index] < high:
-                        found.add(Reference(sites[index], function, targets[index]))
-        return sorted(found)
+        return sorted(set(self._naming.references(low, high)))
 
-    def _functions_in(self, first: int, last: int) -> Iterator[Function]:
-        """Yield what lies between two addresses, few bytes apart; there may be gaps between sections."""
-        at = first
-        while at <= last:
-            function = self.function_at(at)
-            if function:
-                yield function
-            at = function.end if function else at + 1
-
-    def _candidates(self, low: int, high: int) -> Iterator[tuple[int, int]]:
-        """Yield, for all bytes that may be such an address or a displacement to it, where the instruction begins."""
-        for index, slack in ((self._displacements, _IMMEDIATE), (self._absolutes, 0)):
-            start = bisect_left(index, max(low - slack - self._low, 0) << 32)
-            end = bisect_left(index, max(high - self._low, 0) << 32)
-            for entry in index[start:end]:
-                place = self._low + (entry & 0xFFFFFFFF)
-                yield place - _LONGEST_INSTRUCTION, place
-
-    def _near(self, low: int, high: int) -> Iterator[tuple[int, int]]:
-        """Yield the code near enough for a short jump into a stretch of code."""
-        section = self.image.section_at(low)
-        if section and section.executable:
-            yield max(low - _REACH, section.address), min(high + _REACH, section.end - 1)
-
-    @cached_property
-    def _displacements(self) -> array[int]:
-        """Target, without an immediate operand that may follow, and place of all that may be a displacement."""
-        reach = self._high - self._low
-        if reach >> 32:
-            return array("Q")
-        top = reach >> 24
-        near = b"(?=...[%b])" % re.escape(bytes([*range(top + 1), *range(255 - top, 256)]))
-        fields = rb"(?:[\x05\x0d\x15\x1d\x25\x2d\x35\x3d\xe8\xe9]|(?<=\x0f)[\x80-\x8f])" + near
-        pattern, number = re.compile(fields, re.DOTALL), struct.Struct("<i")
-        found: list[int] = []
-        for section in self._executable():
-            base, content = section.address - self._low, section.content
-            for match in pattern.finditer(content):
-                place = match.end()
-                target = base + place + 4 + number.unpack_from(content, place)[0]
-                if 0 <= target < reach:
-                    found.append(target << 32 | base + place)
-        found.sort()
-        return array("Q", found)
-
-    @cached_property
-    def _absolutes(self) -> array[int]:
-        """Target and place of all four bytes that may be an address, in a file that can have them in its code."""
-        if self.image.kind == "object":
-            words = ((int.from_bytes(self.image.bytes_at(place, 4), "little"), place) for place in self.image.narrow)
-            inside = [(target, place) for target, place in words if self._low <= target < self._high]
-            return array("Q", sorted(target - self._low << 32 | place - self._low for target, place in inside))
-        if not self.fixed or self._high >> 31:
-            return array("Q")
-        top = re.escape(bytes(range(self._low >> 24, (self._high >> 24) + 1)))
-        found: list[int] = []
-        for section in self._executable():
-            base = section.address - self._low
-            for match in re.finditer(b"(?=(...[%b]))" % top, section.content, re.DOTALL):
-                target = int.from_bytes(match[1], "little")
-                if self._low <= target < self._high:
-                    found.append(target - self._low << 32 | base + match.start())
-        found.sort()
-        return array("Q", found)
-
-    def _executable(self) -> Iterator[Section]:
+    def executable(self) -> Iterator[Section]:
+        """Yield the sections with code."""
         return (section for section in self.image.sections if section.executable)
 
     # --- pointers in data
@@ -250,7 +171,7 @@ class Code:
             if not section.executable:
                 words = array("Q", bytes(section.content[: len(section.content) // 8 * 8]))
                 pairs = ((word, section.address + 8 * index) for index, word in enumerate(words))
-                yield from (pair for pair in pairs if self._low <= pair[0] < self._high)
+                yield from (pair for pair in pairs if self.low <= pair[0] < self.high)
 
     def slots(self, low: int, high: int) -> list[int]:
         """Return the places in data that hold an address from ``low`` to before ``high``."""

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
+
+from cpufeat.value import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    MayHold = Callable[[int, int], bool]
+    """Tells of an instruction's start and end whether an immediate operand may be an address."""
 
 FLAGS = -1
 """In place of a register's number: the condition flags."""
@@ -44,7 +52,7 @@ class Step(NamedTuple):
     """The registers whose values make what it writes, without those that only address memory."""
     writes: tuple[int, ...]
     partial: bool
-    """Whether what it writes may keep a part of what was there (narrow registers, conditional moves)."""
+    """Whether what it writes may keep a part of what was there (narrow registers, x86's conditional moves)."""
     memory: tuple[Memory, ...]
     constant: int | None
     """What it makes of no register: an address (``lea``), an immediate operand."""
@@ -63,6 +71,8 @@ class Step(NamedTuple):
     returns: bool
     padding: bool
     """Whether compilers fill gaps with it."""
+    chooses: bool
+    """Whether the flags decide which of its operands it hands on."""
 
 
 class Convention(NamedTuple):
@@ -82,3 +92,30 @@ class Convention(NamedTuple):
     """What the instructions are called that ask it."""
     word: int
     """Bytes above the stack pointer at a function's start that are not the caller's: the address to return to."""
+    pages: bool = False
+    """Whether addresses are made of that of a page and what is added to it."""
+    told: bool = False
+    """Whether it is the system, and not the CPU, that programs ask as a rule: who does so has answers at first hand."""
+
+
+class Decoder(Protocol):
+    """What a module offers that makes steps of the code of one architecture."""
+
+    CONVENTION: Convention
+    PROBES: bytes
+    """What the bytes of instructions that ask the CPU what it is look like, as a regular expression."""
+
+    def steps(self, code: bytes, address: int, may_hold: MayHold, /) -> list[Step]:
+        """Return the steps of the instructions at an address; what cannot be decoded ends a path."""
+
+    def probes(self, code: bytes, address: int, /) -> bool:
+        """Tell whether there is an instruction in the code that asks the CPU what it is."""
+
+    def settled(self, code: bytes, address: int, may_hold: MayHold, /) -> Iterator[tuple[int, int]]:
+        """Yield the address of each instruction that has or completes an address, by place, with that address."""
+
+    def stub(self, code: bytes, address: int, /) -> int | None:
+        """Return the place of the pointer through which code at once jumps on, None if it does not."""
+
+    def stub_at(self, content: bytes, offset: int, /) -> tuple[int, int]:
+        """Return where in a section of stubs (a PLT) the one at an offset begins, and its size."""

@@ -20,11 +20,11 @@ from cpufeat.auditing.steps import BRANCH, CALL, FLAGS, JUMP, NEXT, STOP, Conven
 from cpufeat.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from iced_x86 import Instruction, InstructionInfo, MemorySize_, Register_, UsedMemory
 
-    MayHold = Callable[[int, int], bool]
+    from cpufeat.auditing.steps import MayHold
 
 _FLOWS = {
     FlowControl.UNCONDITIONAL_BRANCH: JUMP,
@@ -60,7 +60,7 @@ _SCRATCH: frozenset[int] = frozenset(
         *(Register.R8, Register.R9, Register.R10, Register.R11),
     ]
 )
-SYSTEM_V = Convention(
+CONVENTION = Convention(
     stack=Register.RSP,
     arguments=(Register.RDI, Register.RSI, Register.RDX, Register.RCX, Register.R8, Register.R9),
     results=(Register.RAX, Register.RDX),
@@ -74,10 +74,7 @@ SYSTEM_V = Convention(
 
 
 def steps(code: bytes, address: int, may_hold: MayHold) -> list[Step]:
-    """Return the steps of the instructions at an address; what cannot be decoded ends a path.
-
-    ``may_hold`` tells of an instruction's start and end whether an immediate operand may be an address.
-    """
+    """Return the steps of the instructions at an address; what cannot be decoded ends a path."""
     information = InstructionInfoFactory()
     return [
         _step(instruction, information.info(instruction), may_hold) for instruction in Decoder(64, code, ip=address)
@@ -118,9 +115,13 @@ def stub(code: bytes, address: int) -> int | None:
     return None
 
 
-def stub_size(code: bytes) -> int:
-    """Return the size of stubs (those of a PLT) from how their section begins: a jump of 6 bytes, padded or not."""
-    return 8 if code[6:8] == _TWO_BYTE_NOP else 16
+def stub_at(content: bytes, offset: int) -> tuple[int, int]:
+    """Return where in a section of stubs (a PLT) the one at an offset begins, and its size.
+
+    All have one size, which is told by how the section begins: a jump of 6 bytes, padded or not.
+    """
+    size = 8 if content[6:8] == _TWO_BYTE_NOP else 16
+    return offset - offset % size, size
 
 
 def _step(instruction: Instruction, information: InstructionInfo, may_hold: MayHold) -> Step:
@@ -134,16 +135,17 @@ def _step(instruction: Instruction, information: InstructionInfo, may_hold: MayH
     }
     reads = [_full(register) for register, access in registers if access in _READS]
     written = [register for register, access in registers if access in _WRITES]
-    flags = instruction.rflags_modified
+    flags, reads_flags = instruction.rflags_modified, bool(instruction.rflags_read)
+    partial = any(_width(register) < 4 for register in written) or any(access in _MAYBE for _, access in registers)
     return Step(
         address=instruction.ip,
         following=instruction.next_ip,
         flow=STOP if instruction.mnemonic in _HALT else _FLOWS.get(instruction.flow_control, NEXT),
         target=_target(instruction),
         reads=tuple(register for register in reads if register not in addressing or register in operands)
-        + (FLAGS,) * bool(instruction.rflags_read),
+        + (FLAGS,) * reads_flags,
         writes=tuple(_full(register) for register in written) + (FLAGS,) * bool(flags),
-        partial=any(_width(register) < 4 for register in written) or any(access in _MAYBE for _, access in registers),
+        partial=partial,
         memory=memory,
         constant=_constant(instruction, may_hold),
         offset=_offset(instruction),
@@ -154,6 +156,7 @@ def _step(instruction: Instruction, information: InstructionInfo, may_hold: MayH
         number=_number(instruction),
         returns=instruction.flow_control == FlowControl.RETURN,
         padding=instruction.mnemonic in _PADDING,
+        chooses=partial and reads_flags,
     )
 
 
