@@ -10,9 +10,10 @@ import struct
 from io import BytesIO
 from typing import NamedTuple
 
+from cpufeat.auditing.fields_aarch64 import ADDRESS21, BRANCH14, BRANCH19, BRANCH26, OFFSET12, PAGE21
 from cpufeat.auditing.functions import functions
 from cpufeat.auditing.image import Image, Section, Symbol
-from cpufeat.auditing.layout import BRANCH26, Fix, Layout, Part, word_at
+from cpufeat.auditing.layout import SPACING, Fix, Layout, Part, word_at
 from cpufeat.auditing.unwind import frame_ranges
 from cpufeat.errors import AuditError
 from cpufeat.value import TYPE_CHECKING, Value
@@ -56,8 +57,24 @@ _FIXES = {
         258: Fix(32),  # ABS32
         260: Fix(64, relative=True),  # PREL64
         261: Fix(32, relative=True),  # PREL32
-        282: Fix(BRANCH26, relative=True),  # JUMP26
-        283: Fix(BRANCH26, relative=True),  # CALL26
+        273: Fix(field=BRANCH19),  # LD_PREL_LO19
+        274: Fix(field=ADDRESS21),  # ADR_PREL_LO21
+        275: Fix(field=PAGE21),  # ADR_PREL_PG_HI21
+        276: Fix(field=PAGE21),  # ADR_PREL_PG_HI21_NC
+        277: Fix(field=OFFSET12),  # ADD_ABS_LO12_NC
+        278: Fix(field=OFFSET12),  # LDST8_ABS_LO12_NC
+        279: Fix(field=BRANCH14),  # TSTBR14
+        280: Fix(field=BRANCH19),  # CONDBR19
+        282: Fix(field=BRANCH26),  # JUMP26
+        283: Fix(field=BRANCH26),  # CALL26
+        284: Fix(field=OFFSET12),  # LDST16_ABS_LO12_NC
+        285: Fix(field=OFFSET12),  # LDST32_ABS_LO12_NC
+        286: Fix(field=OFFSET12),  # LDST64_ABS_LO12_NC
+        299: Fix(field=OFFSET12),  # LDST128_ABS_LO12_NC
+        309: Fix(slot=True, field=BRANCH19),  # GOT_LD_PREL19
+        311: Fix(slot=True, field=PAGE21),  # ADR_GOT_PAGE
+        312: Fix(slot=True, field=OFFSET12),  # LD64_GOT_LO12_NC
+        314: Fix(32, relative=True),  # PLT32
     },
 }
 """In objects: what each type of relocation stores. The others store nothing that an analysis asks for."""
@@ -67,6 +84,9 @@ _CHOSEN = {"x86_64": 37, "i686": 42, "aarch64": 1032}
 """In linked files: the type that stores what the function at an address of the file itself returns (IRELATIVE)."""
 _SYMBOLIC = {"x86_64": (1, 6, 7), "i686": (1, 6, 7), "aarch64": (257, 1025, 1026)}
 """In linked files: the types that store a symbol's address (absolute, GLOB_DAT, JUMP_SLOT)."""
+
+_SPACING = {"aarch64": 1024}
+"""Bytes kept free for what is in another file: glibc reads its ``_dl_hwcap2`` from far within ``_rtld_global_ro``."""
 
 
 class _Header(NamedTuple):
@@ -282,6 +302,7 @@ def _object(file: _File) -> Image:
     layout = Layout(
         ((headers[index].size, headers[index].alignment, bool(headers[index].flags & _EXECUTE)) for index in placed),
         file.bits // 8,
+        spacing=_SPACING.get(file.arch, SPACING),
     )
     address = dict(zip(placed, layout.addresses, strict=True))
     content: dict[int, memoryview | bytearray] = {index: file.content_of(index) for index in placed}
@@ -320,7 +341,8 @@ def _linked(file: _File) -> Image:
         if header.flags & _ALLOC and not (header.flags & _TLS and header.type == "SHT_NOBITS")
     ]
     sections = [_section(header, header.address, content) for header, content in loaded]
-    layout = Layout([], file.bits // 8, above=max((section.end for section in sections), default=0))
+    above = max((section.end for section in sections), default=0)
+    layout = Layout([], file.bits // 8, above, _SPACING.get(file.arch, SPACING))
     dynamic = {index: _entries(file, index) for index in file.of_type("SHT_DYNSYM")}
     exported = {entry.value for rows in dynamic.values() for entry in rows if _defined(entry)}
     tables = [_entries(file, index) for index in file.of_type("SHT_SYMTAB")] or list(dynamic.values())
@@ -404,6 +426,7 @@ def _image(
         pointers=layout.pointers,
         externals=layout.externals,
         narrow=frozenset(layout.narrow),
+        spacing=layout.spacing,
         entry=file.entry if file.kind == "executable" else None,
         resolvers=frozenset([*resolvers, *[symbol.address for symbol in symbols if symbol.kind == "resolver"]]),
     )

@@ -17,7 +17,6 @@ from typing import NamedTuple
 
 from cpufeat import tables
 from cpufeat.auditing.blocks import Blocks, Game
-from cpufeat.auditing.layout import EXTERNAL
 from cpufeat.auditing.steps import BRANCH, CALL, FLAGS, JUMP
 from cpufeat.value import TYPE_CHECKING
 
@@ -198,7 +197,7 @@ class Facts:
     def _elsewhere(self, answer: str) -> set[int]:
         """Return the addresses of data in other files that gives an answer of that kind."""
         found = [address for address in self.image.externals if self._answers(address) == answer]
-        return {place for address in found for place in range(address, address + EXTERNAL)}
+        return {place for address in found for place in range(address, address + self.image.spacing)}
 
     def _answers(self, address: int) -> str:
         """Return the kind of answer that is at an address, empty if none is."""
@@ -221,8 +220,10 @@ class Facts:
         read = {word for symbol in self._tellers() for word in self._read_by(symbol)}
         self._named.update(place for word in read for place in range(word, word + _WORD))
         for address in self.asked:
-            if self._answers(address) != "resolvers" or any(address <= word < address + EXTERNAL for word in read):
-                yield from self._users(address, address + EXTERNAL)
+            if self._answers(address) != "resolvers" or any(
+                address <= word < address + self.image.spacing for word in read
+            ):
+                yield from self._users(address, address + self.image.spacing)
 
     def _read_by(self, teller: Symbol) -> Iterator[int]:
         """Yield where in other files there is what a function that tells of the CPU returns: glibc's ``_dl_hwcap``."""

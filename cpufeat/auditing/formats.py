@@ -59,6 +59,13 @@ def format_of(content: bytes) -> str:
 
 def image_of(content: bytes, name: str) -> Image:
     """Return the image of a file that holds one. Raises AuditError for any other, and for a damaged one."""
+    image = _image(content, name)
+    if any(section.end > 1 << image.bits for section in image.sections):
+        raise AuditError(f"{name}: a damaged {image.format} file: a section lies outside of memory")
+    return image
+
+
+def _image(content: bytes, name: str) -> Image:
     kind = format_of(content)
     if kind == "ELF":
         from cpufeat.auditing.elf import elf_image

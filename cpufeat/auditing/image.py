@@ -11,6 +11,7 @@ from bisect import bisect_right
 from functools import cached_property
 from typing import NamedTuple
 
+from cpufeat.auditing.layout import SPACING
 from cpufeat.value import TYPE_CHECKING, Value
 
 if TYPE_CHECKING:
@@ -91,6 +92,8 @@ class Image(Value):
     """What offsets in jump tables may count from: 0 for addresses; the image base of PE files."""
     narrow: frozenset[int] = frozenset()
     """In objects: where a relocation stores an address in fewer bytes than a pointer has."""
+    spacing: int = SPACING
+    """Bytes that are kept free for each of :attr:`externals`."""
     resolvers: frozenset[int] = frozenset()
     """Functions that the loader calls to choose others (ELF's ``ifunc``), whether or not a symbol says so."""
 

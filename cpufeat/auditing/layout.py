@@ -5,34 +5,34 @@ from __future__ import annotations
 from bisect import bisect_right
 from typing import NamedTuple
 
+from cpufeat.auditing import fields_aarch64
 from cpufeat.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from typing import Literal
 
+    from cpufeat.auditing.fields_aarch64 import Field
     from cpufeat.auditing.image import Section
 
 _PAGE = 4096
-EXTERNAL = 1024
-"""Bytes that are kept free for what is in another file, since operands have offsets."""
-_SLOT = 64
-"""Bytes that are kept free for a pointer to it."""
-BRANCH26 = 26
-"""In place of a width: the 26 bits of an AArch64 ``b`` or ``bl``, in units of four bytes."""
+SPACING = 64
+"""Keeps what is elsewhere apart, also where an operand has an offset."""
 
 
 class Fix(NamedTuple):
     """How a relocation of one type stores an address."""
 
-    bits: int
-    """16, 32 or 64; or :data:`BRANCH26`."""
+    bits: int = 32
+    """16, 32 or 64."""
     relative: bool = False
     """Less the address of the place itself."""
     slot: bool = False
     """Not the symbol's address, but that of a pointer to it (a GOT entry)."""
     bias: int = 0
     """Added: what COFF and Mach-O take for granted (the distance to the instruction's end)."""
+    field: Field | None = None
+    """Of an AArch64 instruction, which says what it counts and from where."""
 
 
 class Part(NamedTuple):
@@ -45,12 +45,15 @@ class Part(NamedTuple):
 class Layout:
     """Addresses for what has none: an object's sections, and all that stands in other files."""
 
-    def __init__(self, sections: Iterable[tuple[int, int, bool]], word: int, above: int = 0) -> None:
+    def __init__(
+        self, sections: Iterable[tuple[int, int, bool]], word: int, above: int = 0, spacing: int = SPACING
+    ) -> None:
         """Place sections of (size, alignment, executable), those with code first.
 
-        ``word``: bytes of a pointer; ``above``: the first address that is free, in a file that has its addresses.
+        ``word``: bytes of a pointer; ``above``: the first address that is free, in a file that has its addresses;
+        ``spacing``: bytes that are kept free for what is in another file.
         """
-        self.word = word
+        self.word, self.spacing = word, spacing
         self.pointers: dict[int, int] = {}
         self.narrow: set[int] = set()
         self.externals: dict[int, str] = {}
@@ -68,13 +71,13 @@ class Layout:
     def external(self, name: str) -> int:
         """Return the made-up address of what another file defines."""
         if name not in self._external_addresses:
-            address = self._external_addresses[name] = self._take(EXTERNAL)
+            address = self._external_addresses[name] = self._take(self.spacing)
             self.externals[address] = name
         return self._external_addresses[name]
 
     def _slot(self, target: int) -> int:
         if target not in self._slots:
-            self._slots[target] = self._take(_SLOT)
+            self._slots[target] = self._take(SPACING)
             self.pointers[self._slots[target]] = target
         return self._slots[target]
 
@@ -89,20 +92,21 @@ class Layout:
         ``addend`` None: it stands there. What lies outside of the section is left out.
         """
         content, place = part.content, part.address + offset
-        size = 4 if fix.bits == BRANCH26 else fix.bits // 8
+        size = fix.bits // 8
         if offset + size > len(content):
             return
         stored = int.from_bytes(content[offset : offset + size], "little")
         if addend is None:
-            addend = _signed(stored, fix.bits) if fix.bits != BRANCH26 else 0
+            addend = fields_aarch64.addend(stored, fix.field) if fix.field else _signed(stored, fix.bits)
         value = (self._slot(target) if fix.slot else target) + addend + fix.bias
-        if not fix.relative and size == self.word:
+        if fix.field:
+            value = fields_aarch64.stored(stored, fix.field, value, place)
+        elif fix.relative:
+            value -= place
+        elif size == self.word:
             self.pointers[place] = value
-        elif not fix.relative and fix.bits != BRANCH26:
+        else:
             self.narrow.add(place)
-        value -= place if fix.relative else 0
-        if fix.bits == BRANCH26:
-            value = stored & ~0x3FFFFFF | value >> 2 & 0x3FFFFFF
         content[offset : offset + size] = (value & (1 << 8 * size) - 1).to_bytes(size, "little")
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from cpufeat.auditing.fields_aarch64 import BRANCH26, OFFSET12, PAGE21
 from cpufeat.auditing.foreign import image_by_lief
 from cpufeat.auditing.functions import functions
 from cpufeat.auditing.image import Image, Section, Symbol
-from cpufeat.auditing.layout import BRANCH26, Fix, Layout, Part, word_at
+from cpufeat.auditing.layout import Fix, Layout, Part, word_at
 from cpufeat.errors import AuditError
 from cpufeat.value import TYPE_CHECKING
 
@@ -33,7 +34,11 @@ _FIXES = {
     "BRANCH": Fix(32, relative=True, bias=-4),
     "GOT_LOAD": Fix(32, relative=True, slot=True, bias=-4),
     "GOT": Fix(32, relative=True, slot=True, bias=-4),
-    "BRANCH26": Fix(BRANCH26, relative=True),
+    "BRANCH26": Fix(field=BRANCH26),
+    "PAGE21": Fix(field=PAGE21),
+    "PAGEOFF12": Fix(field=OFFSET12),
+    "GOT_LOAD_PAGE21": Fix(slot=True, field=PAGE21),
+    "GOT_LOAD_PAGEOFF12": Fix(slot=True, field=OFFSET12),
 }
 """In objects, by the end of the name of each type. What SIGNED_1 and the like are short of stands in the place."""
 

@@ -9,7 +9,6 @@ from functools import cache, cached_property, lru_cache
 from typing import NamedTuple
 
 from cpufeat.auditing.image import Function
-from cpufeat.auditing.layout import EXTERNAL
 from cpufeat.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -66,7 +65,9 @@ class Code:
         self.fixed = image.kind == "executable" and first >= _FIRST_FIXED
         self.low = min((one.address for one in image.sections), default=0)
         ends = [one.end for one in image.sections]
-        self.high = max([*ends, *[address + EXTERNAL for address in (*image.externals, *image.pointers)]], default=0)
+        self.high = max(
+            [*ends, *[address + image.spacing for address in (*image.externals, *image.pointers)]], default=0
+        )
         self._naming = how.naming(self)
         self.lead = self._naming.LEAD
         self.settled = cache(self._settled)
@@ -236,7 +237,7 @@ class Code:
 
     def describe(self, address: int) -> str:
         """Return what people call what is at an address."""
-        external = self.image.externals.get(address // EXTERNAL * EXTERNAL)
+        external = self.image.externals.get(address - address % self.image.spacing)
         if external:
             return external
         sized = self.sized_object_at(address)

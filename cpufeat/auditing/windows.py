@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from cpufeat.auditing.fields_aarch64 import ADDRESS21, BRANCH14, BRANCH19, BRANCH26, OFFSET12, PAGE21
 from cpufeat.auditing.foreign import image_by_lief
 from cpufeat.auditing.functions import functions
 from cpufeat.auditing.image import Image, Section, Symbol
-from cpufeat.auditing.layout import BRANCH26, Fix, Layout, Part, word_at
+from cpufeat.auditing.layout import Fix, Layout, Part, word_at
 from cpufeat.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -40,7 +41,13 @@ _FIXES = {
     "ARM64_ADDR64": Fix(64),
     "ARM64_ADDR32": Fix(32),
     "ARM64_REL32": Fix(32, relative=True, bias=-4),
-    "ARM64_BRANCH26": Fix(BRANCH26, relative=True),
+    "ARM64_BRANCH26": Fix(field=BRANCH26),
+    "ARM64_BRANCH19": Fix(field=BRANCH19),
+    "ARM64_BRANCH14": Fix(field=BRANCH14),
+    "ARM64_REL21": Fix(field=ADDRESS21),
+    "ARM64_PAGEBASE_REL21": Fix(field=PAGE21),
+    "ARM64_PAGEOFFSET_12A": Fix(field=OFFSET12),
+    "ARM64_PAGEOFFSET_12L": Fix(field=OFFSET12),
 }
 """In objects: what each type of relocation stores. The others store nothing that an analysis asks for."""
 
