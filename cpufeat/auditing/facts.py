@@ -21,7 +21,7 @@ from cpufeat.auditing.steps import BRANCH, CALL, FLAGS, JUMP
 from cpufeat.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from cpufeat.auditing.image import Function, Symbol
     from cpufeat.auditing.references import Code
@@ -35,6 +35,8 @@ _LARGEST = 1024
 """Bytes of an object that are looked at."""
 _FARTHEST = 5
 """Functions that hand on a result of one another: beyond, what depends on it says little of the CPU."""
+_DEEPEST = 3
+"""Functions that hand an argument on to one another and make something of it."""
 _ROUNDS = 4
 """How often what only runs by choice is worked out anew with what that made known."""
 _MANY, _MANY_SLOTS = 12, 2
@@ -69,9 +71,17 @@ class Slot(NamedTuple):
 
 
 class Word(NamedTuple):
-    """The label of what is read at an address in another file that a function which tells of the CPU reads."""
+    """The label of what is read at an address in another file, which a function that tells of the CPU hands on."""
 
     address: int
+
+
+class Passed(NamedTuple):
+    """The label of what is made of an argument, where what a function makes of its arguments is worked out."""
+
+    register: int
+    behind: bool
+    """Whether it is made of what the argument points to."""
 
 
 FACT = _Mark()
@@ -92,6 +102,7 @@ State = dict[object, frozenset[Label]]
 _NOTHING: frozenset[Label] = frozenset()
 _ONLY_FACT: frozenset[Label] = frozenset([FACT])
 _FACTS: frozenset[Label] = frozenset([FACT, IMPLIED])
+_POINTERS: frozenset[Label] = frozenset([FACT, POINTS])
 
 
 class Outcome(NamedTuple):
@@ -125,6 +136,8 @@ class _Effects:
         self.returned: set[int] = set()
         self.words: set[int] = set()
         """Addresses in other files of what is returned as it stands there."""
+        self.made: dict[int, set[Passed]] = {}
+        """What results are made of, by their registers."""
         self.fills = False
         self.chosen: set[frozenset[int]] = set()
         self.tests: set[int] = set()
@@ -157,6 +170,9 @@ class Facts:
         self._fills: set[int] = set()
         self._asking: set[int] = set()
         self._distances: dict[int, int] = {}
+        self._made: dict[tuple[int, int], dict[int, set[Passed]]] = {}
+        """By function, and through how many more it was looked."""
+        self._passed = 0
         self._queries = {
             name: _Query(answer, frozenset(map(int, numbers.replace("*", "").split())))
             for name, answer, numbers, _ in tables.rows("queries.tsv")
@@ -318,6 +334,18 @@ class Facts:
             return dict.fromkeys(self.code.convention.results, label) if label else {}, query.answer == "fills"
         return dict.fromkeys(self._returns.get(callee, ()), FACT), callee in self._fills
 
+    def made(self, callee: int) -> Mapping[int, Collection[Passed]]:
+        """Return of which of its arguments a function makes its results, by their registers."""
+        if self._passed == _DEEPEST or callee in self.asked:
+            return {}
+        known = self._made.get((callee, self._passed))
+        function = self.code.function_at(callee) if known is None else None
+        if function and function.start == callee and self.code.steps(function):
+            self._passed += 1
+            known = _Follower(self, function, passing=True).follow().made
+            self._passed -= 1
+        return self._made.setdefault((callee, self._passed), known or {})
+
     def distance(self, callee: int) -> int:
         """Return through how many functions the result of one has come."""
         return self._distances.get(callee, 0)
@@ -335,9 +363,13 @@ class Facts:
 class _Follower:
     """Follows the facts through one function."""
 
-    def __init__(self, facts: Facts, function: Function, *, telling: bool = False) -> None:
-        self.facts, self.code, self.function, self.telling = facts, facts.code, function, telling
+    def __init__(self, facts: Facts, function: Function, *, telling: bool = False, passing: bool = False) -> None:
+        self.facts, self.code, self.function = facts, facts.code, function
+        self.telling, self.passing = telling, passing
         self.convention = self.code.convention
+        passed = [Passed(register, way) for register in self.convention.arguments for way in (False, True)]
+        self._telling = _FACTS.union(passed) if passing else _FACTS
+        """What a comparison hands on to the flags."""
         self.blocks = Blocks(self.code.steps(function), self.code.entries(function), self.code.switch(function))
         self.effects = _Effects()
         self.resolving = self.code.is_resolver(function.start)
@@ -391,6 +423,10 @@ class _Follower:
 
     def _initial(self) -> State:
         state: State = {self.convention.stack: frozenset([Slot(0)])}
+        if self.passing:
+            passed = {register: Passed(register, behind=False) for register in self.convention.arguments}
+            state.update({register: frozenset([label]) for register, label in passed.items()})
+            return state
         if self.convention.resolvers and self.resolving:
             state.update(dict.fromkeys(self.convention.resolvers, frozenset([FACT, POINTS])))
             self.effects.sources.add("the loader's argument")
@@ -411,8 +447,13 @@ class _Follower:
         if step.returns:
             known = ((register, state.get(register, _NOTHING)) for register in self.convention.answers)
             self.effects.returned.update(register for register, held in known if FACT in held and _tells(held))
-            results = (label for register in self.convention.results for label in state.get(register, _NOTHING))
-            self.effects.words.update(label.address for label in results if isinstance(label, Word))
+            self._hand_on({register: state.get(register, _NOTHING) for register in self.convention.results})
+
+    def _hand_on(self, results: Mapping[int, frozenset[Label]]) -> None:
+        """Note what results are made of."""
+        for register, labels in results.items():
+            self.effects.words.update(label.address for label in labels if isinstance(label, Word))
+            self.effects.made.setdefault(register, set()).update(label for label in labels if isinstance(label, Passed))
 
     def _operands(self, step: Step, state: State) -> frozenset[Label]:
         """Return the labels of what a step reads."""
@@ -461,7 +502,7 @@ class _Follower:
             if register == self.convention.stack:
                 state[register] = frozenset(_moved(label, step.pushed) for label in state.get(register, _NOTHING))
                 continue
-            kept = lasting & _FACTS if register == FLAGS else lasting
+            kept = lasting & self._telling if register == FLAGS else lasting
             kept |= state.get(register, _NOTHING) if step.partial and register != FLAGS else _NOTHING
             _put(state, register, kept)
         for memory in step.memory:
@@ -484,6 +525,8 @@ class _Follower:
                 found |= self._at(place, memory, state)
             elif place is POINTS:
                 found.add(FACT)
+            elif isinstance(place, Passed):
+                found.add(Passed(place.register, behind=True))
         return frozenset(found)
 
     def _at(self, address: int, memory: Memory, state: State) -> set[Label]:
@@ -555,18 +598,32 @@ class _Follower:
         returned, fills = self.facts.answer(callee, first) if callee is not None else ({}, False)
         if callee is not None and (fills or POINTS in returned.values()):
             self._heed(callee)
+        made = self._made_of(callee, state) if callee is not None and self.convention.told else {}
         passed = [label for register in self.convention.arguments for label in state.get(register, _NOTHING)]
         if fills:
             passed += [_moved(label, 0) for label in state.get(self.convention.stack, _NOTHING)]
             self._filled(passed, state)
         if step.flow == JUMP:
-            self.effects.returned |= returned.keys()
+            self.effects.returned |= returned.keys() | {register for register, labels in made.items() if FACT in labels}
+            self._hand_on(made)
             return
         for register in self.convention.lost:
             state.pop(register, None)
             self._numbers.pop(register, None)
         if callee is not None:
+            state.update({register: labels | {Result(callee)} for register, labels in made.items() if labels})
             state.update({register: frozenset([label, Result(callee)]) for register, label in returned.items()})
+
+    def _made_of(self, callee: int, state: State) -> dict[int, frozenset[Label]]:
+        """Return the labels of results that a function makes of the arguments that it is given here."""
+        given = {register: state.get(register, _NOTHING) & _POINTERS for register in self.convention.arguments}
+        if not self.passing and not any(given.values()):
+            return {}
+        found: dict[int, frozenset[Label]] = {}
+        for register, sources in self.facts.made(callee).items():
+            labels = [_through(source, state.get(source.register, _NOTHING)) for source in sources]
+            found[register] = _NOTHING.union(*labels)
+        return found
 
     def _heed(self, callee: int) -> None:
         """Note that what a function answered is made use of; some only leave answers behind in registers."""
@@ -585,6 +642,15 @@ class _Follower:
                 section = self.code.image.section_at(low)
                 if section and section.writable:
                     self.effects.stored.update(range(low, high))
+
+
+def _through(source: Passed, labels: frozenset[Label]) -> frozenset[Label]:
+    """Return the labels of what is made of an argument with those labels."""
+    found: set[Label] = {label for label in labels if isinstance(label, Passed) and not source.behind}
+    found.update(Passed(label.register, behind=True) for label in labels if isinstance(label, Passed) and source.behind)
+    if (POINTS if source.behind else FACT) in labels:
+        found.add(FACT)
+    return frozenset(found)
 
 
 def _tells(labels: frozenset[Label]) -> bool:
