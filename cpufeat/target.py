@@ -41,7 +41,7 @@ class Target(Value):
         arch = of_triple(triple)
         parsed = parse(request, arch)
         if parsed.base == NATIVE:
-            raise TargetError(f"{request!r} is relative to a host: use cpufeat.resolve")
+            raise TargetError(f"{request!r} is relative to a host, and none is meant here: name a level or a CPU")
         return cls(triple, parsed.base, wanted(parsed, base_features(arch, parsed.base)), options(parsed))
 
     @property

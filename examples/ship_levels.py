@@ -3,7 +3,7 @@
     python ship_levels.py build FOLDER MODULE.ll    on the machine that builds: FOLDER/x86-64.o, FOLDER/x86-64-v2.o, ...
     python ship_levels.py pick FOLDER               on the machine that runs: which of them, and why not a better one
 
-What an object needs is read from the object itself, not from its name.
+What an object needs is read from the object itself, not from its name: the features whose instructions are in it.
 """
 
 from __future__ import annotations
@@ -28,10 +28,11 @@ def pick(folder: Path) -> None:
     host = cpufeat.detect()
     artifacts = {path.name: aot.Artifact.open(path) for path in folder.glob("*.o")}
     for name, artifact in sorted(artifacts.items(), key=lambda item: len(item[1].target.features), reverse=True):
-        if artifact.target.runs_on(host):
+        needs = artifact.variants[0].needs
+        if needs.runs_on(host):
             print(name)
             return
-        missing = {feature: str(host.why_missing(feature)) for feature in artifact.target.missing_on(host)}
+        missing = {feature: str(host.why_missing(feature)) for feature in needs.missing_on(host)}
         print(f"not {name}:", "; ".join(f"{feature} is {why}" for feature, why in missing.items()))
     sys.exit(f"{folder}: no object runs on this machine")
 

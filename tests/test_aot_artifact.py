@@ -23,6 +23,7 @@ from llvmlite import binding
 
 from cpufeat import ArtifactError, CompileError, Host, MissingFeaturesError, Target, aot, detect
 from cpufeat.aot import Variant, note
+from cpufeat.aot.elf import Elf
 from cpufeat.features import FeatureSet
 
 BASELINE = Target.parse("x86-64")
@@ -205,6 +206,7 @@ def with_record(**changes):
         (lambda: with_record(decisions=[{"kind": "x"}]), "damaged note"),
         (lambda: with_record(decisions=[{"no": "x"}]), "damaged note"),
         (lambda: with_record(decisions=7), "damaged note"),
+        (lambda: with_record(decisions=["x"]), "damaged note"),
     ],
 )
 def test_what_is_no_artifact(content, message, tmp_path):
@@ -234,6 +236,28 @@ def test_no_damaged_object_does_harm(changes, length):
         assert aot.Artifact.open(bytes(damaged[:length])).target.triple
     except ArtifactError as error:
         assert str(error)
+
+
+SH_SIZE = 32
+"""Where in a section's header its size stands, in a file of 64 bits."""
+
+
+def with_field(content: bytes, section: bytes, offset: int, value: int) -> bytes:
+    """An object of 64 bits, a field of whose section's header is something else."""
+    elf, changed = Elf(content), bytearray(content)
+    (index,) = (at for at, one in enumerate(elf.sections) if elf.names().startswith(section + b"\0", one.name))
+    struct.pack_into("<Q", changed, elf.header.shoff + index * elf.section_header.size + offset, value)
+    return bytes(changed)
+
+
+def test_what_overlaps_does_not_multiply(artifact):
+    elf = Elf(artifact.object)
+    (ours,) = (one for one in elf.sections if elf.names().startswith(note.SECTION, one.name))
+    many = elf.rebuilt(bytearray(elf.content), [*elf.sections, *[ours] * 100], elf.names())
+    with pytest.raises(ArtifactError, match="its notes overlap"):
+        aot.Artifact.open(many)
+    with pytest.raises(ArtifactError, match="names do not end"):
+        Elf(with_field(SMALL, b".strtab", SH_SIZE, 1)).symbols()
 
 
 @given(st.binary(max_size=80))

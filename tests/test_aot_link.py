@@ -29,8 +29,19 @@ from hypothesis import strategies as st
 from llvmlite import binding
 
 import cpufeat
-from cpufeat import ArtifactError, CompileError, CpufeatError, CpufeatWarning, LinkError, Target, TargetError, aot, llvm
-from cpufeat.aot import files, frontend, note, zig
+from cpufeat import (
+    ArtifactError,
+    CompileError,
+    CpufeatError,
+    CpufeatWarning,
+    LinkError,
+    Target,
+    TargetError,
+    aot,
+    files,
+    llvm,
+)
+from cpufeat.aot import Variant, frontend, note, zig
 
 KERNELS = Path(__file__).parent / "kernels"
 NAMES = ("base64", "dot", "matrix", "population", "print", "scan")
@@ -435,6 +446,9 @@ def test_artifacts_that_do_not_go_together(tmp_path):
     parts = [aot.compile(TWICE, BASELINE.replace(triple=triple)) for triple in (HERE, MUSL)]
     with pytest.raises(ArtifactError, match=r"cannot be linked together: environment gnu and musl"):
         aot.link(parts, tmp_path / "out")
+    unsure = parts[0].replace(variants=(Variant(BASELINE.replace(triple="x86_64-unknown-linux")),))
+    with pytest.raises(ArtifactError, match=r"environment gnu and musl"):
+        aot.link([unsure, *parts], tmp_path / "out")
     with pytest.raises(ArtifactError, match="no artifact to link"):
         aot.link([], tmp_path / "out")
     with pytest.raises(TargetError, match=r"cc links for .*; zig links for both"):
@@ -574,7 +588,7 @@ def test_no_space_to_link_in(size, linker, tmp_path):
 
 def test_no_space_for_the_output(tmp_path):
     (tmp_path / "program").write_text("before")
-    with no_space(1000), pytest.raises(ArtifactError, match="program: File too large"):
+    with no_space(1000), pytest.raises(OSError, match="File too large"):
         files.write(tmp_path / "program", bytes(1001))
     assert [path.read_text() for path in tmp_path.iterdir()] == ["before"]
 
@@ -633,6 +647,15 @@ def test_c_is_told_where_to_look_and_what_is_defined(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     source = aot.from_c("-main.c", HERE, ["-Iinclude", "-DMORE=2"])
     aot.compile(source, BASELINE).link("main")
+    assert run(tmp_path / "main").returncode == 42
+
+
+@needs_clang
+@pytest.mark.parametrize("name", ["@main.c", os.fsdecode(b"\xff.c"), "a b.c"])
+def test_any_name_of_a_c_file_is_one(name, tmp_path, monkeypatch):
+    (tmp_path / name).write_text("int main(void) { return 42; }\n")
+    monkeypatch.chdir(tmp_path)
+    aot.compile(aot.from_c(name, HERE), BASELINE).link("main")
     assert run(tmp_path / "main").returncode == 42
 
 
@@ -832,6 +855,7 @@ def test_an_object_on_standard_output(main):
         (("main.ll", "-o", "out", "--triple", "mips-linux-gnu"), 2, "unknown architecture"),
         (("main.ll", "-o", "out", "--triple", "aarch64-linux-gnu", "--target", "native"), 2, "relative to a host"),
         (("main.ll", "-o", "out", "--linker", "cc", "--triple", "aarch64-linux-gnu"), 2, "cc links for"),
+        (("main.ll", "-o", ""), 2, "an empty OUT"),
         (("main.ll", "-o", "absent/out"), 2, "absent/out: No such file"),
         (("main.ll", "-o", "out", "--", "-lnosuchlibrary"), 1, "nosuchlibrary"),
         (("absent.ll", "-o", "out"), 1, "absent.ll: No such file"),

@@ -801,6 +801,13 @@ def test_targets_that_make_no_sense(targets, message):
         aot.compile("", targets=targets)
 
 
+@pytest.mark.parametrize("limit", ["time_limit", "memory_limit"])
+@pytest.mark.parametrize("number", [0, -1, float("nan")])
+def test_limits_that_make_no_sense(limit, number):
+    with pytest.raises(ValueError, match=f"{limit} is "):
+        aot.compile(MODULE, BASELINE, **{limit: number})
+
+
 def test_options_that_make_no_sense():
     with pytest.raises(TargetError, match="a target and targets"):
         aot.compile("", BASELINE, targets=LEVELS)

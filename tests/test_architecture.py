@@ -19,7 +19,7 @@ PACKAGE = Path(cpufeat.__file__).parent
 # From the ground up. A module, or a package as a whole, may import those of the lines below its own.
 LAYERS = """
 value errors
-tables decisions native triples
+tables decisions native triples files
 features
 levels llvm machine
 recording

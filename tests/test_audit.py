@@ -251,13 +251,19 @@ def test_other_architectures_are_refused_in_words(tmp_path: Path, triple: str) -
 
 
 def damaged(content: bytes, chance: random.Random) -> bytes:
-    """The content with some bytes changed, mostly in its headers, or cut off."""
+    """The content with some bytes or words changed, mostly in its headers, at either end, or cut off."""
     changed = bytearray(content)
     if chance.random() < 0.2:
         del changed[chance.randrange(1, len(changed)) :]
     reach = min(chance.choice([64, 512, 4096, len(changed)]), len(changed))
+    start = chance.choice([0, len(changed) - reach])
+    if chance.random() < 0.4:
+        for _ in range(chance.randrange(1, 4)):
+            at = (start + chance.randrange(reach)) // 8 * 8
+            changed[at : at + 8] = struct.pack("<Q", chance.choice([0, 1, 3, 1 << 31, 1 << 63, (1 << 64) - 1]))
+        return bytes(changed)
     for _ in range(chance.randrange(1, 16)):
-        changed[chance.randrange(reach)] = chance.choice([0, 0x7F, 0x80, 0xFF, chance.randrange(256)])
+        changed[start + chance.randrange(reach)] = chance.choice([0, 0x7F, 0x80, 0xFF, chance.randrange(256)])
     return bytes(changed)
 
 

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -186,6 +187,17 @@ def test_bad_input_is_named(built, tmp_path: Path, name: str, capfd: pytest.Capt
     error = capfd.readouterr().err
     assert str(tmp_path / name) in error
     assert len(error.splitlines()) == 1
+
+
+def test_a_pipe_gets_the_same_answer(tmp_path: Path) -> None:
+    aot.compile(KERNEL, targets=["x86-64-v3", "x86-64"]).save(tmp_path / "k.o")
+    answers = []
+    for file, given in ((str(tmp_path / "k.o"), None), ("-", (tmp_path / "k.o").read_bytes())):
+        command = [sys.executable, "-m", "cpufeat", "check", file, "--cpu", "nehalem", "--json"]
+        done = subprocess.run(command, input=given, capture_output=True, check=False)
+        answers.append((done.returncode, {**json.loads(done.stdout), "file": ""}))
+    assert answers[0] == answers[1]
+    assert answers[0][1]["variants"] == ["x86-64"]
 
 
 def test_a_machine_or_a_cpu_but_not_both(capfd: pytest.CaptureFixture[str]) -> None:

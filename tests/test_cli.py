@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cpufeat import Recording, Target, __version__, aot, detect
-from cpufeat.cli import VERBS
+from cpufeat.cli import VERBS, main
 from cpufeat.probe.dumps import load
 
 if TYPE_CHECKING:
@@ -412,6 +412,12 @@ def test_an_interruption_is_quiet(tmp_path: Path) -> None:
             finally:
                 process.kill()
     assert (process.returncode, *output) == (128 + signal.SIGINT, b"", b"")
+
+
+def test_an_error_leaves_the_output_of_who_called(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["audit", "/nonexistent"]) == 2
+    os.write(sys.stdout.fileno(), b"still here\n")
+    assert capfd.readouterr().out == "still here\n"
 
 
 def test_closed_or_full_output_is_no_traceback() -> None:

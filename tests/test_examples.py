@@ -18,7 +18,14 @@ ENVIRONMENT = {
     "PYTHONPATH": str(Path(cpufeat.__file__).parent.parent),
 }
 SUM = str(sum(number * number for number in range(1000)))
-MODULE = "define i32 @answer() {\n  ret i32 42\n}\n"
+MODULE = """
+define void @squares(<16 x i32>* %p) {
+  %a = load <16 x i32>, <16 x i32>* %p
+  %r = mul <16 x i32> %a, %a
+  store <16 x i32> %r, <16 x i32>* %p
+  ret void
+}
+"""
 
 
 def command(name: str, *arguments: str | Path) -> list[str]:

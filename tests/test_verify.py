@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -232,6 +235,39 @@ int main(void) {
         while is_running(int(run.stdout)) and time.monotonic() < until:
             time.sleep(0.05)
         assert not is_running(int(run.stdout))
+
+
+def test_what_leaves_the_session_holds_nothing_here(built) -> None:
+    """A pipe that a stranger keeps open is not waited for, and no thread or file is left behind."""
+    code = """
+#include <stdio.h>
+#include <unistd.h>
+int main(void) {
+    int child = fork();
+    if (child == 0) { setsid(); sleep(5); return 0; }
+    puts("done");
+    return 0;
+}"""
+    program = built(code)
+    before = threading.active_count(), len([*Path("/proc/self/fd").iterdir()])
+    (run,) = verify(program, [NATIVE])
+    assert (run.result, run.stdout) == (RIGHT, b"done\n")
+    assert run.seconds < 5
+    assert (threading.active_count(), len([*Path("/proc/self/fd").iterdir()])) == before
+
+
+def test_many_at_once_leave_this_process_its_core_dumps() -> None:
+    before = resource.getrlimit(resource.RLIMIT_CORE)
+    ulimit = ["/bin/sh", "-c", "ulimit -c"]
+    with ThreadPoolExecutor(8) as threads:
+        ended = list(threads.map(lambda _: bounded.run(ulimit, seconds=60, environment={}), range(40)))
+    assert {one.stdout.start for one in ended} == {b"0\n"}
+    assert resource.getrlimit(resource.RLIMIT_CORE) == before
+
+
+def test_signals_without_a_name_have_a_number() -> None:
+    kill = ["/bin/sh", "-c", "kill -40 $$"]
+    assert bounded.signal_name(-bounded.run(kill, seconds=60, environment={}).status) == "signal 40"
 
 
 def is_running(process: int) -> bool:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
-from pathlib import Path
+from collections import Counter
 from typing import TYPE_CHECKING, cast
 
-from cpufeat import __version__
-from cpufeat.aot import constructors, files, note
+from cpufeat import __version__, files
+from cpufeat.aot import constructors, note
 from cpufeat.decisions import Decision
 from cpufeat.errors import ArtifactError, CpufeatError
 from cpufeat.features import FeatureSet
@@ -94,9 +94,9 @@ class Artifact(Value):
         if isinstance(file, bytes):
             return cls._from_bytes(file)
         try:
-            return cls._from_bytes(Path(file).read_bytes())
+            return cls._from_bytes(files.read(file))
         except (OSError, ValueError) as error:
-            raise ArtifactError(f"{os.fspath(file)}: {getattr(error, 'strerror', None) or error}") from None
+            raise ArtifactError(files.failure(file, error)) from None
         except ArtifactError as error:
             raise ArtifactError(f"{os.fspath(file)}: {error}") from None
 
@@ -140,7 +140,10 @@ class Artifact(Value):
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the object file: whole, or not at all. Raises ArtifactError if it cannot be written."""
-        files.write(path, self.object)
+        try:
+            files.write(path, self.object)
+        except (OSError, ValueError) as error:
+            raise ArtifactError(files.failure(path, error)) from None
 
     def link(
         self,
@@ -172,8 +175,12 @@ class Artifact(Value):
 
 def labels(targets: Sequence[Target]) -> tuple[str, ...]:
     """Return what to call each variant: its CPU, with a number if there are several of it."""
-    cpus = [_NOT_IN_A_LABEL.sub("_", target.cpu) for target in targets]
-    return tuple(f"{cpu}.{cpus[:index].count(cpu)}" if cpu in cpus[:index] else cpu for index, cpu in enumerate(cpus))
+    found, seen = [], Counter[str]()
+    for target in targets:
+        cpu = _NOT_IN_A_LABEL.sub("_", target.cpu)
+        found.append(f"{cpu}.{seen[cpu]}" if seen[cpu] else cpu)
+        seen[cpu] += 1
+    return tuple(found)
 
 
 def _record(variant: Variant) -> dict[str, object]:
@@ -188,4 +195,4 @@ def _variant(fields: dict[str, object]) -> Variant:
 
 
 def _decision(fields: dict[str, object]) -> Decision:
-    return Decision(**{name: str(text) for name, text in fields.items()})
+    return Decision(**{name: str(text) for name, text in dict(fields).items()})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import selectors
 import signal
 import subprocess
 import sys
@@ -22,6 +23,8 @@ KEPT = 1 << 20
 _CHUNK = 1 << 16
 _GRACE = 1.0
 """Seconds that what a program has left running may still write."""
+_starting = threading.Lock()
+"""Held while the limits of this process are those of what it starts."""
 
 
 class Output(Value):
@@ -116,12 +119,13 @@ def _no_core_dumps() -> Iterator[None]:
         return
     import resource
 
-    soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_CORE, (soft, hard))
+    with _starting:
+        soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_CORE, (soft, hard))
 
 
 def _end(process: subprocess.Popen[bytes], readers: list[_Reader]) -> None:
@@ -135,6 +139,14 @@ def _end(process: subprocess.Popen[bytes], readers: list[_Reader]) -> None:
     process.wait()
     for reader in readers:
         reader.stop()
+
+
+def signal_name(number: int) -> str:
+    """Return what a signal is called, ``SIGSEGV``; those for real time have no names."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
@@ -153,22 +165,36 @@ class _Reader(threading.Thread):
         super().__init__(daemon=True)
         self._file, self._told = os.dup(file), told
         self._start, self._size, self._digest = bytearray(), 0, hashlib.sha256()
+        self._wake, self._waker = os.pipe()
         self.start()
 
     def run(self) -> None:
-        """Read."""
         with contextlib.suppress(OSError):
-            while chunk := os.read(self._file, _CHUNK):
+            while self._may_read() and (chunk := os.read(self._file, _CHUNK)):
                 if self._told:
                     self._told(chunk)
                 self._start += chunk[: KEPT - len(self._start)]
                 self._size += len(chunk)
                 self._digest.update(chunk)
 
+    def _may_read(self) -> bool:
+        """Wait for something to read, or the end of it, unless it is stopped. Windows cannot wait for two pipes."""
+        if sys.platform == "win32":
+            return True
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._file, selectors.EVENT_READ)
+            selector.register(self._wake, selectors.EVENT_READ)
+            return all(key.fd != self._wake for key, _ in selector.select())
+
     def stop(self) -> None:
+        """End the thread, after a while for what is on its way."""
         self.join(_GRACE)
+        os.close(self._waker)
+        if sys.platform != "win32":
+            self.join()
         if not self.is_alive():
             os.close(self._file)
+            os.close(self._wake)
 
     def output(self) -> Output:
         return Output(bytes(self._start), self._size, self._digest.hexdigest())

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cpufeat.aot.artifact import Artifact
-from cpufeat.auditing.auditor import audit
-from cpufeat.auditing.formats import CONTAINERS
+from cpufeat.auditing.auditor import audit_content
+from cpufeat.auditing.formats import CONTAINERS, content_of
 from cpufeat.errors import ArtifactError, AuditError
 from cpufeat.features import FeatureSet
 from cpufeat.host import detect
@@ -70,17 +69,19 @@ def check(file: str | os.PathLike[str], on: Host | str | None = None) -> Check:
     CPU. Raises AuditError for what is no binary or has members of several architectures where only a CPU is given,
     OSError, and UnknownNameError and TargetError for a request that makes no sense.
     """
-    audited = audit(file)
+    content, name = content_of(file)
+    audited = audit_content(content, name)
+    artifacts = _artifacts(content)
     if isinstance(on, str):
         if not audited.arch:
             raise AuditError(f"{audited.name}: of several architectures: which one is meant?")
-        return _judged(audited, Target.parse(on, _triple(audited.arch)).features, on, None)
+        return _judged(audited, Target.parse(on, _triple(audited.arch)).features, artifacts, on, None)
     host = on or detect()
     member = _of_architecture(audited, host.arch)
     if member is None:
         archs = dict.fromkeys(one.arch for one in (audited, *audited.members) if one.arch)
         return Check(audited.name, called(host), False, (f"it is for {', '.join(archs)}, and that is {host.arch}",))
-    return _judged(member, FeatureSet(member.arch, host.features.names), called(host), host)
+    return _judged(member, FeatureSet(member.arch, host.features.names), artifacts, called(host), host)
 
 
 def called(host: Host) -> str:
@@ -100,8 +101,7 @@ def _of_architecture(audited: Audit, arch: str) -> Audit | None:
     return min(candidates, key=lambda one: wanted.index(one.arch), default=None)
 
 
-def _judged(audited: Audit, there: FeatureSet, on: str, host: Host | None) -> Check:
-    artifacts = _artifacts(audited.name)
+def _judged(audited: Audit, there: FeatureSet, artifacts: tuple[Artifact, ...], on: str, host: Host | None) -> Check:
     lacks = tuple(_lacks(audited, artifacts, there, host))
     reasons = (
         _other_system(audited, host),
@@ -162,11 +162,11 @@ def _refused_by_loader(audited: Audit, there: FeatureSet) -> str:
 # --- cpufeat's own
 
 
-def _artifacts(file: str) -> tuple[Artifact, ...]:
+def _artifacts(content: bytes) -> tuple[Artifact, ...]:
     """Return the artifacts with variants that a file was linked from."""
     try:
-        return tuple(one for one in Artifact.all_in(Path(file).read_bytes()) if one.dispatch)
-    except (OSError, ArtifactError):
+        return tuple(one for one in Artifact.all_in(content) if one.dispatch)
+    except ArtifactError:
         return ()
 
 

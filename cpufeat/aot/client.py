@@ -8,10 +8,10 @@ from __future__ import annotations
 import atexit
 import contextlib
 import importlib.util
+import math
 import mmap
 import os
 import re
-import signal
 import subprocess
 import sys
 import tempfile
@@ -159,7 +159,7 @@ class Worker:
             expired.set()
             self._process.kill()
 
-        timer = threading.Timer(threading.TIMEOUT_MAX if seconds is None else seconds, expire)
+        timer = threading.Timer(min(math.inf if seconds is None else seconds, threading.TIMEOUT_MAX), expire)
         timer.daemon = True
         timer.start()
         try:
@@ -183,10 +183,12 @@ class Worker:
 
     def _end(self, said: str) -> str:
         """Say what ended the process: its status, and the line that tells, else the last one."""
+        from cpufeat.aot.bounded import signal_name
+
         lines = [line.strip() for line in said.splitlines() if line.strip()]
         telling = [line for line in lines if _TELLING.search(line)] or lines[-1:]
         status = self._process.returncode
-        how = signal.Signals(-status).name if status < 0 else f"status {status}"
+        how = signal_name(-status) if status < 0 else f"status {status}"
         return f"LLVM ended with {how}" + (f": {telling[0]}" if telling else "")
 
 

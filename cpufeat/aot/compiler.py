@@ -90,7 +90,7 @@ def compile(  # noqa: A001, PLR0913
     one that there cannot be variants of; TargetError for a module made for something else, for targets of several
     systems, and for one that would never be chosen; and what :func:`cpufeat.resolve` raises.
     """
-    _check(opt, on_missing, isolation, dispatch, guard)
+    _check(opt, on_missing, isolation, dispatch, guard, time_limit=time_limit, memory_limit=memory_limit)
     code = source.read(module)
     wanted, decisions = _wanted(target, targets, on_missing)
     how = mechanism(wanted[0], dispatch, runtime_override=runtime_override) if wanted[1:] else ""
@@ -141,7 +141,9 @@ def compile(  # noqa: A001, PLR0913
     return made.artifact
 
 
-def _check(opt: int, on_missing: str, isolation: str, dispatch: str | None, guard: bool | str) -> None:
+def _check(
+    opt: int, on_missing: str, isolation: str, dispatch: str | None, guard: bool | str, **limits: float | None
+) -> None:
     allowed: tuple[tuple[str, object, tuple[object, ...]], ...] = (
         ("opt", opt, (0, 1, 2, 3)),
         ("on_missing", on_missing, ("fallback", "error")),
@@ -152,6 +154,9 @@ def _check(opt: int, on_missing: str, isolation: str, dispatch: str | None, guar
     for name, value, values in allowed:
         if value not in values:
             raise ValueError(f"{name} is {value!r}, not one of {', '.join(map(repr, values))}")
+    for name, limit in limits.items():
+        if limit is not None and not limit > 0:
+            raise ValueError(f"{name} is {limit!r}: no more than nothing")
 
 
 def _wanted(

@@ -21,7 +21,7 @@ _FILE_HEADER = {1: "16s2H5I6H", 2: "16s2HI3QI6H"}
 _SECTION = {1: "10I", 2: "2I4Q2I2Q"}
 _SYMBOL = {1: ("3I2BH", (0, 3, 4, 5, 1, 2)), 2: ("I2BH2Q", (0, 1, 2, 3, 4, 5))}
 """Struct, and where in it the members of a :class:`Symbol` are, from the name on."""
-STT_FUNC, STT_SECTION, STT_GNU_IFUNC = 2, 3, 10
+STT_FUNC, STT_GNU_IFUNC = 2, 10
 _STB_GLOBAL, _STB_WEAK, _STB_GNU_UNIQUE = 1, 2, 10
 _STV_DEFAULT, _STV_PROTECTED = 0, 3
 
@@ -157,11 +157,16 @@ class Elf:
         for table in (section for section in self.sections if section.type == _SHT_SYMTAB):
             if table.link >= len(self.sections) or table.size % symbol.size:
                 raise ArtifactError("a damaged ELF file: its symbols cannot be read")
-            strings = self.bytes_of(self.sections[table.link])
+            strings, left = self.bytes_of(self.sections[table.link]), 4 * len(self.content)
             for index, row in enumerate(symbol.iter_unpack(self.bytes_of(table))):
                 start, *fields = (row[position] for position in order)
-                name = strings[start : strings.find(b"\0", start)].decode(errors="replace")
-                found.append(Symbol(table.offset + index * symbol.size, name, *fields))
+                end = strings.find(b"\0", start)
+                left -= end - start
+                if end < 0 or left < 0:
+                    raise ArtifactError("a damaged ELF file: its symbols' names do not end, or overlap")
+                found.append(
+                    Symbol(table.offset + index * symbol.size, strings[start:end].decode(errors="replace"), *fields)
+                )
         return found
 
     def define(self, body: bytearray, symbol: Symbol, meant: Symbol, kind: int) -> None:

@@ -10,7 +10,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cpufeat import llvm
+from cpufeat import files, llvm
 from cpufeat.aot import bounded, triples, zig
 from cpufeat.aot.source import Source
 from cpufeat.errors import CompileError, CpufeatWarning
@@ -50,9 +50,9 @@ def from_c(
     try:
         Path(path).open("rb").close()
     except (OSError, ValueError) as error:
-        raise CompileError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
+        raise CompileError(files.failure(path, error)) from None
     options = (*(() if _keeps_frame_pointers(triple) else ("-fomit-frame-pointer",)), *arguments)
-    ir, said = _compile(f"./{path}" if path.startswith("-") else path, triple, options, time_limit)
+    ir, said = _compile(_operand(path), triple, options, time_limit)
     newest = int(max(_CLANG.findall(ir), key=int, default="0"))
     if newest > llvm.installed():
         raise CompileError(
@@ -82,7 +82,7 @@ def _compile(path: str, triple: str, arguments: tuple[str, ...], time_limit: flo
             made = Path(folder, "module.ll")
             command = [zig.program(), "cc", "-target", zig.target(triple), *_OPTIONS, *arguments, path, "-o", str(made)]
             ended = bounded.run(command, seconds=time_limit, environment=zig.environment(Path(folder, "cache")))
-            ir = made.read_text() if made.exists() else ""
+            ir = made.read_text("utf-8", "replace") if made.exists() else ""  # a comment has the file's name as it is
     except OSError as error:
         what = ": ".join(filter(None, (error.filename, error.strerror)))
         raise CompileError(f"{path}: not compiled: {what}") from None
@@ -92,6 +92,11 @@ def _compile(path: str, triple: str, arguments: tuple[str, ...], time_limit: flo
     if ended.status or not ir:
         raise CompileError(said or f"{path}: the C compiler ended with status {ended.status}")
     return ir, said
+
+
+def _operand(path: str) -> str:
+    """Return a path as clang takes it for one: ``-x.c`` would be an option, ``@x.c`` a file of options."""
+    return path if Path(path).is_absolute() else f"./{path}"
 
 
 def _keeps_frame_pointers(triple: str) -> bool:

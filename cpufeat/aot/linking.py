@@ -8,10 +8,12 @@ import re
 import shutil
 import tempfile
 import warnings
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from cpufeat.aot import bounded, files, note, placement, triples, zig
+from cpufeat import files
+from cpufeat.aot import bounded, note, placement, triples, zig
 from cpufeat.aot.artifact import Artifact
 from cpufeat.aot.elf import MAGIC as ELF_MAGIC
 from cpufeat.errors import ArtifactError, CpufeatWarning, LinkError, TargetError
@@ -76,20 +78,24 @@ def link(  # noqa: PLR0913
         what = ": ".join(filter(None, (error.filename, error.strerror)))
         raise LinkError(f"{os.fspath(output)}: not linked: {what}") from None
     _check(parts, linked, os.fspath(output))
-    files.write(output, linked, files.PROGRAM)
+    try:
+        files.write(output, linked, mode=files.PROGRAM)
+    except (OSError, ValueError) as error:
+        raise ArtifactError(files.failure(output, error)) from None
     if said:
         warnings.warn(said, CpufeatWarning, stacklevel=2)
 
 
 def _common_triple(parts: Sequence[Artifact]) -> str:
+    """Return the triple that says the most. Raises ArtifactError for artifacts of which two conflict."""
     if not parts:
         raise ArtifactError("no artifact to link")
-    first, *others = (part.target.triple for part in parts)
-    for other in others:
+    found = list(dict.fromkeys(part.target.triple for part in parts))
+    for first, other in combinations(found, 2):
         differs = triples.conflict(first, other)
         if differs:
             raise ArtifactError(f"code for {first} and code for {other} cannot be linked together: {differs}")
-    return first
+    return max(found, key=lambda triple: sum(part != "unknown" for part in triple.split("-")))
 
 
 def _driver(linker: Linker | None, triple: str) -> list[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING
 
-from cpufeat.aot.elf import ET_REL, SHF_TLS, SHT_INIT_ARRAY, SHT_RELA, STT_FUNC, STT_GNU_IFUNC, Elf
+from cpufeat.aot.elf import ET_REL, SHF_TLS, SHT_INIT_ARRAY, SHT_REL, SHT_RELA, STT_FUNC, STT_GNU_IFUNC, Elf
 from cpufeat.errors import ArtifactError
 
 if TYPE_CHECKING:
@@ -20,6 +20,15 @@ if TYPE_CHECKING:
 _OURS = "__cpufeat_"
 _PICKED = "__cpufeat_picked"
 """The variable that holds which variant was picked, an ``i32``."""
+_RELOCATION = {
+    (1, SHT_REL): ("2I", 8),
+    (1, SHT_RELA): ("2Ii", 8),
+    (2, SHT_REL): ("2Q", 32),
+    (2, SHT_RELA): ("2Qq", 32),
+}
+"""By the file's class and the section's type: offset, info and addend, and how far up in info the symbol's index is."""
+_ADDEND = {1: "i", 2: "q"}
+"""Where the relocation states none, it stands in the place itself."""
 
 
 def loadable(code: bytes, labels: Sequence[str], picked: int) -> Elf:
@@ -28,7 +37,13 @@ def loadable(code: bytes, labels: Sequence[str], picked: int) -> Elf:
     ``labels`` are what the names of the variants' clones end in, ``picked`` is the index of one. Raises ArtifactError
     for what cannot be linked here.
     """
-    elf = Elf(code)
+    try:
+        return _loadable(Elf(code), labels, picked)
+    except (struct.error, IndexError) as error:
+        raise ArtifactError(f"a damaged object: {error}") from None
+
+
+def _loadable(elf: Elf, labels: Sequence[str], picked: int) -> Elf:
     if elf.header.type != ET_REL:
         raise ArtifactError("only an object can be linked into this process: load a library with ctypes")
     if any(section.flags & SHF_TLS for section in elf.sections):
@@ -42,12 +57,15 @@ def loadable(code: bytes, labels: Sequence[str], picked: int) -> Elf:
 
 def _constructors(elf: Elf, symbols: list[Symbol]) -> Iterator[tuple[int, int]]:
     """Yield the section of each constructor, and where it is there: what the relocation of its pointer says."""
-    rela = struct.Struct(f"{elf.order}QIIq" if elf.order == "<" else ">Q2Iq")
-    lists = {index for index, section in enumerate(elf.sections) if section.type == SHT_INIT_ARRAY}
     for section in elf.sections:
-        if section.type == SHT_RELA and section.info in lists:
-            for _, _, index, addend in rela.iter_unpack(elf.bytes_of(section)):
-                yield symbols[index].shndx, symbols[index].value + addend
+        pointers = elf.sections[section.info] if section.info < len(elf.sections) else None
+        if (elf.elf_class, section.type) in _RELOCATION and pointers and pointers.type == SHT_INIT_ARRAY:
+            layout, shift = _RELOCATION[elf.elf_class, section.type]
+            stored = elf.bytes_of(pointers)
+            for offset, info, *stated in struct.iter_unpack(elf.order + layout, elf.bytes_of(section)):
+                symbol = symbols[info >> shift]
+                (addend,) = stated or struct.unpack_from(elf.order + _ADDEND[elf.elf_class], stored, offset)
+                yield symbol.shndx, symbol.value + addend
 
 
 def _as_picked(elf: Elf, symbols: list[Symbol], label: str, picked: int) -> Elf:

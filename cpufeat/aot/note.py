@@ -43,7 +43,13 @@ def read(content: bytes) -> list[str]:
 
     Raises ArtifactError for what is in none of the formats, and for a damaged file.
     """
-    return [text for order, part in _parts(content) for text in _texts(order, part)]
+    texts, left = [], len(content)
+    for order, part in _parts(content):
+        left -= len(part)
+        if left < 0:
+            raise ArtifactError("a damaged file: its notes overlap")
+        texts += _texts(order, part)
+    return texts
 
 
 def _note(order: str, text: str) -> bytes:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from cpufeat import tables
 from cpufeat.aot import emulator
+from cpufeat.errors import VerifyError
 from cpufeat.features import family
 from cpufeat.host import detect
 from cpufeat.levels import level_features, levels
@@ -42,8 +43,10 @@ def processors(arch: str, names: Sequence[str] | None = None) -> tuple[Processor
     """Return the named CPUs, by default one for each level, oldest first.
 
     A name is a CPU model of the emulator, with changes (``Haswell,-avx2``), a level, or ``native``. Raises VerifyError
-    for a name that there is not, and where there is no emulator.
+    for a name that there is not or a list of none, and where there is no emulator.
     """
+    if names is not None and not names:
+        raise VerifyError("no CPU is named: leave the list out for one of each level")
     if names is not None and set(names) <= {NATIVE}:
         return tuple(_native(arch) for _ in names)
     choice = _Choice(emulator.emulator(arch))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from cpufeat import files
 from cpufeat.errors import CompileError
 from cpufeat.value import Value
 
@@ -52,9 +53,9 @@ def _is_path(text: str) -> bool:
 
 def _from_file(path: str) -> Source:
     try:
-        content = Path(path).read_bytes()
+        content = files.read(path)
     except (OSError, ValueError) as error:
-        raise CompileError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
+        raise CompileError(files.failure(path, error)) from None
     if content.startswith(_BITCODE_MAGIC):
         return Source(path, True, content)
     return _checked(Source(path, False, content))

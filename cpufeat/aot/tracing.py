@@ -92,20 +92,21 @@ class Trace:
         try:
             auxv = dict(struct.iter_unpack(f"={2 * word}", Path(f"/proc/{process}/auxv").read_bytes()))
             bias = auxv[_AT_ENTRY] - self._entry
-            held = self._held(process, word)
+            held = self._held(process, word, frozenset(start + bias for start in self._starts))
         except (OSError, ValueError, KeyError, struct.error):
             return None
-        return frozenset(start for start in self._starts if start + bias in held)
+        return frozenset(address - bias for address in held)
 
-    def _held(self, process: int, word: Literal["I", "Q"]) -> set[int]:
-        """Return every word in the program's own data."""
+    def _held(self, process: int, word: Literal["I", "Q"], wanted: frozenset[int]) -> set[int]:
+        """Return the words that are wanted of those in the program's own data."""
         held: set[int] = set()
         with Path(f"/proc/{process}/mem").open("rb", buffering=0) as memory:
             for line in Path(f"/proc/{process}/maps").read_text(errors="replace").splitlines():
                 place, permissions, _, _, _, *path = line.split(maxsplit=5)
                 if path == [self._path] and "x" not in permissions:
                     start, end = (int(address, 16) for address in place.split("-"))
-                    held.update(memoryview(os.pread(memory.fileno(), min(end - start, _MOST), start)).cast(word))
+                    content = os.pread(memory.fileno(), min(end - start, _MOST), start)
+                    held |= wanted.intersection(memoryview(content).cast(word))
         return held
 
 

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cpufeat import files
 from cpufeat.aot import bounded, emulator
 from cpufeat.aot.artifact import Artifact
 from cpufeat.aot.emulator import Watch
@@ -38,7 +39,7 @@ _REFUSALS = {
 """What the guard (:mod:`cpufeat.aot.guard`) says, and glibc's loader, by exit status."""
 _NO_ELF = {"win32": "Windows", "darwin": "macOS"}
 """Systems, as Python calls them, that run no ELF programs and for which there is no qemu-user."""
-_A = {"object": "an object", "library": "a library", "executable": "without a place to start at"}
+_A = {"object": "an object", "library": "a library", "executable": "has no entry point"}
 _LONGEST = 1000
 """Characters of a message."""
 
@@ -84,8 +85,8 @@ def verify(
 
     ``cpus`` are those of :func:`cpufeat.aot.processors.processors`; ``arguments`` are the program's own. It runs in the
     current folder, with this process's environment, without input, and on each for no longer than ``time_limit``
-    seconds. Raises VerifyError for what is no ELF executable, for a CPU that there is not, without an emulator, and on
-    Windows and macOS.
+    seconds. The first that runs to its end is what the others are compared with. Raises VerifyError for what is no ELF
+    executable, for a CPU that there is not or a list of none, without an emulator, and on Windows and macOS.
     """
     if sys.platform in _NO_ELF:
         raise VerifyError(f"{os.fspath(file)}: {_NO_ELF[sys.platform]} runs no ELF programs: verify it on Linux")
@@ -122,17 +123,19 @@ class _Program(Value):
     """All that the file's notes list, best first."""
 
 
+def _is_elf(content: bytes) -> bool:
+    return content.startswith(b"\x7fELF")
+
+
 def _read(file: str | os.PathLike[str]) -> _Program:
     path = Path(file).absolute()
     try:
         if path.exists() and not path.is_file():
-            raise VerifyError(f"{path}: no file")
-        with path.open("rb") as stream:
-            content = stream.read(4)
-            content += stream.read() if content == b"\x7fELF" else b""
+            raise VerifyError(f"{path}: not a regular file")
+        content = files.read(path, wanted=_is_elf)
     except (OSError, ValueError) as error:
-        raise VerifyError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
-    if content[:4] != b"\x7fELF":
+        raise VerifyError(files.failure(path, error)) from None
+    if not _is_elf(content):
         raise VerifyError(f"{path}: no ELF file: only an ELF executable can be run on other CPUs")
     try:
         image = elf_image(content, str(path))
@@ -190,7 +193,7 @@ def _run(program: _Program, processor: Processor, arguments: list[str], time_lim
         result=result,
         message=message[:_LONGEST],
         status=None if ended.expired or ended.status < 0 else ended.status,
-        signal=_signal(-ended.status) if ended.status < 0 and not ended.expired else "",
+        signal=bounded.signal_name(-ended.status) if ended.status < 0 and not ended.expired else "",
         variants=_ran(program, watch or trace),
         seconds=ended.seconds,
         stdout=ended.stdout.start,
@@ -205,13 +208,6 @@ def _ran(program: _Program, watch: Watch | Trace | None) -> tuple[str, ...] | No
         return None
     ran = {program.clones[address] for address in seen}
     return tuple(variant for variant in program.variants if variant in ran)
-
-
-def _signal(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
 
 
 def _judged(ended: Ended, time_limit: float, failure: Callable[[str], str]) -> tuple[str, str]:

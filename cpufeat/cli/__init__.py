@@ -80,11 +80,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _INTERRUPTED
     except (CpufeatError, OSError, MemoryError) as error:
-        if isinstance(error, OSError):
-            _abandon_output()
+        _flush()
         _say(str(error) or "out of memory")
         return NO if isinstance(error, (MissingFeaturesError, CompileError, LinkError)) else BAD
     return status
+
+
+def _flush() -> None:
+    """Write what is left to write, if that can be."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _abandon_output()
 
 
 def _abandon_output() -> None:

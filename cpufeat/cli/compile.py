@@ -103,6 +103,8 @@ def _kind(options: Namespace) -> Kind:
 
 def _check(options: Namespace, file: str, kind: Kind) -> None:
     """Raise CpufeatError for options that do not go together."""
+    if not options.output:
+        raise CpufeatError("an empty OUT: perhaps a variable of the shell that is not set")
     if Path(options.output).exists() and Path(file).exists() and Path(file).samefile(options.output):
         raise CpufeatError(f"{options.output}: the output would replace the input")
     wrong = {

@@ -24,8 +24,10 @@ def progress(what: str) -> Iterator[Told | None]:
         from rich.console import Console
         from rich.progress import Progress
     except ImportError:
-        yield lambda done, total: print(f"\r{what}: {done * 100 // max(total, 1):3}%", end="", file=sys.stderr)
-        print("\r" + " " * (len(what) + 6) + "\r", end="", file=sys.stderr)
+        try:
+            yield lambda done, total: print(f"\r{what}: {done * 100 // max(total, 1):3}%", end="", file=sys.stderr)
+        finally:
+            print("\r" + " " * (len(what) + 6) + "\r", end="", file=sys.stderr)
         return
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(what, total=None)

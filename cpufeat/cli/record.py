@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import secrets
 import sys
-from pathlib import Path
 
+from cpufeat import files
 from cpufeat.cli import OK, add_machine
 from cpufeat.errors import CpufeatError
 from cpufeat.host import default_machine
@@ -30,24 +29,17 @@ def run(options: Namespace) -> int:
     if options.file == "-":
         sys.stdout.write(text)
     else:
-        _write(Path(options.file), text, force=options.force)
+        _write(options.file, text, force=options.force)
     return OK
 
 
-def _write(final: Path, text: str, *, force: bool) -> None:
+def _write(path: str, text: str, *, force: bool) -> None:
     """Write a file whole or not at all; without ``force``, only where there is none."""
-    if final.exists() and not final.is_file():
-        raise CpufeatError(f"{final}: not a regular file")
-    partial = final.with_name(f".{final.name}.{secrets.token_hex(8)}")
+    if os.path.exists(path) and not os.path.isfile(path):  # noqa: PTH110, PTH113 - these raise for no path
+        raise CpufeatError(f"{path}: not a regular file")
     try:
-        partial.write_text(text, encoding="utf-8")
-        if force:
-            partial.replace(final)
-        else:
-            os.link(partial, final)
+        files.write(path, text.encode(), replaces=force)
     except FileExistsError:
-        raise CpufeatError(f"{final}: there is such a file; --force writes over it") from None
-    except OSError as error:
-        raise CpufeatError(f"{final}: {error.strerror or error}") from None
-    finally:
-        partial.unlink(missing_ok=True)
+        raise CpufeatError(f"{path}: there is such a file; --force writes over it") from None
+    except (OSError, ValueError) as error:
+        raise CpufeatError(files.failure(path, error)) from None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from cpufeat import files
 from cpufeat.errors import DumpError
 from cpufeat.machine import LARGEST_FILE, Leaves
 from cpufeat.probe import lscpu, procfs
@@ -40,7 +41,7 @@ def load(path: str) -> tuple[str, Recording]:
         with Path(path).open("rb") as file:
             content = file.read(LARGEST_FILE + 1)
     except (OSError, ValueError) as error:
-        raise DumpError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
+        raise DumpError(files.failure(path, error)) from None
     return parse(content, path)
 
 

@@ -1,0 +1,73 @@
+"""Files: read up to a size, written whole or not at all, and what is said of one that cannot be."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import stat
+from io import BytesIO
+from pathlib import Path
+
+from cpufeat.value import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import BinaryIO
+
+LARGEST = 4 << 30
+"""Bytes of a file that is read: more than any binary has."""
+DATA, PROGRAM = 0o666, 0o777
+"""Modes of new files, less what the umask takes."""
+_HEAD, _BLOCK = 64, 1 << 20
+
+
+def read(path: str | os.PathLike[str], *, most: int = LARGEST, wanted: Callable[[bytes], object] = bool) -> bytes:
+    """Return what a file holds, or no more than its first 64 bytes, where those are not ``wanted``.
+
+    Raises OSError, with EFBIG for a file of more than ``most`` bytes, and ValueError for a path that can be none.
+    """
+    with Path(path).open("rb") as file:
+        head = file.read(_HEAD)
+        content = head + _rest(file, most - len(head)) if wanted(head) else head
+    if len(content) > most:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), os.fspath(path))
+    return content
+
+
+def _rest(file: BinaryIO, most: int) -> bytes:
+    """Read on, as far as the end, or a little farther than ``most`` bytes: a device may have no end."""
+    status = os.fstat(file.fileno())
+    if stat.S_ISREG(status.st_mode) and status.st_size <= most:
+        return file.read()
+    content = BytesIO()
+    while content.tell() <= most and (block := file.read(_BLOCK)):
+        content.write(block)
+    return content.getvalue()
+
+
+def write(path: str | os.PathLike[str], content: bytes, *, mode: int = DATA, replaces: bool = True) -> None:
+    """Write a file under another name beside its place, and move it there.
+
+    A link is followed; what is no regular file (``/dev/null``) is written to as it is. Not ``replaces``: only where
+    there is no file, or else FileExistsError. Raises OSError and ValueError; then nothing has changed.
+    """
+    final = Path(os.path.realpath(path))
+    if final.exists() and not final.is_file():
+        final.write_bytes(content)
+        return
+    private = final.with_name(f".cpufeat-{secrets.token_hex(8)}")
+    try:
+        with open(private, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
+            file.write(content)
+        if replaces:
+            private.replace(final)
+        else:
+            os.link(private, final)
+    finally:
+        private.unlink(missing_ok=True)
+
+
+def failure(path: str | os.PathLike[str], error: OSError | ValueError) -> str:
+    """Return what is said of a file that could not be read or written: ``PATH: No such file or directory``."""
+    return f"{os.fspath(path)}: {getattr(error, 'strerror', None) or error}"
