@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 PROGRAMS = Path(__file__).parent / "programs"
+README = Path(__file__).parent.parent / "README.md"
+SAID = re.compile(r"has (\d+) programs .* each of the (\d+) CPUs of qemu-user ([\d.]+)\. Of ([\d,]+) runs", re.DOTALL)
 HERE = "this machine"
 GLIBC, MUSL = "x86_64-unknown-linux-gnu", "x86_64-unknown-linux-musl"
 TARGETS = {
@@ -132,7 +134,10 @@ def in_gcc(name: str) -> str:
     return names.get(name, spelled.replace("sse4_", "sse4."))
 
 
-@pytest.mark.skipif(llvm.installed() < 22, reason="ziglang's clang writes IR of LLVM 22")
+needs_clang = pytest.mark.skipif(llvm.installed() < 22, reason="ziglang's clang writes IR of LLVM 22")
+
+
+@needs_clang
 def test_every_run_is_right_or_refused_in_words(
     qemu: str,
     programs: list[Program],
@@ -159,3 +164,16 @@ def test_every_run_is_right_or_refused_in_words(
     assert wrong == []
     assert count["refused"]
     assert {program.target for program, cpu in runs if cpu == HERE} == TARGETS.keys()
+
+
+@needs_clang
+def test_the_readme_counts_what_is_run(qemu: str, programs: list[Program], supported: Mapping[str, set[str]]) -> None:
+    """Its CPUs are those of one version of qemu-user: another may have more."""
+    said = SAID.search(README.read_text(encoding="utf-8"))
+    assert said
+    cpus = int(said[2])
+    assert (int(said[1]), said[4]) == (len(programs), f"{len(programs) * (cpus + 1):,}"), (
+        "the other CPU is this machine"
+    )
+    if f"version {said[3]}." in subprocess.check_output([qemu, "--version"], text=True):
+        assert cpus == len(supported) - 1

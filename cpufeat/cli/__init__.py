@@ -50,8 +50,8 @@ examples:
 
 exit status:
   0  fine
-  1  the answer is no (--on-missing error, compile, check, verify),
-     or identify met a bad FILE
+  1  the answer is no (--on-missing error, compile, audit --max,
+     check, verify), or identify met a bad FILE
   2  bad usage, or bad input
 
 environment:
