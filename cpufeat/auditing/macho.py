@@ -25,6 +25,9 @@ _MOST_ALIGNED = 15
 _DEBUGGING, _KIND, _IN_SECTION, _EXTERNAL, _PRIVATE_EXTERNAL = 0xE0, 0x0E, 0x0E, 0x01, 0x10
 """N_STAB, N_TYPE, N_SECT, N_EXT, N_PEXT."""
 
+_SECTION_START = "ltmp"
+"""What LLVM calls the start of each section of an AArch64 object."""
+
 _FIXES = {
     "UNSIGNED": Fix(64),
     "SIGNED": Fix(32, relative=True, bias=-4),
@@ -112,7 +115,8 @@ def _symbols(binary: Any, sections: list[Section]) -> Iterator[Symbol]:
     code = [section for section in sections if section.executable]
     for symbol in binary.symbols:
         kind, address = symbol.raw_type, symbol.value
-        if not kind & _DEBUGGING and kind & _KIND == _IN_SECTION and symbol.name:
+        named = symbol.name and not symbol.name.startswith(_SECTION_START)
+        if not kind & _DEBUGGING and kind & _KIND == _IN_SECTION and named:
             is_code = any(section.address <= address < section.end for section in code)
             visible = bool(kind & _EXTERNAL and not kind & _PRIVATE_EXTERNAL)
             yield Symbol(address, 0, symbol.name, "function" if is_code else "data", visible)

@@ -16,13 +16,29 @@ __attribute__((always_inline)) static inline unsigned asked(void) {
 #define RESOLVER(name) static void (*name(void))(void)
 #define CAN_RESOLVED (__builtin_cpu_init(), CAN)
 #else
-#include <sys/auxv.h>
 #define BIT (1u << 22)
 #define OTHER_BIT (1u << 20)
+#define INSTRUCTION ".arch_extension sve\n add z0.s, z0.s, z1.s"
+#if defined(_WIN32)
+int __stdcall IsProcessorFeaturePresent(unsigned);
+#define CAN IsProcessorFeaturePresent(46)
+#define CAN_MORE IsProcessorFeaturePresent(47)
+#elif defined(__APPLE__)
+int sysctlbyname(const char *, void *, size_t *, void *, size_t);
+#define named(name) ({ int answer = 0; size_t size = sizeof answer; sysctlbyname(name, &answer, &size, 0, 0); answer; })
+#define CAN named("hw.optional.arm.FEAT_SME")
+#define CAN_MORE named("hw.optional.arm.FEAT_SME2")
+#elif defined(__FreeBSD__)
+int elf_aux_info(int, void *, int);
+#define told(number) ({ unsigned long answer = 0; elf_aux_info(number, &answer, sizeof answer); answer; })
+#define CAN (told(25) & BIT)
+#define CAN_MORE (told(26) & 2)
+#else
+unsigned long getauxval(unsigned long);
 #define CAN (getauxval(16) & BIT)
 #define CAN_MORE (getauxval(26) & 2)
-#define INSTRUCTION ".arch_extension sve\n add z0.s, z0.s, z1.s"
-__attribute__((always_inline)) static inline unsigned asked(void) { return getauxval(16); }
+#endif
+__attribute__((always_inline)) static inline unsigned asked(void) { return (CAN ? BIT : 0) | (CAN_MORE ? OTHER_BIT : 0); }
 #define RESOLVER(name) static void (*name(unsigned long hwcap))(void)
 #define CAN_RESOLVED (hwcap & BIT)
 #endif
