@@ -114,6 +114,7 @@ def main(rounds: int) -> None:
         ("text as clang writes it, opt 2", text, plain, 2),
         ("bitcode as clang writes it, opt 2", bitcode, plain_bitcode, 2),
         ("bitcode as clang writes it, opt 0", bitcode, plain_bitcode, 0),
+        ("bitcode without attributes, opt 0", plain_bitcode, plain_bitcode, 0),
     ]
     print(f"{len(text) / 1e6:.2f} MB of IR, {len(bitcode) / 1e6:.2f} MB of bitcode; medians of {rounds} rounds")
     print(f"{'seconds':36}{'llvmlite':>10}{'cpufeat':>10}{'ratio':>8}{'ratio of CPU time':>20}")

@@ -88,3 +88,43 @@ def test_many_functions_are_one_decision():
 def test_disarming_keeps_a_module_that_has_none():
     printed = str(binding.parse_assembly(asking("nounwind uwtable")))
     assert attributes.disarm(printed) == printed
+
+
+HEADERS = r"""
+@data = global i32 1, !note !0
+module asm ".ascii \22attributes #0 = { }\22"
+module asm "define nothing"
+%"a @b() #7" = type { i32 }
+declare i32 @"personality #8"(...)
+define i32 @plain() { ret i32 1 }
+define weak_odr "own"="@no() #9" i32 @"quoted \22 #9 \C3\A9"(i32 %a) unnamed_addr #0 section "s #9" {
+  ret i32 %a
+}
+define internal %"a @b() #7" @returns(ptr byval(%"a @b() #7") %p) #1 { ret %"a @b() #7" zeroinitializer }
+define void @0() #2 gc "statepoint-example" { ret void }
+define void @last() #1 prefix i32 1 personality ptr @"personality #8" !dbg !1 {
+  call void asm "define #0\0A", ""() #0
+  ret void
+}
+attributes #0 = { nounwind "x"="attributes #1 \22 \0Aattributes #2 = {}" "target-cpu"="nehalem" }
+attributes #1 = { "target-features"="+avx2" "tune-cpu"="znver5" }
+attributes #2 = { noinline "nothing"="\0Adefine void @no() #0" }
+!0 = !{!"\0Adefine void @no() #0"}
+!llvm.module.flags = !{!3}
+!llvm.dbg.cu = !{!2}
+!1 = distinct !DISubprogram(name: "last", scope: !4, file: !4, unit: !2)
+!2 = distinct !DICompileUnit(language: DW_LANG_C99, file: !4, emissionKind: LineTablesOnly)
+!3 = !{i32 2, !"Debug Info Version", i32 3}
+!4 = !DIFile(filename: "f.c", directory: "/")
+"""
+
+
+@pytest.mark.skipif(binding.llvm_version_info[0] < 15, reason="LLVM 14 writes pointers otherwise")
+def test_what_functions_ask_for_is_read_as_llvm_tells_it():
+    module = binding.parse_assembly(HEADERS)
+    defined = [function for function in module.functions if not function.is_declaration]
+    theirs = [attributes.asked(text.decode() for text in function.attributes) for function in defined]
+    assert attributes.asked_in(str(module)) == theirs
+    assert theirs == [None, ("nehalem", ""), ("", "+avx2"), None, ("", "+avx2")]
+    disarmed = binding.parse_assembly(attributes.disarm(str(module)))
+    assert attributes.asked_in(str(disarmed)) == [None] * 5

@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from cpufeat.aot.job import Asked
     from cpufeat.target import Target
 
-_GROUP = re.compile(r"^attributes #\d+ = \{.*\}$", re.MULTILINE)
+_DEFINITION, _GROUP = "\ndefine ", "\nattributes #"
+"""What begins a line of printed IR: nothing else in it does so, since strings show ends of lines as ``\\0A``."""
+_STRING = re.compile(r'"[^"]*"')
+_IN_GROUP = re.compile(r" #(\d+)(?![\w.$-])")
 _STRING_ATTRIBUTE = re.compile(r'"([^"]*)"(?:="([^"]*)")?')
 _OVERRIDES = ("target-cpu", "target-features", "tune-cpu")
 _SHOWN = 8
@@ -34,13 +37,27 @@ def asked(attributes: Iterable[str]) -> Asked | None:
     return (own.get("target-cpu", ""), own.get("target-features", "")) if own.keys() & set(_OVERRIDES) else None
 
 
+def asked_in(text: str) -> list[Asked | None]:
+    """Return what each function that a module defines asks for, in order, from the module as LLVM prints it."""
+    groups = dict(line.split(" = ", 1) for line in _lines(text, _GROUP))
+    asks = {number: asked([attributes]) for number, attributes in groups.items()}
+    found = (_IN_GROUP.search(_STRING.sub("", line)) for line in _lines(text, _DEFINITION))
+    return [asks[group[1]] if group else None for group in found]
+
+
+def _lines(text: str, begin: str) -> list[str]:
+    return [part.partition("\n")[0] for part in text.split(begin)[1:]]
+
+
 def disarm(text: str) -> str:
     r"""Return a module, as LLVM prints it, in which no function overrides the machine's target.
 
     In printed IR all string attributes of functions stand in groups, one a line, and a quote inside a string is
     ``\22``. They are renamed, not removed: a group must not be empty.
     """
-    return _GROUP.sub(lambda group: _STRING_ATTRIBUTE.sub(_renamed, group[0]), text)
+    first, *groups = text.split(_GROUP)
+    lines = (group.partition("\n") for group in groups)
+    return _GROUP.join([first, *(_STRING_ATTRIBUTE.sub(_renamed, line) + end + rest for line, end, rest in lines)])
 
 
 def _renamed(attribute: re.Match[str]) -> str:

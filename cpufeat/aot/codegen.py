@@ -44,9 +44,11 @@ def emit(job: Job, source: bytes, on_accepted: Callable[[], None] = lambda: None
         module = _parse(stack, context, job.name, source if job.is_bitcode else _text(job, source))
         machine = _target_machine(job)
         _fit(module, job, machine)
-        asks = _asks(module)
-        if asks or job.clones:
-            text = attributes.disarm(_named(module))
+        asks: dict[Asked, list[str]] = {}
+        if job.clones or _asks_anything(module):
+            defined = _defined(module)
+            printed = _named(module, defined)
+            asks, text = _asks(defined, printed), attributes.disarm(printed)
             context = stack.enter_context(binding.create_context())
             module = _parse(stack, context, job.name, _with_clones(text, job, machine) if job.clones else text)
         if not job.only:
@@ -55,7 +57,7 @@ def emit(job: Job, source: bytes, on_accepted: Callable[[], None] = lambda: None
         on_accepted()
         functions = _keep(module, job.only) if job.only else []
         try:
-            with _resolvers_are_seen(module):
+            with _resolvers_are_seen(module) if job.mechanism else contextlib.nullcontext():
                 _optimize(module, machine, job.opt)
             return Emitted(bytes(machine.emit_object(module)), asks, functions)
         except RuntimeError as error:
@@ -120,10 +122,16 @@ def _fit(module: Llvmlite, job: Job, machine: Llvmlite) -> None:
     module.triple, module.data_layout = job.triple, layout
 
 
-def _asks(module: Llvmlite) -> dict[Asked, list[str]]:
+def _asks_anything(module: Llvmlite) -> bool:
+    """Whether a function asks for something. LLVM is slow to tell of each: see :func:`_asks`."""
+    return any(
+        attributes.asked(text.decode(errors="replace") for text in function.attributes) for function in _defined(module)
+    )
+
+
+def _asks(defined: list[Llvmlite], printed: str) -> dict[Asked, list[str]]:
     asks: dict[Asked, list[str]] = {}
-    for function in _defined(module):
-        own = attributes.asked(text.decode(errors="replace") for text in function.attributes)
+    for function, own in zip(defined, attributes.asked_in(printed), strict=True):
         if own is not None:
             asks.setdefault(own, []).append(_name(function))
     return asks
@@ -140,9 +148,9 @@ def _name(function: Llvmlite) -> str:
         return "(a name that is not UTF-8)"
 
 
-def _named(module: Llvmlite) -> str:
+def _named(module: Llvmlite, defined: list[Llvmlite]) -> str:
     """Return the module as LLVM prints it, each function with the name that its symbol will have."""
-    unnamed = (function for function in _defined(module) if not _name(function))
+    unnamed = (function for function in defined if not _name(function))
     for number, function in enumerate(unnamed, 1):
         function.name = f"__unnamed_{number}"
     return str(module)

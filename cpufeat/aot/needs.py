@@ -9,6 +9,7 @@ needs amount to a level of the psABI states that as well.
 
 from __future__ import annotations
 
+import functools
 import re
 import struct
 from typing import TYPE_CHECKING
@@ -63,6 +64,7 @@ def narrow(content: bytes, used: FeatureSet) -> bytes:
     return _stating(narrowed, level) if level else narrowed
 
 
+@functools.lru_cache
 def isa_level(used: FeatureSet) -> str:
     """Return the level above the baseline that features amount to, empty if there is none.
 
@@ -72,9 +74,11 @@ def isa_level(used: FeatureSet) -> str:
     lowest, *higher = levels(used.arch)
     isa, cpus = used.isa, llvm.load(used.arch)
     level = next((name for name in (lowest, *higher) if isa <= level_features(used.arch, name)), lowest)
+    if level == lowest:
+        return ""
     has = [features for cpu in cpus.cpus if (features := cpus.cpu_features(cpu))]
     amounts = all(level_features(used.arch, level) <= features for features in has if isa <= features)
-    return level if amounts and level != lowest else ""
+    return level if amounts else ""
 
 
 def _stating(content: bytes, level: str) -> bytes:

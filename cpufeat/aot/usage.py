@@ -52,7 +52,7 @@ def used(name: str, code: bytes, targets: Sequence[Target], labels: Sequence[str
         for target, its in zip(targets, own, strict=True)
         for body in its
         if body.certain
-        for feature in body.uses.keys() - set(target.features)
+        for feature in body.uses.keys() - target.features.names
     ]
     for body, feature, target in _bare(image, excess):
         at = body.uses[feature][0]
