@@ -17,7 +17,7 @@ from llvmlite import binding
 from cpufeat.aot import codegen
 from cpufeat.aot.detector import runs
 from cpufeat.aot.ir import Body
-from cpufeat.aot.readings import reader
+from cpufeat.aot.readers import reader
 from cpufeat.errors import TargetError
 from cpufeat.features import FeatureSet, table
 from cpufeat.target import Target

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from cpufeat.aot import override
 from cpufeat.aot.ir import Body
-from cpufeat.aot.readings import Field, Reader, reader
+from cpufeat.aot.readers import reader
+from cpufeat.aot.readings import Field, Reader
 from cpufeat.errors import TargetError
 from cpufeat.features import FeatureSet, table
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from cpufeat.aot import printed, triples
 from cpufeat.aot.printed import suffixed
-from cpufeat.aot.readings import reader
+from cpufeat.aot.readers import reader
 from cpufeat.errors import TargetError
 
 if TYPE_CHECKING:

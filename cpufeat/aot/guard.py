@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from cpufeat.aot import needs
 from cpufeat.aot.detector import runs
 from cpufeat.aot.ir import Body, constant
-from cpufeat.aot.readings import Reader, reader
+from cpufeat.aot.readers import reader
+from cpufeat.aot.readings import Reader
 from cpufeat.errors import TargetError
 from cpufeat.features import FeatureSet, table
 from cpufeat.levels import baseline, level_features

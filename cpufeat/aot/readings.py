@@ -9,8 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cpufeat.aot import triples
-from cpufeat.errors import TargetError
-from cpufeat.features import family
 from cpufeat.tables import architecture
 from cpufeat.value import Value
 
@@ -84,18 +82,6 @@ class Reader:
     def helpers(self) -> str:
         """Define what reading words needs besides."""
         return ""
-
-
-def reader(target: Target) -> Reader:
-    """Return what reads the features of a target's machines. Raises TargetError where emitted code cannot."""
-    from cpufeat.aot import readings_aarch64, readings_x86
-
-    arch, system, _ = triples.parts(target.triple)
-    if family(target.arch) == "x86":
-        return readings_x86.Leaves(target)
-    if arch == "aarch64" and system in readings_aarch64.READERS:
-        return readings_aarch64.READERS[system](target)
-    raise TargetError(f"{target.triple}: emitted code cannot tell what such a machine can run")
 
 
 def sysctl(attributes: str) -> str:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from cpufeat.features import Feature
 
 
-class Leaves(Reader):
+class CpuidReader(Reader):
     """Two registers of a leaf are one word, EAX below EBX, ECX below EDX; so is XCR0.
 
     The instructions are the machine code that the Python detection runs, as *prologue data* of a function (LLVM's
