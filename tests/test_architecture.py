@@ -72,6 +72,41 @@ def test_imports_point_down(path: Path) -> None:
     assert {other for other in others if HEIGHT[other] >= HEIGHT[unit]} == set()
 
 
+CONVENIENCES = {("artifact", "linking"), ("artifact", "library")}
+"""Methods of an artifact that only hand it on: ``link`` and ``load``."""
+
+
+class _Imported(ast.NodeVisitor):
+    """The modules that one of a package imports when it runs: not those that only the type checker sees."""
+
+    def __init__(self, package: str, tree: ast.AST) -> None:
+        self.package, self.names = package, set[str]()
+        self.visit(tree)
+
+    def visit_If(self, node: ast.If) -> None:
+        for child in node.orelse if getattr(node.test, "id", "") == "TYPE_CHECKING" else ast.iter_child_nodes(node):
+            self.visit(child)
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
+        head, _, module = (node.module or "").partition(f"cpufeat.{self.package}.")
+        self.names |= {module} if module and not head else set()
+        self.names |= {alias.name for alias in node.names} if node.module == f"cpufeat.{self.package}" else set()
+
+
+@pytest.mark.parametrize("package", sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py")))
+def test_no_module_of_a_package_rests_on_itself(package: str) -> None:
+    files = [path for path in (PACKAGE / package).glob("*.py") if path.stem != "__init__"]
+    left = {path.stem: _Imported(package, ast.parse(path.read_text())).names for path in files}
+    while left:
+        rests_on = {
+            name: {one for one in names & left.keys() if (name, one) not in CONVENIENCES}
+            for name, names in left.items()
+        }
+        free = {name for name, names in rests_on.items() if not names}
+        assert free, {name: sorted(names) for name, names in rests_on.items()}
+        left = {name: names for name, names in left.items() if name not in free}
+
+
 def start(code: str) -> dict[str, list[str]]:
     """What a process without site-packages has loaded, opened and started after running ``code``."""
     watched = f"""
