@@ -8,7 +8,7 @@ from array import array
 from typing import NamedTuple
 
 from cpufeat.auditing.steps import BRANCH, CALL, FLAGS, JUMP, NEXT, Convention, Step
-from cpufeat.auditing.words_aarch64 import STACK, WORD, asks, decoded
+from cpufeat.auditing.words_aarch64 import ADDRESSES, STACK, WORD, asks, decoded
 from cpufeat.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -98,10 +98,10 @@ def settled(code: bytes, address: int, _may_hold: MayHold) -> Iterator[tuple[int
     for place, word, step, known in _tracked(words_of(code), address):
         for memory in step.memory:
             for base in known.get(memory.base, ()):
-                yield place, base + memory.displacement
+                yield place, base + memory.displacement & ADDRESSES
         if _adds(word):
             for base in known.get(step.reads[0], ()):
-                yield place, base + step.offset
+                yield place, base + step.offset & ADDRESSES
 
 
 def stub(code: bytes, address: int) -> int | None:
@@ -247,7 +247,7 @@ def _made(word: int, step: Step, known: Known) -> frozenset[int]:
         return frozenset([step.constant])
     if not _adds(word) and not _copies(word):
         return frozenset()
-    return frozenset(base + step.offset for read in step.reads for base in known.get(read, ()))
+    return frozenset(base + step.offset & ADDRESSES for read in step.reads for base in known.get(read, ()))
 
 
 def _joined(one: Known, other: Known) -> dict[int, frozenset[int]]:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 WORD = 4
 PAGE = 4096
 """Bytes, of ADRP's."""
+ADDRESSES = (1 << 64) - 1
+"""The bits of an address."""
 STACK = 32
 """The stack pointer; ``x0`` to ``x30`` are 1 to 31, ``v0`` to ``v31`` follow. The zero register is none."""
 _VECTORS = STACK + 1
@@ -28,7 +30,6 @@ _SUBROUTINE_LINK = 31
 _SCRATCH = 17
 """``x16``, which CHKFEAT answers in."""
 _ZERO = 31
-_EVERYTHING = (1 << 64) - 1
 _NOP, _CHKFEAT = 0xD503201F, 0xD503251F
 _PLAIN = Step(
     address=0,
@@ -126,7 +127,7 @@ def _address_of(word: int, address: int) -> Decoded:
     """ADR, ADRP."""
     distance = _signed((word >> 5 & 0x7FFFF) << 2 | word >> 29 & 3, 21)
     value = (address & -PAGE) + distance * PAGE if word >> 31 else address + distance
-    return (_PLAIN._replace(writes=_x(_d(word)), constant=value & _EVERYTHING),)
+    return (_PLAIN._replace(writes=_x(_d(word)), constant=value & ADDRESSES),)
 
 
 def _add_immediate(word: int, _address: int) -> Decoded:
@@ -183,24 +184,24 @@ def _extract(word: int, _address: int) -> Decoded:
 
 def _branch(word: int, address: int) -> Decoded:
     """B, BL."""
-    target = address + WORD * _signed(word & 0x3FFFFFF, 26) & _EVERYTHING
+    target = address + WORD * _signed(word & 0x3FFFFFF, 26) & ADDRESSES
     return (_PLAIN._replace(flow=CALL if word >> 31 else JUMP, target=target),)
 
 
 def _conditional(word: int, address: int) -> Decoded:
-    target = address + WORD * _signed(word >> 5 & 0x7FFFF, 19) & _EVERYTHING
+    target = address + WORD * _signed(word >> 5 & 0x7FFFF, 19) & ADDRESSES
     reads = (FLAGS,) if word & 0x7E000000 == 0x54000000 else _x(_d(word))
     return (_PLAIN._replace(flow=BRANCH, target=target, reads=reads),)
 
 
 def _test_bit(word: int, address: int) -> Decoded:
-    target = address + WORD * _signed(word >> 5 & 0x3FFF, 14) & _EVERYTHING
+    target = address + WORD * _signed(word >> 5 & 0x3FFF, 14) & ADDRESSES
     return (_PLAIN._replace(flow=BRANCH, target=target, reads=_x(_d(word))),)
 
 
 def _compare(word: int, address: int) -> Decoded:
     """CB: with a register or a number."""
-    target = address + WORD * _signed(word >> 5 & 0x1FF, 9) & _EVERYTHING
+    target = address + WORD * _signed(word >> 5 & 0x1FF, 9) & ADDRESSES
     other = () if word >> 24 & 1 else _x(_m(word))
     return (_PLAIN._replace(flow=BRANCH, target=target, reads=_x(_d(word)) + other),)
 
@@ -306,7 +307,7 @@ def _literal(word: int, address: int) -> Decoded:
     operation, vector = word >> 30, word >> 26 & 1
     if operation == 3:
         return (_PLAIN,)
-    place = address + WORD * _signed(word >> 5 & 0x7FFFF, 19) & _EVERYTHING
+    place = address + WORD * _signed(word >> 5 & 0x7FFFF, 19) & ADDRESSES
     registers = _v(_d(word)) if vector else _x(_d(word))
     size = 4 << operation if vector or operation < 2 else 4
     return (_transfer(registers, Memory(0, 0, place, size, True, False)),)

@@ -1,0 +1,324 @@
+"""Guarded or bare on 64-bit Arm: what there is only there, real binaries of its, and the words that it rests on."""
+
+from __future__ import annotations
+
+import random
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import capstone
+import foreign
+import pytest
+from audited import assembled, build, kernels
+
+import cpufeat
+from cpufeat import aot
+from cpufeat.auditing.formats import images
+from cpufeat.auditing.steps_aarch64 import jumps, words_of
+from cpufeat.auditing.words_aarch64 import STACK, decoded
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+GUARDS = Path(__file__).parent / "guards"
+TRIPLE = "aarch64-linux-gnu"
+ANSWERS = {"guarded": True, "bare": False}
+USE = ".arch_extension sve\nadd z0.s, z0.s, z1.s"
+
+
+def answers(audit: cpufeat.Audit) -> dict[str, bool | None]:
+    return {one.name: one.guarded for one in audit.functions if one.name.partition("_")[0] in ANSWERS}
+
+
+@pytest.mark.parametrize("level", ["-O0", "-O2"])
+def test_the_answer_is_in_the_name(level: str, tmp_path: Path) -> None:
+    options = ("-fno-sanitize=all", level, "-c", GUARDS / "aarch64.c")
+    said = answers(cpufeat.audit(build(tmp_path / "a.o", *options, triple=TRIPLE)))
+    assert said.keys() == set(re.findall(r"^USES\((\w+)\)$", (GUARDS / "aarch64.c").read_text(), re.M))
+    assert said == {name: ANSWERS[name.partition("_")[0]] for name in said}
+
+
+ASKED = "mov x0, #16\nbl getauxval\n"
+WAYS = {
+    "each half of a pair is followed by itself": (
+        ASKED + "stp x0, x19, [sp, #-16]!\nldp x1, x2, [sp], #16\ntbz x1, #22, 1f\n",
+        ASKED + "stp x0, x19, [sp, #-16]!\nldp x1, x2, [sp], #16\ntbz x2, #22, 1f\n",
+    ),
+    "a base register moves along, and is no answer": (
+        ASKED + "str x0, [x20, #8]!\nmov x1, x0\ntbz x1, #22, 1f\n",
+        ASKED + "str x0, [x20], #8\ntbz x20, #3, 1f\n",
+    ),
+    "whether a store was exclusive is no answer": (
+        ASKED + "0: ldxr x1, [x20]\nstxr w2, x0, [x20]\ncbnz w2, 0b\ntbz x0, #22, 1f\n",
+        ASKED + "0: ldxr x1, [x20]\nstxr w2, x0, [x20]\ncbnz w2, 1f\n",
+    ),
+    "what replaces an answer in its register is none": (
+        ASKED + "and x0, x0, #0x400000\ncbz x0, 1f\n",
+        ASKED + "umov w0, v0.s[0]\ncbz w0, 1f\n",
+    ),
+    "a call keeps answers in registers that are preserved": (
+        ASKED + "mov x20, x0\nbl g\ntbz x20, #22, 1f\n",
+        ASKED + "mov x9, x0\nbl g\ntbz x9, #22, 1f\n",
+    ),
+    "flags are what the last comparison made them": (
+        ASKED + "tst x0, #0x400000\nb.eq 1f\n",
+        ASKED + "tst x0, #0x400000\ncmp x19, #3\nb.eq 1f\n",
+    ),
+    "comparisons in a row are one": (
+        ASKED + "tst x0, #0x400000\nccmp x19, #3, #4, ne\nb.eq 1f\n",
+        ASKED + "ccmp x19, #3, #4, ne\nb.eq 1f\n",
+    ),
+    "AT_HWCAP is asked for, not AT_PAGESZ": (
+        "mov w0, #26\nbl getauxval\ncbz x0, 1f\n",
+        "mov w0, #6\nbl getauxval\ncbz x0, 1f\n",
+    ),
+    "hints change nothing": (
+        "bti c\npaciasp\n" + ASKED + "autiasp\ntbz x0, #22, 1f\n",
+        "chkfeat x16\ncbz x0, 1f\n",
+    ),
+    "an instruction may ask": (
+        "mov x16, #1\nchkfeat x16\ntbnz x16, #0, 1f\n",
+        "mrs x16, tpidr_el0\ntbnz x16, #0, 1f\n",
+    ),
+}
+"""A way from a question to a branch that is a check, and one that is not."""
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("guarded", [True, False])
+def test_answers_are_followed_as_the_cpu_moves_them(way: str, guarded: bool, tmp_path: Path) -> None:
+    text = f".globl f\n.type f, @function\nf: {WAYS[way][0 if guarded else 1]}{USE}\n1: ret\n.size f, .-f\n"
+    (function,) = cpufeat.audit(assembled(tmp_path, text, triple=TRIPLE, cpu="generic+gcs")).functions
+    assert function.guarded is guarded
+
+
+STORED = f"""
+.globl f
+.type f, @function
+f: {ASKED}adrp x1, answer
+ADDRESS
+.size f, .-f
+.globl g
+.type g, @function
+g: adrp x8, answer
+ldr w0, [x8, :lo12:answer]
+tbz w0, #22, 1f
+{USE}
+1: ret
+.size g, .-g
+.bss
+.zero 4080
+.type answer, @object
+answer: .zero 4
+.size answer, 4
+.type beside, @object
+beside: .zero 4
+.size beside, 4
+"""
+STORES = {
+    "str w0, [x1, :lo12:answer]\nret": True,
+    "add x1, x1, :lo12:answer\ncbz x19, 1f\nmov x2, x1\nb 2f\n1: ret\n2: str w0, [x2]\nret": True,
+    "add x1, x1, :lo12:answer\nstr w0, [x1, #4]\nret": False,
+    "str wzr, [x1, :lo12:answer]\nret": False,
+}
+
+
+@pytest.mark.parametrize("store", STORES)
+def test_variables_are_found_by_what_is_stored_in_them(store: str, tmp_path: Path) -> None:
+    audit = cpufeat.audit(assembled(tmp_path, STORED.replace("ADDRESS", store), triple=TRIPLE))
+    assert [function.guarded for function in audit.functions] == [STORES[store]]
+
+
+SWITCH = """
+int f(int x, int *p) {
+    switch (x) {
+    CASES
+    }
+    return *p;
+}
+"""
+
+
+@pytest.mark.parametrize("number", [20, 90, 600])
+@pytest.mark.parametrize("level", ["-O1", "-Os"])
+def test_jump_tables_are_read_to_their_end(number: int, level: str, tmp_path: Path) -> None:
+    """Entries of one byte, two and four; each leads to where a case begins."""
+    cases = "\n".join(f'case {at}: *p += {at * at * 7 + 5}; __asm__ volatile("nop"); break;' for at in range(number))
+    source = tmp_path / "switch.c"
+    source.write_text(SWITCH.replace("CASES", cases))
+    options = (level, "-fno-sanitize=all", "-c", source)
+    (image,) = images(build(tmp_path / "switch.o", *options, triple=TRIPLE))
+    (function,) = (one for one in image.functions if one.name == "f")
+    (jump,) = jumps(image.bytes_at(function.start, function.end - function.start), function.start).values()
+    targets = jump.targets(image.bytes_at(jump.table, jump.length * jump.width))
+    assert jump.length == number
+    assert len(set(targets)) == number
+    assert all(function.start < target < function.end and target % 4 == 0 for target in targets)
+
+
+IR = """
+target triple = "aarch64-unknown-linux-gnu"
+define void @scale(float* %p, i64 %n) {
+entry:
+  br label %loop
+loop:
+  %i = phi i64 [ 0, %entry ], [ %next, %loop ]
+  %at = getelementptr float, float* %p, i64 %i
+  %old = load float, float* %at
+  %new = fmul float %old, 3.0
+  store float %new, float* %at
+  %next = add i64 %i, 1
+  %more = icmp ult i64 %next, %n
+  br i1 %more, label %loop, label %end
+end:
+  ret void
+}
+define void @count(i64* %p) {
+  %old = atomicrmw add i64* %p, i64 1 seq_cst
+  ret void
+}
+define void @both(float* %p, i64 %n, i64* %q) {
+  call void @scale(float* %p, i64 %n)
+  call void @count(i64* %q)
+  ret void
+}
+"""
+
+
+@pytest.mark.parametrize("kind", ["object", "shared"])
+@pytest.mark.parametrize("dispatch", ["ifunc", "pointer"])
+def test_variants_are_guarded(dispatch: aot.Mechanism, kind: str, tmp_path: Path) -> None:
+    levels = ("armv9-a", "armv8.2-a", "armv8-a")
+    targets = [cpufeat.Target.parse(level, "aarch64-unknown-linux-gnu") for level in levels]
+    artifact = aot.compile(IR, targets=targets, dispatch=dispatch)
+    output = tmp_path / kind
+    if kind == "object":
+        artifact.save(output)
+    else:
+        artifact.link(output, kind="shared")
+    audit = cpufeat.audit(output)
+    assert {"lse", "sve"} <= set(audit.needs)
+    assert list(audit.bare) == []
+    assert {function.guarded for function in audit.functions} == {True}
+
+
+# --- binaries that nobody here wrote
+
+FALSE_ALARMS = {
+    "libc.so.6": {"mte"},
+    "ld-linux-aarch64.so.1": {"lse"},
+    "libgcc_s.so.1": {"sve", "sme"},
+    "libstdc++.so.6": set[str](),
+    "libm.so.6": set[str](),
+}
+"""See docs/audit.md for the reason of each."""
+NEEDS = {"libc.so.6": {"lse", "mops", "sve", "sme"}, "libgcc_s.so.1": {"lse"}, "libstdc++.so.6": {"lse"}}
+"""memcpy and the like by ``ifunc``, setjmp, and outline atomics."""
+
+
+@pytest.mark.parametrize("name", FALSE_ALARMS)
+def test_what_debian_has_is_guarded(name: str) -> None:
+    root = foreign.unpacked(foreign.ARM64)
+    audit = cpufeat.audit(root / "usr" / "lib" / "aarch64-linux-gnu" / name)
+    assert set(audit.needs) >= NEEDS.get(name, set())
+    assert set(audit.bare) <= FALSE_ALARMS[name]
+
+
+def test_outline_atomics_of_a_large_library_are_guarded() -> None:
+    root = foreign.unpacked(foreign.ARM64)
+    audit = cpufeat.audit(next((root / "wheels" / "llvmlite" / "binding").glob("libllvmlite*.so")))
+    assert audit.instructions > 10_000_000
+    assert "lse" in audit.needs
+    assert list(audit.bare) == []
+
+
+# --- the words, against capstone
+
+READ_ONLY = {"cmp", "cmn", "tst", "st1", "st2", "st3", "st4"}
+"""Capstone 5 says of these that they write their first operand."""
+LINK = 31
+
+
+def described() -> Iterator[tuple[int, capstone.CsInsn]]:
+    """Words that capstone knows, from all over."""
+    decoder = capstone.Cs(capstone.CS_ARCH_ARM64, capstone.CS_MODE_LITTLE_ENDIAN)
+    decoder.detail = True
+    chance = random.Random(5496)
+    for word in (chance.getrandbits(32) for _ in range(60_000)):
+        found = next(decoder.disasm(word.to_bytes(4, "little"), 0x1000), None)
+        if found is not None:
+            yield word, found
+
+
+def number(instruction: capstone.CsInsn, register: int) -> int:
+    name = instruction.reg_name(register)
+    known = {"sp": STACK, "wsp": STACK, "fp": 30, "lr": LINK}
+    return known.get(name) or (int(name[1:]) + 1 if re.fullmatch(r"[xw]\d+", name) else 0)
+
+
+def test_no_register_is_written_that_the_words_do_not_tell() -> None:
+    """An answer that is thought to be there still, makes a guard of what is none."""
+    seen, wrong = 0, []
+    for word, instruction in described():
+        written = {number(instruction, register) for register in instruction.regs_access()[1]} - {0, LINK}
+        told = {register for step in decoded(word, 0x1000) for register in step.writes}
+        seen += bool(written)
+        if not written <= told and instruction.mnemonic not in READ_ONLY:
+            wrong.append(f"{word:08x} {instruction.mnemonic} {instruction.op_str}: {written - told}")
+    assert "\n".join(wrong) == ""
+    assert seen > 9_000
+
+
+def test_branches_lead_where_capstone_says() -> None:
+    seen, wrong = 0, []
+    for word, instruction in described():
+        immediates = [one.imm for one in instruction.operands if one.type == capstone.arm64.ARM64_OP_IMM]
+        if capstone.CS_GRP_BRANCH_RELATIVE in instruction.groups and immediates:
+            seen += 1
+            (step,) = decoded(word, 0x1000)
+            if step.target != immediates[-1] % (1 << 64):
+                wrong.append(f"{word:08x} {instruction.mnemonic} {instruction.op_str}: {step.target}")
+    assert wrong == []
+    assert seen > 1_000
+
+
+def test_addresses_are_those_that_the_linker_made(tmp_path: Path) -> None:
+    """ADRP and what completes it, branches and literals: relocations applied here, and by a linker."""
+    source = GUARDS / "cases.c"
+    linked = build(tmp_path / "linked", "-O2", "-fno-sanitize=all", "-shared", "-fPIC", source, triple=TRIPLE)
+    whole = build(tmp_path / "object", "-O2", "-fno-sanitize=all", "-c", "-fPIC", source, triple=TRIPLE)
+    reasons = [{one.name: (one.guarded, one.why) for one in cpufeat.audit(path).functions} for path in (linked, whole)]
+    assert reasons[0] == reasons[1]
+    assert reasons[0]
+
+
+# --- what is damaged, or has no end
+
+
+def test_damaged_code_is_answered_all_the_same(tmp_path: Path) -> None:
+    options = ("-fno-sanitize=all", "-O2", "-c", GUARDS / "cases.c")
+    whole = build(tmp_path / "a.o", *options, triple=TRIPLE).read_bytes()
+    (image,) = images(whole)
+    start, size = next((one.offset, one.size) for one in image.sections if one.name == ".text")
+    chance = random.Random(5496)
+    for _ in range(60):
+        changed = bytearray(whole)
+        for _ in range(chance.randrange(1, 12)):
+            changed[start + chance.randrange(size)] = chance.randrange(256)
+        other = cpufeat.audit(bytes(changed))
+        assert other.bare <= other.needs
+        assert all(function.guarded in (True, False, None) and function.why for function in other.functions)
+
+
+@pytest.mark.parametrize(("number", "bare"), [(5_000, []), (60_000, ["sve"])])
+def test_code_without_end_is_given_up(number: int, bare: list[str], tmp_path: Path) -> None:
+    branches = "\n".join(f"b.eq {at}f\n{at}: add x1, x1, #1" for at in range(number))
+    text = f".globl f\n.type f, @function\nf: {ASKED}tbnz x0, #22, 1f\nret\n1: {branches}\n{USE}\nret\n.size f, .-f\n"
+    assert list(cpufeat.audit(assembled(tmp_path, text, triple=TRIPLE)).bare) == bare
+
+
+def test_kernels_have_words_for_all_of_their_code(tmp_path: Path) -> None:
+    (image,) = images(kernels(tmp_path, triple=TRIPLE, cpu="generic+sve2"))
+    code = b"".join(bytes(one.content) for one in image.sections if one.executable)
+    assert all(decoded(word, 0) for word in words_of(code))
