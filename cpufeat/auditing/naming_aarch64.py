@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from array import array
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from functools import cache, cached_property
 
 from cpufeat.auditing.naming import Reference
@@ -42,6 +42,9 @@ class Pages:
         self._code, self._low = code, code.low
         self._reach = code.high - code.low
         self._on = cache(self._named_on)
+        self._followed: set[Function] = set()
+        self._named: dict[int, list[tuple[int, Reference]]] = {}
+        """What the functions that were followed name, by page."""
 
     def references(self, low: int, high: int) -> Iterator[Reference]:
         """Yield the places in the code that name an address from ``low`` to before ``high``."""
@@ -52,10 +55,10 @@ class Pages:
             function = self._code.function_at(site)
             if function:
                 yield Reference(site, function, self._low + (entry >> 32))
-        for page in range(low // PAGE, (high - 1) // PAGE + 1):
-            if page in self._pages or page - 1 in self._pages:
-                named = self._on(page)
-                yield from (one[1] for one in named[bisect_left(named, (low,)) : bisect_left(named, (high,))])
+        first, last = bisect_left(self._reached, low // PAGE), bisect_right(self._reached, (high - 1) // PAGE)
+        for page in self._reached[first:last]:
+            named = self._on(page)
+            yield from (one[1] for one in named[bisect_left(named, (low,)) : bisect_left(named, (high,))])
 
     def switch(self, function: Function, pointed: Collection[int]) -> Callable[[Step], Collection[int]]:
         """Return what gives the places that an indirect jump may lead to; ``pointed``: where pointers do."""
@@ -69,14 +72,13 @@ class Pages:
 
     def _named_on(self, page: int) -> list[tuple[int, Reference]]:
         """Return what names an address on a page, by address: also what was made of the page before it."""
-        places = [*self._pages.get(page - 1, ()), *self._pages.get(page, ())]
-        functions = {function for place in places if (function := self._code.function_at(place))}
-        return sorted(
-            (target, Reference(site, function, target))
-            for function in functions
-            for site, target in zip(*self._code.settled(function), strict=True)
-            if target // PAGE == page
-        )
+        for place in (*self._pages.get(page - 1, ()), *self._pages.get(page, ())):
+            function = self._code.function_at(place)
+            if function and function not in self._followed:
+                self._followed.add(function)
+                for site, target in zip(*self._code.settled(function), strict=True):
+                    self._named.setdefault(target // PAGE, []).append((target, Reference(site, function, target)))
+        return sorted(self._named.get(page, ()))
 
     @cached_property
     def _direct(self) -> array[int]:
@@ -115,6 +117,11 @@ class Pages:
                 page = place // PAGE + distance - (distance << 1 & 0x200000)
                 found.setdefault(page, array("Q")).append(place)
         return found
+
+    @cached_property
+    def _reached(self) -> list[int]:
+        """The pages that what is made of an ADRP may lie on."""
+        return sorted({one for page in self._pages for one in (page, page + 1)})
 
     def _words(self, address: int, content: memoryview) -> tuple[int, array[int], bytes]:
         """Return where a section's first word lies, from the lowest address on, its words, and their last bytes."""
