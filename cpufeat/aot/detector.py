@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from cpufeat.aot import override
 from cpufeat.aot.ir import Body
 from cpufeat.aot.readers import reader
-from cpufeat.aot.readings import Field, Reader
 from cpufeat.errors import TargetError
 from cpufeat.features import FeatureSet, table
 
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Literal
 
+    from cpufeat.aot.readings import Field, Reader
     from cpufeat.target import Target
 
     Dispatch = Literal["ifunc", "pointer"]

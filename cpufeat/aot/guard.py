@@ -12,7 +12,6 @@ from cpufeat.aot import needs
 from cpufeat.aot.detector import runs
 from cpufeat.aot.ir import Body, constant
 from cpufeat.aot.readers import reader
-from cpufeat.aot.readings import Reader
 from cpufeat.errors import TargetError
 from cpufeat.features import FeatureSet, table
 from cpufeat.levels import baseline, level_features
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Literal
 
+    from cpufeat.aot.readings import Reader
     from cpufeat.target import Target
 
     Mode = Literal["exit", "ask"]
