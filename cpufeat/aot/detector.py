@@ -16,12 +16,10 @@ from cpufeat.features import FeatureSet, table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Literal
 
+    from cpufeat.aot.dispatch import Mechanism
     from cpufeat.aot.readings import Field, Reader
     from cpufeat.target import Target
-
-    Dispatch = Literal["ifunc", "pointer"]
 
 
 def resolver_parameters(target: Target) -> str:
@@ -32,7 +30,7 @@ def resolver_parameters(target: Target) -> str:
     return reader(target).resolver_parameters
 
 
-def detector(targets: Sequence[Target], *, dispatch: Dispatch = "pointer", runtime_override: bool = False) -> str:
+def detector(targets: Sequence[Target], *, dispatch: Mechanism = "pointer", runtime_override: bool = False) -> str:
     """Return LLVM IR that defines ``define internal i32 @__cpufeat_pick()``.
 
     It returns the index of the first target whose ISA features are all usable, ``len(targets)`` if there is none. What
@@ -116,7 +114,7 @@ def _usable(body: Body, machine: Reader, target: Target) -> str:
         raise TargetError(f"{target.cpu}: {error}") from None
 
 
-def _pick(targets: Sequence[Target], machine: Reader, dispatch: Dispatch, runtime_override: bool) -> str:
+def _pick(targets: Sequence[Target], machine: Reader, dispatch: Mechanism, runtime_override: bool) -> str:
     body = Body("__cpufeat_pick")
     arguments = machine.resolved(body) if dispatch == "ifunc" else machine.called(body)
     if runtime_override:

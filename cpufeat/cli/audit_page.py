@@ -79,7 +79,7 @@ def _by_level(features: FeatureSet, suffix: str, style: str) -> Iterator[Line]:
         if here:
             yield from row(level + suffix, " ".join(here), style)
     if left:
-        yield from row(("in no level" if features else "") + suffix, " ".join(left), style)
+        yield from row(f"in no level{suffix}", " ".join(left), style)
 
 
 def _functions(audit: Audit, limit: str | None, beyond: Sequence[FunctionNeeds]) -> Iterator[Line]:
@@ -147,11 +147,11 @@ def _note(audit: Audit) -> Iterator[Line]:
 
 
 def _others(audit: Audit) -> Iterator[Line]:
-    yield from _places("Of no feature that compilers know", "or the operating system's", audit.others)
+    yield from _places("Of no feature", "the operating system's, and what compilers have no option for", audit.others)
 
 
 def _harmless(audit: Audit) -> Iterator[Line]:
-    yield from _places("Harmless", "CPUs that do not know these run them as something else", audit.harmless)
+    yield from _places("Harmless", "older CPUs run these as something that does no damage", audit.harmless)
 
 
 def _places(title: str, note: str, places: Iterable[str]) -> Iterator[Line]:
