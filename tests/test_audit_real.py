@@ -11,11 +11,11 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
 
 import llvmlite
 import numpy as np
 import pytest
+from audited import alarms, unexplained
 from conftest import unavailable
 from numpy._core import _multiarray_umath
 
@@ -24,45 +24,12 @@ from cpufeat.features import FeatureSet, find
 from cpufeat.levels import level_features
 from cpufeat.machine import ThisMachine
 
-if TYPE_CHECKING:
-    from cpufeat.auditing.report import Audit
-
 pytestmark = pytest.mark.skipif(ThisMachine().arch != "x86_64", reason="what is known of them, is of x86-64's")
 
 NUMPY = {"X86_V2": "x86-64-v2", "X86_V3": "x86-64-v3", "X86_V4": "x86-64-v4"}
 """NumPy's names for levels: https://numpy.org/doc/stable/reference/simd/build-options.html"""
 NOTHING = FeatureSet("x86_64")
 LIBRARIES = {"OpenBLAS": "openblas", "OpenSSL": "crypto", "zstd": "zstd"}
-PAGE = Path(__file__).parent.parent / "docs" / "audit.md"
-IN_CODE = re.compile(r"`([^`]+)`")
-
-
-class Alarm(NamedTuple):
-    """A row of the page's table of false alarms."""
-
-    where: str
-    features: set[str]
-    functions: list[str]
-    """Parts of their names; empty where the page names none."""
-
-    def explains(self, function: str, features: set[str]) -> bool:
-        """Whether it is of these features in this function; of code without a name the features must do."""
-        named = not self.functions or "0x" in function or any(part in function for part in self.functions)
-        return named and features <= self.features
-
-
-def alarms() -> list[Alarm]:
-    rows = (re.split(r" *\| *", line)[1:-1] for line in PAGE.read_text().splitlines() if line.startswith("| "))
-    split = ((where, what.partition(" in ")) for where, what, _ in rows if where != "where")
-    return [Alarm(where, {*IN_CODE.findall(what[0])}, IN_CODE.findall(what[2])) for where, what in split]
-
-
-def unexplained(audit: Audit, where: str) -> list[tuple[str, set[str]]]:
-    """The functions with bare uses that the page does not know, and those uses."""
-    known = [alarm for alarm in alarms() if alarm.where == where]
-    assert known, f"{PAGE.name} has nothing of {where}"
-    bare = [(function.name, set(function.bare)) for function in audit.functions if function.bare]
-    return [one for one in bare if not any(alarm.explains(*one) for alarm in known)]
 
 
 def library(name: str) -> Path:
@@ -95,8 +62,8 @@ def test_the_false_alarms_in_a_library_are_those_that_are_known(where: str) -> N
 
 
 def test_the_false_alarms_are_of_files_that_are_looked_at() -> None:
-    assert {alarm.where for alarm in alarms()} == {"glibc", "Go", *LIBRARIES}
-    for alarm in alarms():
+    assert {alarm.where for alarm in alarms("x86_64")} == {"glibc", "Go", *LIBRARIES}
+    for alarm in alarms("x86_64"):
         assert [name for name in alarm.features if find("x86_64", name).name != name] == []
 
 
