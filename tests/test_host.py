@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from machines import leaves, machine
 
@@ -10,8 +12,10 @@ from cpufeat import host, llvm
 from cpufeat.features import FeatureSet
 from cpufeat.levels import baseline, level_features, level_of, levels
 from cpufeat.machine import Machine
+from cpufeat.probe import dumps
 from cpufeat.recording import Recording
 
+CASES = Path(__file__).parents[2] / "shared" / "corpora" / "cases"
 INTEL, AMD = "GenuineIntel", "AuthenticAMD"
 
 
@@ -187,3 +191,16 @@ def test_levels_are_the_psabis() -> None:
     for level, needed in (("x86-64", v2), ("x86-64-v2", v3), ("x86-64-v3", v4)):
         full = level_features("x86_64", level) | FeatureSet("x86_64", needed)
         assert level_of(full.without([min(needed)])) == level
+
+
+@pytest.mark.skipif(not CASES.is_dir(), reason="needs ../shared/corpora")
+def test_long_nops_of_32_bit_cpus_are_those_that_llvm_knows() -> None:
+    """Those of AMD's K7 are left out: nothing but AMD's name tells it from VIA's, which lack them."""
+    machines = [dumps.load(str(path))[1] for path in sorted(CASES.glob("*/*.cpuid"))]
+    hosts = [found for found in map(host.detect, machines) if found.arch == "i686"]
+    theirs = {found.cpu: "nopl" in features_of(found.cpu) for found in hosts}
+    assert {found.cpu for found in hosts if "nopl" in found.features} == {
+        cpu for cpu, has in theirs.items() if has and not cpu.startswith(("athlon", "k8"))
+    }
+    assert {"pentium4", "pentium3", "c3-2", "athlon", "k6-2"} <= theirs.keys()
+    assert not theirs["c3-2"]

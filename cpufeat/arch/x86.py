@@ -89,7 +89,8 @@ def _merge_like(readings: Iterable[Reading]) -> list[Reading]:
 def _reading(machine: Machine, cpuid: Cpuid, count: int) -> Reading:
     family, model, stepping = cpuid.signature()
     vendor, brand = cpuid.vendor(), cpuid.text(*_BRAND)
-    features = [feature for feature in table(machine.arch).values() if feature.bit and cpuid.holds(feature.bit)]
+    held = {feature.name: cpuid.held(feature.bit) for feature in table(machine.arch).values() if feature.bit}
+    features = [feature for feature in table(machine.arch).values() if held.get(feature.name)]
     return Reading(
         source="CPUID",
         vendor=vendor,
@@ -100,7 +101,7 @@ def _reading(machine: Machine, cpuid: Cpuid, count: int) -> Reading:
         hypervisor=machine.emulator or _named(brand.partition(" ")[0], vendor) or _hypervisor(cpuid),
         core="atom" if cpuid.value(_CORE_TYPE) == _ATOM else "",
         count=count,
-        reported={feature.name: f"CPUID {feature.bit}" for feature in features},
+        reported={feature.name: f"CPUID {held[feature.name]}" for feature in features},
         withheld=_gated(machine, features, *cpuid.xcr0()),
     )
 

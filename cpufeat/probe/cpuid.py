@@ -72,7 +72,11 @@ class Cpuid:
 
     def holds(self, condition: str) -> bool:
         """Whether a condition of ``features.tsv`` holds: fields, ``>=`` for numbers, ``&`` for and, ``|`` for or."""
-        return any(map(self._all, condition.split("|")))
+        return bool(self.held(condition))
+
+    def held(self, condition: str) -> str:
+        """Return the first alternative of a condition that holds, empty if there is none."""
+        return next(filter(self._all, condition.split("|")), "")
 
     def _all(self, terms: str) -> bool:
         return all(map(self._term, terms.split("&")))
