@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 _FEW = 3
 
 
@@ -14,7 +13,7 @@ class UnknownNameError(CpufeatError, ValueError):
     """A feature, CPU, level or architecture that no table has."""
 
     def __init__(self, kind: str, name: str, nearest: tuple[str, ...] = ()) -> None:
-        """Say that ``name`` is not a known ``kind`` (``"x86 feature"``), and which names come ``nearest``, or are all."""
+        """Say that ``name`` is no known ``kind`` (``"x86 feature"``), and which names come ``nearest``, or are all."""
         self.kind, self.name, self.nearest = kind, name, nearest
         hint = f"did you mean {' or '.join(nearest)}?" if len(nearest) <= _FEW else f"known are {', '.join(nearest)}"
         super().__init__(f"unknown {kind} {name!r}{f'; {hint}' if nearest else ''}")
