@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import random
 import re
+import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import capstone
 import foreign
 import pytest
-from audited import alarms, assembled, build, kernels, unexplained
+from audited import ZIG, alarms, assembled, build, kernels, unexplained
 
 import cpufeat
 from cpufeat import aot
@@ -129,6 +130,42 @@ STORES = {
 def test_variables_are_found_by_what_is_stored_in_them(store: str, tmp_path: Path) -> None:
     audit = cpufeat.audit(assembled(tmp_path, STORED.replace("ADDRESS", store), triple=TRIPLE))
     assert [function.guarded for function in audit.functions] == [STORES[store]]
+
+
+LITERAL = f"""
+.globl f
+.type f, @function
+f: stp x29, x30, [sp, #-16]!
+{ASKED}EITHER
+tbz x0, #22, 1f
+ldr x1, =fast
+blr x1
+1: ldp x29, x30, [sp], #16
+ret
+.ltorg
+.size f, .-f
+.type fast, @function
+fast: {USE}
+ret
+.size fast, .-fast
+"""
+
+
+@pytest.mark.parametrize(("before", "guarded"), [("nop", True), ("ldr x9, =fast\nstr x9, [x19]", False)])
+def test_addresses_among_the_code_are_taken_where_they_are_loaded(before: str, guarded: bool, tmp_path: Path) -> None:
+    audit = cpufeat.audit(assembled(tmp_path, LITERAL.replace("EITHER", before), triple=TRIPLE))
+    assert [function.guarded for function in audit.functions] == [guarded]
+
+
+@pytest.mark.parametrize("options", [(), ("-z", "force-bti", "-z", "pac-plt")])
+def test_stubs_of_every_kind_lead_on(options: tuple[str, ...], tmp_path: Path) -> None:
+    """What the program exports it calls through its PLT."""
+    whole = build(tmp_path / "a.o", "-fno-sanitize=all", "-fPIC", "-c", GUARDS / "cases.c", triple=TRIPLE)
+    linked = tmp_path / "linked.so"
+    subprocess.run([*ZIG, "ld.lld", "-shared", *options, whole, "-o", linked], check=True)
+    said = answers(cpufeat.audit(linked))
+    assert {"guarded_exported", "bare_exported", "guarded_builtin"} <= said.keys()
+    assert said == {name: ANSWERS[name.partition("_")[0]] for name in said}
 
 
 SWITCH = """

@@ -204,7 +204,13 @@ class _Search:
             yield from self._of_slot(slot)
 
     def _of_slot(self, slot: int) -> Iterator[_Edge]:
-        """Yield the object that a pointer in data is in, or where code names the pointer itself."""
+        """Yield the object that a pointer in data is in, or what names the pointer if it is among the code."""
+        section = self.image.section_at(slot)
+        literals = self.code.references(slot, slot + 1) if section and section.executable else ()
+        for reference in literals:
+            yield _Edge(reference.function.start, reference.site, slot)
+        if literals:
+            return
         found = self.code.object_at(slot)
         if found:
             yield _Edge(found[0], 0, slot)
