@@ -51,10 +51,14 @@ class Value:
 
     def replace(self, **changes: Any) -> Self:
         """Return a copy in which the named fields have other values. Raises TypeError for a field that there is not."""
-        return type(self)(**{**self.__dict__, **changes})
+        return type(self)(**{**self._given(), **changes})
 
     def __eq__(self, other: object) -> bool:
-        return type(other) is type(self) and other.__dict__ == self.__dict__
+        return type(other) is type(self) and other._given() == self._given()
+
+    def _given(self) -> dict[str, Any]:
+        """Return the fields, without what a ``cached_property`` has added."""
+        return {name: self.__dict__[name] for name in self._fields}
 
     def __hash__(self) -> int:
         return hash(tuple(_hashable(getattr(self, name)) for name in type(self)._fields))

@@ -398,11 +398,32 @@ def test_code_that_uses_what_its_target_does_not_permit_is_refused_by_the_instru
     assert caught.value.function == "f"
 
 
+@pytest.mark.parametrize("dispatch", ["ifunc", "pointer"])
+@pytest.mark.parametrize("levels", [("x86-64-v3", "x86-64"), ("x86-64-v3", "x86-64-v2")])
+@pytest.mark.parametrize("linkage", ["", "internal"])
+def test_that_a_variant_was_chosen_permits_it_no_more(dispatch, levels, linkage):
+    text = f"""
+        define {linkage} float @g(float %x) noinline {{
+          %y = call float asm "vaddss $1, $1, $0", "=x,x"(float %x)
+          ret float %y
+        }}
+        define float @f(float %x) {{
+          %y = call float @g(float %x)
+          ret float %y
+        }}"""
+    assert aot.compile(text, targets=["x86-64-v4", "x86-64-v3"], dispatch=dispatch).variants
+    with pytest.raises(CompileError, match=rf"function g\.{levels[1]}: vaddss .* uses avx, which {levels[1]} does not"):
+        aot.compile(text, targets=levels, dispatch=dispatch)
+
+
 def test_what_stands_behind_a_check_of_the_codes_own_is_permitted():
     asked = aot.compile(CHECKED_XGETBV, Target.parse("x86-64"))
     assert asked.variants[0].used == FeatureSet("x86_64")
     with pytest.raises(CompileError, match=r"xgetbv .* uses xsave"):
         aot.compile(CHECKED_XGETBV.replace("br i1 %has", "br i1 %always"), Target.parse("x86-64"))
+    for dispatch in ("ifunc", "pointer"):
+        several = aot.compile(CHECKED_XGETBV, targets=["x86-64-v2", "x86-64"], dispatch=dispatch)
+        assert [variant.used for variant in several.variants] == [FeatureSet("x86_64")] * 2
 
 
 CHECKED_XGETBV = """

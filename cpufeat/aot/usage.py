@@ -10,7 +10,7 @@ from cpufeat.auditing.formats import image_of
 from cpufeat.auditing.guarded import guards
 from cpufeat.auditing.stretches import place
 from cpufeat.errors import AuditError, CompileError
-from cpufeat.features import FeatureSet
+from cpufeat.features import FeatureSet, family
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 
 _OWN = re.compile(r"_?__cpufeat_")
 """Detection and guard, which ask before they use anything."""
+
+
+_RETURN_0 = {
+    "x86": bytes.fromhex("31c0 c3"),  # xor eax, eax; ret
+    "aarch64": bytes.fromhex("000080d2 c0035fd6"),  # mov x0, #0; ret
+}
 
 
 class _Excess(NamedTuple):
@@ -73,7 +79,22 @@ def _runs_with(body: Body, label: str, labels: Sequence[str]) -> bool:
 
 
 def _bare(image: Image, excess: Sequence[_Excess]) -> list[_Excess]:
+    """Return what no check of the code's own stands before. That a variant was picked permits it what it may use."""
     if not excess:
         return []
-    found = guards(image, {body.function: body.uses for body, _, _ in excess})
+    found = guards(_without_answers(image), {body.function: body.uses for body, _, _ in excess})
     return [one for one in excess if one.feature in found[one.body.function.start].bare]
+
+
+def _without_answers(image: Image) -> Image:
+    """Return an image of which cpufeat's own code learns nothing about the CPU: its functions return 0."""
+    own = [function for function in image.functions if _OWN.match(function.name)]
+    sections = []
+    for section in image.sections:
+        content = bytearray(section.content)
+        for function in own:
+            if section.address <= function.start < section.end:
+                start, size = function.start - section.address, function.end - function.start
+                content[start : start + size] = (_RETURN_0[family(image.arch)] * size)[:size]
+        sections.append(section.replace(content=memoryview(content)))
+    return image.replace(sections=tuple(sections))
