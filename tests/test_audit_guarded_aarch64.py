@@ -157,6 +157,39 @@ def test_addresses_among_the_code_are_taken_where_they_are_loaded(before: str, g
     assert [function.guarded for function in audit.functions] == [guarded]
 
 
+SMALL = f"""
+.globl f
+.type f, @function
+f: adrp x9, _GLOBAL_OFFSET_TABLE_
+SKIPPED
+ldr x9, [x9, #:gotpage_lo15:fast]
+CHECK
+br x9
+1: ret
+.size f, .-f
+.globl fast
+.hidden fast
+.type fast, @function
+fast: {USE}
+ret
+.size fast, .-fast
+"""
+
+
+@pytest.mark.parametrize("skipped", [0, 1500])
+@pytest.mark.parametrize(("check", "guarded"), [("mrs x0, id_aa64pfr0_el1\ncbz x0, 1f", True), ("", False)])
+@pytest.mark.parametrize("linked", [True, False])
+def test_tables_of_small_code_are_read(check: str, guarded: bool, linked: bool, skipped: int, tmp_path: Path) -> None:
+    """What GCC makes with ``-fpic``: one page is named, and pointers further on are loaded."""
+    others = "\n".join(f"ldr x2, [x9, #:gotpage_lo15:other{number}]" for number in range(skipped))
+    whole = assembled(tmp_path, SMALL.replace("SKIPPED", others).replace("CHECK", check), triple=TRIPLE)
+    output = tmp_path / "linked.so" if linked else whole
+    if linked:
+        subprocess.run([*ZIG, "ld.lld", "-shared", whole, "-o", output], check=True)
+    (function,) = cpufeat.audit(output).functions
+    assert (function.name, function.guarded) == ("fast", guarded)
+
+
 @pytest.mark.parametrize("options", [(), ("-z", "force-bti", "-z", "pac-plt")])
 def test_stubs_of_every_kind_lead_on(options: tuple[str, ...], tmp_path: Path) -> None:
     """What the program exports it calls through its PLT."""

@@ -10,7 +10,7 @@ import struct
 from io import BytesIO
 from typing import NamedTuple
 
-from cpufeat.auditing.fields_aarch64 import ADDRESS21, BRANCH14, BRANCH19, BRANCH26, OFFSET12, PAGE21
+from cpufeat.auditing.fields_aarch64 import ADDRESS21, BRANCH14, BRANCH19, BRANCH26, OFFSET12, PAGE21, TABLE15
 from cpufeat.auditing.functions import functions
 from cpufeat.auditing.image import Image, Section, Symbol
 from cpufeat.auditing.layout import SPACING, Fix, Layout, Part, word_at
@@ -74,6 +74,7 @@ _FIXES = {
         309: Fix(slot=True, field=BRANCH19),  # GOT_LD_PREL19
         311: Fix(slot=True, field=PAGE21),  # ADR_GOT_PAGE
         312: Fix(slot=True, field=OFFSET12),  # LD64_GOT_LO12_NC
+        313: Fix(slot=True, field=TABLE15),  # LD64_GOTPAGE_LO15
         314: Fix(32, relative=True),  # PLT32
     },
 }
@@ -85,6 +86,7 @@ _CHOSEN = {"x86_64": 37, "i686": 42, "aarch64": 1032}
 _SYMBOLIC = {"x86_64": (1, 6, 7), "i686": (1, 6, 7), "aarch64": (257, 1025, 1026)}
 """In linked files: the types that store a symbol's address (absolute, GLOB_DAT, JUMP_SLOT)."""
 
+_TABLE = "_GLOBAL_OFFSET_TABLE_"
 _SPACING = {"aarch64": 1024}
 """Bytes kept free for what is in another file: glibc reads its ``_dl_hwcap2`` from far within ``_rtld_global_ro``."""
 
@@ -303,6 +305,7 @@ def _object(file: _File) -> Image:
         ((headers[index].size, headers[index].alignment, bool(headers[index].flags & _EXECUTE)) for index in placed),
         file.bits // 8,
         spacing=_SPACING.get(file.arch, SPACING),
+        table=_TABLE if file.arch == "aarch64" else "",
     )
     address = dict(zip(placed, layout.addresses, strict=True))
     content: dict[int, memoryview | bytearray] = {index: file.content_of(index) for index in placed}

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 _PAGE = 4096
+TABLE = 1 << 15
+"""Bytes of the table of pointers that small position-independent code has (GCC's ``-fpic``)."""
 _VECTOR, _OPCODE_HIGH = 1 << 26, 1 << 23
 
 
@@ -25,6 +27,8 @@ ADDRESS21 = Field("ADR", 21, 5, 1)
 PAGE21 = Field("ADRP", 21, 5, _PAGE)
 OFFSET12 = Field("ADD, LDR, STR", 12, 10, 1)
 """The distance from the start of a page, in units of what is loaded."""
+TABLE15 = Field("LDR", 12, 10, 8)
+"""The distance of a pointer from the start of the table of them, of at most 32 KiB."""
 _SPLIT = (ADDRESS21, PAGE21)
 """Those whose last two bits stand apart."""
 
@@ -33,6 +37,8 @@ def stored(word: int, field: Field, target: int, place: int) -> int:
     """Return an instruction at an address with another target."""
     if field is OFFSET12:
         value = target % _PAGE // _size(word)
+    elif field is TABLE15:
+        value = target % TABLE // field.unit
     elif field is PAGE21:
         value = target // _PAGE - place // _PAGE
     else:

@@ -6,6 +6,7 @@ from bisect import bisect_right
 from typing import NamedTuple
 
 from cpufeat.auditing import fields_aarch64
+from cpufeat.auditing.fields_aarch64 import TABLE, TABLE15
 from cpufeat.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -46,19 +47,27 @@ class Layout:
     """Addresses for what has none: an object's sections, and all that stands in other files."""
 
     def __init__(
-        self, sections: Iterable[tuple[int, int, bool]], word: int, above: int = 0, spacing: int = SPACING
+        self,
+        sections: Iterable[tuple[int, int, bool]],
+        word: int,
+        above: int = 0,
+        spacing: int = SPACING,
+        table: str = "",
     ) -> None:
         """Place sections of (size, alignment, executable), those with code first.
 
         ``word``: bytes of a pointer; ``above``: the first address that is free, in a file that has its addresses;
-        ``spacing``: bytes that are kept free for what is in another file.
+        ``spacing``: bytes that are kept free for what is in another file; ``table``: what code calls the table of
+        pointers that it counts from.
         """
-        self.word, self.spacing = word, spacing
+        self.word, self.spacing, self._table = word, spacing, table
         self.pointers: dict[int, int] = {}
         self.narrow: set[int] = set()
         self.externals: dict[int, str] = {}
         self._external_addresses: dict[str, int] = {}
         self._slots: dict[int, int] = {}
+        self._entries: dict[int, int] = {}
+        """Those in the table."""
         wanted = list(sections)
         self.addresses = [0] * len(wanted)
         end = above
@@ -71,15 +80,17 @@ class Layout:
     def external(self, name: str) -> int:
         """Return the made-up address of what another file defines."""
         if name not in self._external_addresses:
-            address = self._external_addresses[name] = self._take(self.spacing)
+            address = self._external_addresses[name] = self._take(TABLE if name == self._table else self.spacing)
             self.externals[address] = name
         return self._external_addresses[name]
 
-    def _slot(self, target: int) -> int:
-        if target not in self._slots:
-            self._slots[target] = self._take(SPACING)
-            self.pointers[self._slots[target]] = target
-        return self._slots[target]
+    def _slot(self, target: int, field: Field | None) -> int:
+        slots = self._entries if field is TABLE15 else self._slots
+        if target not in slots:
+            in_table = field is TABLE15
+            slots[target] = self.external(self._table) + self.word * len(slots) if in_table else self._take(SPACING)
+            self.pointers[slots[target]] = target
+        return slots[target]
 
     def _take(self, size: int) -> int:
         start = -(-self._free // size) * size
@@ -98,7 +109,7 @@ class Layout:
         stored = int.from_bytes(content[offset : offset + size], "little")
         if addend is None:
             addend = fields_aarch64.addend(stored, fix.field) if fix.field else _signed(stored, fix.bits)
-        value = (self._slot(target) if fix.slot else target) + addend + fix.bias
+        value = (self._slot(target, fix.field) if fix.slot else target) + addend + fix.bias
         if fix.field:
             value = fields_aarch64.stored(stored, fix.field, value, place)
         elif fix.relative:

@@ -31,6 +31,9 @@ _OTHERS = re.compile(rb"[\x54\x34-\x37\xb4-\xb7\x74\x75\xf4\xf5\x10\x30\x50\x70\
 _PAGES = re.compile(rb"[\x90\xb0\xd0\xf0]")
 """Those of ADRP."""
 
+_REACH = 8
+"""Pages: how far what is added to an ADRP leads, with GCC's ``-fpic``."""
+
 
 class Pages:
     """The distances in the code of an image, and the pages."""
@@ -71,8 +74,9 @@ class Pages:
         return lambda step: found.get(step.address, others)
 
     def _named_on(self, page: int) -> list[tuple[int, Reference]]:
-        """Return what names an address on a page, by address: also what was made of the page before it."""
-        for place in (*self._pages.get(page - 1, ()), *self._pages.get(page, ())):
+        """Return what names an address on a page, by address: also what was made of a page shortly before it."""
+        before = range(page - _REACH, page + 1)
+        for place in (place for one in before for place in self._pages.get(one, ())):
             function = self._code.function_at(place)
             if function and function not in self._followed:
                 self._followed.add(function)
@@ -121,7 +125,7 @@ class Pages:
     @cached_property
     def _reached(self) -> list[int]:
         """The pages that what is made of an ADRP may lie on."""
-        return sorted({one for page in self._pages for one in (page, page + 1)})
+        return sorted({one for page in self._pages for one in range(page, page + _REACH + 1)})
 
     def _words(self, address: int, content: memoryview) -> tuple[int, array[int], bytes]:
         """Return where a section's first word lies, from the lowest address on, its words, and their last bytes."""
