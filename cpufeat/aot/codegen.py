@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from llvmlite import binding
 
-from cpufeat.aot import attributes, triples, variants
+from cpufeat.aot import attributes, early, triples, variants
 from cpufeat.aot.dispatch import Dispatch
 from cpufeat.aot.job import Clones, EmitError, Emitted
 from cpufeat.errors import CompileError, TargetError
@@ -45,10 +45,11 @@ def emit(job: Job, source: bytes, on_accepted: Callable[[], None] = lambda: None
         machine = _target_machine(job)
         _fit(module, job, machine)
         asks: dict[Asked, list[str]] = {}
-        if job.clones or _asks_anything(module):
+        if job.clones or _asks_anything(module) or _may_run_early(module, job, source):
             defined = _defined(module)
             printed = _named(module, defined)
             asks, text = _asks(defined, printed), attributes.disarm(printed)
+            text = early.for_baseline(text, job.early_cpu) if job.early_cpu else text
             context = stack.enter_context(binding.create_context())
             module = _parse(stack, context, job.name, _with_clones(text, job, machine) if job.clones else text)
         if not job.only:
@@ -127,6 +128,10 @@ def _asks_anything(module: Llvmlite) -> bool:
     return any(
         attributes.asked(text.decode(errors="replace") for text in function.attributes) for function in _defined(module)
     )
+
+
+def _may_run_early(module: Llvmlite, job: Job, source: bytes) -> bool:
+    return bool(job.early_cpu) and early.may_have_some(str(module).encode() if job.is_bitcode else source)
 
 
 def _asks(defined: list[Llvmlite], printed: str) -> dict[Asked, list[str]]:

@@ -20,6 +20,7 @@ from cpufeat.errors import ArtifactError, CompileError, CpufeatWarning, TargetEr
 from cpufeat.host import detect
 from cpufeat.levels import baseline, level_features
 from cpufeat.resolution import resolve, triple
+from cpufeat.tables import architecture
 from cpufeat.target import Target
 
 if TYPE_CHECKING:
@@ -102,7 +103,9 @@ def compile(  # noqa: A001, PLR0913
         def job(llvm: int) -> Job:
             cpu, features = _for_llvm(rungs[0], llvm)
             one = Job(code.name, code.is_bitcode, rungs[0].triple, cpu, features, opt, only, helpers=helpers)
-            return _several(one, rungs, dispatched, llvm) if dispatched else one
+            if dispatched:
+                return _several(one, rungs, dispatched, llvm)
+            return one.replace(early_cpu=architecture(rungs[0].arch).cpu) if helpers else one
 
         if isolation == "none":
             return _emit_here(job, code.content)

@@ -2,6 +2,10 @@
 
 The code of a guard is in the object that it guards, uses nothing above the baseline, and asks about the features of a
 table (:mod:`cpufeat.aot.needs`), which is narrowed when what was compiled has been read.
+
+It is the first constructor of its program or library. What a module itself has run before that does without the
+features (:mod:`cpufeat.aot.early`). Beyond it are what a linker is told to run first (``-Wl,-init``), and a library of
+others whose constructor calls into the program, before any constructor of that.
 """
 
 from __future__ import annotations

@@ -51,6 +51,8 @@ class Job(Value):
     mechanism: str = ""
     """How functions are dispatched: ``ifunc`` or ``pointer``."""
     resolver_parameters: str = ""
+    early_cpu: str = ""
+    """What runs before the guard (:mod:`cpufeat.aot.early`) is compiled for it; empty where nothing is guarded."""
     helpers: tuple[str, ...] = ()
     """Modules of cpufeat's own to link with this one, as text."""
 
