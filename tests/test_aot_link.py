@@ -681,6 +681,16 @@ def test_c_itself_asks_for_nothing(triple, tmp_path):
     assert aot.compile(source, Target.parse({"r": "rv64gc", "a": "armv8-a"}[triple[0]], triple)).decisions == ()
 
 
+def test_c_for_32_bit_x86_is_for_its_lowest_cpu(tmp_path):
+    """Zig's own choice is Pentium 4."""
+    source = tmp_path / "one.c"
+    source.write_text("#ifdef __SSE__\n#error more than i686\n#endif\ndouble twice(double x) { return x + x; }\n")
+    target = Target.parse("i686", "i686-linux-musl")
+    artifact = aot.compile(aot.from_c(source, target.triple), target)
+    assert artifact.decisions == ()
+    assert not set(artifact.variants[0].used)
+
+
 def test_errors_in_c_are_the_compilers_own(tmp_path):
     bad = tmp_path / "bad.c"
     bad.write_text("int f(void) {\n    return a;\n}\n")

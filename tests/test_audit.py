@@ -244,9 +244,22 @@ def test_no_binaries(content: bytes, message: str) -> None:
         cpufeat.audit(content)
 
 
-@pytest.mark.parametrize("triple", ["arm-linux-gnueabihf", "riscv64-linux-gnu", "thumb-windows-gnu"])
-def test_other_architectures_are_refused_in_words(tmp_path: Path, triple: str) -> None:
-    with pytest.raises(AuditError, match="only x86 and 64-bit Arm"):
+@pytest.mark.parametrize(
+    ("triple", "arch"),
+    [
+        ("arm-linux-gnueabihf", "arm"),
+        ("aarch64_be-linux-gnu", "aarch64_be"),
+        ("riscv64-linux-gnu", "riscv64"),
+        ("riscv32-linux-gnu", "riscv32"),
+        ("powerpc64-linux-musl", "ppc64"),
+        ("powerpc64le-linux-gnu", "ppc64le"),
+        ("s390x-linux-gnu", "s390x"),
+        ("loongarch64-linux-gnu", "loongarch64"),
+        ("thumb-windows-gnu", "arm"),
+    ],
+)
+def test_other_architectures_are_refused_in_words(tmp_path: Path, triple: str, arch: str) -> None:
+    with pytest.raises(AuditError, match=f": {arch} code: only x86 and 64-bit Arm"):
         cpufeat.audit(kernels(tmp_path, triple=triple))
 
 

@@ -446,6 +446,32 @@ def test_on_64_bit_arm_a_level_without_a_model_is_said(for_arm: Path) -> None:
         assert (run.result == NOT_RUN) == ("no CPU model of that level" in run.message)
 
 
+EXITS = {
+    "i686": ("x86-freestanding", "mov $1, %eax; mov $7, %ebx; int $0x80"),
+    "riscv64": ("riscv64-freestanding", "li a7, 93; li a0, 7; ecall"),
+    "ppc64le": ("powerpc64le-freestanding", "li 0, 1; li 3, 7; sc"),
+    "s390x": ("s390x-freestanding", "lghi %r2, 7; svc 1"),
+}
+
+
+@pytest.mark.parametrize("arch", EXITS)
+def test_programs_of_other_architectures(arch: str, tmp_path: Path) -> None:
+    """One a level, or the emulator's own choice where no models stand for levels."""
+    try:
+        emulator.emulator(arch)
+    except VerifyError as error:
+        pytest.skip(str(error))
+    target, code = EXITS[arch]
+    source, program = tmp_path / "exits.s", tmp_path / "exits"
+    source.write_text(f".globl _start\n_start: {code}\n")
+    zig = (sys.executable, "-m", "ziglang", "cc")
+    subprocess.run([*zig, "-target", target, "-nostdlib", source, "-o", program], capture_output=True, check=True)
+    (run,) = verify(program)
+    assert (run.result, run.status) == (RIGHT, 7)
+    assert run.level == ("i686" if arch == "i686" else "")
+    assert run.cpu == ("pentium2" if arch == "i686" else "default")
+
+
 # --- the command line
 
 

@@ -80,7 +80,7 @@ def _compile(path: str, triple: str, arguments: tuple[str, ...], time_limit: flo
     try:
         with tempfile.TemporaryDirectory(prefix="cpufeat-") as folder:
             made = Path(folder, "module.ll")
-            command = [zig.program(), "cc", "-target", zig.target(triple), *_OPTIONS, *arguments, path, "-o", str(made)]
+            command = [*zig.compiler(triple), *_OPTIONS, *arguments, path, "-o", str(made)]
             ended = bounded.run(command, seconds=time_limit, environment=zig.environment(Path(folder, "cache")))
             ir = made.read_text("utf-8", "replace") if made.exists() else ""  # a comment has the file's name as it is
     except OSError as error:

@@ -109,7 +109,7 @@ def _driver(linker: Linker | None, triple: str) -> list[str]:
     if linker == "cc" and not system:
         raise LinkError("there is no cc: install a C compiler, or link with zig (pip install 'cpufeat[c]')")
     if linker == "zig" or differs or not system or (linker is None and _names_another_version(triple)):
-        return [zig.program(), "cc", "-target", zig.target(triple), "-O2"]
+        return [*zig.compiler(triple), "-O2"]
     return [system]
 
 

@@ -96,9 +96,10 @@ class _Choice:
 
 def _rows(arch: str) -> dict[str, list[str]]:
     try:
-        return {level: models.split() for level, models in tables.rows(f"{family(arch)}/qemu.tsv")}
+        rows = tables.rows(f"{family(arch)}/qemu.tsv")
     except FileNotFoundError:
         return {}
+    return {level: models.split() for level, models in rows if level in levels(arch)}
 
 
 def _native(arch: str) -> Processor:

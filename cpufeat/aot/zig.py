@@ -19,6 +19,8 @@ _ARCHITECTURES = {
     **dict.fromkeys(("armv8l", "armv7l", "armv6l", "armv5tel"), "arm"),
 }
 _SYSTEMS = {"darwin": "macos", "": "freestanding"}
+_CPUS = {"i686": "i686"}
+"""Where Zig's own choice is more than the architecture's lowest: Pentium 4, and a C library that needs SSE2."""
 
 
 def program() -> str:
@@ -27,6 +29,15 @@ def program() -> str:
     if spec is None or spec.origin is None:
         raise CpufeatError("this needs Zig's C compiler and linker: pip install 'cpufeat[c]'")
     return str(Path(spec.origin).absolute().with_name("zig.exe" if sys.platform == "win32" else "zig"))
+
+
+def compiler(triple: str) -> list[str]:
+    """Return the start of a command of Zig's C compiler and linker, for the lowest CPU of a triple's architecture.
+
+    Raises CpufeatError where ``ziglang`` is not installed.
+    """
+    arch = triples.parts(triple)[0]
+    return [program(), "cc", "-target", target(triple), *([f"-mcpu={_CPUS[arch]}"] if arch in _CPUS else [])]
 
 
 def environment(folder: Path) -> dict[str, str]:

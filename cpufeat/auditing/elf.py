@@ -24,7 +24,16 @@ if TYPE_CHECKING:
 
     from elftools.elf.elffile import ELFFile
 
-_ARCHITECTURES = {"EM_X86_64": "x86_64", "EM_386": "i686", "EM_AARCH64": "aarch64", "EM_ARM": "arm"}
+_ARCHITECTURES = {
+    "EM_X86_64": "x86_64",
+    "EM_386": "i686",
+    "EM_S390": "s390x",
+    "EM_RISCV": "riscv{}",
+    "EM_LOONGARCH": "loongarch{}",
+}
+"""With the bits of the file's class."""
+_BY_ORDER = {("aarch64", False): "aarch64_be", ("ppc64", True): "ppc64le"}
+"""Of two byte orders: by whether the file is little-endian."""
 _WRITE, _ALLOC, _EXECUTE, _TLS = 1, 2, 4, 0x400
 _UNDEFINED, _ABSOLUTE, _COMMON, _FAR = 0, 0xFFF1, 0xFFF2, 0xFFFF
 _SYMBOL_KINDS = {0: "label", 1: "data", 2: "function", 10: "resolver"}
@@ -174,9 +183,8 @@ def elf_image(content: bytes, name: str) -> Image:
 
 def _read(content: bytes, name: str, elf: ELFFile) -> _File:
     machine = str(elf.header.e_machine)
-    arch = _ARCHITECTURES.get(machine, machine.removeprefix("EM_").lower())
-    if arch == "aarch64" and not elf.little_endian:
-        arch = "aarch64_be"
+    arch = _ARCHITECTURES.get(machine, machine.removeprefix("EM_").lower()).format(elf.elfclass)
+    arch = _BY_ORDER.get((arch, elf.little_endian), arch)
     segments: list[Any] = list(elf.iter_segments())
     kind = "object" if elf.header.e_type == "ET_REL" else "executable" if _runs(elf, segments) else "library"
     headers = [_of_section(section.name, section.header) for section in elf.iter_sections()]
