@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import io
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -31,6 +32,7 @@ from cpufeat.host import Host, detect
 from cpufeat.levels import level_features
 from cpufeat.machine import ThisMachine
 from cpufeat.probe import dumps
+from cpufeat.resolution import resolve
 from cpufeat.target import Target
 
 if TYPE_CHECKING:
@@ -485,6 +487,15 @@ def test_what_nothing_tells_is_not_guarded() -> None:
     sign = "".join(f"\\{byte:02X}" for byte in b"+predres")
     assert "".join(f"\\{byte:02X}" for byte in b"+sve2\0") in text
     assert sign not in text
+
+
+@pytest.mark.parametrize("request_", ["x86-64,+avx2", "haswell", "haswell,-avx2,+sha,+vaes", "native"])
+def test_the_message_says_for_what_it_was_built(request_: str) -> None:
+    target = resolve(request_).target if request_ == "native" else Target.parse(request_)
+    built = bytes.fromhex("".join(re.findall(r'.text.1 = private .* c"(.*)"', guard([target], "demo"))[0].split("\\")))
+    spelled = built.decode().partition("built for ")[2].removesuffix(")\n\0")
+    assert spelled.startswith(target.cpu)
+    assert Target.parse(spelled).features.isa >= target.features.isa
 
 
 @ONE_LLVM

@@ -789,6 +789,7 @@ def test_a_resolver_calls_only_what_runs_anywhere():
     ("targets", "message"),
     [
         ([], "not a list of targets"),
+        (["x86-64-v3", None], "each is a Target, or what"),
         ("x86-64-v3", "not a list of targets"),
         (["x86-64", "x86-64-v3"], "no machine would choose x86-64-v3: what can run it runs x86-64, before it"),
         (["haswell", "haswell"], "no machine would choose haswell"),

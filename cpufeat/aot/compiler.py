@@ -179,6 +179,8 @@ def _distinct(requests: Sequence[Target | str]) -> tuple[Target, ...]:
     """Return the targets, for each of which there can be a machine that chooses it. Raises TargetError."""
     if isinstance(requests, str) or not requests:
         raise TargetError(f"targets is {requests!r}, not a list of targets")
+    if not all(isinstance(request, (str, Target)) for request in requests):
+        raise TargetError(f"targets is {list(requests)!r}: each is a Target, or what Target.parse reads")
     here = triple(detect()) if any(isinstance(request, str) for request in requests) else ""
     targets = tuple(Target.parse(one, here) if isinstance(one, str) else one for one in requests)
     for index, target in enumerate(targets):

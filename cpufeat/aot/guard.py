@@ -19,6 +19,7 @@ from cpufeat.aot.readers import reader
 from cpufeat.errors import TargetError
 from cpufeat.features import FeatureSet, table
 from cpufeat.levels import baseline, level_features
+from cpufeat.target import base_features
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -134,7 +135,7 @@ define {exported}i32 @{SUPPORTED}() {machine.attributes} {{
 def _refusal(machine: Reader, targets: Sequence[Target], name: str, guarded: Sequence[str]) -> str:
     """Define the constructor, which puts the message together in memory, and hands it to the system at once."""
     printable = "".join(character if character.isprintable() else "?" for character in name)
-    built = ", ".join(dict.fromkeys(target.cpu for target in targets))
+    built = ", ".join(dict.fromkeys(map(_spelled, targets)))
     head, tail = f"{printable}: this CPU lacks: ", f" (needed by this program, built for {built})\n"
     body = Body("__cpufeat_guard")
     is_windows = machine.system == "windows"
@@ -154,6 +155,13 @@ def _refusal(machine: Reader, targets: Sequence[Target], name: str, guarded: Seq
     for word, value in values.items():
         text = text.replace(word, value)
     return body.constants() + text.replace("GIVEN", body.instructions())
+
+
+def _spelled(target: Target) -> str:
+    """Return a target as a request, ``x86-64,+avx2``, without what it leaves out."""
+    added = target.features.isa - base_features(target.arch, target.cpu)
+    rested_on = {name for feature in added for name in FeatureSet(target.arch, [feature]).closed() if name != feature}
+    return ",+".join((target.cpu, *(feature for feature in added if feature not in rested_on)))
 
 
 _REFUSAL = """\
