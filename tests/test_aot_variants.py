@@ -401,6 +401,53 @@ def test_called_before_anything_is_initialized(mechanism, tmp_path):
         assert command(tmp_path / "main", folder=tmp_path) == "21 42 1\n"
 
 
+CALLED_BACK = """
+@pool = internal global [1048576 x i8] zeroinitializer, align 16
+@used = internal global i64 0
+declare i32 @run()
+define i32 @callback(i32 %x) noinline { %r = add i32 %x, 1
+  ret i32 %r }
+define i8* @malloc(i64 %size) { %at = load i64, i64* @used
+  %more = add i64 %size, 15
+  %whole = and i64 %more, -16
+  %next = add i64 %at, %whole
+  store i64 %next, i64* @used
+  %place = getelementptr [1048576 x i8], [1048576 x i8]* @pool, i64 0, i64 %at
+  ret i8* %place }
+define void @free(i8* %place) { ret void }
+define i32 @main() { %r = call i32 @run()
+  ret i32 %r }
+"""
+CALLS_BACK = """
+#include <stdlib.h>
+int callback(int);
+int (*volatile pointer)(int) = callback;
+int run(void) {
+    int *number = malloc(sizeof *number), given;
+    *number = 40;
+    given = callback(*number) + (pointer == callback);
+    free(number);
+    return given;
+}
+"""
+
+
+@pytest.mark.parametrize("mechanism", MECHANISMS)
+def test_a_program_that_libraries_call_back(mechanism, tmp_path):
+    """They are relocated before it. The C library calls back as well, where a program has a malloc of its own."""
+    aot.compile(CALLED_BACK, targets=LEVELS, dispatch=mechanism).save(tmp_path / "main.o")
+    (tmp_path / "library.c").write_text(CALLS_BACK)
+    for lazy in ("now", "lazy"):
+        command(cc(), "-shared", "-fPIC", f"-Wl,-z,{lazy}", "library.c", "-o", "library.so", folder=tmp_path)
+        for options in ((), ("-no-pie",), ("-rdynamic",)):
+            command(cc(), *options, "main.o", "./library.so", "-o", "main", folder=tmp_path)
+            for environment in ({}, {"LD_BIND_NOW": "1"}):
+                ran = subprocess.run(
+                    [tmp_path / "main"], cwd=tmp_path, env=environment, capture_output=True, check=False
+                )
+                assert (ran.returncode, ran.stderr) == (42, b"")
+
+
 # --- the environment, and machines that can run none
 
 

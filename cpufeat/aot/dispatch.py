@@ -4,9 +4,11 @@
 the answer in the pointer and goes on there: right at any time, also before constructors run. Two threads that do so at
 once store the same. A constructor of the earliest priority picks when the program is loaded.
 
-``ifunc``: the loader calls ``f.resolver`` when it binds ``f``. Linkers give an ``ifunc`` that other objects cannot see
-one address in code and another in data, and each alias an address of its own. Where that may be, ``f`` is a function
-that jumps to the ``ifunc`` ``f.ifunc``.
+``ifunc``: the loader calls ``f.resolver`` when it binds ``f``. Where that would not do, ``f`` is a function that jumps
+to the ``ifunc`` ``f.ifunc``. Linkers give an ``ifunc`` that other objects cannot see one address in code and another in
+data, and each alias an address of its own. And glibc relocates libraries before the program: it does not start one with
+an ``ifunc`` that a library refers to at once (``-z now``, ``LD_BIND_NOW``, data), so that a module with ``main`` shows
+none.
 
 Of all these only what defines the symbol ``f`` is in the comdat of ``f``: the jump to a clone may be inlined elsewhere.
 """
@@ -102,7 +104,7 @@ class Dispatch(NamedTuple):
         """Define the symbol of a function.
 
         ``attributes`` are what every function of the module must have; ``alone`` is whether other objects can see the
-        symbol, and see no other of the same address.
+        symbol, see no other of the same address, and may find an ``ifunc`` there.
         """
         resolver = suffixed(function.name, "resolver")
         if self.mechanism == "pointer":

@@ -104,6 +104,7 @@ class _Source:
         self.tables = self._tables()
         self.symbols = self._symbols()
         self.real = self._real(text)
+        self.is_program = _MAIN in self.functions or _MAIN in self.aliases
 
     def _leading(self, kind: str) -> dict[str, str]:
         """Return the aliases or ifuncs, and what each leads to."""
@@ -267,7 +268,7 @@ class _Source:
     def _symbol(self, function: Function, dispatch: Dispatch) -> str:
         groups = (self.groups.get(group, "") for group in _GROUP_USE.findall(function.tail))
         protection = " ".join(found for words in groups for found in _PROTECTION.findall(words))
-        alone = not (function.is_local or function.visibility or function.name in self.real)
+        alone = not (self.is_program or function.is_local or function.visibility or function.name in self.real)
         try:
             return dispatch.symbol(function, protection, alone=alone)
         except ValueError as error:
