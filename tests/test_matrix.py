@@ -39,7 +39,7 @@ TARGETS = {
 }
 PROGRAMS_OF = {"kernels": ("dynamic", "static", "library"), "state": ("dynamic", "static")}
 """By module."""
-BY_GUARD = re.compile(r"\S+: this CPU lacks: (?P<lacking>[\w, ]+) \(needed by this program, built for [\w., -]+\)")
+BY_GUARD = re.compile(r"\S+: this CPU lacks: (?P<lacking>[\w, ]+) \(needed by this program, built for [\w.,+ -]+\)")
 BY_LOADER = re.compile(r"\S+: CPU ISA level is lower than required")
 
 
