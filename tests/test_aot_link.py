@@ -681,6 +681,21 @@ def test_c_itself_asks_for_nothing(triple, tmp_path):
     assert aot.compile(source, Target.parse({"r": "rv64gc", "a": "armv8-a"}[triple[0]], triple)).decisions == ()
 
 
+@pytest.mark.parametrize("triple", ["x86_64-linuz-gnu", "x86_64-linuz", "x86_64-pc-linuz", "x86_64-unknown-gnu"])
+def test_c_for_a_system_that_there_is_not(triple, tmp_path):
+    (tmp_path / "one.c").write_text("int f(void) { return 1; }")
+    with pytest.raises(TargetError, match=f"'{triple}' names no system that LLVM knows"):
+        aot.from_c(tmp_path / "one.c", triple)
+
+
+@pytest.mark.parametrize("triple", ["x86_64", "x86_64-none", "x86_64-elf", "x86_64-foo-none-elf", "aarch64-none-elf"])
+def test_c_for_no_system(triple, tmp_path):
+    (tmp_path / "one.c").write_text("#if __STDC_HOSTED__ || __linux__\n#error\n#endif\nint f(void) { return 1; }")
+    source = aot.from_c(tmp_path / "one.c", triple)
+    lowest = "armv8-a" if triple.startswith("aarch64") else "x86-64"
+    assert aot.compile(source, Target.parse(lowest, triple)).object.startswith(b"\x7fELF")
+
+
 def test_c_for_32_bit_x86_is_for_its_lowest_cpu(tmp_path):
     """Zig's own choice is Pentium 4."""
     source = tmp_path / "one.c"
@@ -863,6 +878,7 @@ def test_an_object_on_standard_output(main):
         (("main.ll", "-o", "out", "--dispatch", "ifunc"), 2, "need several --target"),
         (("main.ll", "-o", "out", "--exe", "--shared"), 2, "not allowed with argument"),
         (("main.ll", "-o", "out", "--triple", "mips-linux-gnu"), 2, "unknown architecture"),
+        (("main.c", "-o", "out", "--triple", "mips-linux-gnu"), 2, "unknown architecture"),
         (("main.ll", "-o", "out", "--triple", "aarch64-linux-gnu", "--target", "native"), 2, "relative to a host"),
         (("main.ll", "-o", "out", "--linker", "cc", "--triple", "aarch64-linux-gnu"), 2, "cc links for"),
         (("main.ll", "-o", ""), 2, "an empty OUT"),

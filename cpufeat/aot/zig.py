@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from cpufeat.aot import triples
-from cpufeat.errors import CpufeatError
+from cpufeat.errors import CpufeatError, TargetError
 from cpufeat.triples import normalized
 
 _ARCHITECTURES = {
@@ -21,6 +21,8 @@ _ARCHITECTURES = {
 _SYSTEMS = {"darwin": "macos", "": "freestanding"}
 _CPUS = {"i686": "i686"}
 """Where Zig's own choice is more than the architecture's lowest: Pentium 4, and a C library that needs SSE2."""
+
+_WITHOUT_SYSTEM = re.compile(r"[^-]+(-(unknown|none))?|[^-]+-[^-]+-(unknown|none)(-(eabi|eabihf|elf|macho|coff))?")
 
 
 def program() -> str:
@@ -51,10 +53,13 @@ def environment(folder: Path) -> dict[str, str]:
 def target(triple: str) -> str:
     """Return Zig's spelling of an LLVM triple: ``x86_64-linux-gnu.2.28`` for ``x86_64-unknown-linux-gnu2.28``.
 
-    A version of Darwin, the kernel, says nothing: ``macosx14.1`` is a version of the system.
+    A version of Darwin, the kernel, says nothing: ``macosx14.1`` is a version of the system. Raises TargetError for a
+    system that LLVM does not know.
     """
     arch, system, environment = triples.parts(triple)
     spelled = normalized(triple.lower())
+    if not system and not _WITHOUT_SYSTEM.fullmatch(spelled):
+        raise TargetError(f"{triple!r} names no system that LLVM knows (none at all is {arch}-none-elf)")
     system_version = re.search(rf"-(?:macosx?|(?!darwin){system or '-'})(\d[\d.]*)", spelled)
     environment_version = spelled.rpartition("-")[2].removeprefix(environment) if environment else ""
     arch = _ARCHITECTURES.get(arch, arch)

@@ -75,11 +75,12 @@ def run(options: Namespace) -> int:
     signal.signal(signal.SIGTERM, _leave)
     file, kind = path_of(options.file), _kind(options)
     _check(options, file, kind)
+    targets = _targets(options)
     module: object = Path(file)
     if file.endswith(".c"):
         module = aot.from_c(file, options.triple or triple(detect()), options.cflags or ())
     how = {"opt": options.opt, "on_missing": options.on_missing, "guard": _GUARDS[options.guard]}
-    artifact = aot.compile(module, **_targets(options), **how)
+    artifact = aot.compile(module, **targets, **how)
     _write(artifact, options, kind)
     return OK
 
