@@ -190,6 +190,58 @@ def test_tables_of_small_code_are_read(check: str, guarded: bool, linked: bool, 
     assert (function.name, function.guarded) == ("fast", guarded)
 
 
+PAIR = f"""
+.globl f
+.type f, @function
+f: {ASKED}adrp x8, first
+add x8, x8, :lo12:first
+ldp x20, x21, [x8]
+tbz x0, #22, 1f
+blr CHECKED
+1: br OTHER
+.size f, .-f
+.type slow, @function
+slow: ret
+.size slow, .-slow
+.type fast, @function
+fast: {USE}
+ret
+.size fast, .-fast
+.section .data.rel.ro, "aw"
+first: .quad slow
+.quad fast
+"""
+
+
+@pytest.mark.parametrize(("checked", "other", "guarded"), [("x21", "x20", True), ("x20", "x21", False)])
+def test_each_half_of_a_pair_is_taken_by_itself(checked: str, other: str, guarded: bool, tmp_path: Path) -> None:
+    text = PAIR.replace("CHECKED", checked).replace("OTHER", other)
+    audit = cpufeat.audit(assembled(tmp_path, text, triple=TRIPLE))
+    assert [function.guarded for function in audit.functions] == [guarded]
+
+
+CHOSEN = f"""
+.globl f
+.type f, @function
+f: {ASKED}adrp x1, fast
+add x1, x1, :lo12:fast
+and x0, x0, #0x400000
+cmp FIRST, #3
+csel x1, x1, x0, eq
+br x1
+.size f, .-f
+.type fast, @function
+fast: {USE}
+ret
+.size fast, .-fast
+"""
+
+
+def test_what_chooses_is_the_flags_and_not_what_is_chosen(tmp_path: Path) -> None:
+    audit = cpufeat.audit(assembled(tmp_path, CHOSEN.replace("FIRST", "x19"), triple=TRIPLE))
+    assert [function.guarded for function in audit.functions] == [False]
+
+
 @pytest.mark.parametrize("options", [(), ("-z", "force-bti", "-z", "pac-plt")])
 def test_stubs_of_every_kind_lead_on(options: tuple[str, ...], tmp_path: Path) -> None:
     """What the program exports it calls through its PLT."""

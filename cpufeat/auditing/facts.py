@@ -1,6 +1,7 @@
 """Where a program knows from what its CPU can do: data flow from CPUID to the branches that depend on it.
 
-A *fact* is a value made of what an instruction such as CPUID, or a function of ``data/queries.tsv``, answered.
+A *fact* is a value made of what an instruction such as CPUID, or a function of ``data/queries.tsv``, answered. Where it
+is the system that programs ask, what a function makes of a fact that it is handed is one as well, for its caller.
 Facts are followed through registers, stack slots, memory at settled addresses, results of functions and what functions
 store where their arguments point; not through the heap. So the variable that a program fills at its start (NumPy's
 ``npy__cpu_have``, libgcc's ``__cpu_model``, Go's ``internal/cpu.X86``) is found by what is stored in it.
@@ -472,7 +473,7 @@ class _Follower:
             self.effects.asks = self.effects.probes = True
             self.effects.sources.add(self.convention.asking)
             return _ONLY_FACT
-        if step.chooses and FACT in labels:
+        if step.chooses and FACT in (labels if step.partial else state.get(FLAGS, _NOTHING)):
             kept = [state.get(register, _NOTHING) for register in step.writes] if step.partial else []
             either = labels.union(*kept)
             self.effects.chosen.add(frozenset(label for label in either if isinstance(label, int)))

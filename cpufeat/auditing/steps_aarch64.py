@@ -205,7 +205,7 @@ def _copies(word: int) -> bool:
 
 
 def _tracked(words: array[int], address: int) -> Iterator[tuple[int, int, Step, Known]]:
-    """Yield steps with the address and word of each, and the addresses that registers may hold before it.
+    """Yield steps with their addresses (see :func:`steps`) and words, and the addresses that registers may hold before.
 
     Control is followed forwards, as compilers lay code out: what a branch back would add is not seen. Where nothing is
     seen to lead, a register that calls preserve holds what it was ever given, the others what they had at a jump that
@@ -222,8 +222,8 @@ def _tracked(words: array[int], address: int) -> Iterator[tuple[int, int, Step, 
         elif not falls:
             known = _joined(known, kept)
         falls = True
-        for step in decoded(word, place):
-            yield place, word, step, known
+        for number, step in enumerate(decoded(word, place)):
+            yield place + number, word, step, known
             if step.flow != NEXT:
                 falls = step.flow in (BRANCH, CALL)
                 if step.flow == CALL:
