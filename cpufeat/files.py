@@ -13,7 +13,7 @@ from cpufeat.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import BinaryIO
+    from io import FileIO
 
 LARGEST = 4 << 30
 """Bytes of a file that is read: more than any binary has."""
@@ -27,21 +27,28 @@ def read(path: str | os.PathLike[str], *, most: int = LARGEST, wanted: Callable[
 
     Raises OSError, with EFBIG for a file of more than ``most`` bytes, and ValueError for a path that can be none.
     """
-    with Path(path).open("rb") as file:
-        head = file.read(_HEAD)
-        content = head + _rest(file, most - len(head)) if wanted(head) else head
+    with Path(path).open("rb", buffering=0) as file:
+        content = _blocks(file, _HEAD)
+        if wanted(content):
+            content = _whole(file, content, most)
     if len(content) > most:
         raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), os.fspath(path))
     return content
 
 
-def _rest(file: BinaryIO, most: int) -> bytes:
-    """Read on, as far as the end, or a little farther than ``most`` bytes: a device may have no end."""
+def _whole(file: FileIO, head: bytes, most: int) -> bytes:
+    """Read as far as the end, or a little farther than ``most`` bytes: a device may have no end."""
     status = os.fstat(file.fileno())
-    if stat.S_ISREG(status.st_mode) and status.st_size <= most:
-        return file.read()
+    if not stat.S_ISREG(status.st_mode) or status.st_size > most:
+        return head + _blocks(file, most - len(head) + 1)
+    file.seek(0)
+    return file.readall()
+
+
+def _blocks(file: FileIO, size: int) -> bytes:
+    """Read so many bytes, or fewer where the file ends."""
     content = BytesIO()
-    while content.tell() <= most and (block := file.read(_BLOCK)):
+    while content.tell() < size and (block := file.read(min(size - content.tell(), _BLOCK))):
         content.write(block)
     return content.getvalue()
 
