@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -307,6 +308,62 @@ def test_what_the_emulator_cannot_start_is_said(qemu: str, built) -> None:
     loader = list(verify(built(HELLO, "-Wl,--dynamic-linker=/lib/there-is-none.so"), ["Nehalem"]))
     assert results(loader) == [FAILED]
     assert "/lib/there-is-none.so" in loader[0].message
+
+
+NEEDS = "int made(void); int main(void) { return made(); }"
+MADE = "int made(void) { return 0; }"
+
+
+@pytest.mark.parametrize(
+    ("library", "words"),
+    [
+        (None, "error while loading shared libraries"),
+        ("", "symbol lookup error: .*undefined symbol: made"),
+        ("/* no library */", "error while loading shared libraries: .*: file too short|invalid ELF header"),
+    ],
+)
+def test_what_the_loader_cannot_load_did_not_start(qemu: str, built, library: str | None, words: str) -> None:
+    made = built(MADE, "-shared", "-fPIC")
+    program = built(NEEDS, str(made))
+    if library is None:
+        made.unlink()
+    elif library:
+        made.write_text(library)
+    else:
+        built(library, "-shared", "-fPIC").rename(made)
+    for run in verify(program, ["Nehalem", NATIVE]):
+        assert (run.result, run.status) == (FAILED, 127)
+        assert re.search(words, run.message)
+    assert main(["verify", str(program), "--on", "Nehalem"]) == NO
+
+
+def test_a_library_of_another_version_did_not_start(qemu: str, built, tmp_path: Path) -> None:
+    script = tmp_path / "versions"
+    script.write_text("LATER { made; };")
+    made = built(MADE, "-shared", "-fPIC", f"-Wl,--version-script={script}")
+    program = built(NEEDS, str(made))
+    script.write_text("EARLIER { made; };")
+    built(MADE, "-shared", "-fPIC", f"-Wl,--version-script={script}").rename(made)
+    for run in verify(program, ["Nehalem", NATIVE]):
+        assert run.result == FAILED
+        assert "version `LATER' not found" in run.message
+
+
+MUSL = """
+#include <stdio.h>
+int main(int c, char **v) { fprintf(stderr, "Error relocating %s: made: symbol not found\\n", v[0]); return 127; }
+"""
+
+
+def test_musls_words_are_those_of_a_loader_too(qemu: str, built) -> None:
+    """As in musl's ldso/dynlink.c, do_relocs."""
+    (run,) = verify(built(MUSL), ["Nehalem"])
+    assert run.result == FAILED
+    assert run.message.endswith(": made: symbol not found")
+
+
+def test_an_exit_status_alone_is_no_failure_to_start(qemu: str, built) -> None:
+    assert results(list(verify(built("int main(void) { return 127; }"), ["Nehalem"]))) == [RIGHT]
 
 
 def test_what_is_no_executable_is_an_error_that_names_it(built, tmp_path: Path) -> None:

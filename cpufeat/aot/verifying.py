@@ -37,6 +37,17 @@ _REFUSALS = {
     127: re.compile(r"^.*CPU ISA level is lower than required.*", re.M),
 }
 """What the guard (:mod:`cpufeat.aot.guard`) says, and glibc's loader, by exit status."""
+_NOT_LOADED = {
+    127: re.compile(
+        r"^.*: (?:error while loading shared libraries|symbol lookup error|relocation error|undefined symbol): .*"
+        r"|^.*: IFUNC symbol .* unsatisfiable circular dependency.*"
+        r"|^Inconsistency detected by ld\.so: .*"
+        r"|^Error (?:loading shared library|relocating) .*",
+        re.M,
+    ),
+    1: re.compile(r"^.*: version .* not found \(required by .*", re.M),
+}
+"""What the loaders of glibc and musl say where a program lacks a library, or one lacks something, by exit status."""
 _NO_ELF = {"win32": "Windows", "darwin": "macOS"}
 """Systems, as Python calls them, that run no ELF programs and for which there is no qemu-user."""
 _A = {"object": "an object", "library": "a library", "executable": "has no entry point"}
@@ -217,9 +228,10 @@ def _judged(ended: Ended, time_limit: float, failure: Callable[[str], str]) -> t
         return EXPIRED, f"it ran for longer than {time_limit:g} s"
     if ended.status < 0:
         return DIED, signal.strsignal(-ended.status) or ""
-    words = _REFUSALS[ended.status].search(said) if ended.status in _REFUSALS else None
-    if words:
-        return REFUSED, words[0]
+    for result, words in ((REFUSED, _REFUSALS), (FAILED, _NOT_LOADED)):
+        found = words[ended.status].search(said) if ended.status in words else None
+        if found:
+            return result, found[0]
     why = failure(said) if ended.status else ""
     return (FAILED, why) if why else (RIGHT, "")
 
