@@ -7,7 +7,7 @@ from functools import cached_property
 from itertools import pairwise
 from typing import NamedTuple
 
-from cpufeat.auditing.steps import BRANCH, CALL, JUMP, NEXT
+from cpufeat.auditing.steps import BRANCH, CALL, FLAGS, JUMP, NEXT
 from cpufeat.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -86,6 +86,29 @@ class Blocks:
         index = self.at(address)
         found = [number for number, step in enumerate(self.blocks[index].steps) if step.address == address]
         return (index, found[0]) if found else None
+
+    def numbers(self, address: int, register: int, results: Collection[int]) -> set[int | None]:
+        """Return what a register may hold before a step: numbers of the code, and None for what is not known.
+
+        ``results``: the registers in which calls return; who reads another one after a call knows that it is kept.
+        """
+        found: set[int | None] = set()
+        waiting = [(*place, register)] if (place := self.step_at(address)) else []
+        seen = set(waiting)
+        while waiting:
+            index, before, register = waiting.pop()
+            made = [step for step in self.blocks[index].steps[:before] if _makes(step, register, results)][-1:]
+            ways: list[tuple[int, int, int]] = []
+            if made and _copies(made[0]):
+                ways = [(index, self.blocks[index].steps.index(made[0]), made[0].reads[0])]
+            elif made:
+                found.add(None if made[0].partial or made[0].flow == CALL else made[0].number)
+            else:
+                ways = [(one, len(self.blocks[one].steps), register) for one in self._before[index]]
+                found |= {None} if index == 0 or not ways else set()
+            waiting += [way for way in ways if way not in seen]
+            seen.update(ways)
+        return found
 
     def leaves(self, step: Step) -> bool:
         """Tell whether a step leads out of the function, as far as is known."""
@@ -267,3 +290,14 @@ class Sinking:
 
 def _indirect(step: Step) -> bool:
     return step.flow == JUMP and step.target is None
+
+
+def _makes(step: Step, register: int, results: Collection[int]) -> bool:
+    return register in step.writes or (step.flow == CALL and register in results)
+
+
+def _copies(step: Step) -> bool:
+    """Tell whether a step only moves what one register holds to another."""
+    is_known = step.number is not None or step.constant is not None or step.probes
+    alone = step.flow == NEXT and not step.memory and len(step.reads) == len(step.writes) == 1
+    return alone and not (is_known or step.partial or step.counts or FLAGS in step.reads + step.writes)

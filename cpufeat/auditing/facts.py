@@ -101,6 +101,7 @@ Label = object
 """What is known of a value: one of these, a :class:`Slot`, a :class:`Result`, or the address (an int) that it is."""
 State = dict[object, frozenset[Label]]
 _NOTHING: frozenset[Label] = frozenset()
+_NO_REGISTERS: frozenset[int] = frozenset()
 _ONLY_FACT: frozenset[Label] = frozenset([FACT])
 _FACTS: frozenset[Label] = frozenset([FACT, IMPLIED])
 _POINTERS: frozenset[Label] = frozenset([FACT, POINTS])
@@ -133,7 +134,7 @@ class _Effects:
         self.others: set[tuple[int, range]] = set()
         """In which blocks bytes were given something else, or a sum."""
         self.mixed: set[int] = set()
-        """Those of them that were given it whatever the tests say."""
+        """Those of them that were given it whatever the tests say, or hold it from the beginning."""
         self.returned: set[int] = set()
         self.words: set[int] = set()
         """Addresses in other files of what is returned as it stands there."""
@@ -162,7 +163,7 @@ class Facts:
         self.implied: set[int] = set()
         """Addresses of those that branches on facts gave values."""
         self._mixed: set[int] = set()
-        """Addresses of those that were given other values, by functions that do not ask."""
+        """Addresses of those that have other values from the beginning, or from functions that do not ask."""
         self._disowned: set[int] = set()
         """What is mixed, and not taken for facts any more."""
         self.outcomes: dict[int, Outcome] = {}
@@ -313,6 +314,13 @@ class Facts:
         known = any(place in self.memory or place in self.implied for place in places if place not in self._disowned)
         return known or self.holds(address, resolving=resolving)
 
+    def begun(self, places: range) -> Iterator[int]:
+        """Yield the bytes of numbers that are not zero from the beginning: who asks may do so too late, or never."""
+        for low in range(places.start, places.stop, _WORD):
+            number = places[low - places.start :][:_WORD]
+            if any(self.image.bytes_at(low, len(number))):
+                yield from number
+
     def holds(self, address: int, *, resolving: bool) -> bool:
         """Whether data in another file, which an address is in, holds facts."""
         return address in self._named or (resolving and address in self._for_resolvers)
@@ -379,6 +387,8 @@ class _Follower:
         """The registers that are zero for sure."""
         self._numbers: dict[int, int] = {}
         """What registers hold for sure."""
+        self._idle: dict[int, frozenset[int]] = {}
+        """By the address of an instruction that asks: the registers that it gives nothing of features."""
         self.asks = False
         """Whether the round before has shown that it asks."""
 
@@ -469,7 +479,7 @@ class _Follower:
 
     def _combined(self, step: Step, labels: frozenset[Label], state: State) -> frozenset[Label]:
         """Return the labels of what a step makes of those of its operands."""
-        if step.probes:
+        if step.probes and not self._untold(step).issuperset(step.writes):
             self.effects.asks = self.effects.probes = True
             self.effects.sources.add(self.convention.asking)
             return _ONLY_FACT
@@ -506,9 +516,20 @@ class _Follower:
             kept = lasting & self._telling if register == FLAGS else lasting
             kept |= state.get(register, _NOTHING) if step.partial and register != FLAGS else _NOTHING
             _put(state, register, kept)
+        for register in self._untold(step) if step.probes else ():
+            state.pop(register, None)
         for memory in step.memory:
             if memory.written:
                 self._store(memory, state, labels, index)
+
+    def _untold(self, step: Step) -> frozenset[int]:
+        """Return the registers that an instruction gives which asks for something else there than features."""
+        if step.address not in self._idle:
+            leaf, results = self.convention.leaf, self.convention.results
+            asked = self.blocks.numbers(step.address, leaf, results) if leaf in step.reads else {None}
+            told = _NO_REGISTERS.union(*[self.convention.told_by.get(number or 0, ()) for number in asked])
+            self._idle[step.address] = _NO_REGISTERS if None in asked else frozenset(step.writes) - told
+        return self._idle[step.address]
 
     def _places(self, memory: Memory, state: State) -> Iterator[Label]:
         """Yield the addresses and slots that an operand may be at, and the marks of what points there."""
@@ -574,6 +595,7 @@ class _Follower:
         """Note which bytes such a value is stored in."""
         if _tells(labels) and (COUNT not in labels or self.asks):
             (self.effects.stored if FACT in labels else self.effects.implied).update(places)
+            self.effects.mixed.update(self.facts.begun(places))
         elif ZERO not in labels:
             self.effects.others.add((index, places))
 
@@ -643,6 +665,7 @@ class _Follower:
                 section = self.code.image.section_at(low)
                 if section and section.writable:
                     self.effects.stored.update(range(low, high))
+                    self.effects.mixed.update(self.facts.begun(range(low, high)))
 
 
 def _through(source: Passed, labels: frozenset[Label]) -> frozenset[Label]:

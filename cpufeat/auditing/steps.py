@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 from cpufeat.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     MayHold = Callable[[int, int], bool]
     """Tells of an instruction's start and end whether an immediate operand may be an address."""
@@ -92,6 +92,10 @@ class Convention(NamedTuple):
     """What the instructions are called that ask it."""
     word: int
     """Bytes above the stack pointer at a function's start that are not the caller's: the address to return to."""
+    leaf: int = 0
+    """The register that says what an instruction is to tell, 0 where there is none."""
+    told_by: Mapping[int, frozenset[int]] = {}
+    """By what that register holds, the registers in which there are features then; in no others."""
     pages: bool = False
     """Whether addresses are made of that of a page and what is added to it."""
     told: bool = False

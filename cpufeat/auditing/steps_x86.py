@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 
 from iced_x86 import (
@@ -17,6 +18,7 @@ from iced_x86 import (
 )
 
 from cpufeat.auditing.steps import BRANCH, CALL, FLAGS, JUMP, NEXT, STOP, Convention, Memory, Step
+from cpufeat.tables import rows
 from cpufeat.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -60,6 +62,18 @@ _SCRATCH: frozenset[int] = frozenset(
         *(Register.R8, Register.R9, Register.R10, Register.R11),
     ]
 )
+
+
+def _told_by() -> dict[int, frozenset[int]]:
+    """Return the registers that tell of a feature, by the leaf of CPUID."""
+    bits = re.findall(r"(?:^|\W)([0-9A-F]+)\.[0-9A-F]+:E(\w)X", " ".join(row[2] for row in rows("x86/features.tsv")))
+    letters = {"A": Register.RAX, "B": Register.RBX, "C": Register.RCX, "D": Register.RDX}
+    found: dict[int, set[int]] = {}
+    for leaf, letter in bits:
+        found.setdefault(int(leaf, 16), set()).add(letters[letter])
+    return {leaf: frozenset(registers) for leaf, registers in found.items()}
+
+
 CONVENTION = Convention(
     stack=Register.RSP,
     arguments=(Register.RDI, Register.RSI, Register.RDX, Register.RCX, Register.R8, Register.R9),
@@ -68,6 +82,8 @@ CONVENTION = Convention(
     answers=_SCRATCH | {Register.RBX},  # Go returns in RBX too
     resolvers=(),
     asking="CPUID",
+    leaf=Register.RAX,
+    told_by=_told_by(),
     word=8,
 )
 """System V ABI, AMD64 supplement, section 3.2.1. Windows preserves more, and passes arguments in a subset."""

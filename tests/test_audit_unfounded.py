@@ -1,0 +1,89 @@
+"""Branches on what the CPU answers that say nothing of the feature behind them: the use is bare."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+from conftest import unavailable
+
+import cpufeat
+from cpufeat.machine import ThisMachine
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from cpufeat.auditing.report import FunctionNeeds
+
+pytestmark = pytest.mark.skipif(ThisMachine().arch != "x86_64", reason="the programs ask CPUID")
+
+PROGRAM = """
+#include <cpuid.h>
+#include <stdlib.h>
+#include <sys/auxv.h>
+#define ALONE __attribute__((noinline, noclone))
+static volatile int sink;
+ALONE static void use(void) { __asm__ volatile("vpaddd %ymm0, %ymm0, %ymm0"); }
+ALONE static void plain(void) { sink++; }
+"""
+ASK = "unsigned a, b, c, d;"
+BARE = {
+    "the size of pages": "int main(void) { if (getauxval(AT_PAGESZ) == 4096) use(); else plain(); }",
+    "rights": "int main(void) { if (getauxval(AT_SECURE)) plain(); else use(); }",
+    "caches": f"int main(int n) {{ {ASK} __cpuid_count(4, 0, a, b, c, d); if (n > (int)c / 2) use(); else plain(); }}",
+    "how many caches": f"""int main(void) {{
+        {ASK} int n = 0;
+        for (int i = 0;; i++) {{ __cpuid_count(4, i, a, b, c, d); if (!(a & 31)) break; n++; }}
+        if (n) use();
+    }}""",
+    "which core": f"int main(void) {{ {ASK} __cpuid(1, a, b, c, d); if (b >> 24 < 64) use(); else plain(); }}",
+    "the highest leaf": "int main(void) { if (__get_cpuid_max(0, 0) >= 7) use(); else plain(); }",
+    "a fence": f"""static inline long now(void) {{ {ASK} __cpuid(0, a, b, c, d); return __builtin_ia32_rdtsc() + a; }}
+        int main(void) {{ long start = now(); plain(); if (now() - start < 100000000) use(); }}""",
+    "a check that may never be": f"""static int have = 1;
+        ALONE static void check(void) {{ {ASK} __cpuid_count(7, 0, a, b, c, d); if (!(b & bit_AVX2)) have = 0; }}
+        int main(int n) {{ if (n > 1) check(); if (have) use(); else plain(); }}""",
+    "a check that comes late": f"""static int have = 1;
+        __attribute__((destructor)) void check(void) {{ {ASK} __cpuid_count(7, 0, a, b, c, d); have = b >> 5 & 1; }}
+        int main(void) {{ if (have) use(); else plain(); }}""",
+}
+SENTINEL = f"""static int have = -1;
+    ALONE static int check(void) {{ {ASK} __cpuid_count(7, 0, a, b, c, d); return b >> 5 & 1; }}
+    int main(void) {{ if (have < 0) have = check(); if (have > 0) use(); else plain(); }}"""
+GUARDED = {
+    "a leaf that the caller names": f"""
+        ALONE static int ask(int leaf) {{ {ASK} __cpuid_count(leaf, 0, a, b, c, d); return b; }}
+        int main(void) {{ if (ask(7) & bit_AVX2) use(); else plain(); }}""",
+    "the highest leaf, and then the one of the feature": f"""int main(void) {{
+        {ASK} if (__get_cpuid_count(7, 0, &a, &b, &c, &d) && b & bit_AVX2) use(); else plain();
+    }}""",
+}
+
+
+def use(source: str, level: str, folder: Path) -> FunctionNeeds:
+    """What an audit says of the one function of a program that needs AVX2."""
+    compiler = shutil.which("gcc") or unavailable("gcc", "apt-get install gcc")
+    (folder / "main.c").write_text(PROGRAM + source)
+    subprocess.run([compiler, level, "-march=x86-64", "main.c", "-o", "main"], cwd=folder, check=True)
+    (found,) = (function for function in cpufeat.audit(folder / "main").functions if "avx2" in function.uses)
+    return found
+
+
+@pytest.mark.parametrize("level", ["-O1", "-O2"])
+@pytest.mark.parametrize("what", BARE)
+def test_what_says_nothing_of_features_guards_nothing(what: str, level: str, tmp_path: Path) -> None:
+    found = use(BARE[what], level, tmp_path)
+    assert (found.guarded, list(found.bare)) == (False, ["avx2"])
+
+
+@pytest.mark.parametrize("level", ["-O0", "-O1", "-O2"])
+@pytest.mark.parametrize("what", GUARDED)
+def test_ways_to_ask_guard(what: str, level: str, tmp_path: Path) -> None:
+    assert use(GUARDED[what], level, tmp_path).guarded
+
+
+def test_what_has_just_been_asked_counts_wherever_it_is_kept(tmp_path: Path) -> None:
+    """Optimized: not read back from where it may be the number that was there at first."""
+    assert use(SENTINEL, "-O2", tmp_path).guarded
