@@ -32,7 +32,7 @@ _PAGES = re.compile(rb"[\x90\xb0\xd0\xf0]")
 """Those of ADRP."""
 
 _REACH = 8
-"""Pages: how far what is added to an ADRP leads, with GCC's ``-fpic``."""
+"""Pages of the largest table of pointers of which only the first is named (GCC's ``-fpic``)."""
 
 
 class Pages:
@@ -74,15 +74,20 @@ class Pages:
         return lambda step: found.get(step.address, others)
 
     def _named_on(self, page: int) -> list[tuple[int, Reference]]:
-        """Return what names an address on a page, by address: also what was made of a page shortly before it."""
-        before = range(page - _REACH, page + 1)
-        for place in (place for one in before for place in self._pages.get(one, ())):
+        """Return what names an address on a page, by address."""
+        for place in (place for one in self._sources(page) for place in self._pages.get(one, ())):
             function = self._code.function_at(place)
             if function and function not in self._followed:
                 self._followed.add(function)
                 for site, target in zip(*self._code.settled(function), strict=True):
                     self._named.setdefault(target // PAGE, []).append((target, Reference(site, function, target)))
         return sorted(self._named.get(page, ()))
+
+    def _sources(self, page: int) -> set[int]:
+        """Return the pages of which addresses on a page are made: its own, that before, and where its table begins."""
+        section = self._code.image.section_at(page * PAGE)
+        table = section.address // PAGE if section else page - page % _REACH
+        return {page - 1, page, table} if page - table <= _REACH else {page - 1, page}
 
     @cached_property
     def _direct(self) -> array[int]:
