@@ -44,7 +44,8 @@ def from_c(
     ``triple`` is LLVM's; the preprocessor sees the lowest CPU of that architecture, since the code is for every target.
     ``arguments`` are for clang: ``-Iinclude``, ``-DNAME=VALUE``, ``-ffast-math``. What the compiler warns of is a
     CpufeatWarning. Raises CompileError, with the compiler's own words, for C that it refuses, and for IR that the
-    installed llvmlite is too old for; CpufeatError without ``ziglang``.
+    installed llvmlite is too old for; TargetError for a triple of no system that LLVM knows; CpufeatError without
+    ``ziglang``.
     """
     path = os.fspath(file)
     try:
