@@ -97,6 +97,25 @@ ret
     assert function.certain
 
 
+@pytest.mark.parametrize("system", SYSTEMS.values())
+@pytest.mark.parametrize("kind", ["object", "library"])
+def test_names_need_not_be_utf_8(tmp_path: Path, system: str, kind: str) -> None:
+    """Compilers write what they are given: Latin-1, in old sources."""
+    exported = "__declspec(dllexport)" * ("windows" in system)
+    (tmp_path / "text.c").write_text(
+        f"int elsewhere__here(int); {exported} int function__name(int x) {{ return __builtin_popcount(x) + CALL; }}"
+    )
+    options = ["-c", "-DCALL=elsewhere__here(x)"] if kind == "object" else ["-shared", "-DCALL=0"]
+    options = ["-O2", "-target", f"x86_64-{system}", *options]
+    path = build(tmp_path / kind, *options, tmp_path / "text.c", triple=f"x86_64-{system}", cpu="x86_64+popcnt")
+    path.write_bytes(
+        path.read_bytes().replace(b"function__name", b"fun\xe9tion__nam\xe9").replace(b"re__h", b"r\xe9__h")
+    )
+    audit = cpufeat.audit(path)
+    assert "popcnt" in audit.bare
+    assert "fun\ufffdtion__nam\ufffd" in [one.name.removeprefix("_") for one in audit.functions if "popcnt" in one.uses]
+
+
 def test_harmless_encodings_are_no_needs(tmp_path: Path) -> None:
     text = "f:\nendbr64\npause\ntzcnt %eax, %ecx\nprefetchw (%rax)\nrdsspq %rax\nret\ng:\nlzcnt %eax, %ecx\nret\n"
     audit = cpufeat.audit(assembled(tmp_path, text))

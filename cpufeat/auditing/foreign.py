@@ -32,3 +32,8 @@ def image_by_lief(
             raise
         except Exception as error:  # what lief raises for damaged files is not written down
             raise AuditError(f"{name}: a damaged {kind}: {error}") from None
+
+
+def text(name: str | bytes) -> str:
+    """Return a name as text; lief has bytes for one that is not UTF-8."""
+    return name if isinstance(name, str) else name.decode(errors="replace")

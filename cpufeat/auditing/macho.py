@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cpufeat.auditing.fields_aarch64 import BRANCH26, OFFSET12, PAGE21
-from cpufeat.auditing.foreign import image_by_lief
+from cpufeat.auditing.foreign import image_by_lief, text
 from cpufeat.auditing.functions import functions
 from cpufeat.auditing.image import Image, Section, Symbol
 from cpufeat.auditing.layout import Fix, Layout, Part, word_at
@@ -61,7 +61,7 @@ def _image(binary: Any, content: memoryview, name: str) -> Image:
     arch = _ARCHITECTURES.get(arch, arch.lower())
     bits = 64 if binary.header.is_64bit else 32
     kind = _KINDS.get(_name(binary.header.file_type), "library")
-    parts = [section for section in binary.sections if section.segment_name not in _DEBUG_SEGMENTS]
+    parts = [section for section in binary.sections if text(section.segment_name) not in _DEBUG_SEGMENTS]
     sections = sorted((_section(section, content, name) for section in parts), key=lambda section: section.address)
     layout = Layout((), bits // 8, above=max((section.end for section in sections), default=0))
     if kind == "object":
@@ -98,14 +98,14 @@ def _section(section: Any, content: memoryview, name: str) -> Section:
     empty = _name(section.type) in _ZEROS
     stored = content[:0] if empty else content[section.offset :][: section.size]
     if len(stored) != section.size and not empty:
-        raise AuditError(f"{name}: a damaged Mach-O file: {section.name} lies outside of it")
+        raise AuditError(f"{name}: a damaged Mach-O file: {text(section.name)} lies outside of it")
     return Section(
-        name=section.name,
+        name=text(section.name),
         address=section.virtual_address,
         content=stored,
         size=section.size,
         executable=bool(int(section.flags) & _CODE),
-        writable=section.segment_name.startswith("__DATA"),
+        writable=text(section.segment_name).startswith("__DATA"),
         alignment=1 << min(section.alignment, _MOST_ALIGNED),
         offset=section.offset,
     )
@@ -114,12 +114,12 @@ def _section(section: Any, content: memoryview, name: str) -> Section:
 def _symbols(binary: Any, sections: list[Section]) -> Iterator[Symbol]:
     code = [section for section in sections if section.executable]
     for symbol in binary.symbols:
-        kind, address = symbol.raw_type, symbol.value
-        named = symbol.name and not symbol.name.startswith(_SECTION_START)
+        kind, address, name = symbol.raw_type, symbol.value, text(symbol.name)
+        named = name and not name.startswith(_SECTION_START)
         if not kind & _DEBUGGING and kind & _KIND == _IN_SECTION and named:
             is_code = any(section.address <= address < section.end for section in code)
             visible = bool(kind & _EXTERNAL and not kind & _PRIVATE_EXTERNAL)
-            yield Symbol(address, 0, symbol.name, "function" if is_code else "data", visible)
+            yield Symbol(address, 0, name, "function" if is_code else "data", visible)
 
 
 def _data_entries(binary: Any) -> Iterable[Any]:
@@ -142,7 +142,7 @@ def _linked_object(parts: list[Any], sections: list[Section], layout: Layout) ->
             if fix and one.has_symbol and one.address not in less:
                 offset, symbol = one.address - section.offset, one.symbol
                 defined = symbol.raw_type & _KIND == _IN_SECTION
-                target = symbol.value if defined else layout.external(symbol.name)
+                target = symbol.value if defined else layout.external(text(symbol.name))
                 layout.apply(Part(changed, section.address), offset, fix, target, None)
         done.append((section, section.replace(content=memoryview(changed))))
     replaced = {old.address: new for old, new in done}
@@ -159,4 +159,4 @@ def _pointers(binary: Any, sections: list[Section], layout: Layout, width: int) 
             yield one.address, target
     for one in binary.bindings:
         if one.has_symbol:
-            yield one.address, layout.external(one.symbol.name)
+            yield one.address, layout.external(text(one.symbol.name))

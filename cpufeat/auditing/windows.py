@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cpufeat.auditing.fields_aarch64 import ADDRESS21, BRANCH14, BRANCH19, BRANCH26, OFFSET12, PAGE21
-from cpufeat.auditing.foreign import image_by_lief
+from cpufeat.auditing.foreign import image_by_lief, text
 from cpufeat.auditing.functions import functions
 from cpufeat.auditing.image import Image, Section, Symbol
 from cpufeat.auditing.layout import Fix, Layout, Part, word_at
@@ -79,7 +79,7 @@ def _architecture(binary: Any) -> tuple[str, int]:
 def _stored(section: Any, content: memoryview, size: int) -> memoryview:
     stored = content[section.pointerto_raw_data :][:size]
     if len(stored) != size:
-        raise ValueError(f"{section.name} lies outside of it")
+        raise ValueError(f"{text(section.name)} lies outside of it")
     return stored
 
 
@@ -102,7 +102,7 @@ def _of_object(binary: Any, content: memoryview, name: str) -> Image:
         stored = content[:0] if flag & _ZEROS else _stored(part, content, part.sizeof_raw_data)
         sections.append(
             Section(
-                name=part.name,
+                name=text(part.name),
                 address=address[index],
                 content=_fixed(part, stored, address[index], address, layout),
                 size=part.sizeof_raw_data,
@@ -144,17 +144,20 @@ def _fixed(part: Any, stored: memoryview, place: int, address: dict[int, int], l
     for one in relocations:
         symbol = one.symbol
         section = symbol.section_idx - 1
-        target = address.get(section, 0) + symbol.value if section >= 0 else layout.external(symbol.name)
+        target = address.get(section, 0) + symbol.value if section >= 0 else layout.external(text(symbol.name))
         layout.apply(Part(changed, place), one.address, _FIXES[one.type.name], target, None)
     return memoryview(changed)
 
 
 def _object_symbols(binary: Any, address: dict[int, int]) -> Iterator[Symbol]:
+    # Of ``f`` in a COMDAT, the name may be the end of its section's, ``.text$f``, in the string table: lief finds none.
+    named = ((symbol.section_idx, text(symbol.name).partition("$")) for symbol in binary.symbols)
+    grouped = {section: name for section, (start, _, name) in named if start == ".text"}
     for symbol in binary.symbols:
-        section = symbol.section_idx - 1
-        if section in address and symbol.name and not symbol.name.startswith("."):
+        section, name = symbol.section_idx - 1, text(symbol.name) or grouped.get(symbol.section_idx, "")
+        if section in address and name and not name.startswith("."):
             kind = "function" if symbol.is_function or symbol.complex_type.name == "FUNCTION" else "label"
-            yield Symbol(address[section] + symbol.value, 0, symbol.name, kind, symbol.is_external)
+            yield Symbol(address[section] + symbol.value, 0, name, kind, symbol.is_external)
 
 
 # --- linked files
@@ -175,7 +178,7 @@ def _of_linked(binary: Any, content: memoryview, name: str) -> Image:
     for imported in binary.imports:
         for entry in imported.entries:
             layout.pointers[base + entry.iat_address] = layout.external(
-                entry.name or f"{imported.name}#{entry.ordinal}"
+                text(entry.name or f"{text(imported.name)}#{entry.ordinal}")
             )
     code = [section for section in sections if section.executable]
     symbols = tuple(_linked_symbols(binary, base, code))
@@ -202,7 +205,7 @@ def _of_linked(binary: Any, content: memoryview, name: str) -> Image:
 def _linked_section(part: Any, content: memoryview, base: int) -> Section:
     flags, size = int(part.characteristics), part.virtual_size or part.sizeof_raw_data
     return Section(
-        name=part.name,
+        name=text(part.name),
         address=base + part.virtual_address,
         content=_stored(part, content, min(part.sizeof_raw_data, size)),
         size=size,
@@ -214,7 +217,9 @@ def _linked_section(part: Any, content: memoryview, base: int) -> Section:
 
 
 def _linked_symbols(binary: Any, base: int, code: list[Section]) -> Iterator[Symbol]:
-    exported = [(base + one.address, one.name) for one in binary.get_export().entries] if binary.has_exports else []
+    exported = (
+        [(base + one.address, text(one.name)) for one in binary.get_export().entries] if binary.has_exports else []
+    )
     for address, name in exported:
         is_code = any(section.address <= address < section.end for section in code)
         yield Symbol(address, 0, name, "function" if is_code else "data", True)
