@@ -14,7 +14,7 @@ from conftest import unavailable
 
 from cpufeat import AuditError, Target, TargetError, UnknownNameError, aot, detect
 from cpufeat.aot import check, verify
-from cpufeat.aot.verifying import DIED, RIGHT
+from cpufeat.aot.verifying import DIED, REFUSED, RIGHT
 from cpufeat.cli import BAD, NO, OK, main
 from cpufeat.features import FeatureSet
 from cpufeat.machine import ThisMachine
@@ -78,12 +78,54 @@ def test_it_runs_where_it_runs_and_nowhere_else(qemu: str, built, feature: str) 
 
 def test_what_is_missing_is_named_with_why_where_and_how_to_rebuild(built) -> None:
     answer = check(built("avx2"), machine("qemu-nehalem"))
-    assert (answer.on, answer.runs, answer.reasons) == ("Nehalem (nehalem)", False, ("it lacks avx2",))
+    assert (answer.on, answer.runs, answer.certain) == ("Nehalem (nehalem)", False, False)
+    assert answer.reasons == ("it uses avx2, and no run-time check of that was seen",)
     (lack,) = answer.lacks
     assert (lack.feature, lack.function, lack.certain) == ("avx2", "uses", True)
     assert lack.instruction.startswith("vpabsb ymm0")
     assert "CPUID 7.0:EBX[5]" in lack.why
     assert answer.rebuild == (("x86-64-v2",), ("x86-64-v3", "x86-64-v2"))
+
+
+UNSEEN = """
+#include <stdio.h>
+#include <string.h>
+static int kernel(int n) { __asm__ volatile("vpabsb %ymm0, %ymm0"); return n; }
+int main(int count, char **words) {
+    int (*run)(int) = kernel;
+    if (count > 1 && strcmp(words[1], "avx2") == 0) printf("%d\\n", run(count));
+    return 0;
+}
+"""
+
+
+@pytest.mark.parametrize("options", [(), ("-static",)])
+def test_what_no_check_is_seen_before_is_no_proof(
+    qemu: str, tmp_path: Path, compiler: str, options: tuple[str, ...]
+) -> None:
+    """The words that a program is given decide here, and in glibc a flag in each lock: lock elision."""
+    source, program = tmp_path / "app.c", tmp_path / "app"
+    source.write_text(UNSEEN)
+    subprocess.run([compiler, "-O1", source, "-o", program, *options], check=True)
+    answer = check(program, machine("qemu-nehalem"))
+    assert (answer.runs, answer.certain) == (False, False)
+    assert [run.result for run in verify(program, ["Nehalem"])] == [RIGHT]
+    assert [run.result for run in verify(program, ["Nehalem"], ["avx2"])] == [DIED]
+
+
+@pytest.mark.parametrize("dispatch", [None, "pointer"])
+def test_what_a_guard_lets_nothing_run_without_is_certain(
+    qemu: str, tmp_path: Path, compiler: str, dispatch: str | None
+) -> None:
+    targets = [Target.parse(request) for request in ("haswell", "sandybridge")[not dispatch :]]
+    source, program = tmp_path / "app.c", tmp_path / "app"
+    source.write_text("void kernel(void *); int main(void) { int some[16] = {0}; kernel(some); return 0; }")
+    aot.compile(KERNEL, targets=targets, dispatch=dispatch).save(tmp_path / "kernel.o")
+    subprocess.run([compiler, source, tmp_path / "kernel.o", "-o", program], check=True)
+    for run in verify(program, ["Nehalem", "Haswell"]):
+        answer = check(program, machine(MODELS[run.cpu]))
+        assert run.result == (RIGHT if answer.runs else REFUSED)
+        assert (answer.runs, answer.certain) == (run.cpu == "Haswell", True)
 
 
 def test_what_it_says_to_rebuild_for_runs_there(tmp_path: Path) -> None:
@@ -126,6 +168,7 @@ def test_another_architecture_and_another_system_are_said(built) -> None:
     nehalem = machine("qemu-nehalem")
     older = nehalem.replace(arch="i686", features=FeatureSet("i686", nehalem.features.names - {"64bit"}))
     assert check(built(""), older).reasons == ("it is for x86_64, and that is i686",)
+    assert check(built(""), older).certain
     assert check(built(""), older).rebuild == ()
     mac = machine("qemu-haswell").replace(system="darwin")
     assert check(built(""), mac).reasons == ("it is ELF, which darwin does not load",)
@@ -166,7 +209,8 @@ def test_the_words_and_the_exit_status(built, capfd: pytest.CaptureFixture[str])
     program = str(built("avx2"))
     assert main(["check", program, "--machine", str(MACHINES / "qemu-nehalem.json")]) == NO
     said = capfd.readouterr().out.splitlines()
-    assert said[0] == f"{program}: will not run on Nehalem (nehalem): it lacks avx2"
+    reason = "it uses avx2, and no run-time check of that was seen"
+    assert said[0] == f"{program}: may not run on Nehalem (nehalem): {reason}"
     assert said[1].startswith("  avx2: used in uses at 0x")
     assert said[-1].endswith("--target x86-64-v2, or as variants: --target x86-64-v3 --target x86-64-v2")
     assert main(["check", program, "--cpu", "haswell"]) == OK
@@ -176,7 +220,8 @@ def test_the_words_and_the_exit_status(built, capfd: pytest.CaptureFixture[str])
 def test_json_says_the_same(built, capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["check", str(built("bmi2")), "--cpu", "x86-64-v2", "--json"]) == NO
     answer = json.loads(capfd.readouterr().out)
-    assert (answer["on"], answer["runs"], answer["reasons"]) == ("x86-64-v2", False, ["it lacks bmi2"])
+    assert (answer["on"], answer["runs"], answer["certain"]) == ("x86-64-v2", False, False)
+    assert answer["reasons"] == ["it uses bmi2, and no run-time check of that was seen"]
     assert answer["lacks"][0]["function"] == "uses"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cpufeat.aot.artifact import Artifact
+from cpufeat.aot.needs import demanded
 from cpufeat.auditing.auditor import audit_content
 from cpufeat.auditing.formats import CONTAINERS, content_of
 from cpufeat.errors import ArtifactError, AuditError
@@ -51,9 +52,13 @@ class Check(Value):
     file: str
     on: str
     runs: bool
+    certain: bool = True
+    """False where it may run all the same: it uses what is not there, and all that is known is that no check was seen
+    (``docs/audit.md`` says what an audit cannot see)."""
     reasons: tuple[str, ...] = ()
-    """Why it does not: ``it lacks avx2, fma``."""
+    """Why it does not: ``its guard lets nothing run without avx2, fma``."""
     lacks: tuple[Lack, ...] = ()
+    """What it uses there with no run-time check that was seen, and each first use."""
     guarded: tuple[str, ...] = ()
     """Features that are not there and that it uses, but only behind run-time checks."""
     variants: tuple[str, ...] = ()
@@ -71,17 +76,17 @@ def check(file: str | os.PathLike[str], on: Host | str | None = None) -> Check:
     """
     content, name = content_of(file)
     audited = audit_content(content, name)
-    artifacts = _artifacts(content)
     if isinstance(on, str):
         if not audited.arch:
             raise AuditError(f"{audited.name}: of several architectures: which one is meant?")
-        return _judged(audited, Target.parse(on, _triple(audited.arch)).features, artifacts, on, None)
+        return _judged(audited, Target.parse(on, _triple(audited.arch)).features, content, on, None)
     host = on or detect()
     member = _of_architecture(audited, host.arch)
     if member is None:
         archs = dict.fromkeys(one.arch for one in (audited, *audited.members) if one.arch)
-        return Check(audited.name, called(host), False, (f"it is for {', '.join(archs)}, and that is {host.arch}",))
-    return _judged(member, FeatureSet(member.arch, host.features.names), artifacts, called(host), host)
+        reason = f"it is for {', '.join(archs)}, and that is {host.arch}"
+        return Check(audited.name, called(host), runs=False, reasons=(reason,))
+    return _judged(member, FeatureSet(member.arch, host.features.names), content, called(host), host)
 
 
 def called(host: Host) -> str:
@@ -101,25 +106,27 @@ def _of_architecture(audited: Audit, arch: str) -> Audit | None:
     return min(candidates, key=lambda one: wanted.index(one.arch), default=None)
 
 
-def _judged(audited: Audit, there: FeatureSet, artifacts: tuple[Artifact, ...], on: str, host: Host | None) -> Check:
+def _judged(audited: Audit, there: FeatureSet, content: bytes, on: str, host: Host | None) -> Check:
+    artifacts = _artifacts(content)
     lacks = tuple(_lacks(audited, artifacts, there, host))
-    reasons = (
-        _other_system(audited, host),
-        _lacking(lacks),
+    missing = (audited.needs or there) - there
+    refusals = (
         _refused_by_loader(audited, there),
-        *(_without_variant(artifact, there) for artifact in artifacts),
+        *([_without_variant(artifact, there) for artifact in artifacts] or [_refused_by_guard(content, missing)]),
     )
-    faults = tuple(filter(None, reasons))
-    unchecked = FeatureSet(there.arch, (lack.feature for lack in lacks))
+    unchecked = _unchecked(lacks)
+    certain = tuple(filter(None, (_other_system(audited, host), *refusals)))
+    reasons = (*certain, unchecked) if unchecked else certain
     return Check(
         file=audited.name,
         on=on,
-        runs=not faults,
-        reasons=faults,
+        runs=not reasons,
+        certain=bool(certain) or not reasons,
+        reasons=reasons,
         lacks=lacks,
-        guarded=tuple((audited.needs or there) - there - unchecked),
+        guarded=tuple(missing - FeatureSet(there.arch, (lack.feature for lack in lacks))),
         variants=tuple(variant for artifact in artifacts for variant in _chosen(artifact, there)),
-        rebuild=_rebuild(audited, there) if any(reasons[1:]) else (),
+        rebuild=_rebuild(audited, there) if any(refusals) or unchecked else (),
     )
 
 
@@ -146,9 +153,15 @@ def _lacks(audited: Audit, artifacts: tuple[Artifact, ...], there: FeatureSet, h
         yield Lack(feature, why, function.name, use.place, use.address, use.instruction, function.certain)
 
 
-def _lacking(lacks: tuple[Lack, ...]) -> str:
+def _unchecked(lacks: tuple[Lack, ...]) -> str:
+    """Return what may be against it: that no check was seen proves no more than that."""
     surely = [lack.feature for lack in lacks if lack.certain]
-    return f"it lacks {', '.join(surely)}" if surely else ""
+    return f"it uses {', '.join(surely)}, and no run-time check of that was seen" if surely else ""
+
+
+def _refused_by_guard(content: bytes, missing: FeatureSet) -> str:
+    without = [feature for feature in missing if feature in demanded(content)]
+    return f"its guard lets nothing run without {', '.join(without)}" if without else ""
 
 
 def _refused_by_loader(audited: Audit, there: FeatureSet) -> str:

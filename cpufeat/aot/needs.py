@@ -64,6 +64,12 @@ def narrow(content: bytes, used: FeatureSet) -> bytes:
     return _stating(narrowed, level) if level else narrowed
 
 
+def demanded(content: bytes) -> frozenset[str]:
+    """Return the features without which the guards in an object, or in what was linked from it, let nothing run."""
+    always = b"".join(rows for sign, rows in _TABLE.findall(content) if sign == ALWAYS)
+    return frozenset(row[1].decode() for row in _ROW.finditer(always) if row[0].startswith(NEEDED))
+
+
 @functools.lru_cache
 def isa_level(used: FeatureSet) -> str:
     """Return the level above the baseline that features amount to, empty if there is none.

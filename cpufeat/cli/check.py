@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 def arguments(parser: ArgumentParser) -> None:
     """Declare the arguments."""
+    parser.epilog = "Exit status: 0 it runs; 1 it will not, or may not, since it uses what is missing; 2 bad input."
     parser.add_argument("file", metavar="FILE", help="an object, library or program, by whomever it was compiled")
     where = parser.add_mutually_exclusive_group()
     add_machine(where)
@@ -42,8 +43,13 @@ def _lines(answer: Check) -> Iterator[Line]:
     if answer.runs:
         yield [(answer.file, "name"), (f": runs on {answer.on}{variants}", "good")]
     else:
-        yield [(answer.file, "name"), (f": will not run on {answer.on}: {'; '.join(answer.reasons)}", "bad")]
+        how, style = ("will", "bad") if answer.certain else ("may", "warn")
+        yield [(answer.file, "name"), (f": {how} not run on {answer.on}: {'; '.join(answer.reasons)}", style)]
     yield from (_lack(lack) for lack in answer.lacks)
+    if not answer.certain:
+        yield [
+            ("  a check may be there all the same: what an audit cannot see, and known cases: docs/audit.md", "note")
+        ]
     if answer.guarded:
         yield [(f"  used behind run-time checks: {', '.join(answer.guarded)}", "note")]
     if answer.rebuild:
