@@ -41,14 +41,15 @@ def emit(job: Job, source: bytes, on_accepted: Callable[[], None] = lambda: None
     initialize()
     with contextlib.ExitStack() as stack:
         context = stack.enter_context(binding.create_context())
-        module = _parse(stack, context, job.name, source if job.is_bitcode else _text(job, source))
+        given = None if job.is_bitcode else _text(job, source)
+        module = _parse(stack, context, job.name, source if given is None else given)
         machine = _target_machine(job)
         _fit(module, job, machine)
         asks: dict[Asked, list[str]] = {}
-        if job.clones or _asks_anything(module) or _may_run_early(module, job, source):
-            defined = _defined(module)
-            printed = _named(module, defined)
-            asks, text = _asks(defined, printed), attributes.disarm(printed)
+        printed = functools.cache(functools.partial(_named, module))
+        runs_early = job.early_cpu and early.may_have_some(printed() if given is None else given)
+        if job.clones or runs_early or _asks_anything(module):
+            asks, text = _asks(module, printed()), attributes.disarm(printed())
             text = early.for_baseline(text, job.early_cpu) if job.early_cpu else text
             context = stack.enter_context(binding.create_context())
             module = _parse(stack, context, job.name, _with_clones(text, job, machine) if job.clones else text)
@@ -130,13 +131,9 @@ def _asks_anything(module: Llvmlite) -> bool:
     )
 
 
-def _may_run_early(module: Llvmlite, job: Job, source: bytes) -> bool:
-    return bool(job.early_cpu) and early.may_have_some(str(module).encode() if job.is_bitcode else source)
-
-
-def _asks(defined: list[Llvmlite], printed: str) -> dict[Asked, list[str]]:
+def _asks(module: Llvmlite, printed: str) -> dict[Asked, list[str]]:
     asks: dict[Asked, list[str]] = {}
-    for function, own in zip(defined, attributes.asked_in(printed), strict=True):
+    for function, own in zip(_defined(module), attributes.asked_in(printed), strict=True):
         if own is not None:
             asks.setdefault(own, []).append(_name(function))
     return asks
@@ -153,9 +150,9 @@ def _name(function: Llvmlite) -> str:
         return "(a name that is not UTF-8)"
 
 
-def _named(module: Llvmlite, defined: list[Llvmlite]) -> str:
+def _named(module: Llvmlite) -> str:
     """Return the module as LLVM prints it, each function with the name that its symbol will have."""
-    unnamed = (function for function in defined if not _name(function))
+    unnamed = [function for function in _defined(module) if not _name(function)]
     for number, function in enumerate(unnamed, 1):
         function.name = f"__unnamed_{number}"
     return str(module)

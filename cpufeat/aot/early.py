@@ -15,7 +15,7 @@ from cpufeat.errors import CompileError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_SIGNS = re.compile(rb" ifunc |llvm\.global_ctors|\.preinit_array")
+_SIGNS = re.compile(r" ifunc |llvm\.global_ctors|\.preinit_array")
 _IFUNC = re.compile(rf"^{printed.NAME} = (?:[\w()]+ )*?ifunc .* ({printed.NAME})(?:, |$)", re.MULTILINE | re.ASCII)
 _CONSTRUCTORS = re.compile(r"^@llvm\.global_ctors = .*$", re.MULTILINE)
 _FIRST = re.compile(rf"\bi32 0, (?:ptr|void \(\)\*) ({printed.NAME})", re.ASCII)
@@ -24,9 +24,9 @@ _NAME = re.compile(printed.NAME, re.ASCII)
 _GROUP = re.compile(r"^attributes #(\d+) = ", re.MULTILINE)
 
 
-def may_have_some(source: bytes) -> bool:
+def may_have_some(text: str) -> bool:
     """Whether IR text may have anything of the kind."""
-    return bool(_SIGNS.search(source))
+    return bool(_SIGNS.search(text))
 
 
 def for_baseline(text: str, cpu: str) -> str:
