@@ -26,7 +26,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from variants_module import MODULE, PROGRAM
 
-from cpufeat import ArtifactError, CompileError, CpufeatWarning, MissingFeaturesError, Target, TargetError, aot, detect
+from cpufeat import (
+    ArtifactError,
+    CompileError,
+    CpufeatWarning,
+    MissingFeaturesError,
+    Target,
+    TargetError,
+    aot,
+    audit,
+    detect,
+)
 from cpufeat.aot import codegen
 from cpufeat.aot.library import _picked
 
@@ -585,6 +595,42 @@ def test_each_variant_has_its_debug_information(mechanism, tmp_path):
     assert named == {f"{name}.{level}": name.encode() for name in ("outer", "inner") for level in LEVELS}
     variables = [child.attributes["DW_AT_name"].value for die in described for child in die.iter_children()]
     assert variables == [b"given"] * len(LEVELS)
+
+
+# --- without symbols
+
+
+FUSES = """
+declare i32 @abs(i32)
+define i32 @exported(i32 %x) uwtable { %r = call i32 @fuse(i32 %x)
+  ret i32 %r }
+define internal i32 @fuse(i32 %x) noinline uwtable {
+  %d = sitofp i32 %x to double
+  %p = fmul contract double %d, %d
+  %f = fadd contract double %p, %d
+  %i = fptosi double %f to i32
+  %r = call i32 @abs(i32 %i)
+  ret i32 %r }
+define i32 @main() uwtable { %r = call i32 @exported(i32 2)
+  ret i32 %r }
+"""
+
+
+@pytest.mark.parametrize(
+    ("system", "mechanism", "kind"),
+    [
+        *((LINUX, mechanism, kind) for mechanism in MECHANISMS for kind in ("executable", "shared")),
+        *(("x86_64-windows-gnu", "pointer", kind) for kind in ("executable", "shared")),
+    ],
+)
+def test_a_stripped_file_shows_that_variants_are_chosen(system, mechanism, kind, tmp_path):
+    """What chooses them has unwind information, as C has, so that it is not taken for a part of what is beside it."""
+    targets = [Target.parse(level, system) for level in ("x86-64-v3", "x86-64")]
+    path = tmp_path / "f"
+    aot.compile(FUSES, targets=targets, dispatch=mechanism).link(path, kind=kind, arguments=["-s"])
+    found = {one.start: one.bare.names for one in audit(path).functions if "fma" in one.uses}
+    assert found
+    assert not any({"avx", "fma"} & bare for bare in found.values())
 
 
 # --- kinds of functions and of what they take

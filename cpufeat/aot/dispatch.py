@@ -54,7 +54,7 @@ INITIALIZER = """
 @llvm.global_ctors = appending global [1 x { i32, void ()*, i8* }] \
 [{ i32, void ()*, i8* } { i32 0, void ()* @__cpufeat_initialize, i8* null }]
 declare i32 @__cpufeat_pick()
-define internal void @__cpufeat_initialize() nounwind {
+define internal void @__cpufeat_initialize() nounwind uwtable {
   %index = call i32 @__cpufeat_pick()
   ret void
 }

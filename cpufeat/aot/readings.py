@@ -53,7 +53,9 @@ class Reader:
     """Whether it calls functions of the system's library even in a resolver, where that does not work yet."""
 
     def __init__(self, target: Target) -> None:
-        self.attributes = attributes(target)
+        self.leaf_attributes = attributes(target)
+        """Of a function that calls none and leaves the stack as it is."""
+        self.attributes = f"{self.leaf_attributes} uwtable"  # it says where a function ends, in a file without symbols
         self.arch, self.system, _ = triples.parts(target.triple)
 
     def condition(self, feature: Feature, *, permitted: bool = True) -> Condition:

@@ -83,7 +83,7 @@ class CpuidReader(Reader):
         symbol, is_grouped = f"__cpufeat_run_{name}", self.system != "darwin"  # Mach-O has no COMDAT
         return f"""
 {f"${symbol} = comdat any" if is_grouped else ""}
-define linkonce hidden void @{symbol}(i32 %first, i32 %second, i8* %written) {self.attributes} \
+define linkonce hidden void @{symbol}(i32 %first, i32 %second, i8* %written) {self.leaf_attributes} \
 {"comdat" if is_grouped else ""} prologue {constant(code)} {{
   ret void
 }}

@@ -267,7 +267,7 @@ class _Source:
 
     def _symbol(self, function: Function, dispatch: Dispatch) -> str:
         groups = (self.groups.get(group, "") for group in _GROUP_USE.findall(function.tail))
-        protection = " ".join(found for words in groups for found in _PROTECTION.findall(words))
+        protection = " ".join(["uwtable", *(found for words in groups for found in _PROTECTION.findall(words))])
         alone = not (self.is_program or function.is_local or function.visibility or function.name in self.real)
         try:
             return dispatch.symbol(function, protection, alone=alone)
