@@ -42,6 +42,10 @@ BARE = {
     "the highest leaf": "int main(void) { if (__get_cpuid_max(0, 0) >= 7) use(); else plain(); }",
     "a fence": f"""static inline long now(void) {{ {ASK} __cpuid(0, a, b, c, d); return __builtin_ia32_rdtsc() + a; }}
         int main(void) {{ long start = now(); plain(); if (now() - start < 100000000) use(); }}""",
+    "whether it is a guest": f"int main(void) {{ {ASK} __cpuid(1, a, b, c, d); if (c >> 31) use(); else plain(); }}",
+    "that there is none": f"""int main(void) {{
+        {ASK} __get_cpuid(1, &a, &b, &c, &d); if (c & bit_AVX) plain(); else use();
+    }}""",
     "a check that may never be": f"""static int have = 1;
         ALONE static void check(void) {{ {ASK} __cpuid_count(7, 0, a, b, c, d); if (!(b & bit_AVX2)) have = 0; }}
         int main(int n) {{ if (n > 1) check(); if (have) use(); else plain(); }}""",
@@ -53,6 +57,19 @@ SENTINEL = f"""static int have = -1;
     ALONE static int check(void) {{ {ASK} __cpuid_count(7, 0, a, b, c, d); return b >> 5 & 1; }}
     int main(void) {{ if (have < 0) have = check(); if (have > 0) use(); else plain(); }}"""
 GUARDED = {
+    "two bits": f"""int main(void) {{
+        {ASK} __cpuid(1, a, b, c, d); if ((c & (bit_AVX | bit_FMA)) == (bit_AVX | bit_FMA)) use(); else plain();
+    }}""",
+    "two bits, one after the other": f"""int main(void) {{
+        {ASK} __cpuid(1, a, b, c, d); if (!(c & bit_FMA) || !(c & bit_AVX)) plain(); else use();
+    }}""",
+    "a bit of a byte": f"int main(void) {{ {ASK} __cpuid(1, a, b, c, d); if (!(c & 0x1000)) plain(); else use(); }}",
+    "one bit and not another": f"""int main(void) {{
+        {ASK} __cpuid_count(7, 0, a, b, c, d); if (b & bit_AVX2) {{ if (b & bit_AVX512F) plain(); else use(); }}
+    }}""",
+    "whose CPU it is": f"""int main(void) {{
+        {ASK} __cpuid(0, a, b, c, d); if (b == signature_AMD_ebx) use(); else plain();
+    }}""",
     "a leaf that the caller names": f"""
         ALONE static int ask(int leaf) {{ {ASK} __cpuid_count(leaf, 0, a, b, c, d); return b; }}
         int main(void) {{ if (ask(7) & bit_AVX2) use(); else plain(); }}""",

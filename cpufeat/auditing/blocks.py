@@ -7,11 +7,11 @@ from functools import cached_property
 from itertools import pairwise
 from typing import NamedTuple
 
-from cpufeat.auditing.steps import BRANCH, CALL, FLAGS, JUMP, NEXT
+from cpufeat.auditing.steps import BRANCH, CALL, JUMP, NEXT
 from cpufeat.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from cpufeat.auditing.steps import Convention, Step
 
@@ -165,11 +165,15 @@ class Game:
     It is a game of reachability: who wants to avoid some blocks makes the choices that the CPU's features make, at the
     end of the blocks in ``tests``, and an adversary all others. Blocks are *forced* if the adversary wins: if the entry
     lies in his attractor of them.
+
+    ``absent`` says of tests of bits where they lead if the CPU has none of the features: that is the choice there.
     """
 
-    def __init__(self, blocks: Blocks, tests: Collection[int], entry: int) -> None:
+    def __init__(
+        self, blocks: Blocks, tests: Collection[int], entry: int, absent: Mapping[int, int] | None = None
+    ) -> None:
         """Start at an address of the function."""
-        self._blocks, self._tests = blocks, frozenset(tests)
+        self._blocks, self._tests, self._absent = blocks, frozenset(tests), absent or {}
         self._known: set[Place] = {blocks.at(entry), *blocks.orphans}
         """Places that are forced, each by itself."""
         self._free: set[Place] = set()
@@ -194,7 +198,10 @@ class Game:
             for index, successor in self._before(reached):
                 if index in attracted:
                     continue
-                if index in self._tests:
+                if index in self._absent:
+                    if successor != self._absent[index]:
+                        continue
+                elif index in self._tests:
                     others = undecided.setdefault(index, set(self._blocks.blocks[index].successors))
                     others.discard(successor)
                     if others:
@@ -298,6 +305,4 @@ def _makes(step: Step, register: int, results: Collection[int]) -> bool:
 
 def _copies(step: Step) -> bool:
     """Tell whether a step only moves what one register holds to another."""
-    is_known = step.number is not None or step.constant is not None or step.probes
-    alone = step.flow == NEXT and not step.memory and len(step.reads) == len(step.writes) == 1
-    return alone and not (is_known or step.partial or step.counts or FLAGS in step.reads + step.writes)
+    return step.copies and not step.partial and not step.memory and len(step.reads) == len(step.writes) == 1

@@ -19,7 +19,7 @@ from typing import NamedTuple
 from cpufeat import tables
 from cpufeat.auditing.blocks import Blocks, Game
 from cpufeat.auditing.steps import BRANCH, CALL, FLAGS, JUMP
-from cpufeat.value import TYPE_CHECKING
+from cpufeat.value import TYPE_CHECKING, Value
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -77,6 +77,13 @@ class Word(NamedTuple):
     address: int
 
 
+class Bits(Value):
+    """The label of an answer as it was given, or of some bits of it: zero says that the CPU lacks them."""
+
+    told: int
+    """Those that tell of features."""
+
+
 class Passed(NamedTuple):
     """The label of what is made of an argument, where what a function makes of its arguments is worked out."""
 
@@ -101,7 +108,7 @@ Label = object
 """What is known of a value: one of these, a :class:`Slot`, a :class:`Result`, or the address (an int) that it is."""
 State = dict[object, frozenset[Label]]
 _NOTHING: frozenset[Label] = frozenset()
-_NO_REGISTERS: frozenset[int] = frozenset()
+_EVERY_BIT = (1 << 64) - 1
 _ONLY_FACT: frozenset[Label] = frozenset([FACT])
 _FACTS: frozenset[Label] = frozenset([FACT, IMPLIED])
 _POINTERS: frozenset[Label] = frozenset([FACT, POINTS])
@@ -117,6 +124,8 @@ class Outcome(NamedTuple):
     """Groups of addresses of which facts choose one without a branch (conditional moves, indexed tables)."""
     sources: frozenset[str]
     """What it asks, in words: ``CPUID``, names of functions and data."""
+    absent: Mapping[int, int]
+    """Where those of the tests lead that ask for bits, if these are zero."""
 
 
 class _TooMuchError(Exception):
@@ -143,6 +152,8 @@ class _Effects:
         self.fills = False
         self.chosen: set[frozenset[int]] = set()
         self.tests: set[int] = set()
+        self.absent: dict[int, int] = {}
+        """Where those of them that ask for bits lead if these are zero."""
         self.sources: set[str] = set()
         self.distance = 0
         """Of how many functions the one hands on what the next returns."""
@@ -281,7 +292,11 @@ class Facts:
             self._asking.add(function.start)
         if effects.tests or effects.chosen:
             self.outcomes[function.start] = Outcome(
-                follower.blocks, frozenset(effects.tests), frozenset(effects.chosen), frozenset(effects.sources)
+                follower.blocks,
+                frozenset(effects.tests),
+                frozenset(effects.chosen),
+                frozenset(effects.sources),
+                effects.absent,
             )
         self._mixed |= effects.mixed
         new = (effects.stored | effects.implied) - self.memory - self.implied - self._disowned
@@ -387,8 +402,8 @@ class _Follower:
         """The registers that are zero for sure."""
         self._numbers: dict[int, int] = {}
         """What registers hold for sure."""
-        self._idle: dict[int, frozenset[int]] = {}
-        """By the address of an instruction that asks: the registers that it gives nothing of features."""
+        self._told: dict[int, Mapping[int, int]] = {}
+        """By the address of an instruction that asks."""
         self.asks = False
         """Whether the round before has shown that it asks."""
 
@@ -446,11 +461,13 @@ class _Follower:
     # --- one step
 
     def _step(self, step: Step, state: State, index: int) -> None:
-        labels = self._combined(step, self._operands(step, state), state)
+        labels = self._combined(step, _sifted(step, self._operands(step, state)), state)
         if index in self.by_choice and (step.sets or (self.asks and not self._restores(step, state))):
             labels |= {IMPLIED}
         if FACT in labels and (step.flow == BRANCH or (step.flow == JUMP and step.target is None)):
             self.effects.tests.add(index)
+            if step.if_zero is not None and any(isinstance(label, Bits) for label in labels):
+                self._lead_without(index, step.target if step.if_zero else step.following)
         if step.flow == CALL or (step.flow == JUMP and self._leaves(step)):
             self._call(step, state, labels)
         else:
@@ -459,6 +476,12 @@ class _Follower:
             known = ((register, state.get(register, _NOTHING)) for register in self.convention.answers)
             self.effects.returned.update(register for register, held in known if FACT in held and _tells(held))
             self._hand_on({register: state.get(register, _NOTHING) for register in self.convention.results})
+
+    def _lead_without(self, index: int, address: int | None) -> None:
+        """Note where a test of bits leads if they are zero."""
+        blocks = self.blocks.blocks
+        ways = [successor for successor in blocks[index].successors if blocks[successor].start == address]
+        self.effects.absent.update((index, way) for way in ways)
 
     def _hand_on(self, results: Mapping[int, frozenset[Label]]) -> None:
         """Note what results are made of."""
@@ -479,7 +502,7 @@ class _Follower:
 
     def _combined(self, step: Step, labels: frozenset[Label], state: State) -> frozenset[Label]:
         """Return the labels of what a step makes of those of its operands."""
-        if step.probes and not self._untold(step).issuperset(step.writes):
+        if step.probes and self._answers(step):
             self.effects.asks = self.effects.probes = True
             self.effects.sources.add(self.convention.asking)
             return _ONLY_FACT
@@ -513,23 +536,28 @@ class _Follower:
             if register == self.convention.stack:
                 state[register] = frozenset(_moved(label, step.pushed) for label in state.get(register, _NOTHING))
                 continue
-            kept = lasting & self._telling if register == FLAGS else lasting
+            kept = _flagged(lasting, self._telling) if register == FLAGS else lasting
             kept |= state.get(register, _NOTHING) if step.partial and register != FLAGS else _NOTHING
             _put(state, register, kept)
-        for register in self._untold(step) if step.probes else ():
-            state.pop(register, None)
+        if step.probes:
+            told = self._answers(step)
+            for register in step.writes:
+                _put(state, register, frozenset([FACT, Bits(told[register])]) if register in told else _NOTHING)
         for memory in step.memory:
             if memory.written:
                 self._store(memory, state, labels, index)
 
-    def _untold(self, step: Step) -> frozenset[int]:
-        """Return the registers that an instruction gives which asks for something else there than features."""
-        if step.address not in self._idle:
+    def _answers(self, step: Step) -> Mapping[int, int]:
+        """Return the registers in which an instruction tells of features, and in which of their bits."""
+        if step.address not in self._told:
             leaf, results = self.convention.leaf, self.convention.results
             asked = self.blocks.numbers(step.address, leaf, results) if leaf in step.reads else {None}
-            told = _NO_REGISTERS.union(*[self.convention.told_by.get(number or 0, ()) for number in asked])
-            self._idle[step.address] = _NO_REGISTERS if None in asked else frozenset(step.writes) - told
-        return self._idle[step.address]
+            told: dict[int, int] = dict.fromkeys(step.writes, _EVERY_BIT) if None in asked else {}
+            for number in asked - {None}:
+                for register, bits in self.convention.told_by.get(number or 0, {}).items():
+                    told[register] = told.get(register, 0) | bits
+            self._told[step.address] = told
+        return self._told[step.address]
 
     def _places(self, memory: Memory, state: State) -> Iterator[Label]:
         """Yield the addresses and slots that an operand may be at, and the marks of what points there."""
@@ -675,6 +703,22 @@ def _through(source: Passed, labels: frozenset[Label]) -> frozenset[Label]:
     if (POINTS if source.behind else FACT) in labels:
         found.add(FACT)
     return frozenset(found)
+
+
+def _sifted(step: Step, labels: frozenset[Label]) -> frozenset[Label]:
+    """Return the labels of a step's operands less what it takes no account of: bits that tell of no feature."""
+    bits = [label for label in labels if isinstance(label, Bits)]
+    if not bits or step.copies or (step.flow == BRANCH and not step.mask):
+        return labels
+    left = {Bits(label.told & step.mask) for label in bits} if step.mask else set()
+    if step.mask and not any(label.told for label in left):
+        return labels - _FACTS - set(bits)
+    return labels - set(bits) | left
+
+
+def _flagged(labels: frozenset[Label], telling: frozenset[Label]) -> frozenset[Label]:
+    """Return what of the labels of a value the flags hand on."""
+    return frozenset(label for label in labels if label in telling or isinstance(label, Bits))
 
 
 def _tells(labels: frozenset[Label]) -> bool:

@@ -174,7 +174,9 @@ class _Search:
         if source not in self._games_of:
             outcome, function = self.facts.outcomes[source], self.code.function_at(source)
             entries = self.code.entries(function) if function else ()
-            self._games_of[source] = {entry: Game(outcome.blocks, outcome.tests, entry) for entry in entries}
+            self._games_of[source] = {
+                entry: Game(outcome.blocks, outcome.tests, entry, outcome.absent) for entry in entries
+            }
         return self._games_of[source]
 
     # --- what refers to what

@@ -73,6 +73,12 @@ class Step(NamedTuple):
     """Whether compilers fill gaps with it."""
     chooses: bool
     """Whether the flags decide which of its operands it hands on."""
+    copies: bool = False
+    """Whether it does nothing but to move what one register or place in memory holds to another."""
+    mask: int = 0
+    """The bits that it leaves of a value (x86's AND), or says of whether they are zero (TEST, BT); 0: it does not."""
+    if_zero: bool | None = None
+    """Whether a branch is taken if those are zero; None for one that does not ask for that."""
 
 
 class Convention(NamedTuple):
@@ -94,8 +100,8 @@ class Convention(NamedTuple):
     """Bytes above the stack pointer at a function's start that are not the caller's: the address to return to."""
     leaf: int = 0
     """The register that says what an instruction is to tell, 0 where there is none."""
-    told_by: Mapping[int, frozenset[int]] = {}
-    """By what that register holds, the registers in which there are features then; in no others."""
+    told_by: Mapping[int, Mapping[int, int]] = {}
+    """By what that register holds, the registers in which there are features then, in no others; and in which bits."""
     pages: bool = False
     """Whether addresses are made of that of a page and what is added to it."""
     told: bool = False

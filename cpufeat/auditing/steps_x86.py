@@ -52,6 +52,18 @@ _EXCLUSIVE_OR = (Mnemonic.XOR, Mnemonic.PXOR, Mnemonic.XORPS)
 _COUNTS = (Mnemonic.ADD, Mnemonic.SUB, Mnemonic.INC, Mnemonic.DEC, Mnemonic.LEA, Mnemonic.XADD)
 _PADDING = (Mnemonic.NOP, Mnemonic.INT3)
 _HALT = (Mnemonic.HLT, Mnemonic.UD2, Mnemonic.INVALID)
+_COPIES = (Mnemonic.MOV, Mnemonic.PUSH, Mnemonic.POP)
+_IF_ZERO = {
+    **dict.fromkeys((Mnemonic.JE, Mnemonic.JNS, Mnemonic.JAE), True),
+    **dict.fromkeys((Mnemonic.JNE, Mnemonic.JS, Mnemonic.JB), False),
+}
+"""After TEST and AND, or BT, which says by the carry flag what a bit is."""
+_SIGN = (Mnemonic.JS, Mnemonic.JNS)
+_HIGH = (Register.AH, Register.BH, Register.CH, Register.DH)
+_WHOLE = 0xFFFF_FFFF
+"""All bits of a register that CPUID fills."""
+_OSXSAVE = "1.0:ECX[27]"
+"""That there is XGETBV to ask further (``data/x86/states.tsv``)."""
 _TWO_BYTE_NOP = b"\x66\x90"
 PROBES = rb"\x0f(?:\xa2|\x01\xd0)"
 """What the bytes of CPUID and XGETBV look like."""
@@ -64,14 +76,15 @@ _SCRATCH: frozenset[int] = frozenset(
 )
 
 
-def _told_by() -> dict[int, frozenset[int]]:
-    """Return the registers that tell of a feature, by the leaf of CPUID."""
-    bits = re.findall(r"(?:^|\W)([0-9A-F]+)\.[0-9A-F]+:E(\w)X", " ".join(row[2] for row in rows("x86/features.tsv")))
+def _told_by() -> dict[int, dict[int, int]]:
+    """Return the registers that tell of features, by the leaf of CPUID, and their bits; all of one with a number."""
+    wanted = " ".join([_OSXSAVE, *(row[2] for row in rows("x86/features.tsv"))])
     letters = {"A": Register.RAX, "B": Register.RBX, "C": Register.RCX, "D": Register.RDX}
-    found: dict[int, set[int]] = {}
-    for leaf, letter in bits:
-        found.setdefault(int(leaf, 16), set()).add(letters[letter])
-    return {leaf: frozenset(registers) for leaf, registers in found.items()}
+    found: dict[int, dict[int, int]] = {}
+    for leaf, letter, bit in re.findall(r"([0-9A-F]+)\.[0-9A-F]+:E(\w)X\[([-0-9]+)\]", wanted):
+        told = found.setdefault(int(leaf, 16), {})
+        told[letters[letter]] = told.get(letters[letter], 0) | (1 << int(bit) if bit.isdecimal() else _WHOLE)
+    return found
 
 
 CONVENTION = Convention(
@@ -173,6 +186,9 @@ def _step(instruction: Instruction, information: InstructionInfo, may_hold: MayH
         returns=instruction.flow_control == FlowControl.RETURN,
         padding=instruction.mnemonic in _PADDING,
         chooses=partial and reads_flags,
+        copies=instruction.mnemonic in _COPIES,
+        mask=_mask(instruction),
+        if_zero=_IF_ZERO.get(instruction.mnemonic),
     )
 
 
@@ -182,6 +198,20 @@ def _number(instruction: Instruction) -> int | None:
     if instruction.mnemonic == Mnemonic.MOV and instruction.op1_kind not in (OpKind.REGISTER, OpKind.MEMORY):
         return instruction.immediate(1)
     return None
+
+
+def _mask(instruction: Instruction) -> int:
+    if instruction.mnemonic in _SIGN:
+        return 1 << 31
+    if instruction.mnemonic not in (Mnemonic.TEST, Mnemonic.AND, Mnemonic.BT):
+        return 0
+    if instruction.op1_kind in (OpKind.REGISTER, OpKind.MEMORY):
+        itself = instruction.op0_register == instruction.op1_register and instruction.op1_kind == OpKind.REGISTER
+        return _WHOLE if itself and instruction.mnemonic == Mnemonic.TEST else 0
+    number = instruction.immediate(1)
+    if instruction.mnemonic == Mnemonic.BT:
+        return 1 << (number & 31)
+    return number << 8 if instruction.op0_register in _HIGH else number
 
 
 def _sets_bits(instruction: Instruction) -> bool:
