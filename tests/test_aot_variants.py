@@ -829,6 +829,13 @@ def test_a_function_that_intrinsics_take_is_the_clone(tmp_path):
     [
         ("define <8 x float> @f(<8 x float> %a) { ret <8 x float> %a }", "f", "<8 x float> by value"),
         ("define void @f({ i32, <32 x i8> } %a) { ret void }", "f", "<32 x i8> by value"),
+        (
+            """%outer = type { i32, [2 x %"an inner one"] }
+            %"an inner one" = type { <8 x float>, %"an inner one"* }
+            define void @f(%outer %a) { ret void }""",
+            "f",
+            "<8 x float> by value",
+        ),
         ("define <16 x i1> @f() { ret <16 x i1> zeroinitializer }", "f", "<16 x i1> by value"),
         (
             """@p = global void (<16 x i32>)* @f
@@ -863,6 +870,28 @@ def test_what_there_cannot_be_variants_of(module, function, message):
     ) as caught:
         aot.compile(module, targets=LEVELS)
     assert caught.value.function == function
+
+
+@pytest.mark.parametrize("kind", ["<4 x float>", "half", "%named"])
+def test_what_is_passed_in_other_registers_without_sse2(kind):
+    """LLVM passes these in XMM0 with SSE2, and on the stack or in EAX without, as the jump to a variant would."""
+    module = f"%named = type {{ <2 x i64> }}\ndefine {kind} @f({kind} %a) {{ ret {kind} %a }}"
+    for targets in (["haswell", "i686"], ["haswell", "pentium4"]):
+        with pytest.raises(CompileError, match="by value, in registers that may differ between variants"):
+            aot.compile(module, targets=[Target.parse(request, "i686-unknown-linux-gnu") for request in targets])
+    aot.compile(module, targets=LEVELS)
+
+
+def test_a_name_that_a_vector_type_has_does_not_matter_behind_a_pointer():
+    module = "%v = type { <8 x float>, %v* }\ndefine void @f(%v* %a) { ret void }"
+    aot.compile(module, targets=LEVELS)
+
+
+@pytest.mark.parametrize("options", [{"targets": LEVELS, "dispatch": "pointer"}, {"target": "x86-64-v2"}])
+def test_a_name_that_is_not_utf_8(options):
+    module = '@"\\FF" = global i32 3\ndefine i32 @f() { %r = load i32, i32* @"\\FF"\nret i32 %r }'
+    elf = ELFFile(io.BytesIO(aot.compile(module, **options).object))
+    assert b"\0\xff\0" in elf.get_section_by_name(".strtab").data()
 
 
 def test_a_resolver_calls_only_what_runs_anywhere():

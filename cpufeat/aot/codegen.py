@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from llvmlite import binding
 
 from cpufeat.aot import attributes, early, triples, variants
-from cpufeat.aot.dispatch import Dispatch
+from cpufeat.aot.dispatch import Dispatch, same_vector
 from cpufeat.aot.job import Clones, EmitError, Emitted
 from cpufeat.errors import CompileError, TargetError
 
@@ -164,7 +164,8 @@ def _with_clones(text: str, job: Job, machine: Llvmlite) -> str:
     labels = tuple(one.label for one in clones)
     alignment = int(bits[1]) // 8 if bits else 8
     windows = triples.parts(job.triple)[1] == "windows"
-    how = Dispatch(job.mechanism, labels, job.resolver_parameters, alignment, llvm_version()[0], windows)
+    vector = same_vector(job.triple, job.features)
+    how = Dispatch(job.mechanism, labels, job.resolver_parameters, alignment, llvm_version()[0], windows, vector)
     try:
         return variants.merge(text, clones, how, lowest_runs=job.lowest_runs)
     except CompileError as error:
@@ -176,7 +177,7 @@ def _with_constructors_of(module: Llvmlite, helper: str) -> str:
 
     Both lists must be of one type; a module may have given it a name.
     """
-    lists = (str(variable) for variable in module.global_variables if variable.name == "llvm.global_ctors")
+    lists = (str(variable) for variable in module.global_variables if _name(variable) == "llvm.global_ctors")
     named = _CONSTRUCTORS_OF.search(next(lists, ""))
     return f"{named[1]} = type {_CONSTRUCTOR}\n{helper.replace(_CONSTRUCTOR, named[1])}" if named else helper
 

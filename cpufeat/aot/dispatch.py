@@ -47,6 +47,9 @@ _FREE_OF_HELD = frozenset(
 )
 """Calling conventions in which a function may change the registers that hold its arguments. In others (``coldcc``,
 ``preserve_mostcc``) LLVM restores before a jump what the jump needs."""
+_VECTOR_BITS = 128
+_VECTORS_NEED = {"i686": "+sse2"}
+"""Without which an architecture has no such registers, or has nothing but ``float`` in them."""
 _HELD = re.compile(r" swift(?:self|error)\b")
 _WIDE = re.compile(r"<.*>|i(?:6[5-9]|[7-9]\d|\d{3,})|x86_fp80|fp128")
 """What 64-bit Windows passes by reference, and LLVM, handing it on, in its own stack frame."""
@@ -76,6 +79,12 @@ def mechanism(target: Target, wanted: Mechanism | None, *, runtime_override: boo
     return wanted or ("ifunc" if works else "pointer")
 
 
+def same_vector(triple: str, features: str) -> int:
+    """Return the bits of a vector that is sure to be passed in the same registers by all that has LLVM's features."""
+    need = _VECTORS_NEED.get(triples.parts(triple)[0])
+    return _VECTOR_BITS if need is None or need in features.split(",") else 0
+
+
 class Dispatch(NamedTuple):
     """How the functions of a module are dispatched."""
 
@@ -90,6 +99,8 @@ class Dispatch(NamedTuple):
     """The major version of the LLVM that this is for."""
     windows: bool
     """Whether it is for Windows."""
+    vector: int
+    """Bits of the largest vector that all code passes in the same registers, 0 for none: half precision neither."""
 
     @property
     def helpers(self) -> tuple[str, ...]:

@@ -66,8 +66,11 @@ _BITS = {"half": 16, "bfloat": 16, "float": 32, "double": 64}
 _CACHE_LINE = 64
 _ALIGNED = re.compile(r" align \d+")
 _SMALL_OR_COLD = frozenset({"cold", "minsize", "optnone", "optsize"})
-_PORTABLE_VECTOR = 128
-"""Bits of a vector that is passed in the same registers whatever the features; of a larger one that is not sure."""
+_HALF = re.compile(r"(?<![-%\w$.])(?:half|bfloat)\b(?!\*| addrspace)")
+_TYPE = rf"%(?:{STRING}|[-\w$.]+)"
+_TYPE_LINE = re.compile(rf"^({_TYPE}) = type (.*)$", re.MULTILINE | re.ASCII)
+_TYPE_USE = re.compile(rf"{_TYPE}(?![-\w$.]|\*| addrspace)", re.ASCII)
+"""Other than of a pointer to it."""
 
 
 def merge(text: str, clones: Sequence[Clones], dispatch: Dispatch, *, lowest_runs: bool) -> str:
@@ -99,6 +102,7 @@ class _Source:
         self.aliases = self._leading("alias")
         self.resolvers = set(self._leading("ifunc").values())
         self.groups = {found[1]: found[2] for found in _GROUP.finditer(self.rest)}
+        self.types = {found[1]: found[2] for found in _TYPE_LINE.finditer(self.rest)}
         self.cloned = {name: one for name, one in self.functions.items() if not self._is_shared(one)}
         self.callable = self._callable("SemanticInterposition" in text and bool(_INTERPOSITION.search(text)))
         self.tables = self._tables()
@@ -185,13 +189,19 @@ class _Source:
                     f"{_plain(name)}: local data in a comdat, which clones outside of it would not share"
                 )
         for name in sorted(self.symbols):
-            vector = next(_unportable(self.functions[name].type), None)
-            if vector:
-                what = f"{vector} by value, in registers that may differ between variants: hand over a pointer"
+            kinds = self._with_parts(self.functions[name].type)
+            value = next(chain.from_iterable(_unportable(kind, dispatch.vector) for kind in kinds), None)
+            if value:
+                what = f"{value} by value, in registers that may differ between variants: hand over a pointer"
                 raise _refusal(name, f"it takes or returns {what}")
         for name in sorted(self.resolvers & self.functions.keys()):
             if not lowest_runs and any(token[:-1] in self.callable for token in _tokens(self.functions[name].body)):
                 raise _refusal(name, "it resolves an ifunc, and calls what no variant has that runs anywhere")
+
+    def _with_parts(self, kind: str) -> list[str]:
+        """Return a type and the named ones that values of it consist of."""
+        parts = {name: _TYPE_USE.findall(text) for name, text in self.types.items()}
+        return [kind, *(self.types[name] for name in sorted(_leading_to(set(_TYPE_USE.findall(kind)), parts)))]
 
     def _check_names(self, clones: Sequence[Clones], dispatch: Dispatch) -> None:
         taken = self.functions.keys() | {token.rstrip("(") for token in _tokens(self.rest)}
@@ -323,13 +333,15 @@ def _renamed(text: str, change: dict[str, str]) -> str:
     return "".join([change.get(part, part) for part in TOKEN.split(text)])
 
 
-def _unportable(kind: str) -> Iterator[str]:
-    """Yield the vectors in a type that are not sure to be passed the same way by each variant."""
+def _unportable(kind: str, most: int) -> Iterator[str]:
+    """Yield what in a type is not sure to be passed the same way by each variant, as vectors of so many bits are."""
     for found in _VECTOR.finditer(kind):
         scalable, count, element = found.groups()
         bits = int(element[1:]) if element[1:].isdecimal() else _BITS.get(element, 64)
-        if scalable or bits == 1 or int(count) * bits > _PORTABLE_VECTOR:
+        if scalable or bits == 1 or int(count) * bits > most:
             yield found[0]
+    if not most:
+        yield from _HALF.findall(kind)
 
 
 def _plain(name: str) -> str:
