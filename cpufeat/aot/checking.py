@@ -8,11 +8,11 @@ from cpufeat.aot.artifact import Artifact
 from cpufeat.aot.needs import demanded
 from cpufeat.auditing.auditor import audit_content
 from cpufeat.auditing.formats import CONTAINERS, content_of
-from cpufeat.errors import ArtifactError, AuditError
+from cpufeat.errors import ArtifactError, AuditError, TargetError, UnknownNameError
 from cpufeat.features import FeatureSet
 from cpufeat.host import detect
 from cpufeat.levels import level_features, level_of
-from cpufeat.tables import architecture
+from cpufeat.tables import architecture, rows
 from cpufeat.target import Target
 from cpufeat.value import Value
 
@@ -79,13 +79,18 @@ def check(file: str | os.PathLike[str], on: Host | str | None = None) -> Check:
     if isinstance(on, str):
         if not audited.arch:
             raise AuditError(f"{audited.name}: of several architectures: which one is meant?")
-        return _judged(audited, Target.parse(on, _triple(audited.arch)).features, content, on, None)
+        try:
+            target = Target.parse(on, _triple(audited.arch))
+        except UnknownNameError:
+            elsewhere = _family_with(on)
+            if not elsewhere:
+                raise
+            return _of_another_architecture(audited, on, elsewhere)
+        return _judged(audited, target.features, content, on, None)
     host = on or detect()
     member = _of_architecture(audited, host.arch)
     if member is None:
-        archs = dict.fromkeys(one.arch for one in (audited, *audited.members) if one.arch)
-        reason = f"it is for {', '.join(archs)}, and that is {host.arch}"
-        return Check(audited.name, called(host), runs=False, reasons=(reason,))
+        return _of_another_architecture(audited, called(host), host.arch)
     return _judged(member, FeatureSet(member.arch, host.features.names), content, called(host), host)
 
 
@@ -97,6 +102,22 @@ def called(host: Host) -> str:
 
 def _triple(arch: str) -> str:
     return f"{architecture(arch).triple}-unknown-linux-gnu"
+
+
+def _family_with(request: str) -> str:
+    """Return the first family of architectures that has the CPU or level of a request, empty if none has."""
+    for arch, *_ in rows("architectures.tsv"):
+        try:
+            Target.parse(request, _triple(arch))
+        except (TargetError, UnknownNameError):
+            continue
+        return architecture(arch).family
+    return ""
+
+
+def _of_another_architecture(audited: Audit, on: str, there: str) -> Check:
+    archs = dict.fromkeys(one.arch for one in (audited, *audited.members) if one.arch)
+    return Check(audited.name, on, runs=False, reasons=(f"it is for {', '.join(archs)}, and that is {there}",))
 
 
 def _of_architecture(audited: Audit, arch: str) -> Audit | None:
