@@ -884,8 +884,10 @@ def test_an_object_on_standard_output(main):
         (("main.ll", "-o", ""), 2, "an empty OUT"),
         (("main.ll", "-o", "absent/out"), 2, "absent/out: No such file"),
         (("main.ll", "-o", "out", "--", "-lnosuchlibrary"), 1, "nosuchlibrary"),
-        (("absent.ll", "-o", "out"), 1, "absent.ll: No such file"),
-        (("absent.c", "-o", "out"), 1, "absent.c: No such file"),
+        (("absent.ll", "-o", "out"), 2, "absent.ll: No such file"),
+        (("absent.c", "-o", "out"), 2, "absent.c: No such file"),
+        ((".", "-o", "out"), 2, ".: Is a directory"),
+        (("main.cpp", "-o", "out"), 2, "main.cpp: C++ is not compiled"),
     ],
 )
 def test_what_is_wrong_is_said(arguments, status, says, main, tmp_path):

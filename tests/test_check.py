@@ -175,6 +175,16 @@ def test_another_architecture_and_another_system_are_said(built) -> None:
     assert check(built(""), mac).rebuild == ()
 
 
+@pytest.mark.parametrize(
+    ("request_", "family"),
+    [("cortex-a53", "aarch64"), ("armv8.2-a", "aarch64"), ("power9", "powerpc"), ("z14", "s390x")],
+)
+def test_a_cpu_of_another_architecture_is_an_answer(built, request_: str, family: str) -> None:
+    answer = check(built(""), request_)
+    assert (answer.on, answer.runs, answer.certain) == (request_, False, True)
+    assert answer.reasons == (f"it is for x86_64, and that is {family}",)
+
+
 def test_32_bit_code_runs_on_64_bit_cpus(tmp_path: Path, compiler: str, built) -> None:
     source = tmp_path / "app.c"
     source.write_text(PROGRAM.replace("INSTRUCTION", USES["avx2"]))
@@ -232,6 +242,30 @@ def test_bad_input_is_named(built, tmp_path: Path, name: str, capfd: pytest.Capt
     error = capfd.readouterr().err
     assert str(tmp_path / name) in error
     assert len(error.splitlines()) == 1
+
+
+@pytest.mark.parametrize("verb", ["audit", "check"])
+@pytest.mark.parametrize(("name", "words"), [("missing", "No such file or directory"), ("n" * 300, "name too long")])
+def test_what_cannot_be_read_is_named_and_without_numbers(
+    verb: str, name: str, words: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main([verb, name]) == BAD
+    error = capfd.readouterr().err
+    assert error.startswith(f"cpufeat: {name}: ")
+    assert words in error
+    assert "Errno" not in error
+
+
+@pytest.mark.parametrize("option", [("audit", "--max"), ("check", "--cpu")])
+@pytest.mark.parametrize(("text", "words"), [("", "an empty REQUEST"), ("+avx2", "relative to a host")])
+def test_a_request_that_names_no_cpu_is_bad(
+    built, option: tuple[str, str], text: str, words: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    verb, named = option
+    assert main([verb, str(built("")), named, text]) == BAD
+    error = capfd.readouterr().err
+    assert words in error
+    assert "name a level or a CPU" in error
 
 
 def test_a_pipe_gets_the_same_answer(tmp_path: Path) -> None:

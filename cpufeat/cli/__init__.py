@@ -81,9 +81,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _INTERRUPTED
     except (CpufeatError, OSError, MemoryError) as error:
         _flush()
-        _say(str(error) or "out of memory")
+        _say(_words(error))
         return NO if isinstance(error, (MissingFeaturesError, CompileError, LinkError)) else BAD
     return status
+
+
+def _words(error: CpufeatError | OSError | MemoryError) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return ": ".join(str(part) for part in (error.filename, error.strerror) if part)
+    return str(error) or "out of memory"
 
 
 def _flush() -> None:
@@ -150,6 +156,13 @@ def path_of(file: str) -> str:
     if file == "-" and sys.platform == "win32":
         raise CpufeatError("-: on Windows standard input has no name: give a FILE")
     return "/dev/stdin" if file == "-" else file
+
+
+def request_of(text: str) -> str:
+    """Return a request that must name a level or a CPU. Raises CpufeatError for an empty one."""
+    if not text.strip():
+        raise CpufeatError("an empty REQUEST: name a level or a CPU")
+    return text
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:

@@ -6,7 +6,7 @@ import json
 
 from cpufeat.auditing import audit
 from cpufeat.auditing.report import to_json
-from cpufeat.cli import NO, OK, path_of
+from cpufeat.cli import NO, OK, path_of, request_of
 from cpufeat.cli.audit_page import page
 from cpufeat.cli.progress import progress
 from cpufeat.cli.terminal import show
@@ -30,13 +30,14 @@ def arguments(parser: ArgumentParser) -> None:
 
 def run(options: Namespace) -> int:
     """Print the account; the exit status is 1 if the file needs more than ``--max``."""
+    most = None if options.max is None else request_of(options.max)
     with progress("decoding") as told:
         found = audit(path_of(options.file), progress=told)
-    beyond = _beyond(found, options.max) if options.max is not None else ()
+    beyond = _beyond(found, most) if most is not None else ()
     if options.json:
         print(json.dumps(to_json(found), indent=2))
     else:
-        show(page(found, options.max, beyond))
+        show(page(found, most, beyond))
     return NO if beyond else OK
 
 

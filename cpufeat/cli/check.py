@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from cpufeat.aot.checking import check
-from cpufeat.cli import NO, OK, add_machine, path_of
+from cpufeat.cli import NO, OK, add_machine, path_of, request_of
 from cpufeat.cli.terminal import show
 from cpufeat.host import detect
 from cpufeat.value import TYPE_CHECKING
@@ -30,7 +30,7 @@ def arguments(parser: ArgumentParser) -> None:
 
 def run(options: Namespace) -> int:
     """Print the answer."""
-    answer = check(path_of(options.file), detect() if options.cpu is None else options.cpu)
+    answer = check(path_of(options.file), detect() if options.cpu is None else request_of(options.cpu))
     if options.json:
         print(json.dumps({**vars(answer), "lacks": [vars(lack) for lack in answer.lacks]}, indent=2))
     else:

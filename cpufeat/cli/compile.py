@@ -7,7 +7,7 @@ import signal
 import sys
 from pathlib import Path
 
-from cpufeat import aot
+from cpufeat import aot, files
 from cpufeat.cli import OK, add_machine, add_on_missing, path_of
 from cpufeat.errors import CpufeatError
 from cpufeat.host import detect
@@ -30,6 +30,8 @@ _GUARDS: dict[str, Any] = {"exit": True, "ask": "ask", "none": False}
 _KINDS: dict[str, Kind] = {"o": "object", "obj": "object", "so": "shared", "dll": "shared", "dylib": "shared"}
 _INPUTS = re.compile(r"\.(c|h|ll|bc|s|a|lib)$")
 """Names that nobody means for a program: an argument is missing, or two are in the wrong order."""
+
+_CXX = (".C", ".c++", ".cc", ".cpp", ".cxx")
 
 
 def arguments(parser: ArgumentParser) -> None:
@@ -76,6 +78,7 @@ def run(options: Namespace) -> int:
     file, kind = path_of(options.file), _kind(options)
     _check(options, file, kind)
     targets = _targets(options)
+    _check_input(file)
     module: object = Path(file)
     if file.endswith(".c"):
         module = aot.from_c(file, options.triple or triple(detect()), options.cflags or ())
@@ -119,6 +122,18 @@ def _check(options: Namespace, file: str, kind: Kind) -> None:
     for message, is_wrong in wrong.items():
         if is_wrong:
             raise CpufeatError(message)
+
+
+def _check_input(file: str) -> None:
+    """Raise CpufeatError for what cannot be read, or is C++ by its name; a pipe is read once, and not here."""
+    path = Path(file)
+    if path.suffix in _CXX:
+        raise CpufeatError(f"{file}: C++ is not compiled here: give C (.c), or the IR of clang++ -S -emit-llvm (.ll)")
+    try:
+        if not path.is_fifo():
+            path.open("rb").close()
+    except (OSError, ValueError) as error:
+        raise CpufeatError(files.failure(file, error)) from None
 
 
 def _targets(options: Namespace) -> dict[str, Any]:
