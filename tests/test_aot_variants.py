@@ -894,6 +894,20 @@ def test_a_name_that_is_not_utf_8(options):
     assert b"\0\xff\0" in elf.get_section_by_name(".strtab").data()
 
 
+@pytest.mark.parametrize("how", [lambda targets: {"target": targets[1]}, lambda targets: {"targets": targets}])
+@pytest.mark.parametrize("triple", ["x86_64-apple-macosx13", "aarch64-apple-macosx13"])
+def test_mach_o_has_no_comdats(how, triple):
+    """LLVM aborts: MachO doesn't support COMDATs."""
+    arm = ("apple-m4", "apple-m1")
+    targets = [Target.parse(one, triple) for one in (arm if triple.startswith("aarch64") else LEVELS[1:])]
+    module = "{}define linkonce_odr i32 @f() {} {{ ret i32 1 }}"
+    with pytest.raises(
+        TargetError, match=f"<string>: it has the comdat f, and Mach-O, the format of {triple}, has none"
+    ):
+        aot.compile(module.format("$f = comdat any\n", "comdat"), **how(targets))
+    aot.compile(module.format("", ""), **how(targets))
+
+
 def test_a_resolver_calls_only_what_runs_anywhere():
     module = """
     @g = ifunc void (), void ()* ()* @r

@@ -23,6 +23,9 @@ _LOCAL = (binding.Linkage.internal, binding.Linkage.private)
 _INLINE_THRESHOLD = {1: 225, 2: 225, 3: 250}
 """By level, what LLVM's own pipelines use. llvmlite's legacy pipeline has no inliner unless it is told."""
 _CONSTRUCTOR = "{ i32, void ()*, i8* }"
+_COMDAT = re.compile(r"^\$(.+) = comdat ", re.MULTILINE)
+_OF_MACH_O = "-m:o"
+"""In a data layout: how names are mangled."""
 _CONSTRUCTORS_OF = re.compile(r' appending global \[\d+ x (%(?:"[^"]*"|[-\w$.]+))\] ', re.ASCII)
 
 
@@ -120,6 +123,11 @@ def _fit(module: Llvmlite, job: Job, machine: Llvmlite) -> None:
     if module.data_layout not in ("", layout):
         raise TargetError(
             f"{job.name}: its data layout {module.data_layout!r} conflicts with that of {job.triple}, {layout!r}"
+        )
+    comdat = _COMDAT.search(str(module)) if _OF_MACH_O in layout else None
+    if comdat:
+        raise TargetError(
+            f"{job.name}: it has the comdat {comdat[1]}, and Mach-O, the format of {job.triple}, has none"
         )
     module.triple, module.data_layout = job.triple, layout
 
