@@ -458,6 +458,21 @@ def test_a_program_that_libraries_call_back(mechanism, tmp_path):
                 assert (ran.returncode, ran.stderr) == (42, b"")
 
 
+def test_an_ifunc_of_a_program_that_libraries_see_is_not_linked(tmp_path):
+    """Of a module that does not show that it is for a program."""
+    library, main, path = (tmp_path / name for name in ("library.so", "main.o", "main"))
+    (tmp_path / "f.c").write_text("int f(int);\nint run(void) { return f(41); }")
+    (tmp_path / "main.c").write_text("int run(void);\nint main(void) { return run(); }")
+    command(cc(), "-shared", "-fPIC", "-Wl,-z,now", "f.c", "-o", library, folder=tmp_path)
+    command(cc(), "-c", "main.c", "-o", main, folder=tmp_path)
+    text = "define i32 @f(i32 %x) { %r = add i32 %x, 1\nret i32 %r }"
+    arguments = [str(main), str(library)]
+    with pytest.raises(ArtifactError, match=r'libraries see f, and .*: compile for dispatch="pointer"'):
+        aot.compile(text, targets=LEVELS, dispatch="ifunc").link(path, arguments=arguments)
+    aot.compile(text, targets=LEVELS, dispatch="pointer").link(path, arguments=arguments)
+    assert subprocess.run([path], check=False).returncode == 42
+
+
 # --- the environment, and machines that can run none
 
 

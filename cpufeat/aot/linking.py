@@ -78,6 +78,10 @@ def link(  # noqa: PLR0913
         what = ": ".join(filter(None, (error.filename, error.strerror)))
         raise LinkError(f"{os.fspath(output)}: not linked: {what}") from None
     _check(parts, linked, os.fspath(output))
+    shown = placement.shown_ifuncs(linked) if kind == "executable" and any(one.dispatch for one in parts) else []
+    if shown:
+        why = f"libraries see {shown[0]}, and glibc may not start a program of which they see an ifunc"
+        raise ArtifactError(f'{os.fspath(output)}: not written, since {why}: compile for dispatch="pointer"')
     try:
         files.write(output, linked, mode=files.PROGRAM)
     except (OSError, ValueError) as error:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 _ALLOCATED, _EXECUTABLE, _MERGED, _STRINGS = 2, 4, 0x10, 0x20
 _RELAXED = ("EM_RISCV", "EM_LOONGARCH")
 """Whose linkers remove instructions, so that what follows in a section moves."""
+_IFUNC = "STT_LOOS"
 _REWRITTEN = ".eh_frame"
 """Linkers take it apart."""
 _BEFORE, _AFTER = 4, 8
@@ -61,6 +62,16 @@ def faults(objects: Sequence[bytes], linked: bytes) -> list[str]:
         sections = [fault for code in objects for fault in _faults(ELFFile(BytesIO(code)), whole)]
         is_x86 = whole["e_machine"] in ("EM_X86_64", "EM_386")
         return sections or (list(_misplaced_operands(objects, linked)) if is_x86 else [])
+    except (ELFError, ValueError, KeyError, IndexError, AttributeError, TypeError) as error:
+        raise ArtifactError(f"a damaged ELF file: {error}") from None
+
+
+def shown_ifuncs(linked: bytes) -> list[str]:
+    """Return the ``ifunc`` symbols that other files see. Raises ArtifactError for a damaged file."""
+    try:
+        table = ELFFile(BytesIO(linked)).get_section_by_name(".dynsym") if linked.startswith(MAGIC) else None
+        symbols = table.iter_symbols() if isinstance(table, SymbolTableSection) else ()
+        return [one.name for one in symbols if one["st_info"]["type"] == _IFUNC and one["st_shndx"] != "SHN_UNDEF"]
     except (ELFError, ValueError, KeyError, IndexError, AttributeError, TypeError) as error:
         raise ArtifactError(f"a damaged ELF file: {error}") from None
 
