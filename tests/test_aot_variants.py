@@ -37,7 +37,7 @@ from cpufeat import (
     audit,
     detect,
 )
-from cpufeat.aot import codegen
+from cpufeat.aot import check, codegen
 from cpufeat.aot.library import _picked
 
 if TYPE_CHECKING:
@@ -646,6 +646,7 @@ def test_a_stripped_file_shows_that_variants_are_chosen(system, mechanism, kind,
     found = {one.start: one.bare.names for one in audit(path).functions if "fma" in one.uses}
     assert found
     assert not any({"avx", "fma"} & bare for bare in found.values())
+    assert check(path, "core2").runs
 
 
 # --- kinds of functions and of what they take
