@@ -1,49 +1,36 @@
-"""ELF: programs, libraries and objects (System V gABI, chapters 4 and 5; the psABI of each architecture).
-
-pyelftools reads the headers. Symbols and relocations are plain arrays, which it would take 20 us an entry to read
-(libLLVM has 300 000), so they are unpacked here.
-"""
+"""ELF: programs, libraries and objects, as images (System V gABI, chapters 4 and 5; the psABI of each architecture)."""
 
 from __future__ import annotations
 
-import struct
-from io import BytesIO
-from typing import NamedTuple
-
+from cpufeat.auditing.elf_tables import (
+    ALLOC,
+    EXECUTE,
+    TLS,
+    WRITE,
+    Entry,
+    File,
+    Header,
+    entries_of,
+    packed_relocations,
+    read,
+    relocations_of,
+)
 from cpufeat.auditing.fields_aarch64 import ADDRESS21, BRANCH14, BRANCH19, BRANCH26, OFFSET12, PAGE21, TABLE15
 from cpufeat.auditing.functions import functions
 from cpufeat.auditing.image import Image, Section, Symbol
 from cpufeat.auditing.layout import SPACING, Fix, Layout, Part, word_at
 from cpufeat.auditing.unwind import frame_ranges
-from cpufeat.errors import AuditError
-from cpufeat.value import TYPE_CHECKING, Value
+from cpufeat.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
-    from typing import Any
 
-    from elftools.elf.elffile import ELFFile
-
-_ARCHITECTURES = {
-    "EM_X86_64": "x86_64",
-    "EM_386": "i686",
-    "EM_S390": "s390x",
-    "EM_RISCV": "riscv{}",
-    "EM_LOONGARCH": "loongarch{}",
-}
-"""With the bits of the file's class."""
-_BY_ORDER = {("aarch64", False): "aarch64_be", ("ppc64", True): "ppc64le"}
-"""Of two byte orders: by whether the file is little-endian."""
-_WRITE, _ALLOC, _EXECUTE, _TLS = 1, 2, 4, 0x400
-_UNDEFINED, _ABSOLUTE, _COMMON, _FAR = 0, 0xFFF1, 0xFFF2, 0xFFFF
+_UNDEFINED, _ABSOLUTE, _COMMON = 0, 0xFFF1, 0xFFF2
+"""SHN_UNDEF, SHN_ABS, SHN_COMMON."""
 _SYMBOL_KINDS = {0: "label", 1: "data", 2: "function", 10: "resolver"}
 """STT_NOTYPE, STT_OBJECT, STT_FUNC, STT_GNU_IFUNC."""
-_LOCAL, _HIDDEN = 0, (1, 2)
-"""STB_LOCAL; STV_INTERNAL, STV_HIDDEN."""
-_PF_EXECUTE, _PF_WRITE = 1, 2
-_DF_1_PIE = 0x08000000
-_MOST_ALIGNED = 1 << 32
-
+_LOCAL = 0
+"""STB_LOCAL."""
 _FIXES = {
     "x86_64": {
         1: Fix(64),  # R_X86_64_64
@@ -94,186 +81,22 @@ _CHOSEN = {"x86_64": 37, "i686": 42, "aarch64": 1032}
 """In linked files: the type that stores what the function at an address of the file itself returns (IRELATIVE)."""
 _SYMBOLIC = {"x86_64": (1, 6, 7), "i686": (1, 6, 7), "aarch64": (257, 1025, 1026)}
 """In linked files: the types that store a symbol's address (absolute, GLOB_DAT, JUMP_SLOT)."""
-
 _TABLE = "_GLOBAL_OFFSET_TABLE_"
 _SPACING = {"aarch64": 1024}
 """Bytes kept free for what is in another file: glibc reads its ``_dl_hwcap2`` from far within ``_rtld_global_ro``."""
 
 
-class _Header(NamedTuple):
-    """A section header, or a segment's in a file that has none for code."""
-
-    name: str
-    type: str
-    flags: int
-    address: int
-    offset: int
-    size: int
-    link: int
-    info: int
-    alignment: int
-
-
-class _File(Value):
-    content: memoryview
-    name: str
-    arch: str
-    bits: int
-    order: str
-    kind: str
-    entry: int | None
-    headers: list[_Header]
-
-    def error(self, what: str) -> AuditError:
-        return AuditError(f"{self.name}: a damaged ELF file: {what}")
-
-    def of_type(self, *types: str) -> list[int]:
-        """Return the indices of the sections of those types."""
-        return [index for index, header in enumerate(self.headers) if header.type in types]
-
-    def content_of(self, index: int) -> memoryview:
-        """Return what a section holds in the file."""
-        header = self.headers[index]
-        return self.content[:0] if header.type == "SHT_NOBITS" else self.content[header.offset :][: header.size]
-
-    def rows(self, index: int, layout: str) -> Iterator[tuple[int, ...]]:
-        """Return the rows of the table that a section holds."""
-        row, content = struct.Struct(self.order + layout), self.content_of(index)
-        return row.iter_unpack(content[: len(content) // row.size * row.size])
-
-    @property
-    def letter(self) -> str:
-        """The struct module's letter for an address."""
-        return "Q" if self.bits == 64 else "I"
-
-
-class _Entry(NamedTuple):
-    """A row of a table of symbols."""
-
-    name: str
-    value: int
-    size: int
-    info: int
-    visibility: int
-    section: int
-
-
-class _Relocation(NamedTuple):
-    offset: int
-    type: int
-    symbol: int
-    addend: int | None
-    """None: it stands in the place itself."""
-
-
 def elf_image(content: bytes, name: str) -> Image:
     """Return the image of an ELF file. Raises AuditError for a damaged one."""
-    from elftools.elf.elffile import ELFFile
-
-    try:
-        file = _read(content, name, ELFFile(BytesIO(content)))
-    except Exception as error:  # what pyelftools raises for damaged files is not written down
-        raise AuditError(f"{name}: a damaged ELF file: {error or type(error).__name__}") from None
-    _check(file)
+    file = read(content, name)
     return _object(file) if file.kind == "object" else _linked(file)
 
 
-# --- headers
-
-
-def _read(content: bytes, name: str, elf: ELFFile) -> _File:
-    machine = str(elf.header.e_machine)
-    arch = _ARCHITECTURES.get(machine, machine.removeprefix("EM_").lower()).format(elf.elfclass)
-    arch = _BY_ORDER.get((arch, elf.little_endian), arch)
-    segments: list[Any] = list(elf.iter_segments())
-    kind = "object" if elf.header.e_type == "ET_REL" else "executable" if _runs(elf, segments) else "library"
-    headers = [_of_section(section.name, section.header) for section in elf.iter_sections()]
-    if not any(header.flags & _EXECUTE for header in headers):
-        headers = [_of_segment(segment.header) for segment in segments if segment.header.p_type == "PT_LOAD"]
-    order = "<" if elf.little_endian else ">"
-    return _File(memoryview(content), name, arch, elf.elfclass, order, kind, elf.header.e_entry or None, headers)
-
-
-def _of_section(name: str, header: Mapping[str, Any]) -> _Header:
-    fields = ("type", "flags", "addr", "offset", "size", "link", "info", "addralign")
-    return _Header(name, *(header[f"sh_{field}"] for field in fields))
-
-
-def _of_segment(header: Mapping[str, Any]) -> _Header:
-    flags = _ALLOC | header["p_flags"] & _PF_WRITE and _WRITE | header["p_flags"] & _PF_EXECUTE and _EXECUTE
-    return _Header(
-        "", "PT_LOAD", flags, header["p_vaddr"], header["p_offset"], header["p_filesz"], 0, 0, header["p_align"]
-    )
-
-
-def _runs(elf: ELFFile, segments: list[Any]) -> bool:
-    """Whether a linked file is a program: at a fixed address, with an interpreter, or marked as one."""
-    tags = [
-        tag for segment in segments if segment.header.p_type == "PT_DYNAMIC" for tag in segment.iter_tags("DT_FLAGS_1")
-    ]
-    return (
-        elf.header.e_type == "ET_EXEC"
-        or any(segment.header.p_type == "PT_INTERP" for segment in segments)
-        or any(tag.entry.d_val & _DF_1_PIE for tag in tags)
-    )
-
-
-def _check(file: _File) -> None:
-    """Refuse what would cost more than a file of this size can be worth."""
-    stored = [header for header in file.headers if header.type != "SHT_NOBITS"]
-    for header in stored:
-        if header.size and header.offset + header.size > len(file.content):
-            raise file.error(f"{header.name or 'a segment'} lies outside of it")
-    if sum(header.size for header in stored) > 2 * len(file.content):
-        raise file.error("its sections overlap")
-    if any(header.address + header.size > 1 << file.bits for header in file.headers):
-        raise file.error("a section lies outside of memory")
-    if any(header.alignment > _MOST_ALIGNED or header.alignment.bit_count() > 1 for header in file.headers):
-        raise file.error("a section is aligned to what is no power of two, or too large for one")
-
-
-# --- symbols and relocations
-
-
-def _entries(file: _File, index: int) -> list[_Entry]:
-    """Return the symbols of a table."""
-    rows = file.rows(index, "IBBHQQ" if file.bits == 64 else "IIIBBH")
-    link = file.headers[index].link
-    strings = bytes(file.content_of(link)) if link < len(file.headers) else b""
-    far = [
-        row[0]
-        for far in file.of_type("SHT_SYMTAB_SHNDX")
-        if file.headers[far].link == index
-        for row in file.rows(far, "I")
-    ]
-    found, length = [], 0
-    for number, row in enumerate(rows):
-        start, info, visibility, section, value, size = row if file.bits == 64 else (row[0], *row[3:], row[1], row[2])
-        end = strings.find(b"\0", start)
-        if end < 0 and strings:
-            raise file.error("a symbol's name does not end")
-        length += end - start
-        if length > 4 * len(strings) + 65536:
-            raise file.error("its symbols' names overlap")
-        if section == _FAR and number < len(far):
-            section = far[number]
-        found.append(_Entry(strings[start:end].decode(errors="replace"), value, size, info, visibility, section))
-    return found
-
-
-def _relocations(file: _File, index: int) -> Iterator[_Relocation]:
-    """Return the relocations of a section of type SHT_REL or SHT_RELA."""
-    shift, mask = (32, 0xFFFFFFFF) if file.bits == 64 else (8, 0xFF)
-    stated = file.headers[index].type == "SHT_RELA"
-    for offset, info, *addend in file.rows(index, file.letter * 2 + file.letter.lower() * stated):
-        yield _Relocation(offset, info & mask, info >> shift, addend[0] if stated else None)
-
-
-def _defined(entry: _Entry) -> bool:
+def _defined(entry: Entry) -> bool:
     return entry.section not in (_UNDEFINED, _ABSOLUTE, _COMMON)
 
 
-def _symbols(entries: Iterable[tuple[_Entry, int, bool]]) -> tuple[Symbol, ...]:
+def _symbols(entries: Iterable[tuple[Entry, int, bool]]) -> tuple[Symbol, ...]:
     """Return the symbols among table rows with their addresses, and whether other files can see them."""
     kinds = _SYMBOL_KINDS
     return tuple(
@@ -283,12 +106,12 @@ def _symbols(entries: Iterable[tuple[_Entry, int, bool]]) -> tuple[Symbol, ...]:
     )
 
 
-def _is_mapping(entry: _Entry) -> bool:
+def _is_mapping(entry: Entry) -> bool:
     """Whether a symbol of Arm's ABI says what begins here: ``$x`` code, ``$d`` data."""
     return entry.name[:1] == "$" and entry.name[1:2] in ("x", "d", "a", "t") and entry.name[2:3] in ("", ".")
 
 
-def _data(entries: Iterable[tuple[_Entry, int]], sections: Sequence[Section]) -> tuple[tuple[int, int], ...]:
+def _data(entries: Iterable[tuple[Entry, int]], sections: Sequence[Section]) -> tuple[tuple[int, int], ...]:
     """Return the stretches of code sections that symbols call data, from table rows with their addresses."""
     code = [section for section in sections if section.executable]
     found = []
@@ -306,18 +129,18 @@ def _data(entries: Iterable[tuple[_Entry, int]], sections: Sequence[Section]) ->
 # --- images
 
 
-def _object(file: _File) -> Image:
+def _object(file: File) -> Image:
     headers = file.headers
-    placed = [index for index, header in enumerate(headers) if header.flags & _ALLOC and not header.flags & _TLS]
+    placed = [index for index, header in enumerate(headers) if header.flags & ALLOC and not header.flags & TLS]
     layout = Layout(
-        ((headers[index].size, headers[index].alignment, bool(headers[index].flags & _EXECUTE)) for index in placed),
+        ((headers[index].size, headers[index].alignment, bool(headers[index].flags & EXECUTE)) for index in placed),
         file.bits // 8,
         spacing=_SPACING.get(file.arch, SPACING),
         table=_TABLE if file.arch == "aarch64" else "",
     )
     address = dict(zip(placed, layout.addresses, strict=True))
     content: dict[int, memoryview | bytearray] = {index: file.content_of(index) for index in placed}
-    tables = {index: _entries(file, index) for index in file.of_type("SHT_SYMTAB")}
+    tables = {index: entries_of(file, index) for index in file.of_type("SHT_SYMTAB")}
     values = {index: [_object_value(entry, address, layout) for entry in rows] for index, rows in tables.items()}
     fixes = _FIXES.get(file.arch, {})
     for index in file.of_type("SHT_REL", "SHT_RELA"):
@@ -325,7 +148,7 @@ def _object(file: _File) -> Image:
         if section not in content:
             continue
         changed = content[section] = bytearray(content[section])
-        for one in _relocations(file, index):
+        for one in relocations_of(file, index):
             if one.type in fixes and one.symbol < len(targets):
                 part = Part(changed, address[section])
                 layout.apply(part, one.offset, fixes[one.type], targets[one.symbol], one.addend)
@@ -339,45 +162,45 @@ def _object(file: _File) -> Image:
     return _image(file, sections, rows, layout)
 
 
-def _object_value(entry: _Entry, address: Mapping[int, int], layout: Layout) -> int:
+def _object_value(entry: Entry, address: Mapping[int, int], layout: Layout) -> int:
     if _defined(entry) or entry.section == _ABSOLUTE:
         return address.get(entry.section, 0) + entry.value
     return layout.external(entry.name)
 
 
-def _linked(file: _File) -> Image:
+def _linked(file: File) -> Image:
     loaded = [
         (header, file.content_of(index))
         for index, header in enumerate(file.headers)
-        if header.flags & _ALLOC and not (header.flags & _TLS and header.type == "SHT_NOBITS")
+        if header.flags & ALLOC and not (header.flags & TLS and header.type == "SHT_NOBITS")
     ]
     sections = [_section(header, header.address, content) for header, content in loaded]
     above = max((section.end for section in sections), default=0)
     layout = Layout([], file.bits // 8, above, _SPACING.get(file.arch, SPACING))
-    dynamic = {index: _entries(file, index) for index in file.of_type("SHT_DYNSYM")}
+    dynamic = {index: entries_of(file, index) for index in file.of_type("SHT_DYNSYM")}
     exported = {entry.value for rows in dynamic.values() for entry in rows if _defined(entry)}
-    tables = [_entries(file, index) for index in file.of_type("SHT_SYMTAB")] or list(dynamic.values())
+    tables = [entries_of(file, index) for index in file.of_type("SHT_SYMTAB")] or list(dynamic.values())
     rows = [(entry, entry.value, entry.value in exported) for entries in tables for entry in entries if _defined(entry)]
     sections.sort(key=lambda section: section.address)
     layout.pointers.update(_pointers(file, dynamic, layout, sections))
     chosen = [
         layout.pointers[one.offset]
         for index in file.of_type("SHT_REL", "SHT_RELA")
-        for one in _relocations(file, index)
+        for one in relocations_of(file, index)
         if one.type == _CHOSEN.get(file.arch) and one.offset in layout.pointers
     ]
     return _image(file, sections, rows, layout, chosen)
 
 
 def _pointers(
-    file: _File, dynamic: Mapping[int, Sequence[_Entry]], layout: Layout, sections: Sequence[Section]
+    file: File, dynamic: Mapping[int, Sequence[Entry]], layout: Layout, sections: Sequence[Section]
 ) -> Iterator[tuple[int, int]]:
     """Return what the loader stores where, in the file's own addresses."""
     own, symbolic = _OWN.get(file.arch, ()), _SYMBOLIC.get(file.arch, ())
-    in_place = list(_packed(file))
+    in_place = list(packed_relocations(file))
     for index in file.of_type("SHT_REL", "SHT_RELA"):
         entries = dynamic.get(file.headers[index].link, ())
-        for one in _relocations(file, index):
+        for one in relocations_of(file, index):
             if one.type in symbolic and one.symbol < len(entries):
                 entry = entries[one.symbol]
                 value = entry.value if _defined(entry) else layout.external(entry.name)
@@ -392,31 +215,17 @@ def _pointers(
             yield place, target
 
 
-def _packed(file: _File) -> Iterator[int]:
-    """Return the places that SHT_RELR names: one, then maps of which of the words that follow it are too."""
-    width = file.bits // 8
-    place = 0
-    for index in file.of_type("SHT_RELR"):
-        for (row,) in file.rows(index, file.letter):
-            if row & 1:
-                yield from (place + bit * width for bit in range(file.bits - 1) if row >> bit + 1 & 1)
-                place += (file.bits - 1) * width
-            else:
-                yield row
-                place = row + width
-
-
-def _section(header: _Header, address: int, content: memoryview) -> Section:
-    executable, writable = bool(header.flags & _EXECUTE), bool(header.flags & _WRITE)
+def _section(header: Header, address: int, content: memoryview) -> Section:
+    executable, writable = bool(header.flags & EXECUTE), bool(header.flags & WRITE)
     return Section(
         header.name, address, content, header.size, executable, writable, max(header.alignment, 1), header.offset
     )
 
 
 def _image(
-    file: _File,
+    file: File,
     sections: list[Section],
-    rows: list[tuple[_Entry, int, bool]],
+    rows: list[tuple[Entry, int, bool]],
     layout: Layout,
     resolvers: Iterable[int] = (),
 ) -> Image:

@@ -1,0 +1,219 @@
+"""What the tables of an ELF file say: headers, symbols, relocations (System V gABI, chapters 4 and 5).
+
+pyelftools reads the headers. Symbols and relocations are plain arrays, which it would take 20 us an entry to read
+(libLLVM has 300 000), so they are unpacked here.
+"""
+
+from __future__ import annotations
+
+import struct
+from io import BytesIO
+from typing import NamedTuple
+
+from cpufeat.errors import AuditError
+from cpufeat.value import TYPE_CHECKING, Value
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from typing import Any
+
+    from elftools.elf.elffile import ELFFile
+
+_ARCHITECTURES = {
+    "EM_X86_64": "x86_64",
+    "EM_386": "i686",
+    "EM_S390": "s390x",
+    "EM_RISCV": "riscv{}",
+    "EM_LOONGARCH": "loongarch{}",
+}
+"""With the bits of the file's class."""
+_BY_ORDER = {("aarch64", False): "aarch64_be", ("ppc64", True): "ppc64le"}
+"""Of two byte orders: by whether the file is little-endian."""
+WRITE, ALLOC, EXECUTE, TLS = 1, 2, 4, 0x400
+_FAR = 0xFFFF
+"""SHN_XINDEX: the section's index stands in a table of its own."""
+_PF_EXECUTE, _PF_WRITE = 1, 2
+_DF_1_PIE = 0x08000000
+_MOST_ALIGNED = 1 << 32
+
+
+class Header(NamedTuple):
+    """A section header, or a segment's in a file that has none for code."""
+
+    name: str
+    type: str
+    flags: int
+    address: int
+    offset: int
+    size: int
+    link: int
+    info: int
+    alignment: int
+
+
+class File(Value):
+    """A file, and what its headers say."""
+
+    content: memoryview
+    name: str
+    arch: str
+    bits: int
+    order: str
+    kind: str
+    entry: int | None
+    headers: list[Header]
+
+    def error(self, what: str) -> AuditError:
+        """Return what to raise where it is damaged."""
+        return AuditError(f"{self.name}: a damaged ELF file: {what}")
+
+    def of_type(self, *types: str) -> list[int]:
+        """Return the indices of the sections of those types."""
+        return [index for index, header in enumerate(self.headers) if header.type in types]
+
+    def content_of(self, index: int) -> memoryview:
+        """Return what a section holds in the file."""
+        header = self.headers[index]
+        return self.content[:0] if header.type == "SHT_NOBITS" else self.content[header.offset :][: header.size]
+
+    def rows(self, index: int, layout: str) -> Iterator[tuple[int, ...]]:
+        """Return the rows of the table that a section holds."""
+        row, content = struct.Struct(self.order + layout), self.content_of(index)
+        return row.iter_unpack(content[: len(content) // row.size * row.size])
+
+    @property
+    def letter(self) -> str:
+        """The struct module's letter for an address."""
+        return "Q" if self.bits == 64 else "I"
+
+
+class Entry(NamedTuple):
+    """A row of a table of symbols."""
+
+    name: str
+    value: int
+    size: int
+    info: int
+    visibility: int
+    section: int
+
+
+class Relocation(NamedTuple):
+    """A row of a table of relocations."""
+
+    offset: int
+    type: int
+    symbol: int
+    addend: int | None
+    """None: it stands in the place itself."""
+
+
+def read(content: bytes, name: str) -> File:
+    """Read the headers. Raises AuditError for a damaged file, and for one that would cost more than it can be worth."""
+    from elftools.elf.elffile import ELFFile
+
+    try:
+        file = _read(content, name, ELFFile(BytesIO(content)))
+    except Exception as error:  # what pyelftools raises for damaged files is not written down
+        raise AuditError(f"{name}: a damaged ELF file: {error or type(error).__name__}") from None
+    _check(file)
+    return file
+
+
+def _read(content: bytes, name: str, elf: ELFFile) -> File:
+    machine = str(elf.header.e_machine)
+    arch = _ARCHITECTURES.get(machine, machine.removeprefix("EM_").lower()).format(elf.elfclass)
+    arch = _BY_ORDER.get((arch, elf.little_endian), arch)
+    segments: list[Any] = list(elf.iter_segments())
+    kind = "object" if elf.header.e_type == "ET_REL" else "executable" if _runs(elf, segments) else "library"
+    headers = [_of_section(section.name, section.header) for section in elf.iter_sections()]
+    if not any(header.flags & EXECUTE for header in headers):
+        headers = [_of_segment(segment.header) for segment in segments if segment.header.p_type == "PT_LOAD"]
+    order = "<" if elf.little_endian else ">"
+    return File(memoryview(content), name, arch, elf.elfclass, order, kind, elf.header.e_entry or None, headers)
+
+
+def _of_section(name: str, header: Mapping[str, Any]) -> Header:
+    fields = ("type", "flags", "addr", "offset", "size", "link", "info", "addralign")
+    return Header(name, *(header[f"sh_{field}"] for field in fields))
+
+
+def _of_segment(header: Mapping[str, Any]) -> Header:
+    flags = ALLOC | header["p_flags"] & _PF_WRITE and WRITE | header["p_flags"] & _PF_EXECUTE and EXECUTE
+    return Header(
+        "", "PT_LOAD", flags, header["p_vaddr"], header["p_offset"], header["p_filesz"], 0, 0, header["p_align"]
+    )
+
+
+def _runs(elf: ELFFile, segments: list[Any]) -> bool:
+    """Whether a linked file is a program: at a fixed address, with an interpreter, or marked as one."""
+    tags = [
+        tag for segment in segments if segment.header.p_type == "PT_DYNAMIC" for tag in segment.iter_tags("DT_FLAGS_1")
+    ]
+    return (
+        elf.header.e_type == "ET_EXEC"
+        or any(segment.header.p_type == "PT_INTERP" for segment in segments)
+        or any(tag.entry.d_val & _DF_1_PIE for tag in tags)
+    )
+
+
+def _check(file: File) -> None:
+    """Refuse what would cost more than a file of this size can be worth."""
+    stored = [header for header in file.headers if header.type != "SHT_NOBITS"]
+    for header in stored:
+        if header.size and header.offset + header.size > len(file.content):
+            raise file.error(f"{header.name or 'a segment'} lies outside of it")
+    if sum(header.size for header in stored) > 2 * len(file.content):
+        raise file.error("its sections overlap")
+    if any(header.address + header.size > 1 << file.bits for header in file.headers):
+        raise file.error("a section lies outside of memory")
+    if any(header.alignment > _MOST_ALIGNED or header.alignment.bit_count() > 1 for header in file.headers):
+        raise file.error("a section is aligned to what is no power of two, or too large for one")
+
+
+def entries_of(file: File, index: int) -> list[Entry]:
+    """Return the symbols of a table."""
+    rows = file.rows(index, "IBBHQQ" if file.bits == 64 else "IIIBBH")
+    link = file.headers[index].link
+    strings = bytes(file.content_of(link)) if link < len(file.headers) else b""
+    far = [
+        row[0]
+        for far in file.of_type("SHT_SYMTAB_SHNDX")
+        if file.headers[far].link == index
+        for row in file.rows(far, "I")
+    ]
+    found, length = [], 0
+    for number, row in enumerate(rows):
+        start, info, visibility, section, value, size = row if file.bits == 64 else (row[0], *row[3:], row[1], row[2])
+        end = strings.find(b"\0", start)
+        if end < 0 and strings:
+            raise file.error("a symbol's name does not end")
+        length += end - start
+        if length > 4 * len(strings) + 65536:
+            raise file.error("its symbols' names overlap")
+        if section == _FAR and number < len(far):
+            section = far[number]
+        found.append(Entry(strings[start:end].decode(errors="replace"), value, size, info, visibility, section))
+    return found
+
+
+def relocations_of(file: File, index: int) -> Iterator[Relocation]:
+    """Return the relocations of a section of type SHT_REL or SHT_RELA."""
+    shift, mask = (32, 0xFFFFFFFF) if file.bits == 64 else (8, 0xFF)
+    stated = file.headers[index].type == "SHT_RELA"
+    for offset, info, *addend in file.rows(index, file.letter * 2 + file.letter.lower() * stated):
+        yield Relocation(offset, info & mask, info >> shift, addend[0] if stated else None)
+
+
+def packed_relocations(file: File) -> Iterator[int]:
+    """Return the places that SHT_RELR names: one, then maps of which of the words that follow it are too."""
+    width = file.bits // 8
+    place = 0
+    for index in file.of_type("SHT_RELR"):
+        for (row,) in file.rows(index, file.letter):
+            if row & 1:
+                yield from (place + bit * width for bit in range(file.bits - 1) if row >> bit + 1 & 1)
+                place += (file.bits - 1) * width
+            else:
+                yield row
+                place = row + width
