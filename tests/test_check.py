@@ -119,7 +119,9 @@ def test_what_a_guard_lets_nothing_run_without_is_certain(
 ) -> None:
     targets = [Target.parse(request) for request in ("haswell", "sandybridge")[not dispatch :]]
     source, program = tmp_path / "app.c", tmp_path / "app"
-    source.write_text("void kernel(void *); int main(void) { int some[16] = {0}; kernel(some); return 0; }")
+    source.write_text(
+        "void kernel(void *); int main(void) { _Alignas(64) int some[16] = {0}; kernel(some); return 0; }"
+    )
     aot.compile(KERNEL, targets=targets, dispatch=dispatch).save(tmp_path / "kernel.o")
     subprocess.run([compiler, source, tmp_path / "kernel.o", "-o", program], check=True)
     for run in verify(program, ["Nehalem", "Haswell"]):
