@@ -130,10 +130,6 @@ def probes(code: bytes, address: int) -> bool:
     return any(instruction.mnemonic in _PROBES for instruction in Decoder(64, code, ip=address))
 
 
-def _is_settled(instruction: Instruction) -> bool:
-    return instruction.memory_base in _FREE and instruction.segment_prefix not in _SEGMENTS
-
-
 def stub(code: bytes, address: int) -> int | None:
     """Return the place of the pointer through which the code at an address at once jumps on, None if it does not."""
     for instruction in Decoder(64, code, ip=address):
