@@ -439,6 +439,23 @@ def test_a_change_of_any_file_at_the_same_version_is_seen(store: Cache, packages
     assert "" not in seen
 
 
+def test_only_the_folders_beside_the_compiler_are_left_out_by_name(store: Cache, packages: dict[str, Path]) -> None:
+    package = packages["cpufeat"].parent
+    before = identity(store, packages)
+    for folder in ("cli", "__pycache__", "passes/__pycache__"):
+        (package / folder).mkdir(parents=True)
+        (package / folder / "new.py").write_bytes(b"")
+    os.utime(packages["cpufeat"], (1e9, 1e9))
+    assert identity(store, packages) == before
+    for folder in ("aot/ir", "aot/cli", "passes/machines", "tests"):
+        (package / folder).mkdir(parents=True)
+        (package / folder / "new.py").write_bytes(folder.encode())
+        os.utime(package / folder / "new.py", (1e9, 1e9))
+        after = identity(store, packages)
+        assert after not in ("", before)
+        before = after
+
+
 def test_equal_files_are_the_same_wherever_and_whenever_they_were_installed(
     store: Cache, packages: dict[str, Path], tmp_path: Path
 ) -> None:

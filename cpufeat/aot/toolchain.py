@@ -17,7 +17,8 @@ from cpufeat.aot.cache import Cache, key
 
 _File = tuple[str, str, int, int]
 """Path, its part inside of the package, size in bytes, time of the last change in nanoseconds."""
-_BESIDE_THE_POINT = ("__pycache__", "cli", "ir", "machines", "tests")
+_SKIPPED = {"cpufeat/cli", "cpufeat/data/machines", "llvmlite/ir", "llvmlite/tests"}
+"""Folders whose contents never reach an object, by their whole path: one of the same name elsewhere counts."""
 _LEAST_LLVM = 16 << 20
 """Bytes: a smaller llvmlite has its LLVM elsewhere, as some distributions have it. A wheel's takes over 80 MiB."""
 _LOADED = time.time_ns()
@@ -57,7 +58,7 @@ def _files(folder: Path, *, deep: bool = True) -> list[_File]:
                 if not entry.is_dir():
                     status = entry.stat()
                     files.append((entry.path, inside, status.st_size, status.st_mtime_ns))
-                elif deep and entry.name not in _BESIDE_THE_POINT:
+                elif deep and inside not in _SKIPPED and entry.name != "__pycache__":
                     waiting.append((entry.path, inside))
     return files
 
