@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from compile import TARGET, generated
 
 from cpufeat import CpufeatWarning, aot
-from cpufeat.aot import cache
+from cpufeat.aot.cache import store
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,13 +52,13 @@ def median(call: Callable[[], object], rounds: int) -> float:
 
 def compiled(module: Path) -> None:
     """Compile without the cache."""
-    os.environ[cache.VARIABLE] = "0"
+    os.environ[store.VARIABLE] = "0"
     aot.compile(module, TARGET)
 
 
 def hit(module: Path, folder: str) -> None:
     """Take from the cache."""
-    os.environ[cache.VARIABLE] = folder
+    os.environ[store.VARIABLE] = folder
     aot.compile(module, TARGET)
 
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from llvmlite import binding
 
 from cpufeat import CpufeatWarning, Target, aot
-from cpufeat.aot import client
+from cpufeat.aot.worker import client
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -26,7 +26,7 @@ from cpufeat import Target, aot
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-KERNELS = Path(__file__).parent.parent / "tests" / "kernels"
+KERNELS = Path(__file__).parent.parent / "tests" / "programs" / "kernels"
 NAMES = ("dot", "scan", "matrix", "base64", "population")
 LEVELS = ("x86-64-v4", "x86-64-v3", "x86-64-v2", "x86-64")
 VARIANTS = ("x86-64-v4", "x86-64-v3", "x86-64")

@@ -7,6 +7,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cpufeat.auditing import Audit as Audit
     from cpufeat.auditing import audit as audit
+    from cpufeat.detection.host import Host as Host
+    from cpufeat.detection.host import detect as detect
+    from cpufeat.detection.machine import Machine as Machine
+    from cpufeat.detection.machine import ThisMachine as ThisMachine
+    from cpufeat.detection.recording import Recording as Recording
     from cpufeat.errors import ArtifactError as ArtifactError
     from cpufeat.errors import AuditError as AuditError
     from cpufeat.errors import CompileError as CompileError
@@ -20,43 +25,42 @@ if TYPE_CHECKING:
     from cpufeat.errors import VerifyError as VerifyError
     from cpufeat.features import Feature as Feature
     from cpufeat.features import FeatureSet as FeatureSet
-    from cpufeat.host import Host as Host
-    from cpufeat.host import detect as detect
-    from cpufeat.machine import Machine as Machine
-    from cpufeat.machine import ThisMachine as ThisMachine
-    from cpufeat.recording import Recording as Recording
     from cpufeat.resolution import Resolution as Resolution
     from cpufeat.resolution import resolve as resolve
     from cpufeat.resolution import target_for_host as target_for_host
+    from cpufeat.running.check import check as check
+    from cpufeat.running.verify import verify as verify
     from cpufeat.target import Target as Target
 
 __version__ = "0.1.0"
 
 _HOME = {
-    "Audit": "auditing",
-    "audit": "auditing",
-    "ArtifactError": "errors",
-    "AuditError": "errors",
-    "CompileError": "errors",
-    "CpufeatError": "errors",
-    "CpufeatWarning": "errors",
-    "DumpError": "errors",
-    "LinkError": "errors",
-    "MissingFeaturesError": "errors",
-    "TargetError": "errors",
-    "UnknownNameError": "errors",
-    "VerifyError": "errors",
-    "Feature": "features",
-    "FeatureSet": "features",
-    "Host": "host",
-    "detect": "host",
-    "Machine": "machine",
-    "Recording": "recording",
-    "ThisMachine": "machine",
-    "Resolution": "resolution",
-    "resolve": "resolution",
-    "target_for_host": "resolution",
-    "Target": "target",
+    "Audit": "cpufeat.auditing",
+    "audit": "cpufeat.auditing",
+    "ArtifactError": "cpufeat.errors",
+    "AuditError": "cpufeat.errors",
+    "CompileError": "cpufeat.errors",
+    "CpufeatError": "cpufeat.errors",
+    "CpufeatWarning": "cpufeat.errors",
+    "DumpError": "cpufeat.errors",
+    "LinkError": "cpufeat.errors",
+    "MissingFeaturesError": "cpufeat.errors",
+    "TargetError": "cpufeat.errors",
+    "UnknownNameError": "cpufeat.errors",
+    "VerifyError": "cpufeat.errors",
+    "Feature": "cpufeat.features",
+    "FeatureSet": "cpufeat.features",
+    "Host": "cpufeat.detection.host",
+    "detect": "cpufeat.detection.host",
+    "Machine": "cpufeat.detection.machine",
+    "Recording": "cpufeat.detection.recording",
+    "ThisMachine": "cpufeat.detection.machine",
+    "Resolution": "cpufeat.resolution",
+    "resolve": "cpufeat.resolution",
+    "check": "cpufeat.running.check",
+    "verify": "cpufeat.running.verify",
+    "target_for_host": "cpufeat.resolution",
+    "Target": "cpufeat.target",
 }
 
 
@@ -65,9 +69,8 @@ def __getattr__(name: str) -> object:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import sys
 
-    module = f"{__name__}.{_HOME[name]}"
-    __import__(module)
-    value: object = getattr(sys.modules[module], name)
+    __import__(_HOME[name])
+    value: object = getattr(sys.modules[_HOME[name]], name)
     globals()[name] = value
     return value
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cpufeat.value import Value
+from cpufeat.support.value import Value
 
 NOT_REPORTED = "not reported"
 UNSEEN = "cannot be seen"

@@ -7,25 +7,25 @@ from __future__ import annotations
 
 from functools import cache
 
-from cpufeat import llvm, tables
-from cpufeat.arch import x86
-from cpufeat.crosscheck import disagreements
+from cpufeat import llvm_tables, tables
 from cpufeat.decisions import DISABLED, UNSEEN
+from cpufeat.detection.arch import x86
+from cpufeat.detection.crosscheck import disagreements
+from cpufeat.detection.host import Host, detect
+from cpufeat.detection.probe import bits
+from cpufeat.detection.probe.cpuid import Cpuid
 from cpufeat.features import FeatureSet, family, implied, table
-from cpufeat.host import Host, detect
 from cpufeat.levels import levels
-from cpufeat.probe import bits
-from cpufeat.probe.cpuid import Cpuid
 from cpufeat.request import NATIVE, cpu_features
 from cpufeat.resolution import Resolution, resolve
-from cpufeat.value import TYPE_CHECKING, Value
+from cpufeat.support.value import TYPE_CHECKING, Value
 
 if TYPE_CHECKING:
     from collections.abc import Collection
     from typing import Any
 
     from cpufeat.decisions import Decision, Withheld
-    from cpufeat.machine import Machine
+    from cpufeat.detection.machine import Machine
     from cpufeat.resolution import OnMissing
 
 GOOD, WARN, BAD = "good", "warn", "bad"
@@ -86,7 +86,7 @@ class Explanation(Value):
         arch, named = self.host.arch, self.host.named
         if not named:
             return FeatureSet(arch)
-        return (llvm.cpu_features(arch, named) or cpu_features(arch, named)).isa
+        return (llvm_tables.cpu_features(arch, named) or cpu_features(arch, named)).isa
 
 
 def explain(

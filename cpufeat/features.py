@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from cpufeat import tables
 from cpufeat.errors import TargetError, UnknownNameError
+from cpufeat.support.value import TYPE_CHECKING, Value
 from cpufeat.tables import architecture
-from cpufeat.value import TYPE_CHECKING, Value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -9,7 +9,7 @@ import os
 
 from cpufeat import tables
 from cpufeat.features import HARDWARE, FeatureSet, family, find, normalize, table
-from cpufeat.value import Value
+from cpufeat.support.value import Value
 
 NEWEST = 22
 """The newest LLVM of which there is a table."""

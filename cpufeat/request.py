@@ -6,11 +6,11 @@ the host. CPU names may be LLVM's, archspec's or GCC's.
 
 from __future__ import annotations
 
-from cpufeat import llvm, tables
+from cpufeat import llvm_tables, tables
 from cpufeat.errors import TargetError, UnknownNameError
 from cpufeat.features import Feature, FeatureSet, family, find, nearest
 from cpufeat.levels import level_features, levels
-from cpufeat.value import TYPE_CHECKING, Value
+from cpufeat.support.value import TYPE_CHECKING, Value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,8 +61,8 @@ def cpu_features(arch: str, cpu: str) -> FeatureSet:
     """Return what a level or a CPU (in LLVM's spelling) has, by the newest LLVM that knows it."""
     if cpu in levels(arch):
         return level_features(arch, cpu)
-    for version in reversed(llvm.versions(arch)):
-        features = llvm.cpu_features(arch, cpu, version)
+    for version in reversed(llvm_tables.versions(arch)):
+        features = llvm_tables.cpu_features(arch, cpu, version)
         if features is not None:
             return features
     raise UnknownNameError(f"{family(arch)} CPU", cpu)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 
 from cpufeat.errors import UnknownNameError
-from cpufeat.value import Value
+from cpufeat.support.value import Value
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
 _INSTALLED = os.path.join(_HERE, "data")

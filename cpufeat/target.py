@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from cpufeat import llvm
+from cpufeat import llvm_tables
 from cpufeat.errors import CpufeatError, TargetError
 from cpufeat.features import HARDWARE, FeatureSet
 from cpufeat.levels import baseline, level_features, level_of, levels
 from cpufeat.request import NATIVE, Request, cpu_features, cpus, find_cpu, parse
+from cpufeat.support.value import TYPE_CHECKING, Value
 from cpufeat.tables import architecture, of_triple
 from cpufeat.triples import normalized
-from cpufeat.value import TYPE_CHECKING, Value
 
 if TYPE_CHECKING:
     from typing import Any
 
-    from cpufeat.host import Host
+    from cpufeat.detection.host import Host
 
 
 class Target(Value):
@@ -68,8 +68,8 @@ class Target(Value):
             cpu = table[cpu].predecessor
         return cpu if cpu in known else architecture(self.arch).cpu
 
-    def _llvm(self, version: int | None) -> llvm.Llvm:
-        return llvm.load(self.arch, llvm.installed() if version is None else version)
+    def _llvm(self, version: int | None) -> llvm_tables.Llvm:
+        return llvm_tables.load(self.arch, llvm_tables.installed() if version is None else version)
 
     def missing_on(self, host: Host) -> FeatureSet:
         """Return the ISA features that the host cannot run."""

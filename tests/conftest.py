@@ -11,23 +11,14 @@ import os
 import shutil
 import subprocess
 import sys
-from typing import TYPE_CHECKING
 
 import pytest
+from helpers.requirements import unavailable
 
-from cpufeat import llvm
-
-if TYPE_CHECKING:
-    from typing import NoReturn
+from cpufeat import llvm_tables
 
 os.environ["CPUFEAT_CACHE"] = "0"  # tests compile, and leave this user's cache alone; those of the cache have their own
-LLVM_VERSIONS = llvm.versions("x86_64")
-
-
-def unavailable(what: str, how_to_get_it: str) -> NoReturn:
-    """Skip a test for want of a tool; in CI, fail it."""
-    stop = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
-    stop(f"needs {what}: {how_to_get_it}")
+LLVM_VERSIONS = llvm_tables.versions("x86_64")
 
 
 @pytest.fixture(scope="session")
@@ -45,7 +36,7 @@ def _llvm_pythons() -> dict[int, str]:
         for python in listed
         if python
     }
-    return {**answers, llvm.installed(): sys.executable}
+    return {**answers, llvm_tables.installed(): sys.executable}
 
 
 @pytest.fixture(scope="session", params=LLVM_VERSIONS, ids=lambda version: f"LLVM {version}")

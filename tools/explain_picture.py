@@ -15,8 +15,8 @@ sys.path.insert(0, str(ROOT))
 from cpufeat.cli.lines import WIDTH  # noqa: E402
 from cpufeat.cli.page import page  # noqa: E402
 from cpufeat.cli.terminal import paint  # noqa: E402
+from cpufeat.detection.probe.dumps import load  # noqa: E402
 from cpufeat.explain import explain  # noqa: E402
-from cpufeat.probe.dumps import load  # noqa: E402
 
 MACHINE = ROOT / "data" / "machines" / "qemu-haswell-without-avx.json"
 PICTURE = ROOT / "docs" / "explain.svg"

@@ -8,20 +8,21 @@ import re
 from collections import Counter
 from typing import TYPE_CHECKING, cast
 
-from cpufeat import __version__, files
-from cpufeat.aot import constructors, note
+from cpufeat import __version__
+from cpufeat.aot.objects import init_array, note
 from cpufeat.decisions import Decision
 from cpufeat.errors import ArtifactError, CpufeatError
 from cpufeat.features import FeatureSet
+from cpufeat.support import files
+from cpufeat.support.value import Value
 from cpufeat.target import Target
-from cpufeat.value import Value
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cpufeat.aot.library import Library
-    from cpufeat.aot.linking import Kind, Linker
-    from cpufeat.host import Host
+    from cpufeat.aot.toolchain.linker import Kind, Linker
+    from cpufeat.detection.host import Host
 
 _VERSION = 2
 _NOT_IN_A_LABEL = re.compile(r"[^\w.-]", re.ASCII)
@@ -82,7 +83,7 @@ class Artifact(Value):
             "decisions": [vars(decision) for decision in self.decisions],
         }
         text = json.dumps(record, separators=(",", ":"))
-        return self.replace(object=note.add(constructors.modernize(self.object), text))
+        return self.replace(object=note.add(init_array.modernize(self.object), text))
 
     @classmethod
     def open(cls, file: str | os.PathLike[str] | bytes) -> Artifact:
@@ -154,7 +155,7 @@ class Artifact(Value):
         arguments: Sequence[str] = (),
     ) -> None:
         """Link the code into an executable or a shared library: see :func:`cpufeat.aot.link`."""
-        from cpufeat.aot.linking import link
+        from cpufeat.aot.toolchain.linker import link
 
         link(self, output, kind=kind, linker=linker, arguments=arguments)
 

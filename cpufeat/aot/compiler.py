@@ -8,16 +8,19 @@ from functools import reduce
 from operator import and_
 from typing import TYPE_CHECKING
 
-from cpufeat.aot import attributes, client, ladder, source
+from cpufeat.aot import fallback
 from cpufeat.aot.artifact import Artifact, Variant, labels
-from cpufeat.aot.detector import detector, resolver_parameters
-from cpufeat.aot.dispatch import INITIALIZER, mechanism
-from cpufeat.aot.guard import guard as guard_of
-from cpufeat.aot.job import Clones, Job
-from cpufeat.aot.needs import narrow
-from cpufeat.aot.reuse import Made, reused
+from cpufeat.aot.cache.memo import Made, reused
+from cpufeat.aot.frontend.module import read
+from cpufeat.aot.llvm.job import Clones, Job
+from cpufeat.aot.passes import target_attributes
+from cpufeat.aot.runtime.dispatcher import INITIALIZER, mechanism
+from cpufeat.aot.runtime.guard import guard as guard_of
+from cpufeat.aot.runtime.guard_table import narrow
+from cpufeat.aot.runtime.selector import detector, resolver_parameters
+from cpufeat.aot.worker import client
+from cpufeat.detection.host import detect
 from cpufeat.errors import ArtifactError, CompileError, CpufeatWarning, TargetError
-from cpufeat.host import detect
 from cpufeat.levels import baseline, level_features
 from cpufeat.resolution import resolve, triple
 from cpufeat.tables import architecture
@@ -27,10 +30,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Literal
 
-    from cpufeat.aot.dispatch import Mechanism
-    from cpufeat.aot.guard import Mode
-    from cpufeat.aot.job import Emitted, Range
-    from cpufeat.aot.ladder import Made as Emission
+    from cpufeat.aot.fallback import Made as Emission
+    from cpufeat.aot.llvm.job import Emitted, Range
+    from cpufeat.aot.runtime.dispatcher import Mechanism
+    from cpufeat.aot.runtime.guard import Mode
     from cpufeat.decisions import Decision
     from cpufeat.resolution import OnMissing
 
@@ -58,22 +61,23 @@ def compile(  # noqa: A001, PLR0913
 
     ``module``
         IR text, bitcode, the path of either, or an llvmlite module, which is left as it was
-        (:func:`cpufeat.aot.source.read`). Its triple and data layout must be the target's, or empty.
+        (:func:`cpufeat.aot.frontend.module.read`). Its triple and data layout must be the target's, or empty.
     ``target``
         A Target, or a request to :func:`cpufeat.resolve` on this machine, where None is what it comes to by default. To
         compile for another machine, hand in ``Target.parse(request)``. It holds for every function, whatever
         ``target-cpu`` and ``target-features`` the function itself has.
     ``targets``
         In place of ``target``: several, best first, each a Target or what :meth:`Target.parse` reads, for this
-        machine's triple. Each function is there once for each (:mod:`cpufeat.aot.variants`); its symbol leads to the
-        first of which the machine has all features, as the code itself finds out when it is loaded.
+        machine's triple. Each function is there once for each (:mod:`cpufeat.aot.passes.cloning`); its symbol leads
+        to the first of which the machine has all features, as the code itself finds out when it is loaded.
     ``dispatch``
-        How the symbol does that (:mod:`cpufeat.aot.dispatch`): ``"ifunc"`` at the cost of a direct call, where the
-        loader can; ``"pointer"`` anywhere. None is ``"ifunc"`` where that works.
+        How the symbol does that (:mod:`cpufeat.aot.runtime.dispatcher`): ``"ifunc"`` at the cost of a direct call,
+        where the loader can; ``"pointer"`` anywhere. None is ``"ifunc"`` where that works.
     ``runtime_override``
         Programs pass over variants that use what ``CPUFEAT_DISABLE`` lists. An ``ifunc`` cannot do that.
     ``guard``
-        Where no variant runs on any machine, the code says what a machine lacks (:mod:`cpufeat.aot.guard`). True: when
+        Where no variant runs on any machine, the code says what a machine lacks (:mod:`cpufeat.aot.runtime.guard`).
+        True: when
         it is loaded, and the process exits with 126. ``"ask"``: who loads it calls ``cpufeat_supported``. False: never.
     ``opt``
         0 to 3: LLVM's default pipeline of that level, vectorizing from 2 upward, and the code generator's effort.
@@ -92,7 +96,7 @@ def compile(  # noqa: A001, PLR0913
     systems, and for one that would never be chosen; and what :func:`cpufeat.resolve` raises.
     """
     _check(opt, on_missing, isolation, dispatch, guard, time_limit=time_limit, memory_limit=memory_limit)
-    code = source.read(module)
+    code = read(module)
     wanted, decisions = _wanted(target, targets, on_missing)
     how = mechanism(wanted[0], dispatch, runtime_override=runtime_override) if wanted[1:] else ""
 
@@ -113,9 +117,9 @@ def compile(  # noqa: A001, PLR0913
         return client.emit(job, code.content, time_limit=limit, memory_limit=memory_limit)
 
     def make() -> Made:
-        from cpufeat.aot.usage import used  # with the decoders, which take longer to load than a reuse takes
+        from cpufeat.aot.used_features import used  # with the decoders, which take longer to load than a reuse takes
 
-        rungs, fallbacks, (emitted, llvm) = ladder.descend(code.name, wanted, emit, fallback=on_missing == "fallback")
+        rungs, fallbacks, (emitted, llvm) = fallback.descend(code.name, wanted, emit, fallback=on_missing == "fallback")
         made = fallbacks + _lowered(emitted, rungs[0], llvm[0], on_missing)
         uses = used(code.name, emitted.object, rungs, labels(rungs))
         artifact = Artifact(
@@ -226,15 +230,15 @@ def _several(job: Job, targets: Sequence[Target], how: Mechanism, llvm: int) -> 
 
 
 def _emit_here(make_job: Callable[[int], Job], content: bytes) -> tuple[Emitted, tuple[int, ...]]:
-    from cpufeat.aot import codegen
+    from cpufeat.aot.worker import codegen
 
     llvm = codegen.llvm_version()
     return codegen.emit(make_job(llvm[0]), content), llvm
 
 
 def _lowered(emitted: Emitted, target: Target, llvm: int, on_missing: OnMissing) -> tuple[Decision, ...]:
-    excess = attributes.lowered(emitted.asks, target, llvm)
-    decisions = tuple(attributes.decision(beyond, functions, target) for beyond, functions in excess.items())
+    excess = target_attributes.lowered(emitted.asks, target, llvm)
+    decisions = tuple(target_attributes.decision(beyond, functions, target) for beyond, functions in excess.items())
     if decisions and on_missing == "error":
         raise CompileError(f"function {decisions[0]}", next(iter(excess.values()))[0])
     return decisions

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from cpufeat.aot import blame
-from cpufeat.aot.job import EmitError, LimitError
+from cpufeat.aot.llvm.job import EmitError, LimitError
 from cpufeat.decisions import Decision
 from cpufeat.errors import CompileError
 from cpufeat.levels import levels
@@ -14,7 +14,7 @@ from cpufeat.target import Target
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from cpufeat.aot.job import Emitted, Range
+    from cpufeat.aot.llvm.job import Emitted, Range
 
     Made = tuple[Emitted, tuple[int, ...]]
     """What LLVM made, and its version."""

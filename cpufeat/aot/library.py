@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from cpufeat.aot import triples
-from cpufeat.aot.loadable import loadable
+from cpufeat.aot.llvm import triples
+from cpufeat.aot.objects.jit_object import loadable
+from cpufeat.detection.host import Host, detect
+from cpufeat.detection.machine import ThisMachine
 from cpufeat.errors import ArtifactError, MissingFeaturesError
-from cpufeat.host import Host, detect
-from cpufeat.machine import ThisMachine
 from cpufeat.resolution import disable, triple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from cpufeat.aot.artifact import Artifact
-    from cpufeat.aot.elf import Elf
-    from cpufeat.aot.job import Llvmlite
+    from cpufeat.aot.llvm.job import Llvmlite
+    from cpufeat.aot.objects.elf import Elf
 
 _TABLE = "_GLOBAL_OFFSET_TABLE_"
 """Every linker makes it."""
@@ -73,7 +73,7 @@ def _link(elf: Elf) -> Library:
     """Link with JITLink, which reports as an error what LLVM's older linker aborts at."""
     from llvmlite import binding
 
-    from cpufeat.aot import codegen
+    from cpufeat.aot.worker import codegen
 
     codegen.initialize()
     names = [symbol.name for symbol in elf.symbols() if symbol.is_exported]

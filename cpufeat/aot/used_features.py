@@ -6,17 +6,17 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from cpufeat.auditing.auditor import AUDITED, decoded
-from cpufeat.auditing.formats import image_of
-from cpufeat.auditing.guarded import guards
-from cpufeat.auditing.stretches import place
+from cpufeat.auditing.checks.guarded_uses import guards
+from cpufeat.auditing.decoding.regions import place
+from cpufeat.auditing.formats.loader import image_of
 from cpufeat.errors import AuditError, CompileError
 from cpufeat.features import FeatureSet, family
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cpufeat.auditing.image import Image
-    from cpufeat.auditing.scan import Body
+    from cpufeat.auditing.decoding.scan import Body
+    from cpufeat.auditing.formats.image import Image
     from cpufeat.target import Target
 
 _OWN = re.compile(r"_?__cpufeat_")

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from cpufeat.auditing import formats
+from cpufeat.auditing.decoding.regions import place
+from cpufeat.auditing.formats import loader
 from cpufeat.auditing.report import Audit, FunctionNeeds, Use
-from cpufeat.auditing.stretches import place
 from cpufeat.errors import AuditError
 from cpufeat.features import FeatureSet
-from cpufeat.value import TYPE_CHECKING
+from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from cpufeat.auditing.guarded import Guard
-    from cpufeat.auditing.image import Image
-    from cpufeat.auditing.scan import Body, Progress, Scan
+    from cpufeat.auditing.checks.guarded_uses import Guard
+    from cpufeat.auditing.decoding.scan import Body, Progress, Scan
+    from cpufeat.auditing.formats.image import Image
 
 AUDITED = ("x86_64", "i686", "aarch64")
 """Architectures whose code is decoded."""
@@ -32,19 +32,19 @@ def audit(file: str | os.PathLike[str] | bytes, *, progress: Progress | None = N
     binary, of x86 or 64-bit Arm. ``progress`` is told now and then how many bytes of code are decoded, of how many.
     Raises AuditError for any other file and for a damaged one, and OSError.
     """
-    return audit_content(*formats.content_of(file), progress)
+    return audit_content(*loader.content_of(file), progress)
 
 
 def audit_content(content: bytes, name: str, progress: Progress | None = None, depth: int = 0) -> Audit:
     """Do what :func:`audit` does, with what was read before; it stands in so many archives. Raises AuditError."""
-    kind = formats.format_of(content)
-    if kind not in formats.CONTAINERS:
-        return audit_image(formats.image_of(content, name), progress)
+    kind = loader.format_of(content)
+    if kind not in loader.CONTAINERS:
+        return audit_image(loader.image_of(content, name), progress)
     if depth == _DEEPEST:
         raise AuditError(f"{name}: too many archives in one another")
     audits, skipped = [], []
-    for part, part_name in formats.members(content, name):
-        if formats.format_of(part):
+    for part, part_name in loader.members(content, name):
+        if loader.format_of(part):
             audits.append(audit_content(part, part_name, progress, depth + 1))
         else:
             skipped.append(part_name)
@@ -80,9 +80,9 @@ def _union(arch: str, sets: Iterable[FeatureSet | None]) -> FeatureSet | None:
 
 def audit_image(image: Image, progress: Progress | None = None) -> Audit:
     """Return what one image needs. Raises AuditError for an architecture whose code is not audited."""
-    from cpufeat.auditing.alignment import misaligned
-    from cpufeat.auditing.guarded import guards
-    from cpufeat.auditing.isa_note import isa_note
+    from cpufeat.auditing.checks.alignment import misaligned
+    from cpufeat.auditing.checks.guarded_uses import guards
+    from cpufeat.auditing.checks.isa_note import isa_note
 
     scan, text = decoded(image, progress)
     found = guards(image, {body.function: body.uses for body in scan.bodies if body.uses})
@@ -114,11 +114,11 @@ def decoded(image: Image, progress: Progress | None = None) -> tuple[Scan, Calla
     Raises AuditError for an architecture that is not one of :data:`AUDITED`.
     """
     if image.arch in ("x86_64", "i686"):
-        from cpufeat.auditing import x86
+        from cpufeat.auditing.decoding import x86
 
         return x86.scan(image, progress), x86.instruction_text
     if image.arch == "aarch64":
-        from cpufeat.auditing import aarch64
+        from cpufeat.auditing.decoding import aarch64
 
         return aarch64.scan(image, progress), aarch64.instruction_text
     raise AuditError(f"{image.name}: {image.arch} code: only x86 and 64-bit Arm are audited")

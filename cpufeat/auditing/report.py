@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from cpufeat.levels import level_features, levels
-from cpufeat.value import TYPE_CHECKING, Value
+from cpufeat.support.value import TYPE_CHECKING, Value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    from cpufeat.auditing.scan import Undecoded
+    from cpufeat.auditing.decoding.scan import Undecoded
     from cpufeat.features import FeatureSet
 
 

@@ -13,9 +13,9 @@ import os
 import sys
 
 from cpufeat import __version__
+from cpufeat.detection.host import MACHINE_VARIABLE
 from cpufeat.errors import CompileError, CpufeatError, CpufeatWarning, LinkError, MissingFeaturesError
-from cpufeat.host import MACHINE_VARIABLE
-from cpufeat.value import TYPE_CHECKING
+from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -11,8 +11,8 @@ from cpufeat.cli.audit_page import page
 from cpufeat.cli.progress import progress
 from cpufeat.cli.terminal import show
 from cpufeat.errors import UnknownNameError
+from cpufeat.support.value import TYPE_CHECKING
 from cpufeat.target import Target
-from cpufeat.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace

@@ -6,7 +6,7 @@ from cpufeat.auditing.report import lowest_level
 from cpufeat.cli.lines import LABEL, WIDTH, row, section_heading, wrapped
 from cpufeat.features import FeatureSet
 from cpufeat.levels import baseline, levels
-from cpufeat.value import TYPE_CHECKING
+from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

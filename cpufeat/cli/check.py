@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 
-from cpufeat.aot.checking import check
 from cpufeat.cli import NO, OK, add_machine, path_of, request_of
 from cpufeat.cli.terminal import show
-from cpufeat.host import detect
-from cpufeat.value import TYPE_CHECKING
+from cpufeat.detection.host import detect
+from cpufeat.running.check import check
+from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
     from collections.abc import Iterator
 
-    from cpufeat.aot.checking import Check, Lack
     from cpufeat.cli.lines import Line
+    from cpufeat.running.check import Check, Lack
 
 
 def arguments(parser: ArgumentParser) -> None:

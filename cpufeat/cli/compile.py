@@ -7,23 +7,24 @@ import signal
 import sys
 from pathlib import Path
 
-from cpufeat import aot, files
+from cpufeat import aot
 from cpufeat.cli import OK, add_machine, add_on_missing, path_of
+from cpufeat.detection.host import detect
 from cpufeat.errors import CpufeatError
-from cpufeat.host import detect
 from cpufeat.levels import baseline
 from cpufeat.request import NATIVE, parse
 from cpufeat.resolution import resolve, triple
+from cpufeat.support import files
+from cpufeat.support.value import TYPE_CHECKING
 from cpufeat.tables import of_triple
 from cpufeat.target import Target
-from cpufeat.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
     from typing import Any
 
     from cpufeat.aot.artifact import Artifact
-    from cpufeat.aot.linking import Kind
+    from cpufeat.aot.toolchain.linker import Kind
 
 _STDOUT = "-"
 _GUARDS: dict[str, Any] = {"exit": True, "ask": "ask", "none": False}

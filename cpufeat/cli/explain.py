@@ -7,11 +7,11 @@ import os
 import warnings
 
 from cpufeat.cli import OK, add_machine, add_on_missing
+from cpufeat.detection.host import MACHINE_VARIABLE, default_machine
 from cpufeat.errors import CpufeatWarning
 from cpufeat.explain import GENERIC, explain, to_json, verdict_without_tables
-from cpufeat.host import MACHINE_VARIABLE, default_machine
+from cpufeat.support.value import TYPE_CHECKING
 from cpufeat.tables import architecture, has_tables
-from cpufeat.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace

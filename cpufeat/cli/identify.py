@@ -5,18 +5,18 @@ from __future__ import annotations
 import json
 
 from cpufeat.cli import NO, OK, path_of, printable
+from cpufeat.detection.host import detect
+from cpufeat.detection.probe.dumps import load
 from cpufeat.errors import CpufeatError
 from cpufeat.explain import GENERIC, identity
-from cpufeat.host import detect
-from cpufeat.probe.dumps import load
+from cpufeat.support.value import TYPE_CHECKING
 from cpufeat.tables import has_tables
-from cpufeat.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
     from typing import Any
 
-    from cpufeat.host import Host
+    from cpufeat.detection.host import Host
 
 _UNKNOWN: dict[str, Any] = {
     **dict.fromkeys(("format", "arch", "vendor", "family", "model", "stepping", "brand", "cpu", "level")),

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import re
 
-from cpufeat import absence
-from cpufeat.arch.identity import described
 from cpufeat.cli.lines import LABEL, WIDTH, row, section_heading, wrapped
 from cpufeat.decisions import Withheld
+from cpufeat.detection import unreported
+from cpufeat.detection.arch.identity import described
 from cpufeat.explain import OTHERS, PRIVILEGED, Explanation, groups, heading, verdict
 from cpufeat.features import HARDWARE, FeatureSet, family, table
 from cpufeat.levels import ladder, level_features, levels
-from cpufeat.value import TYPE_CHECKING
+from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from cpufeat.cli.lines import Line
     from cpufeat.decisions import Decision
-    from cpufeat.host import Host
+    from cpufeat.detection.host import Host
 
 _MOST_LACKING = 8
 """How many names of what is missing to the next level to show."""
@@ -148,7 +148,7 @@ def _features(explanation: Explanation) -> Iterator[Line]:
 
 def _leaf(host: Host, leaf: str) -> str:
     """Where identity was read; the bits of features tell nothing of it."""
-    if host.source in absence.BITS:
+    if host.source in unreported.BITS:
         return ""
     return f"CPUID {leaf}" if host.source == "CPUID" else host.source
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import sys
 
-from cpufeat import files
 from cpufeat.cli import OK, add_machine
+from cpufeat.detection.host import default_machine
+from cpufeat.detection.recorder import record
 from cpufeat.errors import CpufeatError
-from cpufeat.host import default_machine
-from cpufeat.recorder import record
-from cpufeat.value import TYPE_CHECKING
+from cpufeat.support import files
+from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 
 from cpufeat.cli import OK, add_machine, add_on_missing
-from cpufeat.llvm import NEWEST
+from cpufeat.llvm_tables import NEWEST
 from cpufeat.resolution import resolve
-from cpufeat.value import TYPE_CHECKING
+from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace

@@ -6,7 +6,7 @@ import os
 import sys
 
 from cpufeat.cli import printable
-from cpufeat.value import TYPE_CHECKING
+from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -6,19 +6,19 @@ import json
 import math
 from argparse import ArgumentTypeError
 
-from cpufeat.aot import verifying
 from cpufeat.cli import NO, OK, path_of
 from cpufeat.cli.terminal import show
-from cpufeat.value import TYPE_CHECKING
+from cpufeat.running import verify
+from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
     from typing import Any
 
-    from cpufeat.aot.verifying import Run
     from cpufeat.cli.lines import Line
+    from cpufeat.running.verify import Run
 
-_STYLES = {verifying.RIGHT: "good", verifying.REFUSED: "good", verifying.NOT_RUN: "warn"}
+_STYLES = {verify.RIGHT: "good", verify.REFUSED: "good", verify.NOT_RUN: "warn"}
 _COLUMNS = (("CPU", 22), ("level", 11), ("result", 14), ("exit", 8), ("variant", 16), ("seconds", 7))
 
 
@@ -33,7 +33,7 @@ def arguments(parser: ArgumentParser) -> None:
         type=cpus,
         help="CPU models of qemu-user (Haswell,-avx2,Nehalem), levels, or native (one a level, oldest first)",
     )
-    limit = verifying.TIME_LIMIT
+    limit = verify.TIME_LIMIT
     parser.add_argument("--time-limit", metavar="SECONDS", type=_seconds, default=limit, help=f"of a run ({limit:g})")
     parser.add_argument("--json", action="store_true", help="an object a line, for machines")
 
@@ -41,7 +41,7 @@ def arguments(parser: ArgumentParser) -> None:
 def run(options: Namespace) -> int:
     """Print a line for each CPU as it is done."""
     chosen = [cpu for listed in options.on for cpu in listed] if options.on else None
-    runs = verifying.verify(path_of(options.file), chosen, options.rest, time_limit=options.time_limit)
+    runs = verify.verify(path_of(options.file), chosen, options.rest, time_limit=options.time_limit)
     results = []
     if not options.json:
         show([[(_row([name for name, _ in _COLUMNS]), "head")]])
@@ -51,8 +51,8 @@ def run(options: Namespace) -> int:
             print(json.dumps(_facts(one)), flush=True)
         else:
             show(_lines(one))
-    ran = any(result != verifying.NOT_RUN for result in results)
-    return OK if ran and set(results) <= set(verifying.FINE) else NO
+    ran = any(result != verify.NOT_RUN for result in results)
+    return OK if ran and set(results) <= set(verify.FINE) else NO
 
 
 def cpus(text: str) -> list[str]:

@@ -5,15 +5,15 @@ CPUID decides, since it is what runs in this process; the kernel's account is ev
 
 from __future__ import annotations
 
-from cpufeat.arch import x86
-from cpufeat.arch.identity import described
 from cpufeat.decisions import NEEDS_PERMISSION, Decision
+from cpufeat.detection.arch import x86
+from cpufeat.detection.arch.identity import described
 from cpufeat.features import FeatureSet, table
-from cpufeat.value import TYPE_CHECKING
+from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from cpufeat.host import Host
-    from cpufeat.machine import Machine
+    from cpufeat.detection.host import Host
+    from cpufeat.detection.machine import Machine
 
 
 def disagreements(machine: Machine, host: Host) -> tuple[Decision, ...]:

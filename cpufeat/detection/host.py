@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 
-from cpufeat.arch import read
-from cpufeat.arch.identity import Identity, identify
 from cpufeat.decisions import DIFFERS, NOT_REPORTED, UNSEEN, Decision, Withheld
+from cpufeat.detection.arch import read
+from cpufeat.detection.arch.identity import Identity, identify
+from cpufeat.detection.machine import Machine, ThisMachine
 from cpufeat.errors import CpufeatError
 from cpufeat.features import FeatureSet, implied, table
 from cpufeat.levels import level_of
-from cpufeat.machine import Machine, ThisMachine
-from cpufeat.value import TYPE_CHECKING, Value
+from cpufeat.support.value import TYPE_CHECKING, Value
 
 if TYPE_CHECKING:
-    from cpufeat.arch import Reading
+    from cpufeat.detection.arch import Reading
 
 MACHINE_VARIABLE = "CPUFEAT_MACHINE"
 
@@ -74,9 +74,9 @@ class Host(Value):
 
     def why_missing(self, name: str) -> Withheld:
         """Return why a feature is not usable here."""
-        from cpufeat import absence
+        from cpufeat.detection import unreported
 
-        return self.gated.get(name) or absence.why(self.arch, self.source, name, self.untold)
+        return self.gated.get(name) or unreported.why(self.arch, self.source, name, self.untold)
 
 
 def detect(machine: Machine | None = None) -> Host:
@@ -99,7 +99,7 @@ def default_machine() -> Machine:
     path = os.environ.get(MACHINE_VARIABLE)
     if not path:
         return ThisMachine()
-    from cpufeat.probe.dumps import load
+    from cpufeat.detection.probe.dumps import load
 
     return load(path)[1]
 

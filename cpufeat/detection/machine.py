@@ -1,7 +1,7 @@
 """The seam to the outside: everything that cpufeat learns about a machine comes through :class:`Machine`.
 
-:class:`ThisMachine` asks the processor and the kernel; a :class:`~cpufeat.recording.Recording` answers what was
-written down earlier. A reading that cannot be had is None, which callers take as "off".
+:class:`ThisMachine` asks the processor and the kernel; a :class:`~cpufeat.detection.recording.Recording` answers what
+was written down earlier. A reading that cannot be had is None, which callers take as "off".
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 import sys
 
-from cpufeat import native
-from cpufeat.native import Registers
-from cpufeat.value import TYPE_CHECKING
+from cpufeat.detection import instructions
+from cpufeat.detection.instructions import Registers
+from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from typing import Any
@@ -113,7 +113,7 @@ class ThisMachine(Machine):
     """The machine, and the operating system, that this process runs on.
 
     What is here is Linux's, and what systems have in common. As ``pathlib.Path`` does, this makes an instance of the
-    subclass for the system at hand; those are in :mod:`cpufeat.systems`.
+    subclass for the system at hand; those are in :mod:`cpufeat.detection.systems`.
     """
 
     def __new__(cls, *_: object) -> ThisMachine:
@@ -122,7 +122,9 @@ class ThisMachine(Machine):
         if cls is not ThisMachine or platform not in _ELSEWHERE:
             return super().__new__(cls)
         module, name = _ELSEWHERE[platform]
-        machine: ThisMachine = super().__new__(getattr(__import__(f"cpufeat.systems.{module}", fromlist=[name]), name))
+        machine: ThisMachine = super().__new__(
+            getattr(__import__(f"cpufeat.detection.systems.{module}", fromlist=[name]), name)
+        )
         return machine
 
     def __init__(self) -> None:
@@ -134,13 +136,13 @@ class ThisMachine(Machine):
             self.libc, self.version = _libc()
         elif self.system == "windows":
             self.libc = "cygnus"
-        self._loaded: tuple[native.Instructions | None] | None = None
+        self._loaded: tuple[instructions.Instructions | None] | None = None
 
-    def _load(self) -> native.Instructions | None:
-        return native.load(self.arch)
+    def _load(self) -> instructions.Instructions | None:
+        return instructions.load(self.arch)
 
     @property
-    def _instructions(self) -> native.Instructions | None:
+    def _instructions(self) -> instructions.Instructions | None:
         if self._loaded is None:
             self._loaded = (self._load(),)
         return self._loaded[0]
@@ -203,14 +205,14 @@ class ThisMachine(Machine):
 
     def facilities(self) -> tuple[int, ...] | None:
         """Execute STFLE."""
-        return native.facilities()
+        return instructions.facilities()
 
     def read_file(self, path: str) -> bytes | None:
         """Read a file of this machine, by its whole path: ``lscpu`` is what recordings call that program's output."""
         if not path.startswith("/"):
             return None
         try:
-            with open(path, "rb") as file:
+            with open(path, "rb") as file:  # noqa: PTH123
                 return file.read(LARGEST_FILE)
         except OSError:
             return None

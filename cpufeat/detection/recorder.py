@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from cpufeat.crosscheck import disagreements
-from cpufeat.host import detect
-from cpufeat.machine import Leaves, Machine
-from cpufeat.probe import procfs
-from cpufeat.probe.cpuid import all_leaves
-from cpufeat.recording import Recording
-from cpufeat.value import TYPE_CHECKING
+from cpufeat.detection.crosscheck import disagreements
+from cpufeat.detection.host import detect
+from cpufeat.detection.machine import Leaves, Machine
+from cpufeat.detection.probe import procfs
+from cpufeat.detection.probe.cpuid import all_leaves
+from cpufeat.detection.recording import Recording
+from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from typing import Any, TypeVar
 
-    from cpufeat.native import Registers
+    from cpufeat.detection.instructions import Registers
 
     Key = TypeVar("Key")
     Answer = TypeVar("Answer")

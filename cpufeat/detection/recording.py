@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from cpufeat.detection.machine import Leaves, Machine
 from cpufeat.errors import DumpError
-from cpufeat.machine import Leaves, Machine
-from cpufeat.value import TYPE_CHECKING, Value
+from cpufeat.support.value import TYPE_CHECKING, Value
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from cpufeat.native import Registers
+    from cpufeat.detection.instructions import Registers
 
 
 class Recording(Value, Machine):

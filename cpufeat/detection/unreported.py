@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from cpufeat.decisions import NOT_REPORTED, UNSEEN, Withheld
 from cpufeat.features import family, table
-from cpufeat.value import TYPE_CHECKING
+from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Container
@@ -44,7 +44,7 @@ def evidence(arch: str, source: str, name: str) -> str:
     if source in _ASKED:
         flags = feature.spellings.get(_ASKED[source], ())
         return _without(source, feature.flags(_ASKED[source])) if folder == "x86" else _denied(source, flags)
-    from cpufeat.probe import bits
+    from cpufeat.detection.probe import bits
 
     if folder == _INFERRED and not feature.kernel_flags:
         return ""

@@ -5,23 +5,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cpufeat.aot.artifact import Artifact
-from cpufeat.aot.needs import demanded
+from cpufeat.aot.runtime.guard_table import demanded
 from cpufeat.auditing.auditor import audit_content
-from cpufeat.auditing.formats import CONTAINERS, content_of
+from cpufeat.auditing.formats.loader import CONTAINERS, content_of
+from cpufeat.detection.host import detect
 from cpufeat.errors import ArtifactError, AuditError, TargetError, UnknownNameError
 from cpufeat.features import FeatureSet
-from cpufeat.host import detect
 from cpufeat.levels import level_features, level_of
+from cpufeat.support.value import Value
 from cpufeat.tables import architecture, rows
 from cpufeat.target import Target
-from cpufeat.value import Value
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterator
 
     from cpufeat.auditing.report import Audit, FunctionNeeds
-    from cpufeat.host import Host
+    from cpufeat.detection.host import Host
 
 _ALSO_RUNS = {"x86_64": ("i686",)}
 """Architectures whose CPUs run the code of another one as well."""

@@ -5,18 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cpufeat import tables
-from cpufeat.aot import emulator
+from cpufeat.detection.host import detect
+from cpufeat.detection.machine import ThisMachine
 from cpufeat.errors import VerifyError
 from cpufeat.features import family
-from cpufeat.host import detect
 from cpufeat.levels import level_features, levels
-from cpufeat.machine import ThisMachine
-from cpufeat.value import Value
+from cpufeat.running import qemu
+from cpufeat.support.value import Value
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cpufeat.aot.emulator import Emulator
+    from cpufeat.running.qemu import Emulator
 
 NATIVE, DEFAULT = "native", "default"
 """In place of a CPU model: this machine, and what an emulator takes by itself."""
@@ -49,7 +49,7 @@ def processors(arch: str, names: Sequence[str] | None = None) -> tuple[Processor
         raise VerifyError("no CPU is named: leave the list out for one of each level")
     if names is not None and set(names) <= {NATIVE}:
         return tuple(_native(arch) for _ in names)
-    choice = _Choice(emulator.emulator(arch))
+    choice = _Choice(qemu.emulator(arch))
     if names is not None:
         return tuple(choice.named(name) for name in names)
     return tuple(choice.of_level(level) for level in choice.rows) or (choice.default(),)

@@ -1,7 +1,7 @@
 """Which code a program chose that runs on this machine itself: read from its memory when it exits.
 
-A dispatcher leaves the address of what it chose in the program's data (:mod:`cpufeat.aot.dispatch`), where nothing else
-leaves the address of a clone. Linux stops a traced process at its end, with all its memory (ptrace(2),
+A dispatcher leaves the address of what it chose in the program's data (:mod:`cpufeat.aot.runtime.dispatcher`), where
+nothing else leaves the address of a clone. Linux stops a traced process at its end, with all its memory (ptrace(2),
 PTRACE_O_TRACEEXIT). Nothing else about the program is changed, and only its first thread is traced.
 """
 

@@ -13,10 +13,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cpufeat.aot import bounded
 from cpufeat.errors import UnknownNameError, VerifyError
 from cpufeat.features import find, nearest
-from cpufeat.value import Value
+from cpufeat.support import processes
+from cpufeat.support.value import Value
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -102,8 +102,8 @@ class Emulator(Value):
                 process.kill()
                 process.wait()
 
-    def _ask(self, *arguments: str) -> bounded.Ended:
-        return bounded.run([self.path, *arguments], seconds=_SECONDS, environment=environment())
+    def _ask(self, *arguments: str) -> processes.Ended:
+        return processes.run([self.path, *arguments], seconds=_SECONDS, environment=environment())
 
 
 def emulator(arch: str) -> Emulator:
@@ -144,7 +144,7 @@ class Watch:
         self._entry, self._starts, self._bias = entry, frozenset(starts), bias
         self._seen: set[int] = set()
         self._rest = b""
-        self.log = bounded.Log(*os.pipe(), self._told)
+        self.log = processes.Log(*os.pipe(), self._told)
 
     def seen(self) -> frozenset[int] | None:
         """Return the addresses that were run, None if the program's own entry was not: then it is somewhere else."""

@@ -10,21 +10,21 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cpufeat import files
-from cpufeat.aot import bounded, emulator
 from cpufeat.aot.artifact import Artifact
-from cpufeat.aot.emulator import Watch
-from cpufeat.aot.processors import Processor, processors
-from cpufeat.auditing.elf import elf_image
+from cpufeat.auditing.formats.elf import elf_image
 from cpufeat.errors import ArtifactError, AuditError, VerifyError
-from cpufeat.value import Value
+from cpufeat.running import qemu
+from cpufeat.running.cpus import Processor, processors
+from cpufeat.running.qemu import Watch
+from cpufeat.support import files, processes
+from cpufeat.support.value import Value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from cpufeat.aot.bounded import Ended
-    from cpufeat.aot.tracing import Trace
-    from cpufeat.auditing.image import Image
+    from cpufeat.auditing.formats.image import Image
+    from cpufeat.running.ptrace import Trace
+    from cpufeat.support.processes import Ended
 
 TIME_LIMIT = 60.0
 """The default ``time_limit`` of each run, in seconds."""
@@ -36,7 +36,7 @@ _REFUSALS = {
     126: re.compile(r"^.*: this CPU lacks: .*", re.M),
     127: re.compile(r"^.*CPU ISA level is lower than required.*", re.M),
 }
-"""What the guard (:mod:`cpufeat.aot.guard`) says, and glibc's loader, by exit status."""
+"""What the guard (:mod:`cpufeat.aot.runtime.guard`) says, and glibc's loader, by exit status."""
 _NOT_LOADED = {
     127: re.compile(
         r"^.*: (?:error while loading shared libraries|symbol lookup error|relocation error|undefined symbol): .*"
@@ -78,7 +78,7 @@ class Run(Value):
     was not observed, or there are none."""
     seconds: float = 0.0
     stdout: bytes = b""
-    """The first :data:`cpufeat.aot.bounded.KEPT` bytes."""
+    """The first :data:`cpufeat.support.processes.KEPT` bytes."""
     size: int = 0
     """Of all that it wrote there."""
     sha256: str = ""
@@ -94,7 +94,7 @@ def verify(
 ) -> Iterator[Run]:
     """Run an executable on each of these CPUs in turn, and return what comes of it, run by run.
 
-    ``cpus`` are those of :func:`cpufeat.aot.processors.processors`; ``arguments`` are the program's own. It runs in the
+    ``cpus`` are those of :func:`cpufeat.running.cpus.processors`; ``arguments`` are the program's own. It runs in the
     current folder, with this process's environment, without input, and on each for no longer than ``time_limit``
     seconds. The first that runs to its end is what the others are compared with. Raises VerifyError for what is no ELF
     executable, for a CPU that there is not or a list of none, without an emulator, and on Windows and macOS.
@@ -107,10 +107,10 @@ def verify(
 
 def _runs(program: _Program, chosen: Sequence[Processor], arguments: list[str], time_limit: float) -> Iterator[Run]:
     reference: Run | None = None
-    bias = functools.cache(lambda qemu: qemu.bias(program.path) if program.clones else None)
+    bias = functools.cache(lambda emulator: emulator.bias(program.path) if program.clones else None)
     for processor in chosen:
-        qemu = processor.emulator
-        run = _run(program, processor, arguments, time_limit, bias(qemu) if qemu else None)
+        emulator = processor.emulator
+        run = _run(program, processor, arguments, time_limit, bias(emulator) if emulator else None)
         if run.result == RIGHT:
             reference = reference or run
             run = _compared(run, reference)
@@ -174,37 +174,37 @@ def _clones(image: Image, variants: tuple[str, ...]) -> dict[int, str]:
 
 def _run(program: _Program, processor: Processor, arguments: list[str], time_limit: float, bias: int | None) -> Run:
     """Run a program on one CPU; ``bias`` is where an emulator loads it, None where nothing is to be watched."""
-    from cpufeat.aot import tracing
+    from cpufeat.running import ptrace
 
-    qemu = processor.emulator
-    run = Run(processor.name, processor.level, qemu.name if qemu else "", NOT_RUN, processor.reason)
+    emulator = processor.emulator
+    run = Run(processor.name, processor.level, emulator.name if emulator else "", NOT_RUN, processor.reason)
     if not processor.name:
         return run
     watch = None if bias is None else Watch(program.entry, program.clones, bias)
     trace = (
-        tracing.Trace(program.path, program.bits, program.entry, program.clones)
-        if program.clones and not qemu
+        ptrace.Trace(program.path, program.bits, program.entry, program.clones)
+        if program.clones and not emulator
         else None
     )
     command = [program.path, *arguments]
-    if qemu:
-        command = qemu.command(processor.model, watch) + command
+    if emulator:
+        command = emulator.command(processor.model, watch) + command
     try:
-        ended = bounded.run(
+        ended = processes.run(
             trace.command(command) if trace else command,
             seconds=time_limit,
-            environment=emulator.environment(),
+            environment=qemu.environment(),
             log=watch.log if watch else None,
             wait=trace.wait if trace else None,
         )
     except OSError as error:
         return run.replace(result=FAILED, message=error.strerror or str(error))
-    result, message = _judged(ended, time_limit, emulator.failure if qemu else tracing.failure)
+    result, message = _judged(ended, time_limit, qemu.failure if emulator else ptrace.failure)
     return run.replace(
         result=result,
         message=message[:_LONGEST],
         status=None if ended.expired or ended.status < 0 else ended.status,
-        signal=bounded.signal_name(-ended.status) if ended.status < 0 and not ended.expired else "",
+        signal=processes.signal_name(-ended.status) if ended.status < 0 and not ended.expired else "",
         variants=_ran(program, watch or trace),
         seconds=ended.seconds,
         stdout=ended.stdout.start,
@@ -223,7 +223,7 @@ def _ran(program: _Program, watch: Watch | Trace | None) -> tuple[str, ...] | No
 
 def _judged(ended: Ended, time_limit: float, failure: Callable[[str], str]) -> tuple[str, str]:
     """Return the result of a run by itself, and its message. ``failure`` finds the words of what could not start it."""
-    said = emulator.without_warnings(ended.stderr.start.decode(errors="replace"))
+    said = qemu.without_warnings(ended.stderr.start.decode(errors="replace"))
     if ended.expired:
         return EXPIRED, f"it ran for longer than {time_limit:g} s"
     if ended.status < 0:

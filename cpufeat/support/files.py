@@ -9,7 +9,7 @@ import stat
 from io import BytesIO
 from pathlib import Path
 
-from cpufeat.value import TYPE_CHECKING
+from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable

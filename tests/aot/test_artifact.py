@@ -14,16 +14,17 @@ import threading
 from pathlib import Path
 
 import pytest
-from aot_support import ADD, compile_quietly
-from conftest import unavailable
 from elftools.elf.elffile import ELFFile
+from helpers.llvm_workers import ADD, compile_quietly
+from helpers.requirements import unavailable
 from hypothesis import example, given
 from hypothesis import strategies as st
 from llvmlite import binding
 
 from cpufeat import ArtifactError, CompileError, Host, MissingFeaturesError, Target, aot, detect
-from cpufeat.aot import Variant, note
-from cpufeat.aot.elf import Elf
+from cpufeat.aot import Variant
+from cpufeat.aot.objects import note
+from cpufeat.aot.objects.elf import Elf
 from cpufeat.features import FeatureSet
 
 BASELINE = Target.parse("x86-64")

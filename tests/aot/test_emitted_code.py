@@ -13,16 +13,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from emulation import run
+from helpers.paths import KERNELS
+from helpers.qemu import run
 from llvmlite import binding
 
 import cpufeat
-from cpufeat import Target, aot, llvm
+from cpufeat import Target, aot, llvm_tables
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-KERNELS = Path(__file__).parent / "kernels"
 NAMES = ("dot", "scan", "matrix", "base64", "population")
 TRIPLE = "x86_64-unknown-linux-musl"
 ZIG_LLVM = 22
@@ -65,7 +65,7 @@ class Workshop:
 
 @pytest.fixture(scope="session")
 def workshop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
-    if llvm.installed() < ZIG_LLVM:
+    if llvm_tables.installed() < ZIG_LLVM:
         pytest.skip(f"the IR that ziglang writes is of LLVM {ZIG_LLVM}: pip install 'llvmlite>=0.48'")
     return Workshop(tmp_path_factory.mktemp("kernels"))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from aot_support import (
+from helpers.llvm_workers import (
     ADD,
     EVEX,
     LEGACY,

@@ -11,10 +11,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from audited import SYSTEMS, ZIG, assembled, build, kernels
+from helpers.build_binaries import SYSTEMS, ZIG, assembled, build, kernels
+from helpers.paths import KERNELS
 
 import cpufeat
-from cpufeat.auditing.formats import images
+from cpufeat.auditing.formats.loader import images
 from cpufeat.auditing.report import to_json
 from cpufeat.cli import main
 from cpufeat.errors import AuditError
@@ -57,7 +58,7 @@ def test_functions_are_named_and_their_instructions_quoted(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("stripped", [False, True])
 def test_linked_files_need_what_their_objects_do(tmp_path: Path, *, stripped: bool) -> None:
-    sources = [Path(__file__).parent / "kernels" / name for name in ("dot.c", "population.c")]
+    sources = [KERNELS / name for name in ("dot.c", "population.c")]
     strip = ["-s"] if stripped else []
     library = build(tmp_path / "k.so", "-O3", "-shared", *strip, *sources, triple="x86_64-linux-gnu", cpu="x86_64_v3")
     audit = cpufeat.audit(library)

@@ -15,14 +15,14 @@ from pathlib import Path
 import llvmlite
 import numpy as np
 import pytest
-from audited import alarms, unexplained
-from conftest import unavailable
+from helpers.build_binaries import alarms, unexplained
+from helpers.requirements import unavailable
 from numpy._core import _multiarray_umath
 
 import cpufeat
+from cpufeat.detection.machine import ThisMachine
 from cpufeat.features import FeatureSet, find
 from cpufeat.levels import level_features
-from cpufeat.machine import ThisMachine
 
 pytestmark = pytest.mark.skipif(ThisMachine().arch != "x86_64", reason="what is known of them, is of x86-64's")
 

@@ -14,17 +14,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from helpers.paths import PROJECT
 
 from cpufeat import Recording, Target, __version__, aot, detect
 from cpufeat.cli import VERBS, main
-from cpufeat.probe.dumps import load
+from cpufeat.detection.probe.dumps import load
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-ROOT = Path(__file__).parent.parent
-MACHINES = ROOT / "data" / "machines"
-SHARED = ROOT.parent / "shared"
+MACHINES = PROJECT / "data" / "machines"
+SHARED = PROJECT.parent / "shared"
 HASWELL, NEHALEM = str(MACHINES / "qemu-haswell.json"), str(MACHINES / "qemu-nehalem.json")
 ESCAPE = "\x1b["
 SWITCHES = ("NO_COLOR", "FORCE_COLOR", "CPUFEAT_MACHINE", "CPUFEAT_TARGET", "CPUFEAT_DISABLE", "COLUMNS")
@@ -189,7 +189,7 @@ def test_plain_answers_load_no_library() -> None:
     code = "import sys; from cpufeat.cli import main; main(); print(*sys.modules, file=sys.stderr)"
     for arguments in (["target"], ["explain"], ["identify", HASWELL], ["record", "-"]):
         loaded = set(cpufeat(*arguments, code=("-c", code)).stderr.split())
-        assert "cpufeat.host" in loaded
+        assert "cpufeat.detection.host" in loaded
         assert loaded.isdisjoint({"llvmlite", "archspec", "cpuinfo", "rich"})
 
 
@@ -256,7 +256,7 @@ def test_names_of_any_bytes_come_back(tmp_path: Path) -> None:
 def test_the_score_on_collected_machines() -> None:
     """2,203 files in six calls: a few seconds, and nearly every x86 machine is named right."""
     command = [sys.executable, str(SHARED / "score_identify.py"), "--show", "0"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, env=ENVIRONMENT, timeout=60, cwd=ROOT)
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=ENVIRONMENT, timeout=60, cwd=PROJECT)
     x86 = [line for line in done.stdout.splitlines() if re.match(r"\S+\.(x86_64|i686) ", line)]
     right, wrong, unparsed = (
         sum(int(number) for line in x86 for number in re.findall(rf"\b{grade}=(\d+)", line))

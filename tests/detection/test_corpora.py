@@ -6,12 +6,14 @@ import json
 import re
 import subprocess
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+from helpers.paths import PROJECT, SHARED
 
-PROJECT = Path(__file__).parents[1]
-SHARED = PROJECT.parent / "shared"
+if TYPE_CHECKING:
+    from pathlib import Path
+
 WRONG = {
     "archspec-json/linux-ubuntu24.04-alderlake.cpuinfo": "the truth: model 198 is Arrow Lake-S, a Core Ultra 9 285",
     "pytorch-cpuinfo/huawei-honor-6.log.cpuinfo": "the truth, which has one of two: a Kirin 920 has "

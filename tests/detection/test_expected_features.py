@@ -9,24 +9,24 @@ from __future__ import annotations
 
 import json
 from fnmatch import fnmatch
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from machines import EVERY_STATE
+from helpers.machines import EVERY_STATE
+from helpers.paths import CORPORA
 
-from cpufeat import host
+from cpufeat.detection import host
+from cpufeat.detection.probe import dumps
+from cpufeat.detection.recording import Recording
 from cpufeat.errors import UnknownNameError
 from cpufeat.features import find
-from cpufeat.probe import dumps
-from cpufeat.recording import Recording
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
+    from pathlib import Path
 
-    from cpufeat.machine import Leaves
+    from cpufeat.detection.machine import Leaves
 
-CORPORA = Path(__file__).parents[2] / "shared" / "corpora"
 Expectation = tuple[str, Recording, dict[str, bool]]
 """The machine's name, the machine, and whether it has each feature (by the project's name for it)."""
 

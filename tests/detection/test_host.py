@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
-from machines import leaves, machine
+from helpers.machines import AMD, INTEL, features_of, leaves, machine
+from helpers.paths import CORPUS
 
 import cpufeat
-from cpufeat import host, llvm
+from cpufeat.detection import host
+from cpufeat.detection.machine import Machine
+from cpufeat.detection.probe import dumps
+from cpufeat.detection.recording import Recording
 from cpufeat.features import FeatureSet
 from cpufeat.levels import baseline, level_features, level_of, levels
-from cpufeat.machine import Machine
-from cpufeat.probe import dumps
-from cpufeat.recording import Recording
-
-CASES = Path(__file__).parents[2] / "shared" / "corpora" / "cases"
-INTEL, AMD = "GenuineIntel", "AuthenticAMD"
-
-
-def features_of(cpu: str) -> set[str]:
-    found = llvm.load("x86_64").cpu_features(cpu)
-    assert found is not None
-    return set(found)
 
 
 def test_a_plain_machine_is_its_model_and_all_that_it_reports() -> None:
@@ -193,10 +183,10 @@ def test_levels_are_the_psabis() -> None:
         assert level_of(full.without([min(needed)])) == level
 
 
-@pytest.mark.skipif(not CASES.is_dir(), reason="needs ../shared/corpora")
+@pytest.mark.skipif(not CORPUS.is_dir(), reason="needs ../shared/corpora")
 def test_long_nops_of_32_bit_cpus_are_those_that_llvm_knows() -> None:
     """Those of AMD's K7 are left out: nothing but AMD's name tells it from VIA's, which lack them."""
-    machines = [dumps.load(str(path))[1] for path in sorted(CASES.glob("*/*.cpuid"))]
+    machines = [dumps.load(str(path))[1] for path in sorted(CORPUS.glob("*/*.cpuid"))]
     hosts = [found for found in map(host.detect, machines) if found.arch == "i686"]
     theirs = {found.cpu: "nopl" in features_of(found.cpu) for found in hosts}
     assert {found.cpu for found in hosts if "nopl" in found.features} == {

@@ -17,18 +17,19 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from foreign import ARM64, ARMHF, I386, PPC64EL, RISCV64, S390X, Foreign, run
-from zig import capabilities
+from helpers.foreign_python import ARM64, ARMHF, I386, PPC64EL, RISCV64, S390X, Foreign, run
+from helpers.paths import KERNELS, SCRIPTS
+from helpers.zig import capabilities
 
-from cpufeat import aot, host, llvm
+from cpufeat import aot, llvm_tables
+from cpufeat.detection import host
+from cpufeat.detection.recording import Recording
 from cpufeat.features import FeatureSet, find, table
 from cpufeat.levels import level_features
-from cpufeat.recording import Recording
 from cpufeat.target import Target
 
-DETECT = str(Path(__file__).with_name("foreign_detection.py"))
-ASK_BOTH = str(Path(__file__).with_name("host_detection.py"))
-KERNELS = Path(__file__).parent / "kernels"
+DETECT = str(SCRIPTS / "foreign_host.py")
+ASK_BOTH = str(SCRIPTS / "llvm_host.py")
 
 
 @functools.cache
@@ -56,7 +57,7 @@ def cpuinfo(midr: int, architecture: int, flags: list[str], processors: int) -> 
 
 def against_llvm(arch: str, cpu: str, features: list[str]) -> tuple[set[str], set[str]]:
     """What can be detected and LLVM says that the CPU has, but is not found; and what is found beyond that."""
-    by_name = llvm.cpu_features(arch, cpu)
+    by_name = llvm_tables.cpu_features(arch, cpu)
     assert by_name
     rows = table(arch)
     detectable = {name for name in by_name.isa if rows[name].bit}
@@ -175,7 +176,7 @@ def test_named_cores_have_what_llvm_says(model: Model) -> None:
 
 def test_s390x_is_at_least_a_z13() -> None:
     found = found_on(S390X, "max")
-    z13 = llvm.cpu_features("s390x", "z13")
+    z13 = llvm_tables.cpu_features("s390x", "z13")
     assert z13
     no_transactions_and_no_decimals = {"transactional_execution", "dfp_zoned_conversion", "dfp_packed_conversion"}
     missing = z13.isa.names - set(found["features"])
@@ -194,7 +195,7 @@ def test_riscv_letters_are_bits_of_the_auxiliary_vector(model: str) -> None:
 
 def test_riscv_finds_no_more_than_the_model_has() -> None:
     found = FeatureSet("riscv64", found_on(RISCV64, "sifive-u54")["features"]).isa.names
-    u54 = llvm.cpu_features("riscv64", "sifive-u54")
+    u54 = llvm_tables.cpu_features("riscv64", "sifive-u54")
     assert u54
     counters, c_with_d = {"zicntr", "zihpm"}, {"zcd"}
     assert found <= u54.closed().names | counters | c_with_d

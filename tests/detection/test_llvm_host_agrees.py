@@ -15,22 +15,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
-from emulation import NO_64_BIT, models, run, side_by_side
-from machines import leaves
+from helpers.machines import made_up
+from helpers.paths import CORPUS, SCRIPTS
+from helpers.qemu import NO_64_BIT, models, run, side_by_side
 
 import cpufeat
-from cpufeat import llvm
-from cpufeat.features import FeatureSet, find, implied, table
-from cpufeat.probe import dumps
-from cpufeat.probe.cpuid import Cpuid
+from cpufeat import llvm_tables
+from cpufeat.detection.probe import dumps
+from cpufeat.detection.probe.cpuid import Cpuid
+from cpufeat.features import find, implied, table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 ARCH = "x86_64"
 FEATURES = table(ARCH)
-CASES = Path(__file__).parents[2] / "shared" / "corpora" / "cases"
-ASK_BOTH = str(Path(__file__).with_name("host_detection.py"))
+ASK_BOTH = str(SCRIPTS / "llvm_host.py")
 ENVIRONMENT = {
     **{name: value for name, value in os.environ.items() if not name.startswith("CPUFEAT_")},
     "PYTHONPATH": str(Path(cpufeat.__file__).parent.parent),
@@ -74,7 +74,7 @@ DIFFERENCES = [
 
 def listed(version: int) -> set[tuple[str, str]]:
     """The differences that one LLVM may have: who finds it, and the feature; none that this LLVM does not know."""
-    known = {find(ARCH, name).name for name in llvm.load(ARCH, version).implied}
+    known = {find(ARCH, name).name for name in llvm_tables.load(ARCH, version).implied}
     return {
         (difference.found_by, name)
         for difference in DIFFERENCES
@@ -85,7 +85,7 @@ def listed(version: int) -> set[tuple[str, str]]:
 
 def differences(answers: dict) -> set[tuple[str, str]]:
     """What one of the two finds and the other does not, of what this LLVM knows; what lacks its base is not usable."""
-    known = {find(ARCH, name).name for name in llvm.load(ARCH, answers["llvm"]).implied}
+    known = {find(ARCH, name).name for name in llvm_tables.load(ARCH, answers["llvm"]).implied}
     named = {find(ARCH, name).name for name in answers["llvm features"]}
     yes = {find(ARCH, name).name for name, has in answers["llvm features"].items() if has}
     usable = {name for name in yes if implied(ARCH, name) & named <= yes}
@@ -118,43 +118,6 @@ def test_this_machine(llvm_python: str, llvm_version: int) -> None:
 # --- machines that are nowhere
 
 
-EAX, EBX, ECX, EDX = range(4)
-HYBRID = 1 << 15
-"""7.0:EDX: the CPU has several kinds of core."""
-WITH_FEATURES = [
-    (1, 0, (ECX, EDX)),
-    (7, 0, (EBX, ECX, EDX)),
-    (7, 1, (EAX, ECX, EDX)),
-    (0xD, 1, (EAX,)),
-    (0x14, 0, (EBX,)),
-    (0x19, 0, (EBX,)),
-    (0x1E, 1, (EAX,)),
-    (0x24, 0, (EBX,)),
-    (0x29, 0, (EBX,)),
-    (0x80000001, 0, (ECX, EDX)),
-    (0x80000008, 0, (EBX,)),
-    (0x80000021, 0, (EAX,)),
-]
-"""The registers of CPUID that announce features."""
-
-
-def made_up(generator: random.Random) -> cpufeat.Recording:
-    """A machine with some features, all that they rest on, stray bits, and some state enabled."""
-    share = generator.choice((0.05, 0.3, 0.7, 0.95))
-    some = {name for name, feature in FEATURES.items() if feature.bit and generator.random() < share}
-    if generator.random() < 0.1:
-        some = FeatureSet(ARCH, some).closed().without(["avx"]).names
-    words = {key: list(registers) for key, registers in leaves("GenuineIntel", 6, 60, 3, some).items()}
-    words[0, 0][0] = 0x29
-    for leaf, subleaf, registers in WITH_FEATURES:
-        there = words.setdefault((leaf, subleaf), [0] * 4)
-        for register in registers:
-            there[register] |= generator.getrandbits(32) & generator.getrandbits(32)
-    words[7, 0][EDX] &= ~HYBRID
-    xcr0 = generator.choice((0x3, 0x7, 0xE7, 0x200E7, 0x600E7, 0xE0067, 0xE0007, 0xE00E7))
-    return cpufeat.Recording(leaves={0: {key: tuple(registers) for key, registers in words.items()}}, xcr0=xcr0)
-
-
 def test_made_up_machines_bring_out_all_that_is_listed_and_no_more(llvm_python: str, llvm_version: int) -> None:
     generator = random.Random(1)
     answered = ask_about([made_up(generator) for _ in range(400)], llvm_python)
@@ -180,14 +143,14 @@ def cores(path: Path) -> list[cpufeat.Recording]:
 
 
 def test_recorded_machines(llvm_python: str, llvm_version: int) -> None:
-    paths = sorted(CASES.glob("*/*.cpuid"))
+    paths = sorted(CORPUS.glob("*/*.cpuid"))
     if not paths:
         pytest.skip("needs the recorded machines in ../shared/corpora, which are not part of the project")
     answered = ask_about((core for path in paths for core in cores(path)), llvm_python)
     assert len(answered) > 500
     assert set().union(*map(differences, answered)) <= listed(llvm_version)
     names = {(answers["cpu"], answers["llvm cpu"]) for answers in answered if answers["llvm cpu"] != "generic"}
-    if llvm_version == llvm.NEWEST:
+    if llvm_version == llvm_tables.NEWEST:
         assert {(ours, llvms) for ours, llvms in names if ours != llvms} == E_CORES
 
 

@@ -10,26 +10,24 @@ import os
 import random
 import re
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-import test_dumps
+from helpers import dumps as written
+from helpers.paths import CORPORA, CORPUS, PROJECT
 
-from cpufeat import host
-from cpufeat.arch import x86
 from cpufeat.decisions import DIFFERS
+from cpufeat.detection import host
+from cpufeat.detection.arch import x86
+from cpufeat.detection.probe import dumps
+from cpufeat.detection.recording import Recording
 from cpufeat.errors import CpufeatError
 from cpufeat.features import family, table
 from cpufeat.levels import level_features
-from cpufeat.probe import dumps
-from cpufeat.recording import Recording
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PROJECT = Path(__file__).parents[1]
-CORPORA = PROJECT.parent / "shared" / "corpora"
 MUTATIONS = int(os.environ.get("CPUFEAT_MUTATIONS", "10000"))
 SECONDS = 0.05
 OF_ONE_KIND = 6
@@ -86,14 +84,14 @@ def _names(arch: str) -> dict[str, str]:
 def _dumps() -> dict[tuple[str, str], list[tuple[str, bytes]]]:
     """Dumps by format and architecture."""
     found: dict[tuple[str, str], list[tuple[str, bytes]]] = {}
-    truth = CORPORA / "cases" / "truth.tsv"
+    truth = CORPUS / "truth.tsv"
     for path, kind, arch, _ in (line.split("\t") for line in truth.read_text().splitlines()) if truth.exists() else ():
-        found.setdefault((kind, arch), []).append((path, (CORPORA / "cases" / path).read_bytes()))
+        found.setdefault((kind, arch), []).append((path, (CORPUS / path).read_bytes()))
     targets = CORPORA / "raw" / "archspec-json" / "tests" / "targets"
     for file in (*sorted(targets.glob("darwin-*")), *sorted((PROJECT / "data" / "machines").glob("*.json"))):
         found.setdefault((file.suffix or "sysctl", ""), []).append((file.name, file.read_bytes()))
     made_up = {
-        name: getattr(test_dumps, name).encode() for name in ("CPUID_R", "INSTLATX64", "CPUINFO", "LSCPU", "LSCPU_JSON")
+        name: getattr(written, name).encode() for name in ("CPUID_R", "INSTLATX64", "CPUINFO", "LSCPU", "LSCPU_JSON")
     }
     made_up |= {arch: of_kernel(arch, random.Random(arch), 3).files["/proc/cpuinfo"] for arch in NOT_X86}
     return {**found, **{("made up", name): [(name, content)] for name, content in made_up.items()}}

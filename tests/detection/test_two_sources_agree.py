@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import tarfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from helpers.paths import CORPORA, PROJECT
 
-from cpufeat import crosscheck, host
+from cpufeat.detection import crosscheck, host
+from cpufeat.detection.probe import dumps, lscpu
+from cpufeat.detection.recording import Recording
 from cpufeat.errors import DumpError
 from cpufeat.features import NO_SPELLING, FeatureSet, family, implied, table
-from cpufeat.probe import dumps, lscpu
-from cpufeat.recording import Recording
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
-PROJECT = Path(__file__).parents[1]
-CORPORA = PROJECT.parent / "shared" / "corpora"
 KERNEL_LEAVES_OUT = {
     ("zen5-kvm", "rdseed"): "an early Zen 5, whose RDSEED may return 0 (AMD-SB-7055): Linux withdraws the flag",
 }

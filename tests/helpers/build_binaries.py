@@ -5,14 +5,16 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from helpers.paths import KERNELS, PROJECT
+
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from cpufeat.auditing.report import Audit
 
 ZIG = (sys.executable, "-m", "ziglang")
-KERNELS = Path(__file__).parent / "kernels"
 SOURCES = ("dot.c", "matrix.c", "population.c", "scan.c")
 SYSTEMS = {"ELF": "linux-gnu", "Mach-O": "macos", "COFF": "windows-gnu"}
 """The systems whose objects are of those formats."""
@@ -40,7 +42,7 @@ def assembled(folder: Path, text: str, *, triple: str = "x86_64-linux-gnu", cpu:
 
 # --- what docs/audit.md knows of false alarms
 
-PAGE = Path(__file__).parent.parent / "docs" / "audit.md"
+PAGE = PROJECT / "docs" / "audit.md"
 IN_CODE = re.compile(r"`([^`]+)`")
 ON_ARM = " on Arm"
 

@@ -20,12 +20,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
+from helpers.paths import PROJECT
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 VARIABLE = "CPUFEAT_FOREIGN_ROOTS"
 HOW = f"{VARIABLE}=FOLDER python -m pytest tests/test_live_architectures.py"
-PROJECT = Path(__file__).parent.parent
 SUITE, PYTHON = "trixie", "python3.13"
 """The Debian that has all of these architectures, and its Python."""
 PACKAGES = (

@@ -12,7 +12,7 @@ import iced_x86
 from elftools.elf.elffile import ELFFile
 
 from cpufeat import CpufeatWarning, aot
-from cpufeat.aot import client
+from cpufeat.aot.worker import client
 
 if TYPE_CHECKING:
     import pytest

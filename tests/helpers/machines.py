@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cpufeat.features import implied, table
-from cpufeat.recording import Recording
+from cpufeat import llvm_tables
+from cpufeat.detection.recording import Recording
+from cpufeat.features import FeatureSet, implied, table
 
 if TYPE_CHECKING:
-    from cpufeat.machine import Leaves
+    import random
+
+    from cpufeat.detection.machine import Leaves
 
 EVERY_STATE = 0xE00E7  # x87, SSE, AVX, AVX-512, AMX, APX
 _REGISTERS = ["EAX", "EBX", "ECX", "EDX"]
@@ -46,3 +49,53 @@ def machine(
 def _signature(family: int, model: int, stepping: int) -> int:
     extended = max(family - 15, 0)
     return extended << 20 | (model >> 4) << 16 | min(family, 15) << 8 | (model & 15) << 4 | stepping
+
+
+INTEL, AMD = "GenuineIntel", "AuthenticAMD"
+
+
+def features_of(cpu: str) -> set[str]:
+    found = llvm_tables.load("x86_64").cpu_features(cpu)
+    assert found is not None
+    return set(found)
+
+
+EAX, EBX, ECX, EDX = range(4)
+
+
+HYBRID = 1 << 15
+"""7.0:EDX: the CPU has several kinds of core."""
+
+
+WITH_FEATURES = [
+    (1, 0, (ECX, EDX)),
+    (7, 0, (EBX, ECX, EDX)),
+    (7, 1, (EAX, ECX, EDX)),
+    (0xD, 1, (EAX,)),
+    (0x14, 0, (EBX,)),
+    (0x19, 0, (EBX,)),
+    (0x1E, 1, (EAX,)),
+    (0x24, 0, (EBX,)),
+    (0x29, 0, (EBX,)),
+    (0x80000001, 0, (ECX, EDX)),
+    (0x80000008, 0, (EBX,)),
+    (0x80000021, 0, (EAX,)),
+]
+"""The registers of CPUID that announce features."""
+
+
+def made_up(generator: random.Random) -> Recording:
+    """A machine with some features, all that they rest on, stray bits, and some state enabled."""
+    share = generator.choice((0.05, 0.3, 0.7, 0.95))
+    some = {name for name, feature in table("x86_64").items() if feature.bit and generator.random() < share}
+    if generator.random() < 0.1:
+        some = FeatureSet("x86_64", some).closed().without(["avx"]).names
+    words = {key: list(registers) for key, registers in leaves("GenuineIntel", 6, 60, 3, some).items()}
+    words[0, 0][0] = 0x29
+    for leaf, subleaf, registers in WITH_FEATURES:
+        there = words.setdefault((leaf, subleaf), [0] * 4)
+        for register in registers:
+            there[register] |= generator.getrandbits(32) & generator.getrandbits(32)
+    words[7, 0][EDX] &= ~HYBRID
+    xcr0 = generator.choice((0x3, 0x7, 0xE7, 0x200E7, 0x600E7, 0xE0067, 0xE0007, 0xE00E7))
+    return Recording(leaves={0: {key: tuple(registers) for key, registers in words.items()}}, xcr0=xcr0)

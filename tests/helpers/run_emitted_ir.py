@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from llvmlite import binding
 
-from cpufeat.aot import codegen
-from cpufeat.aot.detector import runs
-from cpufeat.aot.ir import Body
-from cpufeat.aot.readers import reader
+from cpufeat.aot.llvm.builder import Body
+from cpufeat.aot.runtime.readers import reader
+from cpufeat.aot.runtime.selector import runs
+from cpufeat.aot.worker import codegen
 from cpufeat.errors import TargetError
 from cpufeat.features import FeatureSet, table
 from cpufeat.target import Target
@@ -25,8 +25,8 @@ from cpufeat.target import Target
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from cpufeat.machine import Machine
-    from cpufeat.native import Registers
+    from cpufeat.detection.instructions import Registers
+    from cpufeat.detection.machine import Machine
 
 LINUX, LINUX_ON_ARM = "x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu"
 WITH_SUBLEAVES = (0x4, 0x7, 0xB, 0xD, 0xF, 0x10, 0x12, 0x14, 0x17, 0x18, 0x1A, 0x1D, 0x1E, 0x1F, 0x20, 0x24)
@@ -207,7 +207,7 @@ class Emitted:
 
 def compile_all(python: str, modules: Mapping[str, tuple[str, str, int]], folder: Path) -> None:
     """Write an object for each module (text, triple, optimization level), by the LLVM of an interpreter."""
-    environment = {**os.environ, "PYTHONPATH": str(Path(codegen.__file__).parents[2])}
+    environment = {**os.environ, "PYTHONPATH": str(Path(codegen.__file__).parents[3])}
     command, content = [python, __file__, str(folder)], json.dumps(modules)
     process = subprocess.run(command, input=content, env=environment, capture_output=True, text=True, check=False)
     assert process.returncode == 0, process.stderr

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import fnmatch
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,100 +13,135 @@ from pathlib import Path
 import pytest
 
 import cpufeat
-from cpufeat import native
+from cpufeat.detection import instructions
 from cpufeat.features import table
 
 PACKAGE = Path(cpufeat.__file__).parent
+ROOM = 12
+"""The most modules, besides ``__init__`` and ``__main__``, that a folder holds."""
 
-# From the ground up. A module, or a package as a whole, may import those of the lines below its own.
+# What lies directly in cpufeat, from the ground up: each imports only from the lines above its own. Inside a folder
+# any order will do that has no circle. A new module or folder is placed here.
 LAYERS = """
-value errors
-tables decisions native triples files
+support
+errors
+tables decisions triples
 features
-levels llvm machine
-recording
-probe systems
-absence arch
-host
+levels llvm_tables
+detection
+cpus
 request
 target
 resolution
-crosscheck auditing
-explain recorder aot
+explain auditing
+aot
+running
 cli
+__init__
 __main__
 """
-HEIGHT = {unit: height for height, line in enumerate(LAYERS.split("\n")) for unit in line.split()}
+HEIGHT = {unit: height for height, line in enumerate(LAYERS.strip().split("\n")) for unit in line.split()}
 
 HEAVY = {"archspec", "cpuinfo", "ctypes", "dataclasses", "enum", "json", "llvmlite", "re", "rich", "typing"}
 STARTS_A_PROCESS = {"subprocess.Popen", "os.system", "os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn"}
 
 
-def unit_of(path: Path) -> str:
-    """The module, or the package below cpufeat, that a file belongs to; cpufeat itself only forwards names."""
-    first, *rest = path.relative_to(PACKAGE).parts
-    return first if rest else path.stem
+def dotted(path: Path) -> str:
+    """The name of a module, ``cpufeat.aot.__init__`` for a package's own file."""
+    return ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
 
 
-def imported(tree: ast.AST) -> set[str]:
-    """The units of cpufeat that a file imports anywhere, also for the type checker alone."""
-    names = set()
-    for node in ast.walk(tree):
+MODULES = {dotted(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+FOLDERS = sorted({path.parent for path in MODULES.values()})
+
+
+def named(text: str) -> str | None:
+    """The module that a dotted name means: itself, its package's ``__init__``, or the module that has the attribute."""
+    while text:
+        for name in (text, f"{text}.__init__"):
+            if name in MODULES:
+                return name
+        text = text.rpartition(".")[0]
+    return None
+
+
+def names_a_module(text: str) -> bool:
+    """Whether a string is a module's name; that of the whole package is said for other reasons too."""
+    return text.startswith("cpufeat.") and named(text) in (text, f"{text}.__init__")
+
+
+def imports(name: str) -> set[str]:
+    """The modules that one imports: anywhere, for type checkers alone, or by a string that names it."""
+    texts = set()
+    package = name.removesuffix(".__init__") if name.endswith(".__init__") else name.rpartition(".")[0]
+    for node in ast.walk(ast.parse(MODULES[name].read_text())):
         if isinstance(node, ast.Import):
-            names.update(alias.name for alias in node.names)
+            texts.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "imports are absolute"
-            names.update(f"{node.module}.{alias.name}" for alias in node.names)
-    return {name.split(".")[1] for name in names if name.startswith("cpufeat.")} & HEIGHT.keys()
+            texts.update(f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.JoinedStr):
+            texts |= by_pattern(node, package)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and names_a_module(node.value):
+            texts.add(node.value)
+    found = {named(text) for text in texts if text.partition(".")[0] == "cpufeat"}
+    return {other for other in found if other is not None} - {name}
 
 
-FILES = [path for path in sorted(PACKAGE.rglob("*.py")) if unit_of(path) != "__init__"]
+def by_pattern(node: ast.JoinedStr, package: str) -> set[str]:
+    """The modules that an f-string such as ``f"cpufeat.cli.{verb}"`` or ``f"{__name__}.{family}"`` may name."""
+    parts = [
+        part.value if isinstance(part, ast.Constant) else package if ast.unparse(part.value) == "__name__" else "*"
+        for part in node.values
+        if isinstance(part, (ast.Constant, ast.FormattedValue))
+    ]
+    pattern = "".join(map(str, parts))
+    return set(fnmatch.filter(MODULES, pattern)) if re.fullmatch(r"cpufeat(\.[\w*]+)+", pattern) else set()
+
+
+IMPORTS = {name: imports(name) for name in MODULES}
+
+
+def child(folder: str, name: str) -> str:
+    """What of a folder a module belongs to: a module of it, or a folder in it."""
+    return name[len(folder) + 1 :].partition(".")[0]
+
+
+def arrows(folder: str) -> dict[str, set[str]]:
+    """For each module or folder that lies directly in a folder, those beside it that it rests on."""
+    inside = {name for name in MODULES if name.startswith(f"{folder}.")}
+    found: dict[str, set[str]] = {child(folder, name): set() for name in inside}
+    for name in inside:
+        found[child(folder, name)] |= {child(folder, other) for other in IMPORTS[name] & inside}
+    return {unit: others - {unit} for unit, others in found.items()}
 
 
 def test_every_module_has_a_layer() -> None:
-    assert {unit_of(path) for path in FILES} == HEIGHT.keys()
+    assert arrows("cpufeat").keys() == HEIGHT.keys()
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_imports_point_down(path: Path) -> None:
-    unit = unit_of(path)
-    others = imported(ast.parse(path.read_text())) - {unit}
-    assert {other for other in others if HEIGHT[other] >= HEIGHT[unit]} == set()
+def test_imports_point_down() -> None:
+    upward = {
+        (unit, other) for unit, others in arrows("cpufeat").items() for other in others if HEIGHT[other] >= HEIGHT[unit]
+    }
+    assert upward == set()
 
 
-CONVENIENCES = {("artifact", "linking"), ("artifact", "library")}
-"""Methods of an artifact that only hand it on: ``link`` and ``load``."""
-
-
-class _Imported(ast.NodeVisitor):
-    """The modules that one of a package imports when it runs: not those that only the type checker sees."""
-
-    def __init__(self, package: str, tree: ast.AST) -> None:
-        self.package, self.names = package, set[str]()
-        self.visit(tree)
-
-    def visit_If(self, node: ast.If) -> None:
-        for child in node.orelse if getattr(node.test, "id", "") == "TYPE_CHECKING" else ast.iter_child_nodes(node):
-            self.visit(child)
-
-    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
-        head, _, module = (node.module or "").partition(f"cpufeat.{self.package}.")
-        self.names |= {module} if module and not head else set()
-        self.names |= {alias.name for alias in node.names} if node.module == f"cpufeat.{self.package}" else set()
-
-
-@pytest.mark.parametrize("package", sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py")))
-def test_no_module_of_a_package_rests_on_itself(package: str) -> None:
-    files = [path for path in (PACKAGE / package).glob("*.py") if path.stem != "__init__"]
-    left = {path.stem: _Imported(package, ast.parse(path.read_text())).names for path in files}
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: str(folder.relative_to(PACKAGE.parent)))
+def test_no_module_rests_on_itself(folder: Path) -> None:
+    left = arrows(dotted(folder))
+    assert left
     while left:
-        rests_on = {
-            name: {one for one in names & left.keys() if (name, one) not in CONVENIENCES}
-            for name, names in left.items()
-        }
-        free = {name for name, names in rests_on.items() if not names}
-        assert free, {name: sorted(names) for name, names in rests_on.items()}
-        left = {name: names for name, names in left.items() if name not in free}
+        free = {unit for unit, others in left.items() if not others & left.keys()}
+        assert free, f"a circle: { {unit: sorted(others & left.keys()) for unit, others in left.items()} }"
+        left = {unit: others for unit, others in left.items() if unit not in free}
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: str(folder.relative_to(PACKAGE.parent)))
+def test_a_folder_holds_about_a_dozen_modules(folder: Path) -> None:
+    modules = {path.stem for path in folder.glob("*.py")} - {"__init__", "__main__"}
+    assert len(modules) <= ROOM
+    assert (folder / "__init__.py").read_text().startswith('"""')
 
 
 def start(code: str) -> dict[str, list[str]]:
@@ -160,7 +197,7 @@ def test_no_memory_is_writable_and_executable_at_once(qemu: str) -> None:
 
 def test_where_cpuid_is_refused_the_kernel_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     by_cpuid = cpufeat.detect()
-    monkeypatch.setattr(native, "load", lambda arch: None)
+    monkeypatch.setattr(instructions, "load", lambda arch: None)
     by_kernel = cpufeat.detect()
     assert (by_cpuid.source, by_kernel.source) == ("CPUID", "/proc/cpuinfo")
     for fact in ("vendor", "family", "model", "stepping", "brand", "cpu", "level"):

@@ -8,11 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from emulation import run
+from helpers.paths import PROJECT
+from helpers.qemu import run
 
 import cpufeat
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
+EXAMPLES = PROJECT / "examples"
 ENVIRONMENT = {
     **{name: value for name, value in os.environ.items() if not name.startswith("CPUFEAT_")},
     "PYTHONPATH": str(Path(cpufeat.__file__).parent.parent),

@@ -13,11 +13,11 @@ from email import message_from_bytes
 from pathlib import Path
 
 import pytest
+from helpers.paths import PROJECT
 
 import cpufeat
-from cpufeat.llvm import NEWEST
+from cpufeat.llvm_tables import NEWEST
 
-ROOT = Path(__file__).parent.parent
 NOT_COPIED = shutil.ignore_patterns(".git", ".venv", "__pycache__", ".*_cache", ".hypothesis", "build", "dist", "tmp")
 ENVIRONMENT = {
     name: value
@@ -37,7 +37,7 @@ def run(*command: str | Path, directory: Path) -> str:
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the project, to build in."""
-    return Path(shutil.copytree(ROOT, tmp_path_factory.mktemp("tree") / "cpufeat", ignore=NOT_COPIED))
+    return Path(shutil.copytree(PROJECT, tmp_path_factory.mktemp("tree") / "cpufeat", ignore=NOT_COPIED))
 
 
 @pytest.fixture(scope="module")

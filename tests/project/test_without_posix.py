@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+from helpers.paths import PROJECT
 
 from cpufeat import VerifyError
-from cpufeat.aot import bounded, zig
-from cpufeat.aot.verifying import verify
+from cpufeat.aot.toolchain import zig
+from cpufeat.running.verify import verify
+from cpufeat.support import processes
 
-PROJECT = Path(__file__).parent.parent
+if TYPE_CHECKING:
+    from pathlib import Path
+
 WITHOUT_POSIX = """
 import os, sys
 import ctypes, json, lzma, socket, subprocess, tempfile, threading, uuid
@@ -32,10 +36,10 @@ sys.platform = "win32"
 DOES_ALL = """
 import warnings
 from cpufeat import aot
-from cpufeat.aot import client
+from cpufeat.aot.worker import client
 from cpufeat.cli import main
 client._BOOTSTRAP = PRELUDE + client._BOOTSTRAP
-from cpufeat.aot import zig
+from cpufeat.aot.toolchain import zig
 zig.program = lambda: PROGRAM
 open("f.ll", "w").write("define <8 x i32> @f(<8 x i32> %a) { %r = add <8 x i32> %a, %a\\n ret <8 x i32> %r }")
 open("main.c", "w").write('int main(void) { return 0; }')
@@ -93,8 +97,8 @@ def test_verify_says_where_it_works(platform: str, name: str, monkeypatch: pytes
 def test_a_program_is_ended_without_sessions(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "win32")
     monkeypatch.delattr("os.killpg")
-    ended = bounded.run([sys.executable, "-c", "print(1)"], seconds=60, environment={})
+    ended = processes.run([sys.executable, "-c", "print(1)"], seconds=60, environment={})
     assert (ended.status, ended.stdout.start) == (0, b"1\n")
-    ended = bounded.run([sys.executable, "-c", "import time; time.sleep(60)"], seconds=0.5, environment={})
+    ended = processes.run([sys.executable, "-c", "import time; time.sleep(60)"], seconds=0.5, environment={})
     assert ended.expired
     assert ended.seconds < 5

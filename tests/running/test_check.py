@@ -7,22 +7,24 @@ import re
 import shutil
 import subprocess
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from conftest import unavailable
+from helpers.paths import MACHINES
+from helpers.requirements import unavailable
 
-from cpufeat import AuditError, Target, TargetError, UnknownNameError, aot, detect
-from cpufeat.aot import check, verify
-from cpufeat.aot.verifying import DIED, REFUSED, RIGHT
+from cpufeat import AuditError, Target, TargetError, UnknownNameError, aot, check, detect, verify
 from cpufeat.cli import BAD, NO, OK, main
+from cpufeat.detection.machine import ThisMachine
+from cpufeat.detection.probe.dumps import load
 from cpufeat.features import FeatureSet
-from cpufeat.machine import ThisMachine
-from cpufeat.probe.dumps import load
+from cpufeat.running.verify import DIED, REFUSED, RIGHT
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 pytestmark = pytest.mark.skipif(ThisMachine().arch != "x86_64", reason="the programs are x86-64's")
 
-MACHINES = Path(__file__).parent.parent / "data" / "machines"
 MODELS = {"Penryn": "qemu-penryn", "Nehalem": "qemu-nehalem", "Haswell": "qemu-haswell", "max": "qemu-max"}
 """CPU models of qemu-user, and the machine that was recorded on each."""
 USES = {

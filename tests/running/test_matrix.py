@@ -9,20 +9,21 @@ from __future__ import annotations
 import re
 import subprocess
 from collections import Counter
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
-from emulation import NO_64_BIT, models, run, side_by_side
+from helpers.paths import PROGRAMS, PROJECT
+from helpers.qemu import NO_64_BIT, models, run, side_by_side
 
-from cpufeat import Target, aot, llvm
+from cpufeat import Target, aot, llvm_tables
 from cpufeat.features import find
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
-PROGRAMS = Path(__file__).parent / "programs"
-README = Path(__file__).parent.parent / "README.md"
+MATRIX = PROGRAMS / "matrix"
+README = PROJECT / "README.md"
 SAID = re.compile(r"has (\d+) programs .* each of the (\d+) CPUs of qemu-user ([\d.]+)\. Of ([\d,]+) runs", re.DOTALL)
 HERE = "this machine"
 GLIBC, MUSL = "x86_64-unknown-linux-gnu", "x86_64-unknown-linux-musl"
@@ -55,7 +56,7 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """What each module prints, compiled by GCC for the baseline."""
     folder = tmp_path_factory.mktemp("expected")
     return {
-        name: subprocess.check_output([gcc(folder / name, PROGRAMS / f"{name}.c")], text=True) for name in PROGRAMS_OF
+        name: subprocess.check_output([gcc(folder / name, MATRIX / f"{name}.c")], text=True) for name in PROGRAMS_OF
     }
 
 
@@ -70,12 +71,12 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> list[Program]:
     """Every module for every target, as every kind of program."""
     folder = tmp_path_factory.mktemp("programs")
     main = folder / "main.o"
-    gcc(main, "-c", PROGRAMS / "main.c")
+    gcc(main, "-c", MATRIX / "main.c")
     made = []
     for module, kinds in PROGRAMS_OF.items():
         for kind in kinds:
             triple = MUSL if kind == "static" else GLIBC
-            source = aot.from_c(PROGRAMS / f"{module}.c", triple, ["-Dmain=run"] if kind == "library" else [])
+            source = aot.from_c(MATRIX / f"{module}.c", triple, ["-Dmain=run"] if kind == "library" else [])
             for number, (target, requests) in enumerate(TARGETS.items()):
                 path = folder / f"{module}-{kind}-{number}"
                 artifact = aot.compile(source, targets=[Target.parse(request, triple) for request in requests], opt=3)
@@ -96,7 +97,7 @@ def link(artifact: aot.Artifact, kind: str, path: Path, main: Path) -> None:
 @pytest.fixture(scope="module")
 def supported(qemu: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
     """What libgcc finds on each CPU; models without 64-bit mode are left out."""
-    program = gcc(tmp_path_factory.mktemp("supports") / "supports", PROGRAMS / "supports.c")
+    program = gcc(tmp_path_factory.mktemp("supports") / "supports", MATRIX / "supports.c")
     cpus = [HERE, *models(qemu)]
     answers = side_by_side(lambda cpu: start(qemu, cpu, program), cpus)
     return {
@@ -134,7 +135,7 @@ def in_gcc(name: str) -> str:
     return names.get(name, spelled.replace("sse4_", "sse4."))
 
 
-needs_clang = pytest.mark.skipif(llvm.installed() < 22, reason="ziglang's clang writes IR of LLVM 22")
+needs_clang = pytest.mark.skipif(llvm_tables.installed() < 22, reason="ziglang's clang writes IR of LLVM 22")
 
 
 @needs_clang

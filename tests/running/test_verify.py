@@ -16,19 +16,21 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from conftest import unavailable
+from helpers.paths import PROJECT
+from helpers.requirements import unavailable
 
-from cpufeat import Target, VerifyError, aot, features, levels, recording
-from cpufeat.aot import bounded, emulator
-from cpufeat.aot import processors as processors_module
-from cpufeat.aot.processors import NATIVE, processors
-from cpufeat.aot.verifying import DIED, DIFFERS, EXPIRED, FAILED, NOT_RUN, REFUSED, RIGHT, Run, verify
+from cpufeat import Target, VerifyError, aot, features, levels
 from cpufeat.cli import BAD, NO, OK, main
 from cpufeat.cli.verify import cpus
-from cpufeat.host import detect
-from cpufeat.machine import ThisMachine
+from cpufeat.detection import recording
+from cpufeat.detection.host import detect
+from cpufeat.detection.machine import ThisMachine
+from cpufeat.running import cpus as processors_module
+from cpufeat.running import qemu
+from cpufeat.running.cpus import NATIVE, processors
+from cpufeat.running.verify import DIED, DIFFERS, EXPIRED, FAILED, NOT_RUN, REFUSED, RIGHT, Run, verify
+from cpufeat.support import processes
 
-PROJECT = Path(__file__).parent.parent
 X86 = ThisMachine().arch == "x86_64"
 pytestmark = pytest.mark.skipif(not X86, reason="the programs are x86-64's, some run natively")
 
@@ -102,7 +104,7 @@ def test_by_default_there_is_a_processor_for_each_level_and_it_has_that_level(qe
 
 
 def test_each_model_of_the_table_is_of_its_level_or_known_not_to_be_emulated_whole(qemu: str) -> None:
-    one = emulator.emulator("x86_64")
+    one = qemu.emulator("x86_64")
     known = one.models()
     for level, models in processors_module._rows("x86_64").items():
         for model in set(models).intersection(known):
@@ -112,7 +114,7 @@ def test_each_model_of_the_table_is_of_its_level_or_known_not_to_be_emulated_who
 
 
 def test_what_is_left_out_is_what_cpuid_then_lacks(qemu: str) -> None:
-    left_out = emulator.emulator("x86_64").left_out("Skylake-Server")
+    left_out = qemu.emulator("x86_64").left_out("Skylake-Server")
     assert {"avx512f", "avx512bw"} <= left_out or "avx512f" in detect(probe([qemu, "-cpu", "Skylake-Server"])).features
     assert left_out.isdisjoint(detect(probe([qemu, "-cpu", "Skylake-Server"])).features)
 
@@ -261,14 +263,14 @@ def test_many_at_once_leave_this_process_its_core_dumps() -> None:
     before = resource.getrlimit(resource.RLIMIT_CORE)
     ulimit = ["/bin/sh", "-c", "ulimit -c"]
     with ThreadPoolExecutor(8) as threads:
-        ended = list(threads.map(lambda _: bounded.run(ulimit, seconds=60, environment={}), range(40)))
+        ended = list(threads.map(lambda _: processes.run(ulimit, seconds=60, environment={}), range(40)))
     assert {one.stdout.start for one in ended} == {b"0\n"}
     assert resource.getrlimit(resource.RLIMIT_CORE) == before
 
 
 def test_signals_without_a_name_have_a_number() -> None:
     kill = ["/bin/sh", "-c", "kill -40 $$"]
-    assert bounded.signal_name(-bounded.run(kill, seconds=60, environment={}).status) == "signal 40"
+    assert processes.signal_name(-processes.run(kill, seconds=60, environment={}).status) == "signal 40"
 
 
 def is_running(process: int) -> bool:
@@ -284,7 +286,7 @@ def test_output_without_end_takes_no_memory(qemu: str, built) -> None:
         verify(built('#include <stdio.h>\nint main(void) { for (;;) puts("yyyyyyy"); }'), [NATIVE], time_limit=1)
     )
     assert results(runs) == [EXPIRED]
-    assert runs[0].size > len(runs[0].stdout) == bounded.KEPT
+    assert runs[0].size > len(runs[0].stdout) == processes.KEPT
 
 
 def test_the_programs_environment_is_this_ones_but_for_the_emulators_own(
@@ -486,7 +488,7 @@ ARM_LEVELS = ["armv9-a", "armv8.4-a", "armv8.3-a", "armv8.2-a", "armv8.1-a", "ar
 
 
 def test_on_64_bit_arm_each_model_of_the_table_is_of_its_level(for_arm: Path) -> None:
-    known = emulator.emulator("aarch64").models()
+    known = qemu.emulator("aarch64").models()
     rows = [(level, model) for level, models in processors_module._rows("aarch64").items() for model in models]
     there = [(level, model) for level, model in rows if model in known]
     runs = list(verify(for_arm, [model for _, model in there]))
@@ -496,7 +498,7 @@ def test_on_64_bit_arm_each_model_of_the_table_is_of_its_level(for_arm: Path) ->
 
 
 def test_on_64_bit_arm_a_level_without_a_model_is_said(for_arm: Path) -> None:
-    known = emulator.emulator("aarch64").models()
+    known = qemu.emulator("aarch64").models()
     for run, (level, models) in zip(verify(for_arm), processors_module._rows("aarch64").items(), strict=True):
         assert run.level == level
         assert (run.result == RIGHT) == bool(set(models) & set(known))
@@ -515,7 +517,7 @@ EXITS = {
 def test_programs_of_other_architectures(arch: str, tmp_path: Path) -> None:
     """One a level, or the emulator's own choice where no models stand for levels."""
     try:
-        emulator.emulator(arch)
+        qemu.emulator(arch)
     except VerifyError as error:
         pytest.skip(str(error))
     target, code = EXITS[arch]
@@ -568,12 +570,12 @@ def test_a_time_limit_that_is_none_is_bad_usage(limit: str, capfd: pytest.Captur
 def test_where_a_level_cannot_be_verified_that_is_said_and_is_no_fault(
     qemu: str, built, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    from cpufeat.aot import processors as module
+    from cpufeat.running import cpus as module
 
     monkeypatch.setattr(
         module, "detect", lambda machine: detect(machine).replace(features=features.FeatureSet("x86_64"))
     )
-    monkeypatch.setattr(emulator.Emulator, "left_out", lambda self, model: frozenset({"avx512f"}))
+    monkeypatch.setattr(qemu.Emulator, "left_out", lambda self, model: frozenset({"avx512f"}))
     runs = list(verify(built(HELLO)))
     assert results(runs) == [RIGHT, RIGHT, RIGHT, NOT_RUN]
     assert (runs[3].level, runs[3].cpu) == ("x86-64-v4", "")

@@ -11,8 +11,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+from helpers.paths import PROJECT, SCRIPTS
+
 import cpufeat
-from cpufeat import Target, llvm
+from cpufeat import Target, llvm_tables
 from cpufeat.features import FeatureSet, find, table
 from cpufeat.request import cpu_features, cpus
 
@@ -31,8 +33,8 @@ REQUESTS = [
 ]
 UNSEEN = {"64bit", "cx16", "nopl", "sahf"}
 """Features that LLVM's inliner does not compare."""
-GENERATOR = str(Path(__file__).parent.parent / "tools" / "llvm_tables.py")
-ASK = str(Path(__file__).with_name("llvm_subtarget.py"))
+GENERATOR = str(PROJECT / "tools" / "llvm_tables.py")
+ASK = str(SCRIPTS / "llvm_subtarget.py")
 
 
 def targets() -> list[Target]:
@@ -51,7 +53,7 @@ def ask(python: str, questions: list[list[object]]) -> subprocess.CompletedProce
 
 
 def test_strings_mean_what_they_say(llvm_python: str, llvm_version: int) -> None:
-    known = {name: find(ARCH, name).name for name in llvm.load(ARCH, llvm_version).implied}
+    known = {name: find(ARCH, name).name for name in llvm_tables.load(ARCH, llvm_version).implied}
     asked = targets()
     questions = [
         [TRIPLE, target.llvm_cpu(llvm_version), target.llvm_features(llvm_version), list(known)] for target in asked

@@ -5,42 +5,41 @@ from __future__ import annotations
 import html
 import json
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from helpers.machines import leaves, machine
+from helpers.paths import PROJECT
 from hypothesis import given
 from hypothesis import strategies as st
-from machines import leaves, machine
 
-from cpufeat import llvm
-from cpufeat.absence import evidence
+from cpufeat import llvm_tables
 from cpufeat.cli import printable
 from cpufeat.cli.lines import WIDTH
 from cpufeat.cli.page import page
-from cpufeat.crosscheck import disagreements
 from cpufeat.decisions import NOT_REPORTED, UNSEEN
+from cpufeat.detection.crosscheck import disagreements
+from cpufeat.detection.host import detect
+from cpufeat.detection.probe.dumps import load
+from cpufeat.detection.recorder import record
+from cpufeat.detection.recording import Recording
+from cpufeat.detection.unreported import evidence
 from cpufeat.errors import CpufeatError
 from cpufeat.explain import Explanation, explain, to_json, verdict
 from cpufeat.features import FeatureSet, table
-from cpufeat.host import detect
-from cpufeat.probe.dumps import load
-from cpufeat.recorder import record
-from cpufeat.recording import Recording
 
 if TYPE_CHECKING:
-    from cpufeat.machine import Machine
+    from cpufeat.detection.machine import Machine
 
 pytestmark = pytest.mark.filterwarnings("ignore::cpufeat.errors.CpufeatWarning")
 
-ROOT = Path(__file__).parent.parent
-RECORDED = sorted((ROOT / "data" / "machines").glob("*.json"))
-CASES = ROOT.parent / "shared" / "corpora" / "cases"
+RECORDED = sorted((PROJECT / "data" / "machines").glob("*.json"))
+CASES = PROJECT.parent / "shared" / "corpora" / "cases"
 INTEL = "GenuineIntel"
 
 
 def features_of(cpu: str) -> set[str]:
-    found = llvm.cpu_features("x86_64", cpu)
+    found = llvm_tables.cpu_features("x86_64", cpu)
     assert found is not None
     return set(found)
 
@@ -123,7 +122,7 @@ def test_the_verdict_is_one_sentence_on_top(name: str, style: str, says: str) ->
 
 
 def test_a_masked_haswell_faults_at_what_its_name_implies() -> None:
-    account = explain(load(str(ROOT / "data" / "machines" / "qemu-haswell-without-avx.json"))[1], None)
+    account = explain(load(str(PROJECT / "data" / "machines" / "qemu-haswell-without-avx.json"))[1], None)
     assert {"avx", "avx2", "fma"} <= account.faults.keys()
     assert account.host.features.isa.names.isdisjoint(account.faults)
     assert "aes" in account.unused, "LLVM's haswell lacks AES, which this one has"
@@ -155,9 +154,9 @@ def test_what_the_user_disabled_is_withheld_and_no_fault(monkeypatch: pytest.Mon
 
 
 def test_the_picture_in_the_docs_is_of_today() -> None:
-    svg = (ROOT / "docs" / "explain.svg").read_text(encoding="utf-8")
+    svg = (PROJECT / "docs" / "explain.svg").read_text(encoding="utf-8")
     drawn = set(html.unescape(re.sub(r"<[^>]*>", " ", svg)).split())
-    account = explain(load(str(ROOT / "data" / "machines" / "qemu-haswell-without-avx.json"))[1], None)
+    account = explain(load(str(PROJECT / "data" / "machines" / "qemu-haswell-without-avx.json"))[1], None)
     assert set(text_of(account).split()) <= drawn, "python tools/explain_picture.py draws it anew"
 
 
@@ -224,7 +223,7 @@ def test_of_the_levels_those_reached_are_shown_and_what_lacks_to_the_next() -> N
 
 def test_what_is_out_of_sight_is_no_fault_and_a_sum_is_not_left_unused() -> None:
     """LLVM's apple-m1 has PREDRES, of which Linux never tells, and no ``crypto``, which is its AES and SHA-2."""
-    named = llvm.cpu_features("aarch64", "apple-m1")
+    named = llvm_tables.cpu_features("aarch64", "apple-m1")
     assert named is not None
     known = table("aarch64")
     flags = " ".join(word for name in named if known[name].bit for word in known[name].kernel_flags)
@@ -305,7 +304,7 @@ def test_a_state_that_nobody_was_asked_about_is_out_of_sight() -> None:
 
 def test_a_kernel_that_hides_a_feature_is_a_disagreement() -> None:
     """Linux clears the flag of RDSEED on early Zen 5, whose CPUID goes on to report it in a guest."""
-    recorded = load(str(ROOT / "data" / "machines" / "zen5-kvm.json"))[1]
+    recorded = load(str(PROJECT / "data" / "machines" / "zen5-kvm.json"))[1]
     found = disagreements(recorded, detect(recorded))
     assert [(one.subject, one.reason) for one in found] == [("rdseed", "CPUID alone has it")]
 
@@ -319,7 +318,7 @@ def test_a_feature_that_the_kernel_alone_reports_is_a_disagreement() -> None:
 
 
 def test_a_kernel_of_another_cpu_is_one_disagreement() -> None:
-    recorded = load(str(ROOT / "data" / "machines" / "qemu-nehalem.json"))[1]
+    recorded = load(str(PROJECT / "data" / "machines" / "qemu-nehalem.json"))[1]
     (found,) = disagreements(recorded, detect(recorded))
     assert found.subject == "/proc/cpuinfo"
     assert "another CPU (AuthenticAMD family 26 model 2)" in found.reason

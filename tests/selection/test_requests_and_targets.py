@@ -7,13 +7,13 @@ import json
 import warnings
 
 import pytest
+from helpers.machines import AMD, INTEL, features_of, machine
 from hypothesis import given
 from hypothesis import strategies as st
-from machines import machine
-from test_host import AMD, INTEL, features_of
 
 import cpufeat
-from cpufeat import host, llvm
+from cpufeat import llvm_tables
+from cpufeat.detection import host
 from cpufeat.features import FeatureSet, table
 from cpufeat.request import cpus, parse
 from cpufeat.target import Target
@@ -67,7 +67,7 @@ def test_a_request_is_taken_apart(text: str, base: str, changes: str) -> None:
 
 
 def _same_cpu(cpu: str) -> object:
-    features = llvm.load("x86_64").cpu_features(cpu)
+    features = llvm_tables.load("x86_64").cpu_features(cpu)
     return features if features else cpu
 
 
@@ -112,7 +112,7 @@ def test_a_target_without_a_host_cannot_be_native() -> None:
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_the_attribute_string_is_explicit_and_closed(version: int) -> None:
-    known = llvm.load("x86_64", version)
+    known = llvm_tables.load("x86_64", version)
     for cpu in cpus("x86_64"):
         features = known.cpu_features(cpu)
         if features is None or "64bit" not in features:
@@ -129,16 +129,18 @@ def test_a_name_that_an_llvm_does_not_know_becomes_its_predecessor() -> None:
     target = Target.parse("znver5")
     assert (target.llvm_cpu(22), target.llvm_cpu(15), target.llvm_cpu(14)) == ("znver5", "znver3", "znver3")
     for version in VERSIONS:
-        known = llvm.load("x86_64", version)
+        known = llvm_tables.load("x86_64", version)
         for cpu in cpus("x86_64"):
             assert Target("x86_64-unknown-linux-gnu", cpu, FeatureSet("x86_64")).llvm_cpu(version) in known.cpus
 
 
 def test_another_llvm_has_what_its_neighbours_share() -> None:
-    between = llvm.load("x86_64", 18)
-    assert set(between.implied) == set(llvm.load("x86_64", 15).implied) & set(llvm.load("x86_64", 20).implied)
-    assert llvm.load("x86_64", 99).implied == llvm.load("x86_64", 22).implied
-    assert llvm.load("x86_64", 11).cpus == llvm.load("x86_64", 14).cpus
+    between = llvm_tables.load("x86_64", 18)
+    assert set(between.implied) == set(llvm_tables.load("x86_64", 15).implied) & set(
+        llvm_tables.load("x86_64", 20).implied
+    )
+    assert llvm_tables.load("x86_64", 99).implied == llvm_tables.load("x86_64", 22).implied
+    assert llvm_tables.load("x86_64", 11).cpus == llvm_tables.load("x86_64", 14).cpus
     assert "+evex512" in Target.parse("x86-64-v4").llvm_features(20)
     assert "evex512" not in Target.parse("x86-64-v4").llvm_features(15)
 

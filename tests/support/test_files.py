@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cpufeat import files
+from cpufeat.support import files
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,7 +6,7 @@ from functools import cached_property
 
 import pytest
 
-from cpufeat.value import Value
+from cpufeat.support.value import Value
 
 
 class Point(Value):

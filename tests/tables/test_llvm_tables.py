@@ -6,14 +6,13 @@ import importlib.util
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from helpers.paths import PROJECT
 
 from cpufeat import tables
 
-ROOT = Path(__file__).resolve().parent.parent
-GENERATOR = ROOT / "tools" / "llvm_tables.py"
+GENERATOR = PROJECT / "tools" / "llvm_tables.py"
 VERSIONS = (14, 15, 20, 22)
 EVERY_LLVM_HAS = ("x86", "aarch64", "arm", "riscv", "powerpc", "s390x")
 TABLES = [(arch, version) for arch in EVERY_LLVM_HAS for version in VERSIONS]
@@ -228,7 +227,7 @@ def test_oryons_tuning_is_no_isa():
 
 
 def test_a_difference_is_shown(installed, tmp_path):
-    source = (ROOT / "data" / "aarch64" / f"llvm-{installed}.tsv").read_text(encoding="utf-8")
+    source = (PROJECT / "data" / "aarch64" / f"llvm-{installed}.tsv").read_text(encoding="utf-8")
     (tmp_path / "tools").mkdir()
     shutil.copy(GENERATOR, tmp_path / "tools")
     changed = tmp_path / "data" / "aarch64" / f"llvm-{installed}.tsv"

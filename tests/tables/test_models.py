@@ -11,19 +11,20 @@ from pathlib import Path
 
 import pytest
 from archspec.cpu.schema import TARGETS_JSON
-from conftest import unavailable
+from helpers.paths import CORPORA
+from helpers.requirements import unavailable
 
-from cpufeat import host, llvm, tables
-from cpufeat.arch import Reading
-from cpufeat.arch.identity import Model
+from cpufeat import llvm_tables, tables
+from cpufeat.detection import host
+from cpufeat.detection.arch import Reading
+from cpufeat.detection.arch.identity import Model
+from cpufeat.detection.probe import dumps
 from cpufeat.features import FeatureSet, table
-from cpufeat.probe import dumps
 from cpufeat.request import cpu_features, cpus, find_cpu
 
 ARCH = "x86_64"
 MODELS = [Model(*row) for row in tables.rows("x86/models.tsv")]
 CPUS = cpus(ARCH)
-CORPORA = Path(__file__).parents[2] / "shared" / "corpora"
 GCC_LEAVES_OUT = {"prfchw": "it is a part of 3DNow! for GCC", "aes": "GCC's knl lacks it"}
 INTEL_NAMES = {
     "nehalemep": "nehalem",
@@ -84,7 +85,7 @@ def test_every_row_decides_all_that_it_names() -> None:
 
 
 def test_rows_name_cpus_and_features_that_exist() -> None:
-    known = llvm.load(ARCH)
+    known = llvm_tables.load(ARCH)
     for row in (row for row in MODELS if row.cpu):
         features = known.cpu_features(row.cpu)
         assert features is not None, row
@@ -130,18 +131,18 @@ def test_every_chain_of_predecessors_ends_at_one_that_every_llvm_knows() -> None
         while CPUS[chain[-1]].predecessor:
             chain.append(CPUS[chain[-1]].predecessor)
             assert len(chain) <= len(CPUS), f"{cpu} is its own predecessor"
-        for version in llvm.versions(ARCH):
-            assert set(chain) & llvm.load(ARCH, version).cpus.keys()
+        for version in llvm_tables.versions(ARCH):
+            assert set(chain) & llvm_tables.load(ARCH, version).cpus.keys()
 
 
 def test_predecessors_are_older_as_llvm_came_to_know_them() -> None:
-    first = {cpu: min(v for v in llvm.versions(ARCH) if cpu in llvm.load(ARCH, v).cpus) for cpu in CPUS}
+    first = {cpu: min(v for v in llvm_tables.versions(ARCH) if cpu in llvm_tables.load(ARCH, v).cpus) for cpu in CPUS}
     assert all(first[row.predecessor] <= first[cpu] for cpu, row in CPUS.items() if row.predecessor)
 
 
-@pytest.mark.parametrize("version", llvm.versions(ARCH))
+@pytest.mark.parametrize("version", llvm_tables.versions(ARCH))
 def test_every_name_of_every_llvm_leads_to_a_cpu_with_the_same_features(version: int) -> None:
-    known = llvm.load(ARCH, version)
+    known = llvm_tables.load(ARCH, version)
     for name in known.cpus:
         assert known.cpu_features(name) == known.cpu_features(find_cpu(ARCH, name)), name
 

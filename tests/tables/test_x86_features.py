@@ -14,7 +14,7 @@ import pytest
 from archspec.cpu.schema import CPUID_JSON, TARGETS_JSON
 from llvmlite import binding
 
-from cpufeat import llvm, tables
+from cpufeat import llvm_tables, tables
 from cpufeat.errors import UnknownNameError
 from cpufeat.features import Feature, FeatureSet, find, implied, table
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 ARCH = "x86_64"
 FEATURES = table(ARCH)
-VERSIONS = llvm.versions(ARCH)
+VERSIONS = llvm_tables.versions(ARCH)
 LEVELS = {level: added.split() for level, _, added in tables.rows("x86/levels.tsv")}
 BITS = Counter(feature.bit for feature in FEATURES.values() if feature.bit)
 

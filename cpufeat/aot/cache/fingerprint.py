@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from cpufeat import tables
-from cpufeat.aot.cache import Cache, key
+from cpufeat.aot.cache.store import Cache, key
 
 _File = tuple[str, str, int, int]
 """Path, its part inside of the package, size in bytes, time of the last change in nanoseconds."""

@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, NamedTuple
 
-from cpufeat.aot import cache, client, toolchain
 from cpufeat.aot.artifact import Artifact
+from cpufeat.aot.cache import fingerprint, store
+from cpufeat.aot.worker import client
 from cpufeat.errors import ArtifactError
 from cpufeat.features import family
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from cpufeat.aot.cache import Cache
+    from cpufeat.aot.cache.store import Cache
     from cpufeat.decisions import Decision
     from cpufeat.target import Target
 
@@ -35,27 +36,27 @@ def reused(module: bytes, targets: Sequence[Target], asked: Mapping[str, object]
 
     ``asked`` is everything else that the artifact depends on, as JSON has it. Raises what ``make`` does.
     """
-    store = cache.from_environment()
-    tools = _tools(store, targets[0].arch) if store else ""
-    if not store or not tools:
+    cache = store.from_environment()
+    tools = _tools(cache, targets[0].arch) if cache else ""
+    if not cache or not tools:
         return make()
     wanted = {"tools": tools, "targets": [target.to_json() for target in targets], **asked}
-    key = cache.key(json.dumps(wanted, sort_keys=True).encode(), module)
-    kept = store.get(key)
+    key = store.key(json.dumps(wanted, sort_keys=True).encode(), module)
+    kept = cache.get(key)
     if kept is not None:
         try:
             return _read(kept, targets)
         except ArtifactError:
-            store.remove(key)
+            cache.remove(key)
     made = make()
     if made.is_lasting:
-        store.put(key, _written(made))
+        cache.put(key, _written(made))
     return made
 
 
-def _tools(store: Cache, arch: str) -> str:
+def _tools(cache: Cache, arch: str) -> str:
     try:
-        return toolchain.identity(store, client.origin("llvmlite"), client.origin("cpufeat"), family(arch))
+        return fingerprint.identity(cache, client.origin("llvmlite"), client.origin("cpufeat"), family(arch))
     except OSError:
         return ""
 

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cpufeat.errors import CpufeatError, CpufeatWarning
-from cpufeat.value import Value
+from cpufeat.support.value import Value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

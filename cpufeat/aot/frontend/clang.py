@@ -10,10 +10,12 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cpufeat import files, llvm
-from cpufeat.aot import bounded, triples, zig
-from cpufeat.aot.source import Source
+from cpufeat import llvm_tables
+from cpufeat.aot.frontend.module import Source
+from cpufeat.aot.llvm import triples
+from cpufeat.aot.toolchain import zig
 from cpufeat.errors import CompileError, CpufeatWarning
+from cpufeat.support import files, processes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,10 +57,10 @@ def from_c(
     options = (*(() if _keeps_frame_pointers(triple) else ("-fomit-frame-pointer",)), *arguments)
     ir, said = _compile(_operand(path), triple, options, time_limit)
     newest = int(max(_CLANG.findall(ir), key=int, default="0"))
-    if newest > llvm.installed():
+    if newest > llvm_tables.installed():
         raise CompileError(
-            f"{path}: ziglang's clang writes IR of LLVM {newest}, which is newer than the LLVM {llvm.installed()} in "
-            f"the installed llvmlite: pip install -U llvmlite"
+            f"{path}: ziglang's clang writes IR of LLVM {newest}, newer than the LLVM {llvm_tables.installed()} "
+            f"in the installed llvmlite: pip install -U llvmlite"
         )
     if said:
         warnings.warn(said, CpufeatWarning, stacklevel=2)
@@ -82,7 +84,7 @@ def _compile(path: str, triple: str, arguments: tuple[str, ...], time_limit: flo
         with tempfile.TemporaryDirectory(prefix="cpufeat-") as folder:
             made = Path(folder, "module.ll")
             command = [*zig.compiler(triple), *_OPTIONS, *arguments, path, "-o", str(made)]
-            ended = bounded.run(command, seconds=time_limit, environment=zig.environment(Path(folder, "cache")))
+            ended = processes.run(command, seconds=time_limit, environment=zig.environment(Path(folder, "cache")))
             ir = made.read_text("utf-8", "replace") if made.exists() else ""  # a comment has the file's name as it is
     except OSError as error:
         what = ": ".join(filter(None, (error.filename, error.strerror)))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from cpufeat import files
 from cpufeat.errors import CompileError
-from cpufeat.value import Value
+from cpufeat.support import files
+from cpufeat.support.value import Value
 
 _BITCODE_MAGIC = (b"BC\xc0\xde", b"\xde\xc0\x17\x0b")
 """LLVM Bitcode File Format: raw bitcode, and the wrapper around it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from cpufeat.errors import CompileError
-from cpufeat.value import Value
+from cpufeat.support.value import Value
 
 Llvmlite = Any
 """An object of llvmlite, which has no types."""
@@ -52,7 +52,8 @@ class Job(Value):
     """How functions are dispatched: ``ifunc`` or ``pointer``."""
     resolver_parameters: str = ""
     early_cpu: str = ""
-    """What runs before the guard (:mod:`cpufeat.aot.early`) is compiled for it; empty where nothing is guarded."""
+    """What runs before the guard (:mod:`cpufeat.aot.passes.pre_guard`) is compiled for it; empty where nothing is
+    guarded."""
     helpers: tuple[str, ...] = ()
     """Modules of cpufeat's own to link with this one, as text."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, NamedTuple
 
-from cpufeat.aot.elf import append
+from cpufeat.aot.objects.elf import append
 from cpufeat.errors import ArtifactError
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import struct
 
-from cpufeat.aot.elf import MAGIC, SHT_FINI_ARRAY, SHT_INIT_ARRAY, SHT_REL, SHT_RELA, Elf
+from cpufeat.aot.objects.elf import MAGIC, SHT_FINI_ARRAY, SHT_INIT_ARRAY, SHT_REL, SHT_RELA, Elf
 from cpufeat.errors import ArtifactError
 
 _OLD = re.compile(rb"\.(ctors|dtors)(?:\.(\d{5}))?\0")

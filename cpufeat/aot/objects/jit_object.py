@@ -9,13 +9,13 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING
 
-from cpufeat.aot.elf import ET_REL, SHF_TLS, SHT_INIT_ARRAY, SHT_REL, SHT_RELA, STT_FUNC, STT_GNU_IFUNC, Elf
+from cpufeat.aot.objects.elf import ET_REL, SHF_TLS, SHT_INIT_ARRAY, SHT_REL, SHT_RELA, STT_FUNC, STT_GNU_IFUNC, Elf
 from cpufeat.errors import ArtifactError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from cpufeat.aot.elf import Symbol
+    from cpufeat.aot.objects.elf import Symbol
 
 _OURS = "__cpufeat_"
 _PICKED = "__cpufeat_picked"
@@ -71,7 +71,7 @@ def _constructors(elf: Elf, symbols: list[Symbol]) -> Iterator[tuple[int, int]]:
 def _as_picked(elf: Elf, symbols: list[Symbol], label: str, picked: int) -> Elf:
     """Let each ``ifunc`` be the clone with a label, and the variable that keeps what was picked be set.
 
-    A local ``ifunc`` is called ``f.ifunc`` (:mod:`cpufeat.aot.dispatch`).
+    A local ``ifunc`` is called ``f.ifunc`` (:mod:`cpufeat.aot.runtime.dispatcher`).
     """
     body, named = bytearray(elf.content), {symbol.name: symbol for symbol in symbols}
     for symbol in symbols:

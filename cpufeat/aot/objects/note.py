@@ -12,8 +12,8 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING
 
-from cpufeat.aot import coff, macho
-from cpufeat.aot.elf import MAGIC, SHF_ALLOC, SHT_NOTE, Elf
+from cpufeat.aot.objects import coff, macho
+from cpufeat.aot.objects.elf import MAGIC, SHF_ALLOC, SHT_NOTE, Elf
 from cpufeat.errors import ArtifactError
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 A *clone* of ``f`` is ``f.x86-64-v3``: an internal function with that target in its own attributes. What a clone calls
 directly is the clone for the same target. All else that names ``f`` (its address in data or in a register, an alias,
-another object) means one symbol, which is *dispatched* (:mod:`cpufeat.aot.dispatch`). Data is there once.
+another object) means one symbol, which is *dispatched* (:mod:`cpufeat.aot.runtime.dispatcher`). Data is there once.
 
 Exceptions, each for a reason:
 
@@ -23,16 +23,16 @@ import re
 from itertools import chain
 from typing import TYPE_CHECKING, TypeVar
 
-from cpufeat.aot import printed
-from cpufeat.aot.printed import LOCAL, NAME, STRING, TOKEN, suffixed
+from cpufeat.aot.llvm import module_text
+from cpufeat.aot.llvm.module_text import LOCAL, NAME, STRING, TOKEN, suffixed
 from cpufeat.errors import CompileError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from cpufeat.aot.dispatch import Dispatch
-    from cpufeat.aot.job import Clones
-    from cpufeat.aot.printed import Function
+    from cpufeat.aot.llvm.job import Clones
+    from cpufeat.aot.llvm.module_text import Function
+    from cpufeat.aot.runtime.dispatcher import Dispatch
 
 T = TypeVar("T")
 _OURS = re.compile(r'@"?__cpufeat_')
@@ -96,7 +96,7 @@ class _Source:
 
     def __init__(self, text: str) -> None:
         """Take the module apart. Raises ValueError for what LLVM was not known to print."""
-        self.functions, self.rest = printed.read(text)
+        self.functions, self.rest = module_text.read(text)
         self.lines = {found[1]: found[0] for found in _LINE.finditer(self.rest)}
         self.kinds = {name: found[1] for name, line in self.lines.items() if (found := _KIND.match(line))}
         self.aliases = self._leading("alias")
@@ -184,7 +184,7 @@ class _Source:
         self._check_names(clones, dispatch)
         self._check_duplicates()
         for name, line in self.lines.items():
-            if printed.comdat(line, name) and self._linkage(name) in LOCAL and self.kinds.get(name) != "constant":
+            if module_text.comdat(line, name) and self._linkage(name) in LOCAL and self.kinds.get(name) != "constant":
                 raise CompileError(
                     f"{_plain(name)}: local data in a comdat, which clones outside of it would not share"
                 )
@@ -264,7 +264,7 @@ class _Source:
             name = found[1]
             if name in self.tables:
                 return "\n".join(_renamed(found[0], change) for change in names)
-            return printed.without_comdat(found[0]) if self._linkage(name) in LOCAL else found[0]
+            return module_text.without_comdat(found[0]) if self._linkage(name) in LOCAL else found[0]
 
         return _LINE.sub(line, self.rest)
 

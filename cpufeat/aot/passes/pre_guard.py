@@ -1,4 +1,4 @@
-"""What runs before a guard can (:mod:`cpufeat.aot.guard`): it must do without what the guard asks for.
+"""What runs before a guard can (:mod:`cpufeat.aot.runtime.guard`): it must do without what the guard asks for.
 
 That are resolvers of ``ifunc`` symbols, constructors of priority 0, which is the guard's own, and what stands in
 ``.preinit_array``, with all that they call by name. The functions whose addresses they only hand out run later.
@@ -9,18 +9,20 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from cpufeat.aot import printed
+from cpufeat.aot.llvm import module_text
 from cpufeat.errors import CompileError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _SIGNS = re.compile(r" ifunc |llvm\.global_ctors|\.preinit_array")
-_IFUNC = re.compile(rf"^{printed.NAME} = (?:[\w()]+ )*?ifunc .* ({printed.NAME})(?:, |$)", re.MULTILINE | re.ASCII)
+_IFUNC = re.compile(
+    rf"^{module_text.NAME} = (?:[\w()]+ )*?ifunc .* ({module_text.NAME})(?:, |$)", re.MULTILINE | re.ASCII
+)
 _CONSTRUCTORS = re.compile(r"^@llvm\.global_ctors = .*$", re.MULTILINE)
-_FIRST = re.compile(rf"\bi32 0, (?:ptr|void \(\)\*) ({printed.NAME})", re.ASCII)
-_LISTED = re.compile(rf"^{printed.NAME} = .* (\S.*), section \"\.preinit_array[\".].*$", re.MULTILINE | re.ASCII)
-_NAME = re.compile(printed.NAME, re.ASCII)
+_FIRST = re.compile(rf"\bi32 0, (?:ptr|void \(\)\*) ({module_text.NAME})", re.ASCII)
+_LISTED = re.compile(rf"^{module_text.NAME} = .* (\S.*), section \"\.preinit_array[\".].*$", re.MULTILINE | re.ASCII)
+_NAME = re.compile(module_text.NAME, re.ASCII)
 _GROUP = re.compile(r"^attributes #(\d+) = ", re.MULTILINE)
 
 
@@ -35,7 +37,7 @@ def for_baseline(text: str, cpu: str) -> str:
     No function has a target of its own yet. Raises CompileError for what LLVM was not known to print.
     """
     try:
-        functions, rest = printed.read(text)
+        functions, rest = module_text.read(text)
     except ValueError as error:
         raise CompileError(str(error)) from None
     early, waiting = set[str](), [name for name in _roots(rest) if name in functions]
@@ -43,7 +45,7 @@ def for_baseline(text: str, cpu: str) -> str:
         name = waiting.pop()
         if name not in early:
             early.add(name)
-            tokens = printed.TOKEN.findall(functions[name].body)
+            tokens = module_text.TOKEN.findall(functions[name].body)
             waiting += [token[:-1] for token in tokens if token.endswith("(") and token[:-1] in functions]
     if not early:
         return text

@@ -11,7 +11,7 @@ import re
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from cpufeat import llvm
+from cpufeat import llvm_tables
 from cpufeat.decisions import Decision
 from cpufeat.errors import UnknownNameError
 from cpufeat.features import FeatureSet, find, implied
@@ -19,7 +19,7 @@ from cpufeat.features import FeatureSet, find, implied
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from cpufeat.aot.job import Asked
+    from cpufeat.aot.llvm.job import Asked
     from cpufeat.target import Target
 
 _DEFINITION, _GROUP = "\ndefine ", "\nattributes #"
@@ -92,7 +92,7 @@ def _some(names: list[str]) -> str:
 
 def _features(ask: Asked, target: Target, version: int) -> FeatureSet:
     cpu, changes = ask
-    features = llvm.load(target.arch, version).cpu_features(cpu) or FeatureSet(target.arch)
+    features = llvm_tables.load(target.arch, version).cpu_features(cpu) or FeatureSet(target.arch)
     for change in changes.split(","):
         name = _known(target.arch, change[1:])
         if name and change[0] == "+":

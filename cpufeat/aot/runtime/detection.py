@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cpufeat.aot import triples
+from cpufeat.aot.llvm import triples
+from cpufeat.support.value import Value
 from cpufeat.tables import architecture
-from cpufeat.value import Value
 
 if TYPE_CHECKING:
-    from cpufeat.aot.ir import Body
+    from cpufeat.aot.llvm.builder import Body
     from cpufeat.features import Feature
     from cpufeat.target import Target
 

@@ -1,16 +1,16 @@
-"""What emitted code reads on 64-bit Arm: what the kernel says, by the rules of :mod:`cpufeat.arch`."""
+"""What emitted code reads on 64-bit Arm: what the kernel says, by the rules of :mod:`cpufeat.detection.arch`."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from cpufeat import tables
-from cpufeat.aot.readings import Condition, Field, Reader, sysctl
-from cpufeat.arch.aarch64_darwin import KEYS
+from cpufeat.aot.runtime.detection import Condition, Field, Reader, sysctl
+from cpufeat.detection.arch.aarch64_darwin import KEYS
 from cpufeat.levels import baseline, level_features
 
 if TYPE_CHECKING:
-    from cpufeat.aot.ir import Body
+    from cpufeat.aot.llvm.builder import Body
     from cpufeat.features import Feature
 
 _IFUNC_ARG_HWCAP = 1 << 62
@@ -19,7 +19,7 @@ _HWCAP_CPUID = "hwcap[11]"
 
 
 class Linux(Reader):
-    """The auxiliary vector (:mod:`cpufeat.arch.arm`)."""
+    """The auxiliary vector (:mod:`cpufeat.detection.arch.arm`)."""
 
     words: tuple[str, ...] = ("hwcap", "hwcap2", "hwcap3")
     resolver_parameters = "i64 %hwcap, i64* %argument"
@@ -123,7 +123,7 @@ define internal i64 @__cpufeat_auxiliary(i32 %number) {self.attributes} {{
 
 
 class Darwin(Reader):
-    """macOS: ``hw.optional`` (:mod:`cpufeat.arch.aarch64_darwin`)."""
+    """macOS: ``hw.optional`` (:mod:`cpufeat.detection.arch.aarch64_darwin`)."""
 
     needs_library = True
 
@@ -142,7 +142,7 @@ class Darwin(Reader):
 
 
 class Windows(Reader):
-    """``IsProcessorFeaturePresent`` (:mod:`cpufeat.arch.aarch64_windows`)."""
+    """``IsProcessorFeaturePresent`` (:mod:`cpufeat.detection.arch.aarch64_windows`)."""
 
     needs_library = True
 

@@ -1,4 +1,4 @@
-"""What emitted code reads on x86: CPUID and XCR0, by the rules of :class:`cpufeat.probe.cpuid.Cpuid`."""
+"""What emitted code reads on x86: CPUID and XCR0, by the rules of :class:`cpufeat.detection.probe.cpuid.Cpuid`."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import functools
 import re
 from typing import TYPE_CHECKING
 
-from cpufeat import native
-from cpufeat.aot.ir import Body, constant
-from cpufeat.aot.readings import Condition, Field, Reader, sysctl
-from cpufeat.arch.x86 import states
-from cpufeat.probe.cpuid import AVX512_STATE, FIRST_LEAVES, OSXSAVE, REGISTERS, SUBLEAVES_IN_EAX
+from cpufeat.aot.llvm.builder import Body, constant
+from cpufeat.aot.runtime.detection import Condition, Field, Reader, sysctl
+from cpufeat.detection import instructions
+from cpufeat.detection.arch.x86 import states
+from cpufeat.detection.probe.cpuid import AVX512_STATE, FIRST_LEAVES, OSXSAVE, REGISTERS, SUBLEAVES_IN_EAX
 
 if TYPE_CHECKING:
     from cpufeat.features import Feature
@@ -59,15 +59,15 @@ class CpuidReader(Reader):
             self._instruction("cpuid", cpuid, "i128", arguments, arguments),
             self._instruction("xgetbv", xgetbv, "i64", "", "i32 0, i32 0"),
         ]
-        permission = f"i32 {native.ARCH_PRCTL}, i32 {native.ARCH_GET_XCOMP_PERM}"
+        permission = f"i32 {instructions.ARCH_PRCTL}, i32 {instructions.ARCH_GET_XCOMP_PERM}"
         if syscall and self.system == "linux":
             return "\n".join([*defined, self._instruction("permitted", syscall[0], "i64", "", permission)])
         return "\n".join([*defined, f"define internal i64 @__cpufeat_permitted() {self.attributes} {{ ret i64 0 }}"])
 
     def _machine_code(self) -> tuple[bytes, ...]:
         if self.system != "windows":
-            return native.CODE[self.arch]
-        from cpufeat.systems import windows
+            return instructions.CODE[self.arch]
+        from cpufeat.detection.systems import windows
 
         return windows.CODE[self.arch]
 

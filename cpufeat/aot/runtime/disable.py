@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from cpufeat.aot.ir import Body
+from cpufeat.aot.llvm.builder import Body
 from cpufeat.features import NO_SPELLING, find, normalize, table
 from cpufeat.resolution import DISABLE_VARIABLE
 

@@ -18,15 +18,15 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from cpufeat.aot import printed, triples
-from cpufeat.aot.printed import suffixed
-from cpufeat.aot.readers import reader
+from cpufeat.aot.llvm import module_text, triples
+from cpufeat.aot.llvm.module_text import suffixed
+from cpufeat.aot.runtime.readers import reader
 from cpufeat.errors import TargetError
 
 if TYPE_CHECKING:
     from typing import Literal
 
-    from cpufeat.aot.printed import Function
+    from cpufeat.aot.llvm.module_text import Function
     from cpufeat.target import Target
 
     Mechanism = Literal["ifunc", "pointer"]
@@ -121,7 +121,7 @@ class Dispatch(NamedTuple):
         if self.mechanism == "pointer":
             return self._resolver(function, resolver, attributes) + self._by_pointer(function, resolver, attributes)
         if alone:
-            group = printed.comdat(function.tail, function.name)
+            group = module_text.comdat(function.tail, function.name)
             asked = self._resolver(function, resolver, f"{attributes} comdat({group})" if group else attributes)
             return asked + self._ifunc(function, function.name, function.linkage, resolver)
         hidden = suffixed(function.name, "ifunc")
@@ -145,7 +145,10 @@ class Dispatch(NamedTuple):
 
     def _ifunc(self, function: Function, name: str, linkage: str, resolver: str) -> str:
         """Define an ``ifunc``. LLVM 14 does not take a resolver with parameters for what it is."""
-        asked, kind = ", ".join(map(printed.type_of, printed.parameters(self.parameters))), f"{function.type}* ()*"
+        asked, kind = (
+            ", ".join(map(module_text.type_of, module_text.parameters(self.parameters))),
+            f"{function.type}* ()*",
+        )
         address = f"bitcast ({function.type}* ({asked})* {resolver} to {kind})" if asked else resolver
         return f"{name} = {linkage} ifunc {function.type}, {kind} {address}\n"
 
@@ -164,9 +167,9 @@ class Dispatch(NamedTuple):
     def _obstacle_to_a_jump(self, function: Function) -> str:
         """Return what it is about a function that LLVM does not hand on right by ``musttail``, empty if nothing is."""
         text = " ".join(function.parameters)
-        convention = printed.words(function.convention)[:1]
+        convention = module_text.words(function.convention)[:1]
         by_reference = self.windows or convention in (["win64cc"], ["x86_vectorcallcc"])
-        kinds = [printed.type_of(one) for one in function.parameters]
+        kinds = [module_text.type_of(one) for one in function.parameters]
         if convention and convention[0].endswith("cc") and convention[0] not in _FREE_OF_HELD:
             return convention[0]
         if self.llvm < _FORWARDS_COPIES and " byval(" in text:
@@ -207,7 +210,7 @@ def _is_returned_in_registers(kind: str, pointer: int) -> bool:
     ``pointer`` is the size of an address in bits. All calling conventions have registers for so much.
     """
     array = _ARRAY.fullmatch(kind)
-    members = printed.parameters(kind[2:-2]) if kind.startswith("{ ") else [kind]
+    members = module_text.parameters(kind[2:-2]) if kind.startswith("{ ") else [kind]
     parts = [array[2]] * int(array[1]) if array and len(array[1]) == 1 else members
     return len(parts) <= 2 and sum(_bits(part, pointer) for part in parts) <= 2 * pointer
 
@@ -235,6 +238,6 @@ _OF_BODY = re.compile(r"#\d+|gc|prologue|personality|!dbg|!prof")
 def _of_symbol(tail: str) -> list[str]:
     """Return the clauses after a definition's parameters that speak of its symbol and not of its body."""
     clauses: list[str] = []
-    for word in printed.words(tail):
+    for word in module_text.words(tail):
         clauses.append(word if _CLAUSE.fullmatch(word) else f"{clauses.pop()} {word}")
     return [clause for clause in clauses if not _OF_BODY.match(clause)]

@@ -1,21 +1,21 @@
 """A program that says what the CPU lacks, before any of its code runs that needs it.
 
 The code of a guard is in the object that it guards, uses nothing above the baseline, and asks about the features of a
-table (:mod:`cpufeat.aot.needs`), which is narrowed when what was compiled has been read.
+table (:mod:`cpufeat.aot.runtime.guard_table`), which is narrowed when what was compiled has been read.
 
 It is the first constructor of its program or library. What a module itself has run before that does without the
-features (:mod:`cpufeat.aot.early`). Beyond it are what a linker is told to run first (``-Wl,-init``), and a library of
-others whose constructor calls into the program, before any constructor of that.
+features (:mod:`cpufeat.aot.passes.pre_guard`). Beyond it are what a linker is told to run first (``-Wl,-init``), and
+a library of others whose constructor calls into the program, before any constructor of that.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cpufeat.aot import needs
-from cpufeat.aot.detector import runs
-from cpufeat.aot.ir import Body, constant
-from cpufeat.aot.readers import reader
+from cpufeat.aot.llvm.builder import Body, constant
+from cpufeat.aot.runtime import guard_table
+from cpufeat.aot.runtime.readers import reader
+from cpufeat.aot.runtime.selector import runs
 from cpufeat.errors import TargetError
 from cpufeat.features import FeatureSet, table
 from cpufeat.levels import baseline, level_features
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Literal
 
-    from cpufeat.aot.readings import Reader
+    from cpufeat.aot.runtime.detection import Reader
     from cpufeat.target import Target
 
     Mode = Literal["exit", "ask"]
@@ -44,7 +44,7 @@ def guard(targets: Sequence[Target], name: str, *, mode: Mode = "exit", beside_d
         (needed by this program, built for x86-64-v4)`` and exits with 126. ``"ask"``: a function
         ``int cpufeat_supported(void)`` for those who load the library, and nothing else.
     ``beside_detector``
-        Whether the text of :func:`cpufeat.aot.detector.detector` is in the same module.
+        Whether the text of :func:`cpufeat.aot.runtime.selector.detector` is in the same module.
 
     Empty where there is nothing to guard: the last target is the baseline, or emitted code cannot tell (neither x86 nor
     64-bit Arm). What nothing tells is not guarded. A state that the process must ask the kernel for counts as usable,
@@ -62,7 +62,7 @@ def guard(targets: Sequence[Target], name: str, *, mode: Mode = "exit", beside_d
     states_level = mode == "exit" and all(last <= other for other in others)
     parts = (
         "" if beside_detector else machine.instructions() + machine.helpers(),
-        f"@__cpufeat_needs = internal constant {constant(needs.table(guarded, states_level=states_level))}",
+        f"@__cpufeat_needs = internal constant {constant(guard_table.table(guarded, states_level=states_level))}",
         _missing(machine, others, last.arch, guarded),
         _lacking(machine, guarded),
         _answer(machine) if mode == "ask" else _refusal(machine, targets, name, guarded),
@@ -77,8 +77,8 @@ def _is_told(machine: Reader, arch: str, name: str) -> bool:
 
 def _sign(body: Body, guarded: Sequence[str], index: int | None = None) -> str:
     """Return an ``i8*`` to the sign of a feature in the table, or to the one for all."""
-    kind = f"[{len(needs.table(guarded))} x i8]"
-    offset = needs.sign_at(guarded, index)
+    kind = f"[{len(guard_table.table(guarded))} x i8]"
+    offset = guard_table.sign_at(guarded, index)
     return body.let(f"getelementptr inbounds {kind}, {kind}* @__cpufeat_needs, i64 0, i64 {offset}")
 
 
@@ -90,7 +90,7 @@ def _missing(machine: Reader, others: Sequence[Target], arch: str, guarded: Sequ
     body, missing = Body("__cpufeat_missing"), "0"
     for index, name in enumerate(guarded):
         sign = body.let(f"load volatile i8, i8* {_sign(body, guarded, index)}")
-        is_needed = body.let(f"icmp eq i8 {sign}, {ord(needs.NEEDED)}")
+        is_needed = body.let(f"icmp eq i8 {sign}, {ord(guard_table.NEEDED)}")
         lacks = body.let(f"xor i1 {runs(body, machine, FeatureSet(arch, [name]), permitted=False)}, true")
         bit = body.let(f"select i1 {body.all([is_needed, lacks])}, MASK {1 << index}, MASK 0")
         missing = body.let(f"or MASK {missing}, {bit}")
@@ -104,7 +104,7 @@ def _lacking(machine: Reader, guarded: Sequence[str]) -> str:
     """Define ``@__cpufeat_lacking``, which asks only if the table has something that is needed."""
     look, ask = Body("__cpufeat_lacking"), Body("__cpufeat_lacking", "a")
     sign = look.let(f"load volatile i8, i8* {_sign(look, guarded)}")
-    is_free = look.let(f"icmp eq i8 {sign}, {ord(needs.FREE)}")
+    is_free = look.let(f"icmp eq i8 {sign}, {ord(guard_table.FREE)}")
     arguments = machine.called(ask)
     return f"""
 define internal MASK @__cpufeat_lacking() {machine.attributes} {{

@@ -14,8 +14,8 @@ import re
 import struct
 from typing import TYPE_CHECKING
 
-from cpufeat import llvm
-from cpufeat.aot.elf import EM_X86_64, MAGIC, SHF_ALLOC, SHT_NOTE, Elf
+from cpufeat import llvm_tables
+from cpufeat.aot.objects.elf import EM_X86_64, MAGIC, SHF_ALLOC, SHT_NOTE, Elf
 from cpufeat.errors import ArtifactError
 from cpufeat.levels import level_features, levels
 
@@ -78,7 +78,7 @@ def isa_level(used: FeatureSet) -> str:
     AVX2 and FMA needs x86-64-v3, while code with AVX alone, or with AVX512VNNI, needs no level.
     """
     lowest, *higher = levels(used.arch)
-    isa, cpus = used.isa, llvm.load(used.arch)
+    isa, cpus = used.isa, llvm_tables.load(used.arch)
     level = next((name for name in (lowest, *higher) if isa <= level_features(used.arch, name)), lowest)
     if level == lowest:
         return ""

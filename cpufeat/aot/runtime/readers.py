@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cpufeat.aot import triples
-from cpufeat.aot.readings_aarch64 import READERS
-from cpufeat.aot.readings_x86 import CpuidReader
+from cpufeat.aot.llvm import triples
+from cpufeat.aot.runtime.detection_aarch64 import READERS
+from cpufeat.aot.runtime.detection_x86 import CpuidReader
 from cpufeat.errors import TargetError
 from cpufeat.features import family
 
 if TYPE_CHECKING:
-    from cpufeat.aot.readings import Reader
+    from cpufeat.aot.runtime.detection import Reader
     from cpufeat.target import Target
 
 

@@ -1,6 +1,7 @@
 """Code that picks, when a program is loaded, the best target that the machine can run.
 
-It is made of the rows that the Python detection reads, and follows the same rules (:mod:`cpufeat.aot.readings`). On a
+It is made of the rows that the Python detection reads, and follows the same rules
+(:mod:`cpufeat.aot.runtime.detection`). On a
 hybrid part it reads the core that it is loaded on: those sold have the same features on all.
 """
 
@@ -8,17 +9,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cpufeat.aot import override
-from cpufeat.aot.ir import Body
-from cpufeat.aot.readers import reader
+from cpufeat.aot.llvm.builder import Body
+from cpufeat.aot.runtime import disable
+from cpufeat.aot.runtime.readers import reader
 from cpufeat.errors import TargetError
 from cpufeat.features import FeatureSet, table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cpufeat.aot.dispatch import Mechanism
-    from cpufeat.aot.readings import Field, Reader
+    from cpufeat.aot.runtime.detection import Field, Reader
+    from cpufeat.aot.runtime.dispatcher import Mechanism
     from cpufeat.target import Target
 
 
@@ -52,7 +53,7 @@ def detector(targets: Sequence[Target], *, dispatch: Mechanism = "pointer", runt
         raise TargetError(f'{what} cannot be read in an ifunc resolver, before libraries work: use dispatch="pointer"')
     parts = [machine.instructions(), machine.helpers(), _choose(targets, machine, runtime_override)]
     if runtime_override:
-        parts.append(override.disabled(targets, machine.attributes))
+        parts.append(disable.disabled(targets, machine.attributes))
     return "\n".join([*parts, _pick(targets, machine, dispatch, runtime_override)])
 
 
@@ -118,7 +119,7 @@ def _pick(targets: Sequence[Target], machine: Reader, dispatch: Mechanism, runti
     body = Body("__cpufeat_pick")
     arguments = machine.resolved(body) if dispatch == "ifunc" else machine.called(body)
     if runtime_override:
-        arguments = ", ".join(filter(None, (arguments, f"i{len(targets)} {body.let(override.call(targets))}")))
+        arguments = ", ".join(filter(None, (arguments, f"i{len(targets)} {body.let(disable.call(targets))}")))
     parameters = machine.resolver_parameters if dispatch == "ifunc" else ""
     return f"""
 @__cpufeat_picked = internal global i32 -1

@@ -12,11 +12,13 @@ from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from cpufeat import files
-from cpufeat.aot import bounded, note, placement, triples, zig
 from cpufeat.aot.artifact import Artifact
-from cpufeat.aot.elf import MAGIC as ELF_MAGIC
+from cpufeat.aot.llvm import triples
+from cpufeat.aot.objects import note
+from cpufeat.aot.objects.elf import MAGIC as ELF_MAGIC
+from cpufeat.aot.toolchain import link_checks, zig
 from cpufeat.errors import ArtifactError, CpufeatWarning, LinkError, TargetError
+from cpufeat.support import files, processes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -78,7 +80,7 @@ def link(  # noqa: PLR0913
         what = ": ".join(filter(None, (error.filename, error.strerror)))
         raise LinkError(f"{os.fspath(output)}: not linked: {what}") from None
     _check(parts, linked, os.fspath(output))
-    shown = placement.shown_ifuncs(linked) if kind == "executable" and any(one.dispatch for one in parts) else []
+    shown = link_checks.shown_ifuncs(linked) if kind == "executable" and any(one.dispatch for one in parts) else []
     if shown:
         why = f"libraries see {shown[0]}, and glibc may not start a program of which they see an ifunc"
         raise ArtifactError(f'{os.fspath(output)}: not written, since {why}: compile for dispatch="pointer"')
@@ -124,8 +126,8 @@ def _names_another_version(triple: str) -> bool:
 
 @functools.cache
 def _here() -> str:
-    from cpufeat.host import detect
-    from cpufeat.machine import ThisMachine
+    from cpufeat.detection.host import detect
+    from cpufeat.detection.machine import ThisMachine
     from cpufeat.resolution import triple
 
     return triple(detect(ThisMachine()))
@@ -151,7 +153,7 @@ def _write(parts: Sequence[Artifact], folder: Path) -> list[str]:
 
 def _run(command: Sequence[str], folder: Path, output: str, time_limit: float) -> str:
     """Return what the linker said."""
-    ended = bounded.run(command, seconds=time_limit, environment=zig.environment(folder / "cache"))
+    ended = processes.run(command, seconds=time_limit, environment=zig.environment(folder / "cache"))
     written = (part.start.decode(errors="replace").strip() for part in (ended.stderr, ended.stdout))
     said = "\n".join(filter(None, written)).replace(f"{folder}{os.sep}", "")
     if ended.expired:
@@ -172,6 +174,6 @@ def _check(parts: Sequence[Artifact], linked: bytes, output: str) -> None:
     """Raise ArtifactError for a linked file that is not what its artifacts ask for."""
     if not {text for part in parts for text in note.read(part.object)} <= set(note.read(linked)):
         raise ArtifactError(f"{output}: not written, since the linker left out cpufeat's note")
-    faults = placement.faults([part.object for part in parts], linked)
+    faults = link_checks.faults([part.object for part in parts], linked)
     if faults:
         raise ArtifactError(f"{output}: not written, since linking lost an alignment: {faults[0]}")

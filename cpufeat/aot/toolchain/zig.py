@@ -8,7 +8,7 @@ import re
 import sys
 from pathlib import Path
 
-from cpufeat.aot import triples
+from cpufeat.aot.llvm import triples
 from cpufeat.errors import CpufeatError, TargetError
 from cpufeat.triples import normalized
 

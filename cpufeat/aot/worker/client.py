@@ -19,15 +19,15 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from cpufeat.aot import wire
-from cpufeat.aot.job import EmitError, Emitted, LimitError
+from cpufeat.aot.llvm.job import EmitError, Emitted, LimitError
+from cpufeat.aot.worker import protocol
 from cpufeat.errors import CompileError, CpufeatError, TargetError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import IO, Any
 
-    from cpufeat.aot.job import Job
+    from cpufeat.aot.llvm.job import Job
 
 _BOOTSTRAP = """
 import importlib.util, sys
@@ -35,7 +35,7 @@ for name, path in zip(sys.argv[1::2], sys.argv[2::2]):
     spec = importlib.util.spec_from_file_location(name, path)
     sys.modules[name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(sys.modules[name])
-from cpufeat.aot.worker import serve
+from cpufeat.aot.worker.server import serve
 serve()
 """
 """Loads these very copies of llvmlite and cpufeat: neither the current folder nor ``PYTHONPATH`` is searched."""
@@ -72,7 +72,7 @@ class Worker:
         self._stdout = cast("IO[bytes]", self._process.stdout)
         try:
             with self._conversation(_START_LIMIT):
-                self.llvm = tuple(int(part) for part in wire.receive(self._stdout)[0]["llvm"])
+                self.llvm = tuple(int(part) for part in protocol.receive(self._stdout)[0]["llvm"])
         except _BROKEN:
             raise CompileError(f"the worker process for LLVM did not start: {self._end(self.stop())}") from None
 
@@ -87,8 +87,8 @@ class Worker:
             return False
         try:
             with self._conversation(_START_LIMIT):
-                wire.send(self._stdin, {})
-                wire.receive(self._stdout)
+                protocol.send(self._stdin, {})
+                protocol.receive(self._stdout)
         except _BROKEN:
             self.stop()
             return False
@@ -101,11 +101,11 @@ class Worker:
         failure, over_limit = CompileError, CompileError
         with self._conversation(time_limit) as expired:
             try:
-                wire.send(self._stdin, {**vars(job), "memory": memory_limit}, source)
-                reply, content = wire.receive(self._stdout)
+                protocol.send(self._stdin, {**vars(job), "memory": memory_limit}, source)
+                reply, content = protocol.receive(self._stdout)
                 if reply.get("accepted"):
                     failure, over_limit = EmitError, LimitError
-                    reply, content = wire.receive(self._stdout)
+                    reply, content = protocol.receive(self._stdout)
                 return _emitted(reply, content, self._said())
             except CpufeatError:
                 raise
@@ -183,7 +183,7 @@ class Worker:
 
     def _end(self, said: str) -> str:
         """Say what ended the process: its status, and the line that tells, else the last one."""
-        from cpufeat.aot.bounded import signal_name
+        from cpufeat.support.processes import signal_name
 
         lines = [line.strip() for line in said.splitlines() if line.strip()]
         telling = [line for line in lines if _TELLING.search(line)] or lines[-1:]
@@ -202,7 +202,8 @@ def emit(
     """Return what the worker's LLVM makes of a job, and that LLVM's version.
 
     ``make_job`` is given LLVM's major version. ``time_limit`` is in seconds, ``memory_limit`` in bytes beyond what the
-    idle worker has; None is no limit. One caller at a time, others wait. Raises as :func:`cpufeat.aot.codegen.emit`
+    idle worker has; None is no limit. One caller at a time, others wait. Raises as
+    :func:`cpufeat.aot.worker.codegen.emit`
     does; the worker's end is a CompileError, after the module was accepted an EmitError or LimitError.
     """
     with _lock:

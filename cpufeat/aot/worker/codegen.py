@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING
 
 from llvmlite import binding
 
-from cpufeat.aot import attributes, early, triples, variants
-from cpufeat.aot.dispatch import Dispatch, same_vector
-from cpufeat.aot.job import Clones, EmitError, Emitted
+from cpufeat.aot.llvm import triples
+from cpufeat.aot.llvm.job import Clones, EmitError, Emitted
+from cpufeat.aot.passes import cloning, pre_guard, target_attributes
+from cpufeat.aot.runtime.dispatcher import Dispatch, same_vector
 from cpufeat.errors import CompileError, TargetError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from cpufeat.aot.job import Asked, Job, Llvmlite
+    from cpufeat.aot.llvm.job import Asked, Job, Llvmlite
 
 _LOCAL = (binding.Linkage.internal, binding.Linkage.private)
 _INLINE_THRESHOLD = {1: 225, 2: 225, 3: 250}
@@ -50,10 +51,10 @@ def emit(job: Job, source: bytes, on_accepted: Callable[[], None] = lambda: None
         _fit(module, job, machine)
         asks: dict[Asked, list[str]] = {}
         printed = functools.cache(functools.partial(_named, module))
-        runs_early = job.early_cpu and early.may_have_some(printed() if given is None else given)
+        runs_early = job.early_cpu and pre_guard.may_have_some(printed() if given is None else given)
         if job.clones or runs_early or _asks_anything(module):
-            asks, text = _asks(module, printed()), attributes.disarm(printed())
-            text = early.for_baseline(text, job.early_cpu) if job.early_cpu else text
+            asks, text = _asks(module, printed()), target_attributes.disarm(printed())
+            text = pre_guard.for_baseline(text, job.early_cpu) if job.early_cpu else text
             context = stack.enter_context(binding.create_context())
             module = _parse(stack, context, job.name, _with_clones(text, job, machine) if job.clones else text)
         if not job.only:
@@ -135,13 +136,14 @@ def _fit(module: Llvmlite, job: Job, machine: Llvmlite) -> None:
 def _asks_anything(module: Llvmlite) -> bool:
     """Whether a function asks for something. LLVM is slow to tell of each: see :func:`_asks`."""
     return any(
-        attributes.asked(text.decode(errors="replace") for text in function.attributes) for function in _defined(module)
+        target_attributes.asked(text.decode(errors="replace") for text in function.attributes)
+        for function in _defined(module)
     )
 
 
 def _asks(module: Llvmlite, printed: str) -> dict[Asked, list[str]]:
     asks: dict[Asked, list[str]] = {}
-    for function, own in zip(_defined(module), attributes.asked_in(printed), strict=True):
+    for function, own in zip(_defined(module), target_attributes.asked_in(printed), strict=True):
         if own is not None:
             asks.setdefault(own, []).append(_name(function))
     return asks
@@ -175,7 +177,7 @@ def _with_clones(text: str, job: Job, machine: Llvmlite) -> str:
     vector = same_vector(job.triple, job.features)
     how = Dispatch(job.mechanism, labels, job.resolver_parameters, alignment, llvm_version()[0], windows, vector)
     try:
-        return variants.merge(text, clones, how, lowest_runs=job.lowest_runs)
+        return cloning.merge(text, clones, how, lowest_runs=job.lowest_runs)
     except CompileError as error:
         raise CompileError(f"{job.name}: no variants can be made of it: {error}", error.function) from None
 

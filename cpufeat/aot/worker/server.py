@@ -1,4 +1,4 @@
-"""The process that LLVM may end: it answers jobs on stdin, one at a time. See :mod:`cpufeat.aot.client`."""
+"""The process that LLVM may end: it answers jobs on stdin, one at a time. See :mod:`cpufeat.aot.worker.client`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import threading
 from pathlib import Path
 from typing import IO, Any
 
-from cpufeat.aot import codegen, job, wire
+from cpufeat.aot.llvm import job
+from cpufeat.aot.worker import codegen, protocol
 from cpufeat.errors import CpufeatError
 
 _Message = tuple[dict[str, Any], bytes]
@@ -24,15 +25,15 @@ def serve() -> None:
     _limit("RLIMIT_CORE", 0)
     jobs: queue.SimpleQueue[_Message] = queue.SimpleQueue()
     threading.Thread(target=_read, args=(os.fdopen(0, "rb", buffering=0), jobs), daemon=True).start()
-    wire.send(replies, {"llvm": codegen.llvm_version()})
+    protocol.send(replies, {"llvm": codegen.llvm_version()})
     while True:
-        wire.send(replies, *_answer(*jobs.get(), replies))
+        protocol.send(replies, *_answer(*jobs.get(), replies))
 
 
 def _read(file: IO[bytes], jobs: queue.SimpleQueue[_Message]) -> None:
     try:
         while True:
-            jobs.put(wire.receive(file))
+            jobs.put(protocol.receive(file))
     except (EOFError, OSError, ValueError):
         os._exit(0)
 
@@ -43,7 +44,7 @@ def _answer(header: dict[str, Any], source: bytes, replies: IO[bytes]) -> _Messa
     memory = header.pop("memory")
     _limit("RLIMIT_AS", None if memory is None else _address_space() + memory)
     try:
-        emitted = codegen.emit(job.Job(**header), source, lambda: wire.send(replies, {"accepted": True}))
+        emitted = codegen.emit(job.Job(**header), source, lambda: protocol.send(replies, {"accepted": True}))
     except CpufeatError as error:
         return {"error": type(error).__name__, "message": str(error), "function": getattr(error, "function", None)}, b""
     finally:

@@ -18,14 +18,14 @@ from functools import cache
 
 from cpufeat import tables
 from cpufeat.auditing.report import Misaligned
-from cpufeat.value import TYPE_CHECKING
+from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from iced_x86 import Code_, Instruction, OpCodeInfo
 
-    from cpufeat.auditing.image import Image, Section
+    from cpufeat.auditing.formats.image import Image, Section
 
 _LEGACY_SIZE = 16
 """Bytes of the legacy operands that must be aligned."""

@@ -1,7 +1,8 @@
 """Which uses of features stand behind a check of the CPU at run time.
 
 A use is *bare* if there is a way to it from outside, through calls, jumps and addresses that the code takes, on which
-no branch that depends on the CPU (see :mod:`cpufeat.auditing.facts`) decides; and *guarded* if each way is cut by one.
+no branch that depends on the CPU (see :mod:`cpufeat.auditing.dataflow.cpu_checks`) decides; and *guarded* if each way
+is cut by one.
 Within a function that is a game: whatever the tests could answer, is there an answer that avoids the use? Features are
 looked at one by one, and all places that need one together: ``if (avx512) a(); else b();`` guards neither if both need
 AVX.
@@ -24,18 +25,18 @@ from functools import cache, cached_property
 from itertools import islice
 from typing import NamedTuple
 
-from cpufeat.auditing.blocks import Game, Sinking
-from cpufeat.auditing.facts import Facts
-from cpufeat.auditing.references import Code, understood
-from cpufeat.value import TYPE_CHECKING
+from cpufeat.auditing.dataflow.cfg import Game, Sinking
+from cpufeat.auditing.dataflow.cpu_checks import Facts
+from cpufeat.auditing.dataflow.program import Code, understood
+from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from cpufeat.auditing.blocks import Place
-    from cpufeat.auditing.facts import Outcome
-    from cpufeat.auditing.image import Function, Image, Symbol
-    from cpufeat.auditing.references import Understood
+    from cpufeat.auditing.dataflow.cfg import Place
+    from cpufeat.auditing.dataflow.cpu_checks import Outcome
+    from cpufeat.auditing.dataflow.program import Understood
+    from cpufeat.auditing.formats.image import Function, Image, Symbol
 
 _INITIALISERS = (".init_array", ".fini_array", ".preinit_array", ".ctors", ".dtors", "__mod_init_func", ".CRT")
 """Sections of pointers that the loader calls."""

@@ -11,12 +11,12 @@ import struct
 
 from cpufeat.auditing.report import IsaNote
 from cpufeat.levels import level_features, levels
-from cpufeat.value import TYPE_CHECKING
+from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from cpufeat.auditing.image import Image
+    from cpufeat.auditing.formats.image import Image
     from cpufeat.features import FeatureSet
 
 _NT_GNU_PROPERTY_TYPE_0 = 5

@@ -7,13 +7,13 @@ from functools import cached_property
 from itertools import pairwise
 from typing import NamedTuple
 
-from cpufeat.auditing.steps import BRANCH, CALL, JUMP, NEXT
-from cpufeat.value import TYPE_CHECKING
+from cpufeat.auditing.lifting.semantics import BRANCH, CALL, JUMP, NEXT
+from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-    from cpufeat.auditing.steps import Convention, Step
+    from cpufeat.auditing.lifting.semantics import Convention, Step
 
 
 _MOST_MOVES = 2_000_000

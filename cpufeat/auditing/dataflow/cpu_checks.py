@@ -16,16 +16,16 @@ from collections import deque
 from typing import NamedTuple
 
 from cpufeat import tables
-from cpufeat.auditing.follower import ROUNDS, UNSIZED, Follower, TooMuchError
-from cpufeat.auditing.labels import FACT, POINTS, Label, Passed
-from cpufeat.value import TYPE_CHECKING
+from cpufeat.auditing.dataflow.interpreter import ROUNDS, UNSIZED, Follower, TooMuchError
+from cpufeat.auditing.dataflow.lattice import FACT, POINTS, Label, Passed
+from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
 
-    from cpufeat.auditing.blocks import Blocks
-    from cpufeat.auditing.image import Function, Symbol
-    from cpufeat.auditing.references import Code
+    from cpufeat.auditing.dataflow.cfg import Blocks
+    from cpufeat.auditing.dataflow.program import Code
+    from cpufeat.auditing.formats.image import Function, Symbol
 
 _WORD = 8
 """Bytes of what the system tells as one number."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from heapq import heappop, heappush
 
-from cpufeat.auditing.blocks import Blocks, Game
-from cpufeat.auditing.labels import (
+from cpufeat.auditing.dataflow.cfg import Blocks, Game
+from cpufeat.auditing.dataflow.lattice import (
     COUNT,
     EVERY_BIT,
     FACT,
@@ -31,15 +31,15 @@ from cpufeat.auditing.labels import (
     tells,
     through,
 )
-from cpufeat.auditing.steps import BRANCH, CALL, FLAGS, JUMP
-from cpufeat.value import TYPE_CHECKING
+from cpufeat.auditing.lifting.semantics import BRANCH, CALL, FLAGS, JUMP
+from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from cpufeat.auditing.facts import Facts
-    from cpufeat.auditing.image import Function
-    from cpufeat.auditing.steps import Memory, Step
+    from cpufeat.auditing.dataflow.cpu_checks import Facts
+    from cpufeat.auditing.formats.image import Function
+    from cpufeat.auditing.lifting.semantics import Memory, Step
 
 UNSIZED = 64
 """Bytes that an object is taken to have where no symbol gives its size."""

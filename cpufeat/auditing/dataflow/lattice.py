@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from cpufeat.auditing.steps import BRANCH
-from cpufeat.value import TYPE_CHECKING, Value
+from cpufeat.auditing.lifting.semantics import BRANCH
+from cpufeat.support.value import TYPE_CHECKING, Value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from cpufeat.auditing.steps import Step
+    from cpufeat.auditing.lifting.semantics import Step
 
 _MANY, _MANY_SLOTS = 12, 2
 """Labels, and those among them that point to the stack."""

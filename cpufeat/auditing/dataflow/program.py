@@ -8,15 +8,15 @@ from bisect import bisect_left, bisect_right
 from functools import cache, cached_property, lru_cache
 from typing import NamedTuple
 
-from cpufeat.auditing.image import Function
-from cpufeat.value import TYPE_CHECKING
+from cpufeat.auditing.formats.image import Function
+from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
 
-    from cpufeat.auditing.image import Image, Section, Symbol
-    from cpufeat.auditing.naming import Naming, Reference
-    from cpufeat.auditing.steps import Decoder, Step
+    from cpufeat.auditing.dataflow.xrefs import Naming, Reference
+    from cpufeat.auditing.formats.image import Image, Section, Symbol
+    from cpufeat.auditing.lifting.semantics import Decoder, Step
 
 _FIRST_FIXED = 0x10000
 """Below the addresses of a file that can only be loaded where it says: position-independent ones begin at 0."""
@@ -40,15 +40,15 @@ class Understood(NamedTuple):
 def understood(arch: str) -> Understood | None:
     """Return how the code of an architecture is followed, None if it is not."""
     if arch == "x86_64":
-        from cpufeat.auditing import steps_x86
-        from cpufeat.auditing.naming_x86 import Displacements
+        from cpufeat.auditing.dataflow.xrefs_x86 import Displacements
+        from cpufeat.auditing.lifting import x86
 
-        return Understood(steps_x86, Displacements)
+        return Understood(x86, Displacements)
     if arch == "aarch64":
-        from cpufeat.auditing import steps_aarch64
-        from cpufeat.auditing.naming_aarch64 import Pages
+        from cpufeat.auditing.dataflow.xrefs_aarch64 import Pages
+        from cpufeat.auditing.lifting import aarch64
 
-        return Understood(steps_aarch64, Pages)
+        return Understood(aarch64, Pages)
     return None
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
-from cpufeat.value import TYPE_CHECKING
+from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
-    from cpufeat.auditing.image import Function
-    from cpufeat.auditing.steps import Step
+    from cpufeat.auditing.formats.image import Function
+    from cpufeat.auditing.lifting.semantics import Step
 
 
 class Reference(NamedTuple):

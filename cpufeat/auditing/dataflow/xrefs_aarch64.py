@@ -12,17 +12,17 @@ from array import array
 from bisect import bisect_left, bisect_right
 from functools import cache, cached_property
 
-from cpufeat.auditing.naming import Reference
-from cpufeat.auditing.steps_aarch64 import jumps, words_of
-from cpufeat.auditing.words_aarch64 import PAGE, WORD, decoded
-from cpufeat.value import TYPE_CHECKING
+from cpufeat.auditing.dataflow.xrefs import Reference
+from cpufeat.auditing.lifting.aarch64 import jumps, words_of
+from cpufeat.auditing.lifting.aarch64_decoder import PAGE, WORD, decoded
+from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
-    from cpufeat.auditing.image import Function
-    from cpufeat.auditing.references import Code
-    from cpufeat.auditing.steps import Step
+    from cpufeat.auditing.dataflow.program import Code
+    from cpufeat.auditing.formats.image import Function
+    from cpufeat.auditing.lifting.semantics import Step
 
 _BRANCHES = re.compile(rb"[\x14-\x17\x94-\x97]")
 """The last bytes of B and BL."""

@@ -14,15 +14,15 @@ from bisect import bisect_left, bisect_right
 from functools import cached_property
 from itertools import chain
 
-from cpufeat.auditing.naming import Reference
-from cpufeat.value import TYPE_CHECKING
+from cpufeat.auditing.dataflow.xrefs import Reference
+from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
-    from cpufeat.auditing.image import Function, Section
-    from cpufeat.auditing.references import Code
-    from cpufeat.auditing.steps import Step
+    from cpufeat.auditing.dataflow.program import Code
+    from cpufeat.auditing.formats.image import Function, Section
+    from cpufeat.auditing.lifting.semantics import Step
 
 _LONGEST_INSTRUCTION = 15
 _REACH = 130

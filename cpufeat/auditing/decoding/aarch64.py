@@ -11,20 +11,20 @@ from bisect import bisect_left, bisect_right
 from collections import Counter
 from functools import cache
 
-from cpufeat.auditing.image import Function
-from cpufeat.auditing.opcodes_aarch64 import NO_CODE, meaning
-from cpufeat.auditing.places import Meaning, Places
-from cpufeat.auditing.scan import EXAMPLES, Body, Meter, Scan, Undecoded
-from cpufeat.auditing.stretches import Stretch, between_functions, content_of, in_functions, limited, place
-from cpufeat.value import TYPE_CHECKING
+from cpufeat.auditing.decoding.opcodes import Meaning, Places
+from cpufeat.auditing.decoding.opcodes_aarch64 import NO_CODE, meaning
+from cpufeat.auditing.decoding.regions import Stretch, between_functions, content_of, in_functions, limited, place
+from cpufeat.auditing.decoding.scan import EXAMPLES, Body, Meter, Scan, Undecoded
+from cpufeat.auditing.formats.image import Function
+from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-    from cpufeat.auditing.image import Image
-    from cpufeat.auditing.scan import Progress
-    from cpufeat.auditing.stretches import Range
+    from cpufeat.auditing.decoding.regions import Range
+    from cpufeat.auditing.decoding.scan import Progress
+    from cpufeat.auditing.formats.image import Image
 
 _WORD = 4
 _CALL, _CALL_BITS = 0x94000000, 0xFC000000

@@ -6,8 +6,8 @@ from array import array
 from bisect import bisect_right
 from typing import NamedTuple
 
-from cpufeat.auditing.image import Function
-from cpufeat.value import TYPE_CHECKING
+from cpufeat.auditing.formats.image import Function
+from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

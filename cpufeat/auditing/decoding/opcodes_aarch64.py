@@ -6,9 +6,9 @@ from functools import cache
 from typing import NamedTuple
 
 from cpufeat import tables
-from cpufeat.auditing.places import Meaning
+from cpufeat.auditing.decoding.opcodes import Meaning
 from cpufeat.features import HARDWARE, table
-from cpufeat.llvm import cpu_features
+from cpufeat.llvm_tables import cpu_features
 from cpufeat.tables import architecture
 
 _ARCH = "aarch64"

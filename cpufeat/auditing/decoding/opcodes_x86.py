@@ -8,9 +8,9 @@ from typing import Any, cast
 from iced_x86 import CpuidFeature, Instruction, Mnemonic
 
 from cpufeat import tables
-from cpufeat.auditing.places import Meaning
+from cpufeat.auditing.decoding.opcodes import Meaning
 from cpufeat.features import HARDWARE, find, table
-from cpufeat.llvm import cpu_features
+from cpufeat.llvm_tables import cpu_features
 from cpufeat.tables import architecture
 
 _MNEMONICS = {value: name.lower() for name, value in vars(Mnemonic).items() if isinstance(value, int)}

@@ -5,12 +5,12 @@ from __future__ import annotations
 from bisect import bisect_left
 from typing import NamedTuple
 
-from cpufeat.value import TYPE_CHECKING
+from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from cpufeat.auditing.image import Function, Image
+    from cpufeat.auditing.formats.image import Function, Image
 
 LARGEST = 4 << 20
 """Bytes decoded as one: no function is as long, and a damaged file that says so must not cost all memory."""

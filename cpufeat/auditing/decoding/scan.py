@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from cpufeat.value import TYPE_CHECKING, Value
+from cpufeat.support.value import TYPE_CHECKING, Value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from cpufeat.auditing.image import Function, Image
+    from cpufeat.auditing.formats.image import Function, Image
 
     Progress = Callable[[int, int], None]
     """Told from time to time how many bytes of code are decoded, of how many."""

@@ -1,7 +1,7 @@
 """The code of x86 images, by iced-x86.
 
 A first pass decodes everything and keeps the set of opcodes of each function. Only those with an opcode that matters,
-or with bytes that are no instruction, are looked at again (:mod:`cpufeat.auditing.recovery`).
+or with bytes that are no instruction, are looked at again (:mod:`cpufeat.auditing.decoding.code_discovery`).
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from typing import NamedTuple
 
 from iced_x86 import Decoder, DecoderError, FlowControl, Formatter, FormatterSyntax, Mnemonic, OpKind
 
-from cpufeat.auditing.apx import plain
-from cpufeat.auditing.image import Function
-from cpufeat.auditing.opcodes_x86 import meaning
-from cpufeat.auditing.places import Meaning, Places
-from cpufeat.auditing.recovery import BRANCH, JUMP, NEXT, STOP, Mixed, Step, recovered
-from cpufeat.auditing.scan import EXAMPLES, Body, Meter, Scan, Undecoded
-from cpufeat.auditing.stretches import Stretch, between_functions, content_of, in_functions, limited, place
-from cpufeat.value import TYPE_CHECKING
+from cpufeat.auditing.decoding.apx import plain
+from cpufeat.auditing.decoding.code_discovery import BRANCH, JUMP, NEXT, STOP, Mixed, Step, recovered
+from cpufeat.auditing.decoding.opcodes import Meaning, Places
+from cpufeat.auditing.decoding.opcodes_x86 import meaning
+from cpufeat.auditing.decoding.regions import Stretch, between_functions, content_of, in_functions, limited, place
+from cpufeat.auditing.decoding.scan import EXAMPLES, Body, Meter, Scan, Undecoded
+from cpufeat.auditing.formats.image import Function
+from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from iced_x86 import Instruction
 
-    from cpufeat.auditing.image import Image
-    from cpufeat.auditing.scan import Progress
-    from cpufeat.auditing.stretches import Range
+    from cpufeat.auditing.decoding.regions import Range
+    from cpufeat.auditing.decoding.scan import Progress
+    from cpufeat.auditing.formats.image import Image
 
 _FLOWS = {
     FlowControl.UNCONDITIONAL_BRANCH: JUMP,

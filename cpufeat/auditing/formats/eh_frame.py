@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 
-from cpufeat.value import TYPE_CHECKING
+from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from cpufeat.auditing.elf_tables import (
+from cpufeat.auditing.formats.eh_frame import frame_ranges
+from cpufeat.auditing.formats.elf_tables import (
     ALLOC,
     EXECUTE,
     TLS,
@@ -15,12 +16,19 @@ from cpufeat.auditing.elf_tables import (
     read,
     relocations_of,
 )
-from cpufeat.auditing.fields_aarch64 import ADDRESS21, BRANCH14, BRANCH19, BRANCH26, OFFSET12, PAGE21, TABLE15
-from cpufeat.auditing.functions import functions
-from cpufeat.auditing.image import Image, Section, Symbol
-from cpufeat.auditing.layout import SPACING, Fix, Layout, Part, word_at
-from cpufeat.auditing.unwind import frame_ranges
-from cpufeat.value import TYPE_CHECKING
+from cpufeat.auditing.formats.function_bounds import functions
+from cpufeat.auditing.formats.image import Image, Section, Symbol
+from cpufeat.auditing.formats.relocation import SPACING, Fix, Layout, Part, word_at
+from cpufeat.auditing.formats.relocation_aarch64 import (
+    ADDRESS21,
+    BRANCH14,
+    BRANCH19,
+    BRANCH26,
+    OFFSET12,
+    PAGE21,
+    TABLE15,
+)
+from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -11,7 +11,7 @@ from io import BytesIO
 from typing import NamedTuple
 
 from cpufeat.errors import AuditError
-from cpufeat.value import TYPE_CHECKING, Value
+from cpufeat.support.value import TYPE_CHECKING, Value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

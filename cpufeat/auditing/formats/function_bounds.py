@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from bisect import bisect_right
 
-from cpufeat.auditing.image import Function
-from cpufeat.value import TYPE_CHECKING
+from cpufeat.auditing.formats.image import Function
+from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from cpufeat.auditing.image import Section, Symbol
+    from cpufeat.auditing.formats.image import Section, Symbol
 
 Known = dict[int, tuple[int, str]]
 """Start -> size in bytes, 0 where the file does not say, and name."""

@@ -11,8 +11,8 @@ from bisect import bisect_right
 from functools import cached_property
 from typing import NamedTuple
 
-from cpufeat.auditing.layout import SPACING
-from cpufeat.value import TYPE_CHECKING, Value
+from cpufeat.auditing.formats.relocation import SPACING
+from cpufeat.support.value import TYPE_CHECKING, Value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -5,13 +5,13 @@ from __future__ import annotations
 import warnings
 
 from cpufeat.errors import AuditError
-from cpufeat.value import TYPE_CHECKING
+from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from cpufeat.auditing.image import Image
+    from cpufeat.auditing.formats.image import Image
 
 
 def image_by_lief(

@@ -6,14 +6,14 @@ import os
 import struct
 from io import BytesIO
 
-from cpufeat import files
 from cpufeat.errors import AuditError
-from cpufeat.value import TYPE_CHECKING
+from cpufeat.support import files
+from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from cpufeat.auditing.image import Image
+    from cpufeat.auditing.formats.image import Image
 
 CONTAINERS = ("archive", "universal")
 """Formats whose members are files of their own."""
@@ -68,15 +68,15 @@ def image_of(content: bytes, name: str) -> Image:
 def _image(content: bytes, name: str) -> Image:
     kind = format_of(content)
     if kind == "ELF":
-        from cpufeat.auditing.elf import elf_image
+        from cpufeat.auditing.formats.elf import elf_image
 
         return elf_image(content, name)
     if kind == "Mach-O":
-        from cpufeat.auditing.macho import macho_image
+        from cpufeat.auditing.formats.macho import macho_image
 
         return macho_image(content, name)
     if kind in ("COFF", "PE"):
-        from cpufeat.auditing.windows import coff_image, pe_image
+        from cpufeat.auditing.formats.pe_coff import coff_image, pe_image
 
         return (coff_image if kind == "COFF" else pe_image)(content, name)
     if kind == "thin":

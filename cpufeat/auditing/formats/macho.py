@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from cpufeat.auditing.fields_aarch64 import BRANCH26, OFFSET12, PAGE21
-from cpufeat.auditing.foreign import image_by_lief, text
-from cpufeat.auditing.functions import functions
-from cpufeat.auditing.image import Image, Section, Symbol
-from cpufeat.auditing.layout import Fix, Layout, Part, word_at
+from cpufeat.auditing.formats.function_bounds import functions
+from cpufeat.auditing.formats.image import Image, Section, Symbol
+from cpufeat.auditing.formats.lief_reader import image_by_lief, text
+from cpufeat.auditing.formats.relocation import Fix, Layout, Part, word_at
+from cpufeat.auditing.formats.relocation_aarch64 import BRANCH26, OFFSET12, PAGE21
 from cpufeat.errors import AuditError
-from cpufeat.value import TYPE_CHECKING
+from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

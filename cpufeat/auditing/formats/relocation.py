@@ -5,16 +5,16 @@ from __future__ import annotations
 from bisect import bisect_right
 from typing import NamedTuple
 
-from cpufeat.auditing import fields_aarch64
-from cpufeat.auditing.fields_aarch64 import TABLE, TABLE15
-from cpufeat.value import TYPE_CHECKING
+from cpufeat.auditing.formats import relocation_aarch64
+from cpufeat.auditing.formats.relocation_aarch64 import TABLE, TABLE15
+from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from typing import Literal
 
-    from cpufeat.auditing.fields_aarch64 import Field
-    from cpufeat.auditing.image import Section
+    from cpufeat.auditing.formats.image import Section
+    from cpufeat.auditing.formats.relocation_aarch64 import Field
 
 _PAGE = 4096
 SPACING = 64
@@ -108,10 +108,10 @@ class Layout:
             return
         stored = int.from_bytes(content[offset : offset + size], "little")
         if addend is None:
-            addend = fields_aarch64.addend(stored, fix.field) if fix.field else _signed(stored, fix.bits)
+            addend = relocation_aarch64.addend(stored, fix.field) if fix.field else _signed(stored, fix.bits)
         value = (self._slot(target, fix.field) if fix.slot else target) + addend + fix.bias
         if fix.field:
-            value = fields_aarch64.stored(stored, fix.field, value, place)
+            value = relocation_aarch64.stored(stored, fix.field, value, place)
         elif fix.relative:
             value -= place
         elif size == self.word:

@@ -7,9 +7,9 @@ import sys
 from array import array
 from typing import NamedTuple
 
-from cpufeat.auditing.steps import BRANCH, CALL, FLAGS, JUMP, NEXT, Convention, Step
-from cpufeat.auditing.words_aarch64 import ADDRESSES, STACK, WORD, asks, decoded
-from cpufeat.value import TYPE_CHECKING
+from cpufeat.auditing.lifting.aarch64_decoder import ADDRESSES, STACK, WORD, asks, decoded
+from cpufeat.auditing.lifting.semantics import BRANCH, CALL, FLAGS, JUMP, NEXT, Convention, Step
+from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -9,8 +9,8 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import NamedTuple
 
-from cpufeat.auditing.steps import BRANCH, CALL, FLAGS, JUMP, NEXT, STOP, Memory, Step
-from cpufeat.value import TYPE_CHECKING
+from cpufeat.auditing.lifting.semantics import BRANCH, CALL, FLAGS, JUMP, NEXT, STOP, Memory, Step
+from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable

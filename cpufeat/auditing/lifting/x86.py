@@ -17,16 +17,16 @@ from iced_x86 import (
     RegisterInfo,
 )
 
-from cpufeat.auditing.steps import BRANCH, CALL, FLAGS, JUMP, NEXT, STOP, Convention, Memory, Step
+from cpufeat.auditing.lifting.semantics import BRANCH, CALL, FLAGS, JUMP, NEXT, STOP, Convention, Memory, Step
+from cpufeat.support.value import TYPE_CHECKING
 from cpufeat.tables import rows
-from cpufeat.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from iced_x86 import Instruction, InstructionInfo, MemorySize_, Register_, UsedMemory
 
-    from cpufeat.auditing.steps import MayHold
+    from cpufeat.auditing.lifting.semantics import MayHold
 
 _FLOWS = {
     FlowControl.UNCONDITIONAL_BRANCH: JUMP,

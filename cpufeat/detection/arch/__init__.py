@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 
 from cpufeat.features import family
-from cpufeat.value import TYPE_CHECKING, Value
+from cpufeat.support.value import TYPE_CHECKING, Value
 
 if TYPE_CHECKING:
     from cpufeat.decisions import Withheld
-    from cpufeat.machine import Machine
+    from cpufeat.detection.machine import Machine
 
 
 class Reading(Value):

@@ -5,22 +5,22 @@ Source: Linux ``Documentation/arch/arm64/elf_hwcaps.rst``. The kernel reports wh
 
 from __future__ import annotations
 
-from cpufeat.arch.arm import cores
-from cpufeat.value import TYPE_CHECKING
+from cpufeat.detection.arch.arm import cores
+from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from cpufeat.arch import Reading
-    from cpufeat.machine import Machine
+    from cpufeat.detection.arch import Reading
+    from cpufeat.detection.machine import Machine
 
 
 def read(machine: Machine) -> list[Reading]:
     """Return what the best source that answers says of each kind of core, the biggest first."""
     if machine.system == "darwin":
-        from cpufeat.arch import aarch64_darwin
+        from cpufeat.detection.arch import aarch64_darwin
 
         return aarch64_darwin.read(machine)
     if machine.system == "windows":
-        from cpufeat.arch import aarch64_windows
+        from cpufeat.detection.arch import aarch64_windows
 
         return aarch64_windows.read(machine)
     return cores(machine, lambda _: {})

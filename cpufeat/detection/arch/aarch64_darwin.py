@@ -6,12 +6,12 @@ Sources: Apple's "Determining instruction set characteristics"; XNU ``osfmk/mach
 
 from __future__ import annotations
 
-from cpufeat.arch import Reading
+from cpufeat.detection.arch import Reading
 from cpufeat.features import Feature, table
-from cpufeat.value import TYPE_CHECKING
+from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from cpufeat.machine import Machine
+    from cpufeat.detection.machine import Machine
 
 VENDOR = "Apple"
 KEYS = (("darwin", "hw.optional.arm."), ("darwin11", "hw.optional."))

@@ -6,15 +6,15 @@ The facts are in ``data/aarch64``.
 
 from __future__ import annotations
 
-from cpufeat.arch.arm import biggest_first, reading_of
+from cpufeat.detection.arch.arm import biggest_first, reading_of
+from cpufeat.detection.probe import midr
+from cpufeat.detection.probe.midr import Processor
 from cpufeat.features import Feature, table
-from cpufeat.probe import midr
-from cpufeat.probe.midr import Processor
-from cpufeat.value import TYPE_CHECKING
+from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from cpufeat.arch import Reading
-    from cpufeat.machine import Machine
+    from cpufeat.detection.arch import Reading
+    from cpufeat.detection.machine import Machine
 
 _PROCESSOR = "HARDWARE\\DESCRIPTION\\System\\CentralProcessor\\{}"
 _MIDR, _BRAND = "CP 4000", "ProcessorNameString"

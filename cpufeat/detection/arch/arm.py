@@ -7,18 +7,18 @@ Sources: Linux ``arch/arm/kernel/setup.c`` (hardware capabilities, AT_PLATFORM) 
 from __future__ import annotations
 
 from cpufeat import tables
-from cpufeat.arch import Reading
-from cpufeat.arch.identity import Model, among
 from cpufeat.decisions import Withheld
+from cpufeat.detection.arch import Reading
+from cpufeat.detection.arch.identity import Model, among
+from cpufeat.detection.probe import bits, lscpu, midr
+from cpufeat.detection.probe.midr import Processor
 from cpufeat.features import NO_SPELLING, family, table
-from cpufeat.probe import bits, lscpu, midr
-from cpufeat.probe.midr import Processor
-from cpufeat.value import TYPE_CHECKING
+from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cpufeat.machine import Machine
+    from cpufeat.detection.machine import Machine
 
 _AT_PLATFORM = 15
 _AT_HWCAP = 16

@@ -5,18 +5,18 @@ The facts are rows of ``data/<family>/models.tsv``; nothing here knows a feature
 
 from __future__ import annotations
 
-from cpufeat import llvm, tables
+from cpufeat import llvm_tables, tables
 from cpufeat.decisions import Decision
 from cpufeat.features import FeatureSet, family, table
 from cpufeat.levels import levels
+from cpufeat.support.value import TYPE_CHECKING, Value
 from cpufeat.tables import architecture
-from cpufeat.value import TYPE_CHECKING, Value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from typing import Any
 
-    from cpufeat.arch import Reading
+    from cpufeat.detection.arch import Reading
 
 ANY = "*"
 """In a cell of ``models.tsv``: whatever it is."""
@@ -154,6 +154,6 @@ _known_cpus: dict[tuple[str, str], frozenset[str]] = {}
 def _expected(arch: str, cpu: str) -> frozenset[str]:
     """Return what a CPU has by LLVM."""
     if (arch, cpu) not in _known_cpus:
-        features = llvm.cpu_features(arch, cpu)
+        features = llvm_tables.cpu_features(arch, cpu)
         _known_cpus[arch, cpu] = features.names if features else frozenset()
     return _known_cpus[arch, cpu]

@@ -6,12 +6,12 @@ The facts are in ``data/loongarch``; nothing here knows a feature or a model by 
 
 from __future__ import annotations
 
-from cpufeat.arch import Reading
-from cpufeat.probe import bits, lscpu, procfs
-from cpufeat.value import TYPE_CHECKING
+from cpufeat.detection.arch import Reading
+from cpufeat.detection.probe import bits, lscpu, procfs
+from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from cpufeat.machine import Machine
+    from cpufeat.detection.machine import Machine
 
 _HWCAP = 16
 _MODEL_DIGITS = 6

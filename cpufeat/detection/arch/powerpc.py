@@ -6,14 +6,14 @@ The facts are in ``data/powerpc``; nothing here knows a feature or a model by na
 
 from __future__ import annotations
 
-from cpufeat.arch import Reading
+from cpufeat.detection.arch import Reading
+from cpufeat.detection.probe import bits, lscpu, procfs
 from cpufeat.features import FeatureSet, table
 from cpufeat.levels import baseline, level_features
-from cpufeat.probe import bits, lscpu, procfs
-from cpufeat.value import TYPE_CHECKING
+from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from cpufeat.machine import Machine
+    from cpufeat.detection.machine import Machine
 
 _AT_PLATFORM = 15
 _AT_HWCAP = 16

@@ -10,17 +10,17 @@ The facts are in ``data/riscv``; nothing here knows a feature or a model by name
 from __future__ import annotations
 
 from cpufeat import tables
-from cpufeat.arch import Reading
 from cpufeat.decisions import STATE_OFF, UNSEEN, Withheld
+from cpufeat.detection.arch import Reading
+from cpufeat.detection.probe import bits, lscpu, procfs
+from cpufeat.detection.probe.isa_string import extensions
 from cpufeat.features import table
-from cpufeat.probe import bits, lscpu, procfs
-from cpufeat.probe.isa_string import extensions
-from cpufeat.value import TYPE_CHECKING
+from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from cpufeat.machine import Machine
+    from cpufeat.detection.machine import Machine
 
 _IDENTITY_KEYS = (0, 1, 2)
 """mvendorid, marchid, mimpid: their values are numbers, all ones where the harts differ."""

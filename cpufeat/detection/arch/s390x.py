@@ -6,15 +6,15 @@ The facts are in ``data/s390x``; nothing here knows a feature or a model by name
 
 from __future__ import annotations
 
-from cpufeat.arch import Reading
+from cpufeat.detection.arch import Reading
+from cpufeat.detection.probe import bits, lscpu, procfs
 from cpufeat.features import table
-from cpufeat.probe import bits, lscpu, procfs
-from cpufeat.value import TYPE_CHECKING
+from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from cpufeat.machine import Machine
+    from cpufeat.detection.machine import Machine
 
 _AT_HWCAP = 16
 _STFLE = "hwcap[2]"

@@ -7,17 +7,17 @@ The facts are in ``data/x86``; nothing here knows a feature or a model by name.
 from __future__ import annotations
 
 from cpufeat import tables
-from cpufeat.arch import Reading
 from cpufeat.decisions import NEEDS_PERMISSION, STATE_OFF, Withheld
+from cpufeat.detection.arch import Reading
+from cpufeat.detection.probe.cpuid import Cpuid
 from cpufeat.features import Feature, normalize, table
-from cpufeat.probe.cpuid import Cpuid
-from cpufeat.value import TYPE_CHECKING, Value
+from cpufeat.support.value import TYPE_CHECKING, Value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from cpufeat.machine import Machine
-    from cpufeat.probe.procfs import Processor
+    from cpufeat.detection.machine import Machine
+    from cpufeat.detection.probe.procfs import Processor
 
 _HYBRID = "7.0:EDX[15]"
 _CORE_TYPE = "1A.0:EAX[24-31]"
@@ -153,7 +153,7 @@ def _gated(machine: Machine, features: list[Feature], xcr0: int, evidence: str) 
 
 def from_kernel(machine: Machine) -> list[Reading]:
     """Read the kernel's account: ``/proc/cpuinfo``, or what ``lscpu`` made of it."""
-    from cpufeat.probe import lscpu, procfs
+    from cpufeat.detection.probe import lscpu, procfs
 
     content = machine.read_file("/proc/cpuinfo")
     if content:
@@ -170,7 +170,7 @@ def from_sysctl(machine: Machine) -> list[Reading]:
     """Read the account of macOS' kernel."""
     if machine.system != "darwin":
         return []
-    from cpufeat.probe import machdep
+    from cpufeat.detection.probe import machdep
 
     processor = machdep.processor(machine)
     if processor is None:
@@ -182,7 +182,7 @@ def from_sysctl(machine: Machine) -> list[Reading]:
 
 def from_py_cpuinfo(machine: Machine) -> list[Reading]:
     """Read py-cpuinfo's account, which does not tell what the operating system enabled."""
-    from cpufeat.probe import lscpu, pycpuinfo
+    from cpufeat.detection.probe import lscpu, pycpuinfo
 
     answer = pycpuinfo.fields(machine)
     if not answer:

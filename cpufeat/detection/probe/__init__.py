@@ -1,1 +1,1 @@
-"""One file a mechanism: how a reading of a machine (:mod:`cpufeat.machine`) becomes facts."""
+"""One file a mechanism: how a reading of a machine (:mod:`cpufeat.detection.machine`) becomes facts."""

@@ -7,12 +7,12 @@ held is a dictionary from the bits that are set to the evidence for each.
 from __future__ import annotations
 
 from cpufeat.features import family, implied, table
-from cpufeat.value import TYPE_CHECKING
+from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from cpufeat.machine import Machine
+    from cpufeat.detection.machine import Machine
 
 _AUXILIARY = {"hwcap": (16, "AT_HWCAP"), "hwcap2": (26, "AT_HWCAP2"), "hwcap3": (29, "AT_HWCAP3")}
 """Types of entry in the auxiliary vector (Linux ``include/uapi/linux/auxvec.h``)."""

@@ -5,11 +5,11 @@ Sources: Intel SDM volume 2A "CPUID" and volume 1 chapter 13 (XSAVE-managed stat
 
 from __future__ import annotations
 
-from cpufeat.value import TYPE_CHECKING
+from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from cpufeat.machine import Leaves, Machine
-    from cpufeat.native import Registers
+    from cpufeat.detection.instructions import Registers
+    from cpufeat.detection.machine import Leaves, Machine
 
 REGISTERS = {"EAX": 0, "EBX": 1, "ECX": 2, "EDX": 3}
 OSXSAVE = "1.0:ECX[27]"

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cpufeat import files
+from cpufeat.detection.machine import LARGEST_FILE, Leaves
+from cpufeat.detection.probe import lscpu, procfs
+from cpufeat.detection.recording import Recording
 from cpufeat.errors import DumpError
-from cpufeat.machine import LARGEST_FILE, Leaves
-from cpufeat.probe import lscpu, procfs
-from cpufeat.recording import Recording
-from cpufeat.value import TYPE_CHECKING
+from cpufeat.support import files
+from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from cpufeat.native import Registers
+    from cpufeat.detection.instructions import Registers
 
 _BINARY = frozenset(map(chr, range(32))) - frozenset("\t\n\v\f\r")
 _HEX = frozenset("0123456789abcdefABCDEF")

@@ -5,15 +5,15 @@ Its labels are translated; only the English ones (``LC_ALL=C lscpu``) are unders
 
 from __future__ import annotations
 
-from cpufeat.probe import pycpuinfo
-from cpufeat.probe.procfs import Processor, brand, number
-from cpufeat.value import TYPE_CHECKING
+from cpufeat.detection.probe import pycpuinfo
+from cpufeat.detection.probe.procfs import Processor, brand, number
+from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-    from cpufeat.machine import Machine
+    from cpufeat.detection.machine import Machine
 
 _AT_HWCAP = 16
 

@@ -5,13 +5,13 @@ Source: XNU ``osfmk/i386/cpuid.c``, which prints what CPUID reports, enabled or 
 
 from __future__ import annotations
 
+from cpufeat.detection.probe.cpuid import AVX512_STATE
+from cpufeat.detection.probe.procfs import Processor, brand
 from cpufeat.features import normalize
-from cpufeat.probe.cpuid import AVX512_STATE
-from cpufeat.probe.procfs import Processor, brand
-from cpufeat.value import TYPE_CHECKING
+from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from cpufeat.machine import Machine
+    from cpufeat.detection.machine import Machine
 
 _FLAGS = ("features", "leaf7_features", "extfeatures")
 _AVX_STATE = 0b111

@@ -7,13 +7,13 @@ arch/arm/kernel/setup.c and arch/arm64/kernel/cpuinfo.c (``/proc/cpuinfo``).
 from __future__ import annotations
 
 from cpufeat import tables
-from cpufeat.probe import lscpu, procfs
-from cpufeat.value import TYPE_CHECKING, Value
+from cpufeat.detection.probe import lscpu, procfs
+from cpufeat.support.value import TYPE_CHECKING, Value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from cpufeat.machine import Machine
+    from cpufeat.detection.machine import Machine
 
 _REGISTER = "/sys/devices/system/cpu/cpu{}/regs/identification/midr_el1"
 _LARGEST = 0xFFFFFFFF

@@ -5,7 +5,7 @@ On x86 the ``flags`` are gated already: the kernel clears what it did not enable
 
 from __future__ import annotations
 
-from cpufeat.value import TYPE_CHECKING, Value
+from cpufeat.support.value import TYPE_CHECKING, Value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -7,10 +7,10 @@ match no feature.
 
 from __future__ import annotations
 
-from cpufeat.value import TYPE_CHECKING
+from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from cpufeat.machine import Machine
+    from cpufeat.detection.machine import Machine
 
 SOURCE = "py-cpuinfo"
 _LABELS = {

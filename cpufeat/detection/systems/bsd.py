@@ -6,9 +6,9 @@ import ctypes
 import os
 import sys
 
-from cpufeat.machine import ThisMachine, process_arch
-from cpufeat.systems import sysctl
-from cpufeat.value import TYPE_CHECKING
+from cpufeat.detection.machine import ThisMachine, process_arch
+from cpufeat.detection.systems import sysctl
+from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from typing import Any

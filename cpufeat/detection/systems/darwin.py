@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import ctypes
 
-from cpufeat.machine import ThisMachine
-from cpufeat.systems import sysctl
-from cpufeat.value import TYPE_CHECKING
+from cpufeat.detection.machine import ThisMachine
+from cpufeat.detection.systems import sysctl
+from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from typing import Any

@@ -8,14 +8,14 @@ from __future__ import annotations
 import ctypes
 import sys
 
-from cpufeat import native
-from cpufeat.machine import ThisMachine
-from cpufeat.value import TYPE_CHECKING
+from cpufeat.detection import instructions
+from cpufeat.detection.machine import ThisMachine
+from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from typing import Any
 
-    from cpufeat.native import Registers
+    from cpufeat.detection.instructions import Registers
 
 # Functions of (uint32_t, uint32_t, uint32_t results[4]) in RCX, RDX and R8. R9 is the callee's to use, RBX is not.
 _CPUID = bytes.fromhex(  # (leaf, subleaf, registers)
@@ -38,7 +38,7 @@ _XGETBV = bytes.fromhex(  # (index, unused, halves)
     "41895004"  # mov [r8 + 4], edx
     "c3"  # ret
 )
-CODE = {"x86_64": (_CPUID, _XGETBV), "i686": native.CODE["i686"]}
+CODE = {"x86_64": (_CPUID, _XGETBV), "i686": instructions.CODE["i686"]}
 """Machine code, by what the process runs as."""
 _MEM_COMMIT_RESERVE, _PAGE_READWRITE, _PAGE_EXECUTE_READ = 0x3000, 0x04, 0x20
 _PAGE = 4096
@@ -66,20 +66,20 @@ class Windows(ThisMachine):
         succeeded = function(ctypes.c_void_p(_THIS), ctypes.byref(process), ctypes.byref(system))
         return system.value if succeeded else None
 
-    def _load(self) -> native.Instructions | None:
+    def _load(self) -> instructions.Instructions | None:
         pieces = CODE.get(self.arch)
-        address = _executable(self._kernel32, native.joined(pieces)) if pieces else None
+        address = _executable(self._kernel32, instructions.joined(pieces)) if pieces else None
         if pieces is None or address is None:
             return None
         prototype = ctypes.CFUNCTYPE(None, ctypes.c_uint32, ctypes.c_uint32, ctypes.c_void_p)
-        entries = [prototype(address + native.ALIGNMENT * entry) for entry in range(len(pieces))]
+        entries = [prototype(address + instructions.ALIGNMENT * entry) for entry in range(len(pieces))]
 
         def run(entry: int, first: int, second: int) -> bytes:
             results = (ctypes.c_uint32 * 4)()
             entries[entry](first, second, ctypes.addressof(results))
             return bytes(results)
 
-        return native.Instructions(run)
+        return instructions.Instructions(run)
 
     def cpuid(self, leaf: int, subleaf: int = 0, cpu: int | None = None) -> Registers | None:
         """Execute CPUID; with ``cpu``, on that processor of this thread's group."""

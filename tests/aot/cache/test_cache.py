@@ -21,16 +21,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from helpers.paths import PROJECT
 
 from cpufeat import CompileError, CpufeatError, CpufeatWarning, Target, aot
-from cpufeat.aot import cache, client, toolchain
-from cpufeat.aot.cache import Cache, key
-from cpufeat.aot.job import LimitError
+from cpufeat.aot.cache import fingerprint
+from cpufeat.aot.cache import store as store_module
+from cpufeat.aot.cache.store import Cache, key
+from cpufeat.aot.llvm.job import LimitError
+from cpufeat.aot.worker import client
 
 if TYPE_CHECKING:
-    from cpufeat.aot.job import Job
+    from cpufeat.aot.llvm.job import Job
 
-PROJECT = Path(__file__).parent.parent
 KIB, MIB = 1 << 10, 1 << 20
 KEY = key(b"one")
 
@@ -312,16 +314,16 @@ store.put(key(b"new"), b"x")
 
 @pytest.fixture
 def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
-    for name in (cache.VARIABLE, cache.SIZE_VARIABLE, "XDG_CACHE_HOME"):
+    for name in (store.VARIABLE, store.SIZE_VARIABLE, "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr(cache, "_said", set())
+    monkeypatch.setattr(store_module, "_said", set())
     return monkeypatch
 
 
 def test_the_folder_is_the_platforms(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def chosen() -> Path:
-        found = cache.from_environment()
+        found = store_module.from_environment()
         assert found
         return Path(found.folder)
 
@@ -336,31 +338,31 @@ def test_the_folder_is_the_platforms(environment: pytest.MonkeyPatch, tmp_path: 
     environment.setattr(sys, "platform", "win32")
     environment.setenv("LOCALAPPDATA", str(tmp_path / "Local"))
     assert chosen() == tmp_path / "Local" / "cpufeat" / "Cache"
-    environment.setenv(cache.VARIABLE, str(tmp_path / "mine"))
+    environment.setenv(store.VARIABLE, str(tmp_path / "mine"))
     assert chosen() == tmp_path / "mine"
 
 
 def test_it_is_off_where_asked_and_where_there_is_no_folder(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    environment.setenv(cache.VARIABLE, "0")
-    assert cache.from_environment() is None
-    environment.setenv(cache.VARIABLE, str(tmp_path / "file" / "folder"))
+    environment.setenv(store.VARIABLE, "0")
+    assert store_module.from_environment() is None
+    environment.setenv(store.VARIABLE, str(tmp_path / "file" / "folder"))
     (tmp_path / "file").write_bytes(b"")
-    assert cache.from_environment() is None
+    assert store_module.from_environment() is None
 
 
 @pytest.mark.parametrize("value", ["1", "off", "false", "cache", "./cache"])
 def test_another_value_is_an_error_that_names_it(environment: pytest.MonkeyPatch, value: str) -> None:
-    environment.setenv(cache.VARIABLE, value)
+    environment.setenv(store.VARIABLE, value)
     with pytest.raises(CpufeatError, match=f"CPUFEAT_CACHE is '{value}'"):
-        cache.from_environment()
+        store_module.from_environment()
 
 
 @pytest.mark.parametrize(
     ("text", "size"), [("", 1 << 30), ("0", 0), ("123456", 123456), ("64k", 64 * KIB), ("500M", 500 * MIB)]
 )
 def test_the_limit_is_read(environment: pytest.MonkeyPatch, text: str, size: int) -> None:
-    environment.setenv(cache.SIZE_VARIABLE, text)
-    found = cache.from_environment()
+    environment.setenv(store.SIZE_VARIABLE, text)
+    found = store_module.from_environment()
     assert found
     assert found.limit == size
     found.put(KEY, b"content")
@@ -369,9 +371,9 @@ def test_the_limit_is_read(environment: pytest.MonkeyPatch, text: str, size: int
 
 @pytest.mark.parametrize("text", ["-1", "1GB", "much", "1e9", " 5", "9" * 40])
 def test_a_bad_limit_is_an_error_that_names_it(environment: pytest.MonkeyPatch, text: str) -> None:
-    environment.setenv(cache.SIZE_VARIABLE, text)
+    environment.setenv(store.SIZE_VARIABLE, text)
     with pytest.raises(CpufeatError, match="CPUFEAT_CACHE_SIZE is"):
-        cache.from_environment()
+        store_module.from_environment()
 
 
 @pytest.mark.parametrize("mode", [0o777, 0o770, 0o702])
@@ -381,12 +383,12 @@ def test_a_folder_that_others_may_write_to_is_refused_in_words_once(
     folder = tmp_path / "open"
     folder.mkdir()
     folder.chmod(mode)
-    environment.setenv(cache.VARIABLE, str(folder))
-    with pytest.warns(CpufeatWarning, match=rf"open: not used as a cache.* written by others \(mode {mode:o}\)"):
-        assert cache.from_environment() is None
+    environment.setenv(store.VARIABLE, str(folder))
+    with pytest.warns(CpufeatWarning, match=rf"open: not used as a store.* written by others \(mode {mode:o}\)"):
+        assert store_module.from_environment() is None
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert cache.from_environment() is None
+        assert store_module.from_environment() is None
 
 
 def test_a_folder_of_another_user_is_refused(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -395,9 +397,9 @@ def test_a_folder_of_another_user_is_refused(environment: pytest.MonkeyPatch, tm
     folder = tmp_path / "theirs"
     folder.mkdir(0o700)
     os.chown(folder, 12345, -1)
-    environment.setenv(cache.VARIABLE, str(folder))
+    environment.setenv(store.VARIABLE, str(folder))
     with pytest.warns(CpufeatWarning, match="belongs to another user"):
-        assert cache.from_environment() is None
+        assert store_module.from_environment() is None
 
 
 # --- what compiles
@@ -405,8 +407,8 @@ def test_a_folder_of_another_user_is_refused(environment: pytest.MonkeyPatch, tm
 
 @pytest.fixture
 def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
-    monkeypatch.setattr(toolchain, "_LEAST_LLVM", 100)
-    monkeypatch.setattr(toolchain.tables, "DATA", str(tmp_path / "data"))
+    monkeypatch.setattr(fingerprint, "_LEAST_LLVM", 100)
+    monkeypatch.setattr(fingerprint.tables, "DATA", str(tmp_path / "data"))
     made = {name: tmp_path / name / "__init__.py" for name in ("llvmlite", "cpufeat", "data")}
     for path in made.values():
         path.parent.mkdir()
@@ -421,8 +423,8 @@ def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]
 
 
 def identity(store: Cache, packages: dict[str, Path]) -> str:
-    toolchain.identity.cache_clear()
-    return toolchain.identity(store, str(packages["llvmlite"]), str(packages["cpufeat"]), "x86")
+    fingerprint.identity.cache_clear()
+    return fingerprint.identity(store, str(packages["llvmlite"]), str(packages["cpufeat"]), "x86")
 
 
 def test_a_change_of_any_file_at_the_same_version_is_seen(store: Cache, packages: dict[str, Path]) -> None:
@@ -474,7 +476,7 @@ def test_files_are_read_once_and_not_again_until_they_change(
     store: Cache, packages: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = identity(store, packages)
-    monkeypatch.setattr(toolchain, "_digest", lambda path: pytest.fail(f"{path} is read again"))
+    monkeypatch.setattr(fingerprint, "_digest", lambda path: pytest.fail(f"{path} is read again"))
     assert identity(store, packages) == before
 
 
@@ -485,14 +487,14 @@ def test_it_cannot_be_told_where_llvm_is_elsewhere_or_a_file_changed_since(
     assert identity(store, packages) == ""
     os.utime(packages["cpufeat"], (1e9, 1e9))
     assert identity(store, packages) != ""
-    monkeypatch.setattr(toolchain, "_LEAST_LLVM", 1 << 20)
+    monkeypatch.setattr(fingerprint, "_LEAST_LLVM", 1 << 20)
     assert identity(store, packages) == ""
 
 
 def test_this_installation_can_be_told(store: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(toolchain, "_LOADED", time.time_ns())
-    toolchain.identity.cache_clear()
-    told = toolchain.identity(store, client.origin("llvmlite"), client.origin("cpufeat"), "x86")
+    monkeypatch.setattr(fingerprint, "_LOADED", time.time_ns())
+    fingerprint.identity.cache_clear()
+    told = fingerprint.identity(store, client.origin("llvmlite"), client.origin("cpufeat"), "x86")
     assert len(told) == hashlib.sha256().digest_size * 2
 
 
@@ -513,9 +515,9 @@ ALWAYS_COMPILED = {"module", "isolation", "time_limit", "memory_limit"}
 @pytest.fixture
 def kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """The folder of a cache that compile uses; the sources may be newer than this process."""
-    monkeypatch.setenv(cache.VARIABLE, str(tmp_path / "kept"))
-    monkeypatch.setattr(toolchain, "_LOADED", time.time_ns())
-    toolchain.identity.cache_clear()
+    monkeypatch.setenv(store.VARIABLE, str(tmp_path / "kept"))
+    monkeypatch.setattr(fingerprint, "_LOADED", time.time_ns())
+    fingerprint.identity.cache_clear()
     return tmp_path / "kept"
 
 
@@ -654,7 +656,7 @@ def test_with_a_full_disk_and_without_a_cache_it_compiles(
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert [path.name for path in kept.iterdir() if path.name != "written"] == []
-    monkeypatch.setenv(cache.VARIABLE, "0")
+    monkeypatch.setenv(store.VARIABLE, "0")
     shutil.rmtree(kept)
     assert aot.compile(ADD, V3) == right
     assert not kept.exists()

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 
 import pytest
-from aot_support import ADD, section
+from helpers.llvm_workers import ADD, section
 from llvmlite import binding, ir
 
 from cpufeat import CompileError, Target, TargetError, aot
-from cpufeat.aot import triples
+from cpufeat.aot.llvm import triples
 
 BASELINE = Target.parse("x86-64")
 TEXT = ADD.replace("GROUP", "")

@@ -12,19 +12,19 @@ import re
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import iced_x86
 import pytest
-from aot_support import EVEX, LEGACY, VEX, compile_quietly, end_worker, use_llvm_of
-from conftest import unavailable
 from elftools.elf.elffile import ELFFile
-from emulation import run
-from foreign import ARM64, unpacked
+from helpers.foreign_python import ARM64, unpacked
+from helpers.llvm_workers import EVEX, LEGACY, VEX, compile_quietly, end_worker, use_llvm_of
+from helpers.multiversion_ir import MODULE, PROGRAM
+from helpers.paths import KERNELS
+from helpers.qemu import run
+from helpers.requirements import unavailable
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from variants_module import MODULE, PROGRAM
 
 from cpufeat import (
     ArtifactError,
@@ -35,13 +35,15 @@ from cpufeat import (
     TargetError,
     aot,
     audit,
+    check,
     detect,
 )
-from cpufeat.aot import check, codegen
 from cpufeat.aot.library import _picked
+from cpufeat.aot.worker import codegen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 LEVELS = ("x86-64-v4", "x86-64-v3", "x86-64")
 LINUX = "x86_64-unknown-linux-gnu"
@@ -50,7 +52,6 @@ MECHANISMS = ("ifunc", "pointer")
 ENCODINGS = {"x86-64-v4": {LEGACY, VEX, EVEX}, "x86-64-v3": {LEGACY, VEX}, "x86-64": {LEGACY}}
 ZIG = (sys.executable, "-m", "ziglang", "cc")
 OLDEST, NO_AVX, HASWELL = "Opteron_G1,-pni", "Haswell,-avx", "Haswell"
-KERNELS = Path(__file__).parent / "kernels"
 UNARY = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int)
 
 

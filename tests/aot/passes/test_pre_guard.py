@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from aot_support import use_llvm_of
-from emulation import run
+from helpers.llvm_workers import use_llvm_of
+from helpers.qemu import run
 
 from cpufeat import Target, aot
-from cpufeat.machine import ThisMachine
+from cpufeat.detection.machine import ThisMachine
 
 if TYPE_CHECKING:
     from pathlib import Path

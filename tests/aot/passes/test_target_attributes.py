@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from aot_support import ADD, VEX, compile_quietly, encodings, section
+from helpers.llvm_workers import ADD, VEX, compile_quietly, encodings, section
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from llvmlite import binding
 
-from cpufeat import CompileError, CpufeatWarning, Target, aot, llvm
-from cpufeat.aot import attributes
+from cpufeat import CompileError, CpufeatWarning, Target, aot, llvm_tables
+from cpufeat.aot.passes import target_attributes
 
 
 def test_the_hazard_is_there():
@@ -23,8 +23,8 @@ def test_the_hazard_is_there():
     assert VEX in encodings(machine.emit_object(module))
 
 
-CPUS = [*llvm.load("x86_64", llvm.installed()).cpus, "no-such-cpu", ""]
-FEATURES = [sign + name for name in llvm.load("x86_64", llvm.installed()).implied for sign in "+-"]
+CPUS = [*llvm_tables.load("x86_64", llvm_tables.installed()).cpus, "no-such-cpu", ""]
+FEATURES = [sign + name for name in llvm_tables.load("x86_64", llvm_tables.installed()).implied for sign in "+-"]
 
 
 @settings(max_examples=60, deadline=None)
@@ -87,7 +87,7 @@ def test_many_functions_are_one_decision():
 
 def test_disarming_keeps_a_module_that_has_none():
     printed = str(binding.parse_assembly(asking("nounwind uwtable")))
-    assert attributes.disarm(printed) == printed
+    assert target_attributes.disarm(printed) == printed
 
 
 HEADERS = r"""
@@ -123,8 +123,8 @@ attributes #2 = { noinline "nothing"="\0Adefine void @no() #0" }
 def test_what_functions_ask_for_is_read_as_llvm_tells_it():
     module = binding.parse_assembly(HEADERS)
     defined = [function for function in module.functions if not function.is_declaration]
-    theirs = [attributes.asked(text.decode() for text in function.attributes) for function in defined]
-    assert attributes.asked_in(str(module)) == theirs
+    theirs = [target_attributes.asked(text.decode() for text in function.attributes) for function in defined]
+    assert target_attributes.asked_in(str(module)) == theirs
     assert theirs == [None, ("nehalem", ""), ("", "+avx2"), None, ("", "+avx2")]
-    disarmed = binding.parse_assembly(attributes.disarm(str(module)))
-    assert attributes.asked_in(str(disarmed)) == [None] * 5
+    disarmed = binding.parse_assembly(target_attributes.disarm(str(module)))
+    assert target_attributes.asked_in(str(disarmed)) == [None] * 5

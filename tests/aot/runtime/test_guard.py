@@ -17,28 +17,39 @@ from typing import TYPE_CHECKING
 
 import pytest
 from elftools.elf.elffile import ELFFile
-from emitted import LINUX, LINUX_ON_ARM, Emitted, compile_all, features_text, told
-from emulation import NO_64_BIT, models, run, side_by_side
-from machines import machine
-from test_aot_detector import ASKED, MAC, MAC_ON_INTEL, WINDOWS, WINDOWS_ON_ARM, ZIG, made_up, printed, reads, recorded
+from helpers.detection_programs import (
+    ASKED,
+    MAC,
+    MAC_ON_INTEL,
+    WINDOWS,
+    WINDOWS_ON_ARM,
+    ZIG,
+    printed,
+    reads,
+    recorded,
+)
+from helpers.machines import machine, made_up
+from helpers.paths import MACHINES
+from helpers.qemu import NO_64_BIT, models, run, side_by_side
+from helpers.run_emitted_ir import LINUX, LINUX_ON_ARM, Emitted, compile_all, features_text, told
 
-from cpufeat.aot import constructors, detector
-from cpufeat.aot.guard import guard
-from cpufeat.aot.needs import isa_level, narrow
+from cpufeat.aot.objects import init_array
+from cpufeat.aot.runtime import selector
+from cpufeat.aot.runtime.guard import guard
+from cpufeat.aot.runtime.guard_table import isa_level, narrow
 from cpufeat.decisions import NEEDS_PERMISSION
+from cpufeat.detection.host import Host, detect
+from cpufeat.detection.machine import ThisMachine
+from cpufeat.detection.probe import dumps
 from cpufeat.errors import ArtifactError
 from cpufeat.features import FeatureSet
-from cpufeat.host import Host, detect
 from cpufeat.levels import level_features
-from cpufeat.machine import ThisMachine
-from cpufeat.probe import dumps
 from cpufeat.resolution import resolve
 from cpufeat.target import Target
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-MACHINES = Path(__file__).parents[1] / "data" / "machines"
 V4, V3, V2, V1 = (Target.parse(name) for name in ("x86-64-v4", "x86-64-v3", "x86-64-v2", "x86-64"))
 ARM = Target.parse("armv8.2-a", LINUX_ON_ARM)
 RUNS = '#include <stdio.h>\nint main(void) { puts("ran"); return 0; }\n'
@@ -75,7 +86,7 @@ def objects(llvm_python, tmp_path_factory) -> Path:
     modules["features.o"] = (features_text(LINUX), LINUX, 2)
     modules["unordered.o"] = (guard([Target.parse("x86-64+aes"), V3], "demo"), LINUX, 2)
     modules["variants.o"] = (
-        detector.detector([V4, V3], dispatch="ifunc") + guard([V4, V3], "demo", beside_detector=True),
+        selector.detector([V4, V3], dispatch="ifunc") + guard([V4, V3], "demo", beside_detector=True),
         LINUX,
         2,
     )
@@ -84,7 +95,7 @@ def objects(llvm_python, tmp_path_factory) -> Path:
         modules[f"ask-{name}.o"] = (guard([target], "demo", mode="ask"), target.triple, 2)
     compile_all(llvm_python, modules, folder)
     for path in folder.iterdir():
-        path.write_bytes(constructors.modernize(path.read_bytes()))
+        path.write_bytes(init_array.modernize(path.read_bytes()))
     whole = (folder / "v3-2.o").read_bytes()
     for name, used in (("avx2", ("avx2", "fma")), ("avx", ("avx",)), ("sse2", ("sse2",))):
         (folder / f"{name}.o").write_bytes(narrow(whole, x86(*used)))
@@ -270,7 +281,7 @@ def as_python_says(targets: list[Target], host: Host) -> bool:
 )
 def test_machines_on_record_and_made_up(requests: list[str]) -> None:
     targets, generator = [Target.parse(request) for request in requests], random.Random(5)
-    every = [detector.detector(targets) + guard(targets, "demo", mode="ask", beside_detector=True)]
+    every = [selector.detector(targets) + guard(targets, "demo", mode="ask", beside_detector=True)]
     every += [guard(targets, "demo", mode="ask")]
     for emitted in (Emitted(text, LINUX) for text in every):
         machines = [*recorded(), *(made_up(generator) for _ in range(200))]
@@ -501,7 +512,7 @@ def test_the_message_says_for_what_it_was_built(request_: str) -> None:
 @ONE_LLVM
 def test_any_name(qemu: str, objects: Path) -> None:
     compile_all(sys.executable, {"named.o": (guard([V3], 'a%s "b"\n\\ä'), LINUX, 2)}, objects)
-    (objects / "named.o").write_bytes(constructors.modernize((objects / "named.o").read_bytes()))
+    (objects / "named.o").write_bytes(init_array.modernize((objects / "named.o").read_bytes()))
     status, _, said = outcome(run(qemu, "Nehalem", [linked(objects, "named.o")]))
     assert status == 126
     assert said.startswith('a%s "b"?\\ä: this CPU lacks: lzcnt, ')

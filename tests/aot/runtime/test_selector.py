@@ -14,40 +14,45 @@ import random
 import re
 import shutil
 import subprocess
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import iced_x86
 import pytest
 from elftools.elf.elffile import ELFFile
 from elftools.elf.relocation import RelocationSection
-from emitted import LINUX, LINUX_ON_ARM, Emitted, compile_all, features_text, lowest, told
-from emulation import NO_64_BIT, models, run, side_by_side
+from helpers.detection_programs import (
+    ASKED,
+    EXTENDED_LEAVES,
+    MAC,
+    MAC_ON_INTEL,
+    WINDOWS,
+    WINDOWS_ON_ARM,
+    ZIG,
+    printed,
+    reads,
+    recorded,
+)
+from helpers.machines import EVERY_STATE, machine, made_up
+from helpers.paths import CORPORA, CORPUS
+from helpers.qemu import NO_64_BIT, models, run, side_by_side
+from helpers.run_emitted_ir import LINUX, LINUX_ON_ARM, Emitted, compile_all, features_text, lowest, told
+from helpers.zig import capabilities
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from machines import EVERY_STATE, machine
-from test_oracle_llvm_host import made_up
-from zig import capabilities
 
-from cpufeat.aot.detector import detector, resolver_parameters
+from cpufeat.aot.runtime.selector import detector, resolver_parameters
+from cpufeat.detection.host import detect
+from cpufeat.detection.machine import ThisMachine
+from cpufeat.detection.probe import dumps
+from cpufeat.detection.recording import Recording
 from cpufeat.errors import TargetError, UnknownNameError
 from cpufeat.features import find, implied, table
-from cpufeat.host import detect
 from cpufeat.levels import level_features
-from cpufeat.machine import ThisMachine
-from cpufeat.probe import dumps
-from cpufeat.probe.cpuid import Cpuid
-from cpufeat.recording import Recording
 from cpufeat.target import Target
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from pathlib import Path
 
-PROJECT = Path(__file__).parents[1]
-CASES = PROJECT.parent / "shared" / "corpora" / "cases"
-MAC, MAC_ON_INTEL = "arm64-apple-macosx14.0.0", "x86_64-apple-macosx14.0.0"
-WINDOWS, WINDOWS_ON_ARM = "x86_64-pc-windows-msvc", "aarch64-pc-windows-msvc"
 HWCAP, HWCAP2, HWCAP3, CPUID_BIT = 16, 26, 29, 1 << 11
 
 
@@ -80,18 +85,10 @@ def test_every_isa_feature_of_x86_is_told() -> None:
     assert told(LINUX) == [name for name, row in table("x86_64").items() if row.kind == "isa"]
 
 
-def recorded() -> Iterator[Recording]:
-    for path in (*sorted((PROJECT / "data" / "machines").glob("*.json")), *sorted(CASES.glob("*/*.cpuid"))):
-        whole = dumps.load(str(path))[1]
-        first = min(whole.leaves, default=None)
-        if whole.arch in ("x86_64", "i686") and first is not None:
-            yield whole.replace(xcr0=Cpuid(whole, first).xcr0()[0])
-
-
 def test_recorded_machines() -> None:
     found = [check(machine) for machine in recorded()]
-    assert len(found) >= (500 if CASES.is_dir() else 9)
-    assert len({frozenset(features) for features in found}) >= (90 if CASES.is_dir() else 6)
+    assert len(found) >= (500 if CORPUS.is_dir() else 9)
+    assert len({frozenset(features) for features in found}) >= (90 if CORPUS.is_dir() else 6)
 
 
 def test_made_up_machines() -> None:
@@ -109,7 +106,6 @@ EXTENDED = st.tuples(
     st.sampled_from([0, 7, 0x80000000, 0x80000001, 0x80000008, 0x80000021, 2**32 - 1]), *[st.just(0)] * 3
 )
 LEAVES = [(1, 0), (7, 1), (0xD, 1), (0x14, 0), (0x19, 0), (0x1E, 1), (0x24, 0), (0x29, 0)]
-EXTENDED_LEAVES = [(0x80000001, 0), (0x80000008, 0), (0x80000021, 0)]
 REGISTERS = st.fixed_dictionaries(
     {(0, 0): LIMITED, (7, 0): st.tuples(st.sampled_from([0, 1, 2, 2**32 - 1]), *[st.integers(0, 2**31 - 1)] * 3)},
     optional={**dict.fromkeys([*LEAVES, *EXTENDED_LEAVES], WORDS), (0x80000000, 0): EXTENDED},
@@ -165,7 +161,7 @@ def test_machines_by_the_words_of_their_kernel() -> None:
     bits = {name.lower(): (word, bit) for word, name, bit in capabilities("aarch64")}
     kinds = {"HWCAP": HWCAP, "HWCAP2": HWCAP2, "HWCAP3": HWCAP3}
     found = set()
-    for path in sorted(CASES.glob("*/*.cpuinfo")):
+    for path in sorted(CORPUS.glob("*/*.cpuinfo")):
         machine = dumps.load(str(path))[1]
         words = re.findall(rb"^Features\s*:(.*)$", machine.files.get("/proc/cpuinfo", b""), re.M)
         if machine.arch != "aarch64" or not words:
@@ -177,7 +173,7 @@ def test_machines_by_the_words_of_their_kernel() -> None:
         features = emitted(LINUX_ON_ARM).features(machine, LINUX_ON_ARM)
         assert features == trusted(machine), path.name
         found.add(frozenset(features))
-    if not CASES.is_dir():
+    if not CORPUS.is_dir():
         pytest.skip("needs ../shared/corpora, which is not part of the project")
     assert len(found) >= 18
 
@@ -201,7 +197,7 @@ def test_any_capabilities_of_freebsd(auxv) -> None:
 
 
 def test_recorded_macs() -> None:
-    paths = sorted((CASES.parent / "raw" / "archspec-json" / "tests" / "targets").glob("darwin-*-m*"))
+    paths = sorted((CORPORA / "raw" / "archspec-json" / "tests" / "targets").glob("darwin-*-m*"))
     if not paths:
         pytest.skip("needs ../shared/corpora, which is not part of the project")
     found = [check(dumps.load(str(path))[1].replace(arch="aarch64"), MAC) for path in paths]
@@ -516,57 +512,6 @@ def test_objects_for_elsewhere(objects: Path, name: str) -> None:
 # --- on emulated CPUs
 
 
-def reads(leaves: list[tuple[int, int]], count: int) -> str:
-    """C code that prints what is found, then CPUID leaves and XCR0, by the compiler's intrinsics."""
-    asked = "".join(f"leaf({leaf:#x}u, {subleaf});" for leaf, subleaf in leaves)
-    return f"""
-#include <cpuid.h>
-#include <stdio.h>
-void features(unsigned char *);
-static unsigned leaf(unsigned number, unsigned sub) {{
-    unsigned a, b, c, d;
-    __cpuid_count(number, sub, a, b, c, d);
-    printf("%x.%x %x %x %x %x\\n", number, sub, a, b, c, d);
-    return c;
-}}
-int main(void) {{
-    unsigned char found[{count}];
-    features(found);
-    for (int i = 0; i < {count}; i++) putchar('0' + found[i]);
-    putchar('\\n');
-    {asked}
-    unsigned low = 0, high = 0;
-    if (leaf(1, 0) >> 27 & 1) __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
-    printf("%x\\n", low);
-}}
-"""
-
-
-ASKED = [
-    (0, 0),
-    (7, 0),
-    (7, 1),
-    (0xD, 1),
-    (0x14, 0),
-    (0x19, 0),
-    (0x1E, 1),
-    (0x24, 0),
-    (0x29, 0),
-    *((0x80000000, 0), *EXTENDED_LEAVES),
-]
-
-
-def printed(output: str, triple: str) -> tuple[set[str], Recording]:
-    first, *leaves, xcr0 = output.splitlines()
-    found = {name for name, bit in zip(told(triple), first, strict=True) if bit == "1"}
-    words = {}
-    for line in leaves:
-        place, *registers = line.split()
-        leaf, subleaf = place.split(".")
-        words[int(leaf, 16), int(subleaf, 16)] = tuple(int(word, 16) for word in registers)
-    return found, Recording(arch=triple.split("-", maxsplit=1)[0], leaves={0: words}, xcr0=int(xcr0, 16))
-
-
 @pytest.mark.parametrize("llvm_version", [22], indirect=True, ids=["LLVM 22"])
 def test_every_emulated_model(qemu: str, objects: Path) -> None:
     program = str(c_program(objects, reads(ASKED, len(told(LINUX))), "features.o"))
@@ -579,9 +524,6 @@ def test_every_emulated_model(qemu: str, objects: Path) -> None:
         assert features == expected(machine, LINUX)
         found.append(frozenset(features))
     assert len(set(found)) > 20
-
-
-ZIG = (sys.executable, "-m", "ziglang", "cc", "-static", "-target")
 
 
 @pytest.mark.parametrize("llvm_version", [22], indirect=True, ids=["LLVM 22"])

@@ -22,8 +22,9 @@ from pathlib import Path
 
 import lief
 import pytest
-from conftest import unavailable
 from elftools.elf.elffile import ELFFile
+from helpers.paths import KERNELS
+from helpers.requirements import unavailable
 from hypothesis import example, given
 from hypothesis import strategies as st
 from llvmlite import binding
@@ -38,12 +39,14 @@ from cpufeat import (
     Target,
     TargetError,
     aot,
-    files,
-    llvm,
+    llvm_tables,
 )
-from cpufeat.aot import Variant, frontend, note, zig
+from cpufeat.aot import Variant
+from cpufeat.aot.frontend import clang
+from cpufeat.aot.objects import note
+from cpufeat.aot.toolchain import zig
+from cpufeat.support import files
 
-KERNELS = Path(__file__).parent / "kernels"
 NAMES = ("base64", "dot", "matrix", "population", "print", "scan")
 HERE, MUSL = "x86_64-unknown-linux-gnu", "x86_64-unknown-linux-musl"
 BASELINE = Target.parse("x86-64")
@@ -52,7 +55,7 @@ TWICE = "define i32 @twice(i32 %a) { %r = shl i32 %a, 1\nret i32 %r }\n"
 UNARY = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int)
 LINKERS = ["cc", "zig"]
 
-needs_clang = pytest.mark.skipif(llvm.installed() < 22, reason="ziglang's clang writes IR of LLVM 22")
+needs_clang = pytest.mark.skipif(llvm_tables.installed() < 22, reason="ziglang's clang writes IR of LLVM 22")
 
 
 def tool(name: str) -> str:
@@ -724,7 +727,7 @@ def test_warnings_of_c_are_shown(tmp_path):
 
 def test_an_older_llvmlite_cannot_read_what_clang_writes(tmp_path, monkeypatch):
     (tmp_path / "one.c").write_text("int one(void) { return 1; }\n")
-    monkeypatch.setattr(frontend.llvm, "installed", lambda: 20)
+    monkeypatch.setattr(clang.llvm, "installed", lambda: 20)
     with pytest.raises(CompileError, match=r"one\.c: .* IR of LLVM 2\d, .*newer than the LLVM 20 .*pip install -U"):
         aot.from_c(tmp_path / "one.c", HERE)
 

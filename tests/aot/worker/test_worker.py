@@ -14,15 +14,16 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from aot_support import ADD, compile_quietly, end_worker, symbols
+from helpers.llvm_workers import ADD, compile_quietly, end_worker, symbols
+from helpers.paths import PROJECT
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from llvmlite import binding
 
 from cpufeat import CompileError, CpufeatWarning, Target, TargetError, aot
-from cpufeat.aot import blame, client, wire
+from cpufeat.aot import blame
+from cpufeat.aot.worker import client, protocol
 
-ROOT = Path(__file__).parent.parent
 BASELINE = Target.parse("x86-64")
 FINE = "define i32 @fine(i32 %a) { ret i32 %a }\n"
 WIDE = "<64 x i64>"
@@ -197,7 +198,7 @@ def test_threads():
 
 def in_another_process(script, *arguments, **options):
     """Run Python without site-packages of its own: a caller that found cpufeat by altering sys.path."""
-    setup = f"import sys; sys.path[:0] = {[str(ROOT), *sys.path]!r}\nfrom cpufeat import Target, aot\n"
+    setup = f"import sys; sys.path[:0] = {[str(PROJECT), *sys.path]!r}\nfrom cpufeat import Target, aot\n"
     command = [sys.executable, "-I", "-S", "-c", setup + script, *arguments]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
 
@@ -353,15 +354,15 @@ def test_no_bitcode_harms_this_process(data):
 @example(struct.pack("<IQ", 2, 0) + b"[]")
 def test_an_answer_that_makes_no_sense_is_an_error(content):
     with pytest.raises((EOFError, ValueError)):
-        wire.receive(io.BytesIO(content))
+        protocol.receive(io.BytesIO(content))
 
 
 @given(st.dictionaries(st.text(), st.integers() | st.text()), st.binary())
 def test_messages_arrive(header, content):
     pipe = io.BytesIO()
-    wire.send(pipe, header, content)
+    protocol.send(pipe, header, content)
     pipe.seek(0)
-    assert wire.receive(pipe) == (header, content)
+    assert protocol.receive(pipe) == (header, content)
 
 
 @given(st.integers(1, 40).flatmap(lambda count: st.tuples(st.just(count), st.integers(0, count - 1))))

@@ -7,18 +7,22 @@ import shutil
 import signal
 import subprocess
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import iced_x86
 import pytest
-from audited import assembled
-from conftest import unavailable
+from helpers.build_binaries import assembled
+from helpers.paths import SCRIPTS
+from helpers.requirements import unavailable
 from iced_x86 import Code, Decoder, EncodingKind, MemorySizeInfo, OpCodeInfo, OpCodeOperandKind, Register
 from numpy._core import _multiarray_umath
 
 import cpufeat
-from cpufeat.auditing.alignment import alignments, misaligned
-from cpufeat.auditing.formats import images
+from cpufeat.auditing.checks.alignment import alignments, misaligned
+from cpufeat.auditing.formats.loader import images
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 MEMORY = [
     OpCodeOperandKind.MEM,
@@ -81,7 +85,7 @@ def candidates() -> dict[int, bytes]:
 def test_this_cpu_faults_where_the_table_says() -> None:
     """Each instruction at an address that is a multiple of 64, and at one that is not even of 16."""
     tried = candidates()
-    runner = [sys.executable, "-I", str(Path(__file__).parent / "faulting.py")]
+    runner = [sys.executable, "-I", str(SCRIPTS / "run_instructions.py")]
     text = "\n".join(code.hex() for code in tried.values())
     result = subprocess.run(runner, input=text, capture_output=True, text=True, check=True)
     statuses = [tuple(map(int, line.split())) for line in result.stdout.splitlines()]
@@ -94,7 +98,7 @@ def test_this_cpu_faults_where_the_table_says() -> None:
     assert {names[code] for code in faulted} | lenient == stated
 
 
-def everything(image: cpufeat.auditing.image.Image) -> set[tuple[int, int]]:
+def everything(image: cpufeat.auditing.formats.image.Image) -> set[tuple[int, int]]:
     """The operands of all functions that must be aligned and are not, by decoding every one."""
     found = set()
     for function in image.functions:

@@ -6,19 +6,21 @@ import random
 import re
 import shutil
 import subprocess
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from audited import ZIG, assembled
-from conftest import unavailable
+from helpers.build_binaries import ZIG, assembled
+from helpers.paths import GUARDS
+from helpers.requirements import unavailable
 
 import cpufeat
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from cpufeat import Audit
 
-CASES = Path(__file__).parent / "guards" / "cases.c"
+CASES = GUARDS / "cases.c"
 ANSWERS = {"guarded": True, "bare": False, "unused": None}
 CASE = re.compile(rf"_?(({'|'.join(ANSWERS)})_\w+)")
 PLAIN = ("-mcpu=baseline", "-fno-sanitize=all")

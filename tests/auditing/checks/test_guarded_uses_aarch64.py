@@ -5,25 +5,25 @@ from __future__ import annotations
 import random
 import re
 import subprocess
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import capstone
-import foreign
 import pytest
-from audited import ZIG, alarms, assembled, build, kernels, unexplained
+from helpers import foreign_python
+from helpers.build_binaries import ZIG, alarms, assembled, build, kernels, unexplained
+from helpers.paths import GUARDS
 
 import cpufeat
 from cpufeat import aot
-from cpufeat.auditing.formats import images
-from cpufeat.auditing.steps_aarch64 import jumps, words_of
-from cpufeat.auditing.words_aarch64 import STACK, decoded
+from cpufeat.auditing.formats.loader import images
+from cpufeat.auditing.lifting.aarch64 import jumps, words_of
+from cpufeat.auditing.lifting.aarch64_decoder import STACK, decoded
 from cpufeat.features import find
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
-GUARDS = Path(__file__).parent / "guards"
 TRIPLE = "aarch64-linux-gnu"
 ANSWERS = {"guarded": True, "bare": False}
 USE = ".arch_extension sve\nadd z0.s, z0.s, z1.s"
@@ -341,7 +341,7 @@ DEBIAN = {
 @pytest.mark.parametrize("name", DEBIAN)
 def test_what_debian_has_is_guarded(name: str) -> None:
     where, needs = DEBIAN[name]
-    root = foreign.unpacked(foreign.ARM64)
+    root = foreign_python.unpacked(foreign_python.ARM64)
     audit = cpufeat.audit(root / "usr" / "lib" / "aarch64-linux-gnu" / name)
     assert set(audit.needs) >= needs
     assert unexplained(audit, where) == [] if where else not audit.bare
@@ -353,7 +353,7 @@ def test_the_false_alarms_are_of_files_that_are_looked_at() -> None:
 
 
 def test_outline_atomics_of_a_large_library_are_guarded() -> None:
-    root = foreign.unpacked(foreign.ARM64)
+    root = foreign_python.unpacked(foreign_python.ARM64)
     audit = cpufeat.audit(next((root / "wheels" / "llvmlite" / "binding").glob("libllvmlite*.so")))
     assert audit.instructions > 10_000_000
     assert "lse" in audit.needs

@@ -9,8 +9,8 @@ import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
-from audited import build, kernels
-from conftest import unavailable
+from helpers.build_binaries import build, kernels
+from helpers.requirements import unavailable
 
 import cpufeat
 from cpufeat.errors import AuditError

@@ -12,7 +12,7 @@ import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
-from conftest import unavailable
+from helpers.requirements import unavailable
 
 import cpufeat
 from cpufeat import ArtifactError, Target, aot

@@ -7,10 +7,10 @@ import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
-from conftest import unavailable
+from helpers.requirements import unavailable
 
 import cpufeat
-from cpufeat.machine import ThisMachine
+from cpufeat.detection.machine import ThisMachine
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,12 +7,12 @@ import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
-from audited import SYSTEMS, ZIG, assembled, build, kernels
+from helpers.build_binaries import SYSTEMS, ZIG, assembled, build, kernels
 
 import cpufeat
 from cpufeat import tables
-from cpufeat.auditing.formats import images
-from cpufeat.auditing.opcodes_aarch64 import meaning
+from cpufeat.auditing.decoding.opcodes_aarch64 import meaning
+from cpufeat.auditing.formats.loader import images
 from cpufeat.errors import UnknownNameError
 from cpufeat.features import find, implied
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from audited import assembled, kernels
+from helpers.build_binaries import assembled, kernels
 
 import cpufeat
 

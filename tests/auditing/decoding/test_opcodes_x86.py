@@ -9,6 +9,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 import pytest
+from helpers.x86_encodings import examples
 from iced_x86 import (
     Code,
     CpuidFeature,
@@ -20,11 +21,10 @@ from iced_x86 import (
     Mnemonic,
     OpCodeInfo,
 )
-from x86_encodings import examples
 
 from cpufeat import tables
-from cpufeat.auditing.formats import images
-from cpufeat.auditing.opcodes_x86 import Meaning, baseline, meaning, of_cpuid_feature
+from cpufeat.auditing.decoding.opcodes_x86 import Meaning, baseline, meaning, of_cpuid_feature
+from cpufeat.auditing.formats.loader import images
 from cpufeat.errors import UnknownNameError
 from cpufeat.features import FeatureSet, find
 

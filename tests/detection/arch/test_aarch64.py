@@ -5,30 +5,34 @@ from __future__ import annotations
 import json
 import re
 import tarfile
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from archspec.cpu.schema import TARGETS_JSON
+from helpers.paths import CORPORA
+from helpers.zig import arm_cores, capabilities
 from hypothesis import given
 from hypothesis import strategies as st
-from zig import arm_cores, capabilities
 
-from cpufeat import host, llvm, tables
-from cpufeat.arch import Reading, aarch64
-from cpufeat.arch.identity import Model
+from cpufeat import llvm_tables, tables
+from cpufeat.detection import host
+from cpufeat.detection.arch import Reading, aarch64
+from cpufeat.detection.arch.identity import Model
+from cpufeat.detection.probe import dumps
+from cpufeat.detection.recording import Recording
 from cpufeat.features import HARDWARE, FeatureSet, find, implied, table
 from cpufeat.levels import level_features, levels
-from cpufeat.probe import dumps
-from cpufeat.recording import Recording
 from cpufeat.request import cpus, find_cpu
 from cpufeat.target import Target
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 ARCH = "aarch64"
 TRIPLE = "aarch64-unknown-linux-gnu"
 FEATURES = table(ARCH)
-VERSIONS = llvm.versions(ARCH)
+VERSIONS = llvm_tables.versions(ARCH)
 MODELS = [Model(*row) for row in tables.rows("aarch64/models.tsv")]
-CORPORA = Path(__file__).parent.parent.parent / "shared" / "corpora"
 WORDS = {"HWCAP": 16, "HWCAP2": 26, "HWCAP3": 29}
 
 NOT_AS_ZIG = {
@@ -78,14 +82,14 @@ def of_words(*words: int) -> Recording:
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_every_llvm_feature_has_a_row_whose_closure_contains_llvms(version: int) -> None:
-    for name, rests_on in llvm.load(ARCH, version).implied.items():
+    for name, rests_on in llvm_tables.load(ARCH, version).implied.items():
         features = (find(ARCH, other) for other in rests_on.split())
         ours = {feature.name for feature in features if feature.kind in HARDWARE}
         assert ours <= implied(ARCH, find(ARCH, name).name), name
 
 
 def test_rows_are_llvms_or_only_the_kernels() -> None:
-    known = (llvm.load(ARCH, version) for version in VERSIONS)
+    known = (llvm_tables.load(ARCH, version) for version in VERSIONS)
     of_llvm = {find(ARCH, name).name for one in known for name in (*one.implied, *one.options)}
     assert {name for name, feature in FEATURES.items() if feature.kind != "other"} == of_llvm
     assert all(feature.bit for feature in FEATURES.values() if feature.kind == "other")
@@ -120,7 +124,7 @@ def test_models_are_zigs() -> None:
 
 
 def test_rows_name_cpus_that_exist_and_decide_all_that_they_name() -> None:
-    known = llvm.load(ARCH).cpus.keys() | levels(ARCH).keys()
+    known = llvm_tables.load(ARCH).cpus.keys() | levels(ARCH).keys()
     for row in (row for row in MODELS if row.cpu):
         assert row.cpu in known
         for part in re.split("[,-]", row.model):
@@ -130,7 +134,7 @@ def test_rows_name_cpus_that_exist_and_decide_all_that_they_name() -> None:
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_every_name_of_every_llvm_leads_to_a_cpu_with_the_same_features(version: int) -> None:
-    known = llvm.load(ARCH, version)
+    known = llvm_tables.load(ARCH, version)
     for name in known.cpus:
         ours = known.cpu_features(find_cpu(ARCH, name))
         assert ours in (None, known.cpu_features(name)), name
@@ -143,7 +147,7 @@ def test_every_chain_of_predecessors_ends_at_one_that_every_llvm_knows() -> None
         while known[chain[-1]].predecessor:
             chain.append(known[chain[-1]].predecessor)
             assert len(chain) <= len(known), f"{cpu} is its own predecessor"
-        assert all(set(chain) & llvm.load(ARCH, version).cpus.keys() for version in VERSIONS)
+        assert all(set(chain) & llvm_tables.load(ARCH, version).cpus.keys() for version in VERSIONS)
 
 
 def test_archspecs_names_and_features_are_known() -> None:

@@ -4,29 +4,33 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+from helpers.paths import CORPORA, CORPUS
+from helpers.zig import arm_cores, capabilities
 from hypothesis import given
 from hypothesis import strategies as st
-from zig import arm_cores, capabilities
 
-from cpufeat import host, llvm, tables
-from cpufeat.arch import Reading, arm
-from cpufeat.arch.identity import Model
+from cpufeat import llvm_tables, tables
+from cpufeat.detection import host
+from cpufeat.detection.arch import Reading, arm
+from cpufeat.detection.arch.identity import Model
+from cpufeat.detection.probe import dumps
+from cpufeat.detection.recording import Recording
 from cpufeat.features import HARDWARE, find, implied, table
 from cpufeat.levels import level_features, levels
-from cpufeat.probe import dumps
-from cpufeat.recording import Recording
 from cpufeat.request import cpus, find_cpu
 from cpufeat.target import Target
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 ARCH = "armv7l"
 TRIPLE = "armv7-unknown-linux-gnueabihf"
 FEATURES = table(ARCH)
-VERSIONS = llvm.versions(ARCH)
+VERSIONS = llvm_tables.versions(ARCH)
 MODELS = [Model(*row) for row in tables.rows("arm/models.tsv")]
-CORPORA = Path(__file__).parent.parent.parent / "shared" / "corpora"
 
 NOT_AS_ZIG = {
     ("0x41", 0xC0D): "LLVM has a Cortex-A12",
@@ -101,14 +105,14 @@ def of_words(hwcap: int, hwcap2: int = 0, platform: str = "v7l") -> Recording:
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_every_llvm_feature_has_a_row_whose_closure_contains_llvms(version: int) -> None:
-    for name, rests_on in llvm.load(ARCH, version).implied.items():
+    for name, rests_on in llvm_tables.load(ARCH, version).implied.items():
         features = (find(ARCH, other) for other in rests_on.split())
         ours = {feature.name for feature in features if feature.kind in HARDWARE}
         assert ours <= implied(ARCH, find(ARCH, name).name), name
 
 
 def test_rows_are_llvms_or_only_the_kernels() -> None:
-    known = (llvm.load(ARCH, version) for version in VERSIONS)
+    known = (llvm_tables.load(ARCH, version) for version in VERSIONS)
     of_llvm = {find(ARCH, name).name for one in known for name in (*one.implied, *one.options)}
     assert {name for name, feature in FEATURES.items() if feature.kind != "other"} == of_llvm
     assert all(feature.bit for feature in FEATURES.values() if feature.kind == "other")
@@ -138,7 +142,7 @@ def test_models_are_zigs() -> None:
 
 
 def test_rows_name_cpus_that_exist_and_decide_all_that_they_name() -> None:
-    known = llvm.load(ARCH).cpus.keys() | levels(ARCH).keys()
+    known = llvm_tables.load(ARCH).cpus.keys() | levels(ARCH).keys()
     for row in (row for row in MODELS if row.cpu):
         assert row.cpu in known
         for part in row.model.split(","):
@@ -159,7 +163,7 @@ def test_a_core_is_the_same_to_32_bit_and_64_bit_programs() -> None:
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_every_name_of_every_llvm_leads_to_a_cpu_with_the_same_features(version: int) -> None:
-    known = llvm.load(ARCH, version)
+    known = llvm_tables.load(ARCH, version)
     for name in known.cpus:
         assert known.cpu_features(name) == known.cpu_features(find_cpu(ARCH, name)), name
 
@@ -171,7 +175,7 @@ def test_every_chain_of_predecessors_ends_at_one_that_every_llvm_knows() -> None
         while known[chain[-1]].predecessor:
             chain.append(known[chain[-1]].predecessor)
             assert len(chain) <= len(known), f"{cpu} is its own predecessor"
-        assert all(set(chain) & llvm.load(ARCH, version).cpus.keys() for version in VERSIONS)
+        assert all(set(chain) & llvm_tables.load(ARCH, version).cpus.keys() for version in VERSIONS)
 
 
 @pytest.mark.parametrize(
@@ -187,7 +191,7 @@ def test_every_chain_of_predecessors_ends_at_one_that_every_llvm_knows() -> None
     ],
 )
 def test_a_level_is_what_llvms_cpus_of_it_have(level: str, cpu: str) -> None:
-    features = llvm.cpu_features(ARCH, cpu)
+    features = llvm_tables.cpu_features(ARCH, cpu)
     assert features is not None
     assert level_features(ARCH, level) <= features
     later = list(levels(ARCH))[list(levels(ARCH)).index(level) + 1 :]
@@ -310,7 +314,7 @@ def test_rusts_auxiliary_vector_of_a_raspberry_pi_3() -> None:
 def test_pytorchs_expectations() -> None:
     truths = json.loads((needs_corpora("raw/pytorch-cpuinfo") / "truth.json").read_text())
     compared = 0
-    for path in (CORPORA / "cases" / "pytorch-cpuinfo").glob("*.cpuinfo"):
+    for path in (CORPUS / "pytorch-cpuinfo").glob("*.cpuinfo"):
         name = path.name.partition(".")[0]
         machine = dumps.load(str(path))[1]
         if machine.arch != "arm" or name not in truths:

@@ -5,23 +5,27 @@ from __future__ import annotations
 import json
 import re
 import tarfile
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+from helpers.paths import CORPORA
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cpufeat import host, llvm, tables
+from cpufeat import llvm_tables, tables
+from cpufeat.detection import host
+from cpufeat.detection.probe import dumps
+from cpufeat.detection.recording import Recording
 from cpufeat.features import find, implied, table
 from cpufeat.levels import level_features
-from cpufeat.probe import dumps
-from cpufeat.recording import Recording
 from cpufeat.request import cpus, find_cpu
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 ARCH = "loongarch64"
 FEATURES = table(ARCH)
-VERSIONS = llvm.versions(ARCH)
-CORPORA = Path(__file__).parent.parent.parent / "shared" / "corpora"
+VERSIONS = llvm_tables.versions(ARCH)
 AT_HWCAP = 16
 
 # <asm/hwcap.h> of Linux 6.12, from bit 0 on

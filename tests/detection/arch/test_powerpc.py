@@ -4,28 +4,28 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from pathlib import Path
 
 import pytest
 from archspec.cpu.schema import TARGETS_JSON
+from helpers.paths import CORPORA, CORPUS
 from hypothesis import given
 from hypothesis import strategies as st
 from llvmlite import binding
 
-from cpufeat import host, llvm
-from cpufeat.arch import powerpc
+from cpufeat import llvm_tables
+from cpufeat.detection import host
+from cpufeat.detection.arch import powerpc
+from cpufeat.detection.probe import dumps
+from cpufeat.detection.recording import Recording
 from cpufeat.features import HARDWARE, FeatureSet, find, implied, table
 from cpufeat.levels import level_features, levels
-from cpufeat.probe import dumps
-from cpufeat.recording import Recording
 from cpufeat.request import cpus, find_cpu
 from cpufeat.target import Target
 
 ARCH = "ppc64le"
 TRIPLE = "powerpc64le-unknown-linux-gnu"
 FEATURES = table(ARCH)
-VERSIONS = llvm.versions(ARCH)
-CORPORA = Path(__file__).parent.parent.parent / "shared" / "corpora"
+VERSIONS = llvm_tables.versions(ARCH)
 
 NAMED_BITS = {"hwcap": {*range(32)} - {2, 3, 4, 5}, "hwcap2": {*range(15, 32)}}
 """The bits that <asm/cputable.h> names; hwcap[5] to [2] are reserved there."""
@@ -56,13 +56,13 @@ def cpuinfo(cpu: str, pvr: str, processors: int = 1) -> str:
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_every_llvm_feature_has_a_row_whose_closure_contains_llvms(version: int) -> None:
-    for name, rests_on in llvm.load(ARCH, version).implied.items():
+    for name, rests_on in llvm_tables.load(ARCH, version).implied.items():
         ours = {find(ARCH, other).name for other in rests_on.split()}
         assert ours <= implied(ARCH, find(ARCH, name).name), name
 
 
 def test_rows_are_llvms_or_only_the_kernels() -> None:
-    known = (llvm.load(ARCH, version) for version in VERSIONS)
+    known = (llvm_tables.load(ARCH, version) for version in VERSIONS)
     of_llvm = {find(ARCH, name).name for one in known for name in (*one.implied, *one.options)}
     assert {name for name, feature in FEATURES.items() if feature.kind != "other"} == of_llvm
     assert all(feature.bit for feature in FEATURES.values() if feature.kind == "other")
@@ -75,14 +75,14 @@ def test_every_bit_of_the_kernels_header_has_a_row() -> None:
 
 @pytest.mark.parametrize("generation", [7, 8, 9, 10])
 def test_levels_are_llvms_cpus_without_transactions(generation: int) -> None:
-    features = llvm.cpu_features(ARCH, f"pwr{generation}")
+    features = llvm_tables.cpu_features(ARCH, f"pwr{generation}")
     assert features is not None
     assert level_features(ARCH, f"power{generation}") == features.isa.without(["htm"])
 
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_every_name_of_every_llvm_leads_to_a_cpu_with_the_same_features(version: int) -> None:
-    known = llvm.load(ARCH, version)
+    known = llvm_tables.load(ARCH, version)
     for name in known.cpus:
         assert known.cpu_features(name) == known.cpu_features(find_cpu(ARCH, name)), name
 
@@ -94,7 +94,7 @@ def test_every_chain_of_predecessors_ends_at_one_that_every_llvm_knows() -> None
         while known[chain[-1]].predecessor:
             chain.append(known[chain[-1]].predecessor)
             assert len(chain) <= len(known), f"{cpu} is its own predecessor"
-        assert all(set(chain) & llvm.load(ARCH, version).cpus.keys() for version in VERSIONS)
+        assert all(set(chain) & llvm_tables.load(ARCH, version).cpus.keys() for version in VERSIONS)
 
 
 def test_archspecs_names_are_known() -> None:
@@ -144,7 +144,7 @@ def test_the_features_alone_tell_the_generation(words: tuple[int, int], cpu: str
 def test_the_970_has_altivec_and_nothing_of_later_versions() -> None:
     found = host.detect(machine(PPC970, cpuinfo("PPC970MP, altivec supported", "0044 0101"), arch="ppc64"))
     assert (found.cpu, found.name, found.level) == ("970", "PowerPC 970", "ppc64")
-    expected = llvm.cpu_features("ppc64", "970")
+    expected = llvm_tables.cpu_features("ppc64", "970")
     assert expected is not None
     assert found.features.isa == expected.isa
 
@@ -216,11 +216,11 @@ def test_nothing_read_is_nothing_said() -> None:
 def test_recorded_machines() -> None:
     if not CORPORA.exists():
         pytest.skip("needs the recorded machines in ../shared/corpora, which are not part of the project")
-    listed = [line.split("\t") for line in (CORPORA / "cases" / "truth.tsv").read_text().splitlines()]
+    listed = [line.split("\t") for line in (CORPUS / "truth.tsv").read_text().splitlines()]
     of_power = [(path, truth) for path, _, arch, truth in listed if arch.startswith("ppc")]
     assert len(of_power) > 20
     for path, truth in of_power:
-        found = host.detect(dumps.load(str(CORPORA / "cases" / path))[1])
+        found = host.detect(dumps.load(str(CORPUS / path))[1])
         assert found.name, path
         assert truth in (found.cpu, "-"), path
 

@@ -6,26 +6,30 @@ import json
 import re
 import tarfile
 from collections import Counter
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+from helpers.paths import CORPORA
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from cpufeat import host, llvm, tables
-from cpufeat.arch.identity import Model
+from cpufeat import llvm_tables, tables
 from cpufeat.decisions import DIFFERS, STATE_OFF
+from cpufeat.detection import host
+from cpufeat.detection.arch.identity import Model
+from cpufeat.detection.probe import dumps
+from cpufeat.detection.probe.isa_string import extensions
+from cpufeat.detection.recording import Recording
 from cpufeat.features import HARDWARE, find, implied, table
 from cpufeat.levels import level_features
-from cpufeat.probe import dumps
-from cpufeat.probe.isa_string import extensions
-from cpufeat.recording import Recording
 from cpufeat.request import cpus, find_cpu
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 ARCH = "riscv64"
 FEATURES = table(ARCH)
-VERSIONS = llvm.versions(ARCH)
-CORPORA = Path(__file__).parent.parent.parent / "shared" / "corpora"
+VERSIONS = llvm_tables.versions(ARCH)
 STATES = {state: shown for state, shown, *_ in tables.rows("riscv/states.tsv")}
 AT_HWCAP = 16
 IMAFDCV = sum(1 << ord(letter) - ord("a") for letter in "imafdcv")
@@ -146,7 +150,7 @@ def test_every_model_row_decides_what_it_names() -> None:
     for row in models:
         for vendor in row.vendor.split(","):
             for model in row.model.split(","):
-                assert llvm.cpu_features(ARCH, row.cpu), row
+                assert llvm_tables.cpu_features(ARCH, row.cpu), row
                 assert row.cpu in cpus(ARCH)
                 number = None if model == "*" else int(model, 0)
                 core = "" if row.core == "*" else row.core

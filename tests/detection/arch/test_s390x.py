@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
+from helpers.paths import CORPORA, CORPUS
 from hypothesis import given
 from hypothesis import strategies as st
 from llvmlite import binding
 
-from cpufeat import host, llvm
-from cpufeat.arch import s390x
+from cpufeat import llvm_tables
+from cpufeat.detection import host
+from cpufeat.detection.arch import s390x
+from cpufeat.detection.probe import dumps
+from cpufeat.detection.recording import Recording
 from cpufeat.features import FeatureSet, find, table
 from cpufeat.levels import level_features, levels
-from cpufeat.probe import dumps
-from cpufeat.recording import Recording
 from cpufeat.request import cpus, find_cpu
 from cpufeat.target import Target
 
 ARCH = "s390x"
 TRIPLE = "s390x-unknown-linux-gnu"
 FEATURES = table(ARCH)
-VERSIONS = llvm.versions(ARCH)
-CORPORA = Path(__file__).parent.parent.parent / "shared" / "corpora"
+VERSIONS = llvm_tables.versions(ARCH)
 
 BASE = "esan3 zarch stfle msa ldisp eimm dfp edat etf3eh highgprs"
 KERNEL_NAMES = f"{BASE} te vx vxd vxe gs vxe2 vxp sort dflt vxp2 nnpa pcimio sie"
@@ -58,7 +58,7 @@ def detect(features: str, facilities: str = "", machine: str = "3906", **files: 
 
 
 def test_rows_are_llvms_or_only_the_kernels() -> None:
-    known = (llvm.load(ARCH, version) for version in VERSIONS)
+    known = (llvm_tables.load(ARCH, version) for version in VERSIONS)
     of_llvm = {find(ARCH, name).name for one in known for name in (*one.implied, *one.options)}
     assert {name for name, feature in FEATURES.items() if feature.kind != "other"} == of_llvm
 
@@ -80,14 +80,14 @@ def test_what_the_kernel_has_to_enable_is_read_of_the_kernel() -> None:
 
 @pytest.mark.parametrize("level", levels(ARCH))
 def test_levels_are_llvms_cpus_without_what_may_be_withheld(level: str) -> None:
-    features = llvm.cpu_features(ARCH, level)
+    features = llvm_tables.cpu_features(ARCH, level)
     assert features is not None
     assert level_features(ARCH, level).names == {name for name in features.isa if not MAY_BE_WITHHELD.fullmatch(name)}
 
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_every_name_of_every_llvm_leads_to_a_cpu_with_the_same_features(version: int) -> None:
-    known = llvm.load(ARCH, version)
+    known = llvm_tables.load(ARCH, version)
     for name in known.cpus:
         assert known.cpu_features(name) == known.cpu_features(find_cpu(ARCH, name)), name
 
@@ -95,7 +95,7 @@ def test_every_name_of_every_llvm_leads_to_a_cpu_with_the_same_features(version:
 def test_every_generation_follows_the_one_before() -> None:
     known = cpus(ARCH)
     assert [row.predecessor for row in known.values()] == ["", *list(known)[:-1]]
-    assert all("generic" in llvm.load(ARCH, version).cpus for version in VERSIONS)
+    assert all("generic" in llvm_tables.load(ARCH, version).cpus for version in VERSIONS)
 
 
 # --- LLVM
@@ -121,7 +121,7 @@ def test_code_uses_vectors_where_the_target_has_them(name: str, vectors: bool) -
 
 def test_a_whole_z14() -> None:
     found = detect(f"{BASE} te vx vxd vxe gs sie", Z14)
-    expected = llvm.cpu_features(ARCH, "z14")
+    expected = llvm_tables.cpu_features(ARCH, "z14")
     assert expected is not None
     assert (found.cpu, found.name, found.level, found.cores) == ("z14", "z14", "z14", (host.Core("z14", 2),))
     # Only PRNO's own query tells of the random numbers of MSA 7.
@@ -202,12 +202,12 @@ def test_another_architectures_cpuinfo_says_nothing() -> None:
 def test_recorded_machines() -> None:
     if not CORPORA.exists():
         pytest.skip("needs the recorded machines in ../shared/corpora, which are not part of the project")
-    listed = [line.split("\t") for line in (CORPORA / "cases" / "truth.tsv").read_text().splitlines()]
+    listed = [line.split("\t") for line in (CORPUS / "truth.tsv").read_text().splitlines()]
     paths = [path for path, _, arch, _ in listed if arch == ARCH]
     assert len(paths) > 8
     for path in paths:
-        content = (CORPORA / "cases" / path).read_text()
-        found = host.detect(dumps.load(str(CORPORA / "cases" / path))[1])
+        content = (CORPUS / path).read_text()
+        found = host.detect(dumps.load(str(CORPUS / path))[1])
         assert found.name or "machine = " not in content, path  # google-cpu_features' two are cut before it
         assert not found.decisions or not found.name, path
         flags = content.partition("features")[2].partition("\n")[0].split()[1:]

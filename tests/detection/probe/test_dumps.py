@@ -2,88 +2,22 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+from helpers.dumps import CPUID_R, CPUINFO, INSTLATX64, LSCPU, LSCPU_JSON
+from helpers.paths import CORPUS
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from cpufeat.detection.machine import LARGEST_FILE
+from cpufeat.detection.probe import dumps, lscpu, procfs
+from cpufeat.detection.recording import Recording
 from cpufeat.errors import DumpError
-from cpufeat.machine import LARGEST_FILE
-from cpufeat.probe import dumps, lscpu, procfs
-from cpufeat.recording import Recording
 
-CASES = Path(__file__).parents[2] / "shared" / "corpora" / "cases"
+if TYPE_CHECKING:
+    from pathlib import Path
 
-CPUID_R = """\
-CPU 0:
-   0x00000000 0x00: eax=0x00000020 ebx=0x756e6547 ecx=0x6c65746e edx=0x49656e69
-   0x00000007 0x00: eax=0x00000001 ebx=0x239ca7eb ecx=0x98c027ac edx=0xfc1cc410
-   0x00000007 0x01: eax=0x00400810 ebx=0x00000000 ecx=0x00000000 edx=0x00000000
-   0x80000001 0x00: eax=0x00000000 ebx=0x00000000 ecx=0x00000121 edx=0x2c100800
-CPU 12:
-   0x00000000 0x00: eax=0x00000020 ebx=0x756e6547 ecx=0x6c65746e edx=0x49656e69
-   0x0000001a 0x00: eax=0x20000001 ebx=0x00000000 ecx=0x00000000 edx=0x00000000
-   0x80000001 0x00: eax=0x00000000 ebx=0x00000000 ecx=0x00000121 edx=0x2c100800
-"""
-INSTLATX64 = """\
-------[ Logical CPU #0 ]------
-CPUID 00000000: 00000016-756E6547-6C65746E-49656E69 [GenuineIntel]
-CPUID 00000004: 1C004121-01C0003F-0000003F-00000000 [SL 00]
-CPUID 00000004: 1C004122-01C0003F-0000003F-00000000 [SL 01]
-CPUID 0000000D: 0000001F-00000440-00000440-00000000
-CPUID 0000000D: 0000000F-000003C0-00000100-00000000
-CPUID 80000001: 00000000-00000000-00000121-2C100800
-XCR0: 0x7
-
-CPUID 00000000: 00000016-756E6547-6C65746E-49656E69 [GenuineIntel]
-CPUID 80000001: 00000000-00000000-00000121-2C100800
-"""
-CPUINFO = """\
-processor\t: 0
-vendor_id\t: GenuineIntel
-cpu family\t: 6
-model\t\t: 94
-model name\t: Intel(R) Core(TM)   i5-6600 CPU @ 3.30GHz
-stepping\t: 3
-flags\t\t: fpu lm avx2
-
-processor  :  1
-vendor_id  :GenuineIntel
-cpu family: 6
-model: 94
-model name: Intel(R) Core(TM) i5-6600 CPU @ 3.30GHz
-stepping: 3
-flags: avx2 lm fpu
-"""
-LSCPU = """\
-Architecture:             x86_64
-  CPU op-mode(s):         32-bit, 64-bit
-CPU(s):                   6
-  On-line CPU(s) list:    0-2, 4
-Vendor ID:                AuthenticAMD
-  BIOS Vendor ID:         Advanced Micro Devices, Inc.
-  Model name:             AMD EPYC 7451 24-Core Processor
-    BIOS Model name:      AMD EPYC 7451
-    CPU family:           23
-    Model:                1
-    Stepping:             2
-    Flags:                fpu lm avx2
-Vulnerabilities:
-  Meltdown:               Not affected
-"""
-LSCPU_JSON = """\
-{"lscpu": [
-  {"field": "Architecture:", "data": "x86_64", "children": [{"field": "Byte Order:", "data": "Little Endian"}]},
-  {"field": "CPU(s):", "data": "6", "children": [{"field": "On-line CPU(s) list:", "data": "0-2,4"}]},
-  {"field": "Vendor ID:", "data": "AuthenticAMD", "children": [
-    {"field": "Model name:", "data": "AMD EPYC 7451 24-Core Processor", "children": [
-      {"field": "CPU family:", "data": "23"},
-      {"field": "Model:", "data": "1"},
-      {"field": "Stepping:", "data": "2"},
-      {"field": "Flags:", "data": "fpu lm avx2"}]}]},
-  {"field": "Vulnerabilities:", "data": null}]}
-"""
 RECORDING = Recording(leaves={0: {(7, 1): (1, 2, 3, 4)}}, xcr0=7, online=(0,), files={"a": b"b"}).to_json()
 EPYC = procfs.Processor("AuthenticAMD", 23, 1, 2, "AMD EPYC 7451 24-Core Processor", frozenset(["fpu", "lm", "avx2"]))
 
@@ -237,11 +171,11 @@ def test_any_bytes_are_a_machine_or_an_error_that_says_why(content: bytes) -> No
 
 
 def test_every_dump_of_every_architecture_is_read() -> None:
-    if not CASES.exists():
+    if not CORPUS.exists():
         pytest.skip("needs the recorded machines in ../shared/corpora, which are not part of the project")
-    listed = [line.split("\t") for line in (CASES / "truth.tsv").read_text().splitlines()]
+    listed = [line.split("\t") for line in (CORPUS / "truth.tsv").read_text().splitlines()]
     assert len(listed) > 2000
     for path, expected, arch, _ in listed:
-        name, machine = dumps.load(str(CASES / path))
+        name, machine = dumps.load(str(CORPUS / path))
         assert name == expected
         assert machine.arch == arch or arch not in ("x86_64", "i686", "aarch64", "s390x"), path

@@ -7,20 +7,21 @@ from __future__ import annotations
 
 import sys
 from functools import partial
-from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
 import pytest
+from helpers.paths import CORPORA
 
-from cpufeat import host
-from cpufeat.machine import ThisMachine
-from cpufeat.recording import Recording
+from cpufeat.detection import host
+from cpufeat.detection.machine import ThisMachine
+from cpufeat.detection.recording import Recording
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from typing import Any
 
-RECORDED = Path(__file__).parents[2] / "shared" / "corpora" / "raw" / "py-cpuinfo"
+RECORDED = CORPORA / "raw" / "py-cpuinfo"
 ASKS = {
     "cat_proc_cpuinfo": "has_proc_cpuinfo",
     "lscpu": "has_lscpu",

@@ -16,31 +16,33 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from helpers.machines import leaves, machine
+from helpers.paths import CORPORA
 from llvmlite import binding
-from machines import leaves, machine
 
 import cpufeat
-from cpufeat import host, llvm, native
-from cpufeat.machine import ThisMachine, process_arch
-from cpufeat.probe.dumps import load, parse
-from cpufeat.recorder import record
-from cpufeat.recording import Recording
-from cpufeat.systems import sysctl, windows
-from cpufeat.systems.bsd import Bsd
-from cpufeat.systems.darwin import Darwin
-from cpufeat.systems.windows import Windows
+from cpufeat import llvm_tables
+from cpufeat.detection import host, instructions
+from cpufeat.detection.machine import ThisMachine, process_arch
+from cpufeat.detection.probe.dumps import load, parse
+from cpufeat.detection.recorder import record
+from cpufeat.detection.recording import Recording
+from cpufeat.detection.systems import sysctl, windows
+from cpufeat.detection.systems.bsd import Bsd
+from cpufeat.detection.systems.darwin import Darwin
+from cpufeat.detection.systems.windows import Windows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-ARCHSPEC = Path(__file__).parent.parent.parent / "shared" / "corpora" / "raw" / "archspec-json" / "tests" / "targets"
+ARCHSPEC = CORPORA / "raw" / "archspec-json" / "tests" / "targets"
 needs_archspec = pytest.mark.skipif(not ARCHSPEC.is_dir(), reason="needs ../shared/corpora, archspec-json's recordings")
 needs_x86_64 = pytest.mark.skipif(ThisMachine().cpuid(0) is None or sys.maxsize < 2**32, reason="needs x86-64's CPUID")
 INTEL = "GenuineIntel"
 
 
 def features_of(cpu: str, arch: str = "x86_64") -> set[str]:
-    found = llvm.load(arch).cpu_features(cpu)
+    found = llvm_tables.load(arch).cpu_features(cpu)
     assert found is not None
     return set(found)
 
@@ -254,7 +256,9 @@ def kernel32(native_machine: int = 0x8664) -> Library:
 @needs_x86_64
 @pytest.mark.usefixtures("on_windows")
 def test_windows_executes_cpuid_from_memory_that_it_cannot_write(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(windows, "CODE", {"x86_64": native.CODE["x86_64"][:2]})  # POSIX's calls: this is no Windows
+    monkeypatch.setattr(
+        windows, "CODE", {"x86_64": instructions.CODE["x86_64"][:2]}
+    )  # POSIX's calls: this is no Windows
     found = Windows(kernel32())
     assert found.cpuid(0) == found.cpuid(0, cpu=3)
     assert found.cpuid(0, cpu=9) is None
@@ -528,10 +532,10 @@ _TO_MICROSOFTS = bytes.fromhex("4889f9 4989d0 4889f2")  # mov rcx, rdi; mov r8, 
 def test_code_of_the_microsoft_calling_convention(monkeypatch: pytest.MonkeyPatch) -> None:
     """Executed here, behind three instructions that move System V's arguments to where Microsoft's are."""
     pieces = tuple(_TO_MICROSOFTS + piece for piece in windows.CODE["x86_64"])
-    monkeypatch.setitem(native.CODE, "x86_64", pieces)
-    microsofts = native.load("x86_64")
+    monkeypatch.setitem(instructions.CODE, "x86_64", pieces)
+    microsofts = instructions.load("x86_64")
     monkeypatch.undo()
-    ours = native.load("x86_64")
+    ours = instructions.load("x86_64")
     assert microsofts is not None
     assert ours is not None
     for leaf, subleaf in ((0, 0), (7, 0), (7, 1), (0x80000000, 0), (0x80000002, 0)):
@@ -563,8 +567,8 @@ int main(void) {
 def test_code_of_32_bits(tmp_path: Path) -> None:
     """In a C program for 32-bit x86 that zig builds: vendor and XCR0 are those that 64-bit code reads."""
     pytest.importorskip("ziglang", reason="needs ziglang, a C compiler for 32-bit x86")
-    code = ",".join(map(str, native.joined(native.CODE["i686"])))
-    (tmp_path / "main.c").write_text(_HARNESS % (code, native.ALIGNMENT))
+    code = ",".join(map(str, instructions.joined(instructions.CODE["i686"])))
+    (tmp_path / "main.c").write_text(_HARNESS % (code, instructions.ALIGNMENT))
     built = [sys.executable, "-m", "ziglang", "cc", "-target", "x86-linux-musl", "-O1", "-o", "main", "main.c"]
     subprocess.run(built, cwd=tmp_path, check=True)
     try:

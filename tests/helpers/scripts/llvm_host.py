@@ -1,7 +1,7 @@
 """Ask cpufeat and LLVM's own host detection about one machine, and print both answers: a line of JSON a machine.
 
-    python host_detection.py               this machine
-    python host_detection.py --recorded    each recording on standard input, one a line
+    python llvm_host.py               this machine
+    python llvm_host.py --recorded    each recording on standard input, one a line
 
 LLVM sees a recording because the CPUID and XGETBV instructions in this process's copy of LLVM are replaced by UD2, for
 which a signal handler answers in the CPU's place.
@@ -24,7 +24,7 @@ from llvmlite import binding
 import cpufeat
 
 if TYPE_CHECKING:
-    from cpufeat.machine import Machine
+    from cpufeat.detection.machine import Machine
 
 CPUID, XGETBV, UD2 = b"\x0f\xa2", b"\x0f\x01\xd0", b"\x0f\x0b"
 SA_SIGINFO = 4

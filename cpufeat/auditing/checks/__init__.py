@@ -1,0 +1,1 @@
+"""What an audit concludes from decoded code: guarded or bare uses, misaligned operands, ISA notes."""

@@ -1,0 +1,1 @@
+"""From bytes of code to the features that its instructions require."""

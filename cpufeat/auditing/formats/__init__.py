@@ -1,0 +1,1 @@
+"""From files to images: ELF, PE, COFF, Mach-O and archives, as sections, symbols and functions."""

@@ -1,0 +1,1 @@
+"""From instructions to what they do to registers, flags, memory and control flow."""

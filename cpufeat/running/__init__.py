@@ -1,0 +1,1 @@
+"""Will it run: binaries and programs against a machine, an emulated CPU or this one."""

@@ -1,0 +1,1 @@
+"""Ground that every stage stands on: values, files and processes. Nothing here knows a CPU."""

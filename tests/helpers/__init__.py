@@ -1,0 +1,1 @@
+"""What tests share: inputs, outside tools and other interpreters."""
