@@ -30,9 +30,8 @@ if TYPE_CHECKING:
     from cpufeat.resolution import target_for_host as target_for_host
     from cpufeat.running.check import check as check
     from cpufeat.running.verify import verify as verify
+    from cpufeat.support.version import __version__ as __version__
     from cpufeat.target import Target as Target
-
-__version__ = "0.1.0"
 
 _HOME = {
     "Audit": "cpufeat.auditing",
@@ -57,6 +56,7 @@ _HOME = {
     "ThisMachine": "cpufeat.detection.machine",
     "Resolution": "cpufeat.resolution",
     "resolve": "cpufeat.resolution",
+    "__version__": "cpufeat.support.version",
     "check": "cpufeat.running.check",
     "verify": "cpufeat.running.verify",
     "target_for_host": "cpufeat.resolution",

@@ -8,13 +8,13 @@ import re
 from collections import Counter
 from typing import TYPE_CHECKING, cast
 
-from cpufeat import __version__
 from cpufeat.aot.objects import init_array, note
 from cpufeat.decisions import Decision
 from cpufeat.errors import ArtifactError, CpufeatError
 from cpufeat.features import FeatureSet
 from cpufeat.support import files
 from cpufeat.support.value import Value
+from cpufeat.support.version import __version__
 from cpufeat.target import Target
 
 if TYPE_CHECKING:

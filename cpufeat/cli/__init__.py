@@ -12,10 +12,10 @@ import io
 import os
 import sys
 
-from cpufeat import __version__
 from cpufeat.detection.host import MACHINE_VARIABLE
 from cpufeat.errors import CompileError, CpufeatError, CpufeatWarning, LinkError, MissingFeaturesError
 from cpufeat.support.value import TYPE_CHECKING
+from cpufeat.support.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
