@@ -1,6 +1,6 @@
 """Why each answer is what it is: the account of a machine and of a request against it.
 
-How it reads on a terminal is the matter of :mod:`cpufeat.cli.page`.
+How it reads on a terminal is the matter of :mod:`cpufeat.cli.explain_page`.
 """
 
 from __future__ import annotations

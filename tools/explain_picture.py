@@ -12,8 +12,8 @@ from rich.console import Console
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from cpufeat.cli.lines import WIDTH  # noqa: E402
-from cpufeat.cli.page import page  # noqa: E402
+from cpufeat.cli.explain_page import page  # noqa: E402
+from cpufeat.cli.layout import WIDTH  # noqa: E402
 from cpufeat.cli.terminal import paint  # noqa: E402
 from cpufeat.detection.probe.dumps import load  # noqa: E402
 from cpufeat.explain import explain  # noqa: E402

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cpufeat.auditing.report import lowest_level
-from cpufeat.cli.lines import LABEL, WIDTH, row, section_heading, wrapped
+from cpufeat.cli.layout import LABEL, WIDTH, row, section_heading, wrapped
 from cpufeat.features import FeatureSet
 from cpufeat.levels import baseline, levels
 from cpufeat.support.value import TYPE_CHECKING
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from cpufeat.auditing.report import Audit, FunctionNeeds, Use
-    from cpufeat.cli.lines import Line
+    from cpufeat.cli.layout import Line
 
 _MOST = 8
 """How many functions, members or places of a kind are shown; JSON has them all."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from cpufeat.cli import printable
+from cpufeat.cli.streams import printable
 from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from cpufeat.cli.lines import Line
+    from cpufeat.cli.layout import Line
 
 STYLES = {
     "title": "bold",

@@ -17,7 +17,8 @@ import pytest
 from helpers.paths import PROJECT
 
 from cpufeat import Recording, Target, __version__, aot, detect
-from cpufeat.cli import VERBS, main
+from cpufeat.cli import main
+from cpufeat.cli.parser import VERBS
 from cpufeat.detection.probe.dumps import load
 
 if TYPE_CHECKING:
@@ -367,7 +368,7 @@ def test_what_cannot_be_compiled_is_an_error(content: bytes | None, tmp_path: Pa
         (["target", "--machine", "/"], "/: Is a directory"),
         (["target", "--machine", "/dev/zero"], "larger than 16 MiB"),
         (["target", "--machine", "/dev/null"], "/dev/null: empty"),
-        (["target", "--machine", ""], "an empty FILE"),
+        (["target", "--machine", ""], "FILE is empty"),
         (["target", "--machine", __file__], f"{__file__}: in no known format"),
     ],
 )

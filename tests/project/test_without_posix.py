@@ -84,7 +84,7 @@ def test_a_python_without_posix_does_it_all(tmp_path: Path, recorded_windows: Pa
     )
     assert done.returncode == 0, done.stderr
     assert "Windows runs no ELF programs: verify it on Linux" in done.stderr
-    assert "-: on Windows standard input has no name" in done.stderr
+    assert "-: standard input is not supported on Windows" in done.stderr
 
 
 @pytest.mark.parametrize(("platform", "name"), [("win32", "Windows"), ("darwin", "macOS")])

@@ -14,7 +14,8 @@ from helpers.paths import MACHINES
 from helpers.requirements import unavailable
 
 from cpufeat import AuditError, Target, TargetError, UnknownNameError, aot, check, detect, verify
-from cpufeat.cli import BAD, NO, OK, main
+from cpufeat.cli import main
+from cpufeat.cli.options import BAD, NO, OK
 from cpufeat.detection.machine import ThisMachine
 from cpufeat.detection.probe.dumps import load
 from cpufeat.features import FeatureSet
@@ -261,7 +262,7 @@ def test_what_cannot_be_read_is_named_and_without_numbers(
 
 
 @pytest.mark.parametrize("option", [("audit", "--max"), ("check", "--cpu")])
-@pytest.mark.parametrize(("text", "words"), [("", "an empty REQUEST"), ("+avx2", "relative to a host")])
+@pytest.mark.parametrize(("text", "words"), [("", "REQUEST is empty"), ("+avx2", "relative to a host")])
 def test_a_request_that_names_no_cpu_is_bad(
     built, option: tuple[str, str], text: str, words: str, capfd: pytest.CaptureFixture[str]
 ) -> None:

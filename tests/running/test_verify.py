@@ -20,8 +20,9 @@ from helpers.paths import PROJECT
 from helpers.requirements import unavailable
 
 from cpufeat import Target, VerifyError, aot, features, levels
-from cpufeat.cli import BAD, NO, OK, main
-from cpufeat.cli.verify import cpus
+from cpufeat.cli import main
+from cpufeat.cli.options import BAD, NO, OK
+from cpufeat.cli.verbs.verify import cpus
 from cpufeat.detection import recording
 from cpufeat.detection.host import detect
 from cpufeat.detection.machine import ThisMachine

@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cpufeat import llvm_tables
-from cpufeat.cli import printable
-from cpufeat.cli.lines import WIDTH
-from cpufeat.cli.page import page
+from cpufeat.cli.explain_page import page
+from cpufeat.cli.layout import WIDTH
+from cpufeat.cli.streams import printable
 from cpufeat.decisions import NOT_REPORTED, UNSEEN
 from cpufeat.detection.crosscheck import disagreements
 from cpufeat.detection.host import detect

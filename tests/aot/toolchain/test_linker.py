@@ -884,7 +884,7 @@ def test_an_object_on_standard_output(main):
         (("main.c", "-o", "out", "--triple", "mips-linux-gnu"), 2, "unknown architecture"),
         (("main.ll", "-o", "out", "--triple", "aarch64-linux-gnu", "--target", "native"), 2, "relative to a host"),
         (("main.ll", "-o", "out", "--linker", "cc", "--triple", "aarch64-linux-gnu"), 2, "cc links for"),
-        (("main.ll", "-o", ""), 2, "an empty OUT"),
+        (("main.ll", "-o", ""), 2, "OUT is empty"),
         (("main.ll", "-o", "absent/out"), 2, "absent/out: No such file"),
         (("main.ll", "-o", "out", "--", "-lnosuchlibrary"), 1, "nosuchlibrary"),
         (("absent.ll", "-o", "out"), 2, "absent.ll: No such file"),

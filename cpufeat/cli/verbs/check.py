@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from cpufeat.cli import NO, OK, add_machine, path_of, request_of
+from cpufeat.cli.options import NO, OK, add_machine, path_of, request_of
 from cpufeat.cli.terminal import show
 from cpufeat.detection.host import detect
 from cpufeat.running.check import check
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
     from collections.abc import Iterator
 
-    from cpufeat.cli.lines import Line
+    from cpufeat.cli.layout import Line
     from cpufeat.running.check import Check, Lack
 
 

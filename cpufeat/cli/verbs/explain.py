@@ -6,7 +6,7 @@ import json
 import os
 import warnings
 
-from cpufeat.cli import OK, add_machine, add_on_missing
+from cpufeat.cli.options import OK, add_machine, add_on_missing
 from cpufeat.detection.host import MACHINE_VARIABLE, default_machine
 from cpufeat.errors import CpufeatWarning
 from cpufeat.explain import GENERIC, explain, to_json, verdict_without_tables
@@ -36,7 +36,7 @@ def run(options: Namespace) -> int:
     if options.json:
         print(json.dumps(to_json(account), indent=2))
         return OK
-    from cpufeat.cli.page import page
+    from cpufeat.cli.explain_page import page
     from cpufeat.cli.terminal import show
 
     show(page(account))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from cpufeat.cli import OK, add_machine, add_on_missing
+from cpufeat.cli.options import OK, add_machine, add_on_missing
 from cpufeat.llvm_tables import NEWEST
 from cpufeat.resolution import resolve
 from cpufeat.support.value import TYPE_CHECKING

@@ -6,7 +6,7 @@ import json
 import math
 from argparse import ArgumentTypeError
 
-from cpufeat.cli import NO, OK, path_of
+from cpufeat.cli.options import NO, OK, path_of
 from cpufeat.cli.terminal import show
 from cpufeat.running import verify
 from cpufeat.support.value import TYPE_CHECKING
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
     from typing import Any
 
-    from cpufeat.cli.lines import Line
+    from cpufeat.cli.layout import Line
     from cpufeat.running.verify import Run
 
 _STYLES = {verify.RIGHT: "good", verify.REFUSED: "good", verify.NOT_RUN: "warn"}

@@ -6,8 +6,8 @@ import json
 
 from cpufeat.auditing import audit
 from cpufeat.auditing.report import to_json
-from cpufeat.cli import NO, OK, path_of, request_of
 from cpufeat.cli.audit_page import page
+from cpufeat.cli.options import NO, OK, path_of, request_of
 from cpufeat.cli.progress import progress
 from cpufeat.cli.terminal import show
 from cpufeat.errors import UnknownNameError

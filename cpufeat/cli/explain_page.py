@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from cpufeat.cli.lines import LABEL, WIDTH, row, section_heading, wrapped
+from cpufeat.cli.layout import LABEL, WIDTH, row, section_heading, wrapped
 from cpufeat.decisions import Withheld
 from cpufeat.detection import unreported
 from cpufeat.detection.arch.identity import described
@@ -16,7 +16,7 @@ from cpufeat.support.value import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from cpufeat.cli.lines import Line
+    from cpufeat.cli.layout import Line
     from cpufeat.decisions import Decision
     from cpufeat.detection.host import Host
 

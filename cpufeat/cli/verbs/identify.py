@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 
-from cpufeat.cli import NO, OK, path_of, printable
+from cpufeat.cli.options import NO, OK, path_of
+from cpufeat.cli.streams import printable
 from cpufeat.detection.host import detect
 from cpufeat.detection.probe.dumps import load
 from cpufeat.errors import CpufeatError

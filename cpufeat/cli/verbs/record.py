@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from cpufeat.cli import OK, add_machine
+from cpufeat.cli.options import OK, add_machine
 from cpufeat.detection.host import default_machine
 from cpufeat.detection.recorder import record
 from cpufeat.errors import CpufeatError

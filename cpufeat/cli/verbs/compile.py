@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from cpufeat import aot
-from cpufeat.cli import OK, add_machine, add_on_missing, path_of
+from cpufeat.cli.options import OK, add_machine, add_on_missing, path_of
 from cpufeat.detection.host import detect
 from cpufeat.errors import CpufeatError
 from cpufeat.levels import baseline
@@ -109,7 +109,7 @@ def _kind(options: Namespace) -> Kind:
 def _check(options: Namespace, file: str, kind: Kind) -> None:
     """Raise CpufeatError for options that do not go together."""
     if not options.output:
-        raise CpufeatError("an empty OUT: perhaps a variable of the shell that is not set")
+        raise CpufeatError("OUT is empty; is a shell variable unset?")
     if Path(options.output).exists() and Path(file).exists() and Path(file).samefile(options.output):
         raise CpufeatError(f"{options.output}: the output would replace the input")
     wrong = {
