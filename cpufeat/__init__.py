@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from cpufeat.detection.host import Host as Host
     from cpufeat.detection.host import detect as detect
     from cpufeat.detection.machine import Machine as Machine
-    from cpufeat.detection.machine import ThisMachine as ThisMachine
     from cpufeat.detection.recording import Recording as Recording
+    from cpufeat.detection.systems import ThisMachine as ThisMachine
     from cpufeat.errors import ArtifactError as ArtifactError
     from cpufeat.errors import AuditError as AuditError
     from cpufeat.errors import CompileError as CompileError
@@ -53,7 +53,7 @@ _HOME = {
     "detect": "cpufeat.detection.host",
     "Machine": "cpufeat.detection.machine",
     "Recording": "cpufeat.detection.recording",
-    "ThisMachine": "cpufeat.detection.machine",
+    "ThisMachine": "cpufeat.detection.systems",
     "Resolution": "cpufeat.resolution",
     "resolve": "cpufeat.resolution",
     "__version__": "cpufeat.support.version",

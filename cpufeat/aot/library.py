@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from cpufeat.aot.llvm import triples
 from cpufeat.aot.objects.jit_object import loadable
 from cpufeat.detection.host import Host, detect
-from cpufeat.detection.machine import ThisMachine
+from cpufeat.detection.systems import ThisMachine
 from cpufeat.errors import ArtifactError, MissingFeaturesError
 from cpufeat.resolution import disable, triple
 

@@ -7,7 +7,7 @@ import os
 from cpufeat.decisions import DIFFERS, NOT_REPORTED, UNSEEN, Decision, Withheld
 from cpufeat.detection.arch import read
 from cpufeat.detection.arch.identity import Identity, identify
-from cpufeat.detection.machine import Machine, ThisMachine
+from cpufeat.detection.systems import ThisMachine
 from cpufeat.errors import CpufeatError
 from cpufeat.features import FeatureSet, implied, table
 from cpufeat.levels import level_of
@@ -15,6 +15,7 @@ from cpufeat.support.value import TYPE_CHECKING, Value
 
 if TYPE_CHECKING:
     from cpufeat.detection.arch import Reading
+    from cpufeat.detection.machine import Machine
 
 MACHINE_VARIABLE = "CPUFEAT_MACHINE"
 

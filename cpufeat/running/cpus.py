@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from cpufeat import tables
 from cpufeat.detection.host import detect
-from cpufeat.detection.machine import ThisMachine
+from cpufeat.detection.systems import ThisMachine
 from cpufeat.errors import VerifyError
 from cpufeat.features import family
 from cpufeat.levels import level_features, levels

@@ -20,7 +20,7 @@ from helpers.requirements import unavailable
 from numpy._core import _multiarray_umath
 
 import cpufeat
-from cpufeat.detection.machine import ThisMachine
+from cpufeat.detection.systems import ThisMachine
 from cpufeat.features import FeatureSet, find
 from cpufeat.levels import level_features
 

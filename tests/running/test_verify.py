@@ -25,7 +25,7 @@ from cpufeat.cli.options import BAD, NO, OK
 from cpufeat.cli.verbs.verify import cpus
 from cpufeat.detection import recording
 from cpufeat.detection.host import detect
-from cpufeat.detection.machine import ThisMachine
+from cpufeat.detection.systems import ThisMachine
 from cpufeat.running import cpus as processors_module
 from cpufeat.running import qemu
 from cpufeat.running.cpus import NATIVE, processors
@@ -83,8 +83,8 @@ def probe(command: list[str]) -> recording.Recording:
     code = f"""
 import sys
 sys.path.insert(0, {str(PROJECT)!r})
-from cpufeat.recorder import record
-from cpufeat.machine import ThisMachine
+from cpufeat.detection.recorder import record
+from cpufeat.detection.systems import ThisMachine
 print(record(ThisMachine()).to_json())
 """
     result = subprocess.run([*command, sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -127,7 +127,7 @@ def _names_another_version(triple: str) -> bool:
 @functools.cache
 def _here() -> str:
     from cpufeat.detection.host import detect
-    from cpufeat.detection.machine import ThisMachine
+    from cpufeat.detection.systems import ThisMachine
     from cpufeat.resolution import triple
 
     return triple(detect(ThisMachine()))

@@ -6,8 +6,8 @@ import ctypes
 import os
 import sys
 
-from cpufeat.detection.machine import ThisMachine, process_arch
 from cpufeat.detection.systems import sysctl
+from cpufeat.detection.systems.native import NativeMachine, process_arch
 from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ _AUXILIARY = {16: 25, 26: 26}
 """AT_HWCAP and AT_HWCAP2: Linux's number, and theirs (FreeBSD ``sys/elf_common.h``, OpenBSD ``sys/auxv.h``)."""
 
 
-class Bsd(ThisMachine):
+class Bsd(NativeMachine):
     """A machine with one of the BSDs."""
 
     def __init__(self, libc: Any = None) -> None:

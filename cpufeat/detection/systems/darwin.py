@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import ctypes
 
-from cpufeat.detection.machine import ThisMachine
 from cpufeat.detection.systems import sysctl
+from cpufeat.detection.systems.native import NativeMachine
 from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from typing import Any
 
 
-class Darwin(ThisMachine):
+class Darwin(NativeMachine):
     """A Mac."""
 
     def __init__(self, libc: Any = None) -> None:

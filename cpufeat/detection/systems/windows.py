@@ -9,7 +9,7 @@ import ctypes
 import sys
 
 from cpufeat.detection import instructions
-from cpufeat.detection.machine import ThisMachine
+from cpufeat.detection.systems.native import NativeMachine
 from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ _PAGE = 4096
 _MACHINE_ARM64 = 0xAA64
 
 
-class Windows(ThisMachine):
+class Windows(NativeMachine):
     """A machine with Windows."""
 
     def __init__(self, kernel32: Any = None) -> None:

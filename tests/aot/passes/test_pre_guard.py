@@ -9,7 +9,7 @@ from helpers.llvm_workers import use_llvm_of
 from helpers.qemu import run
 
 from cpufeat import Target, aot
-from cpufeat.detection.machine import ThisMachine
+from cpufeat.detection.systems import ThisMachine
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -39,8 +39,8 @@ from cpufeat.aot.runtime.guard import guard
 from cpufeat.aot.runtime.guard_table import isa_level, narrow
 from cpufeat.decisions import NEEDS_PERMISSION
 from cpufeat.detection.host import Host, detect
-from cpufeat.detection.machine import ThisMachine
 from cpufeat.detection.probe import dumps
+from cpufeat.detection.systems import ThisMachine
 from cpufeat.errors import ArtifactError
 from cpufeat.features import FeatureSet
 from cpufeat.levels import level_features

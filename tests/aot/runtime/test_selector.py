@@ -42,9 +42,9 @@ from hypothesis import strategies as st
 
 from cpufeat.aot.runtime.selector import detector, resolver_parameters
 from cpufeat.detection.host import detect
-from cpufeat.detection.machine import ThisMachine
 from cpufeat.detection.probe import dumps
 from cpufeat.detection.recording import Recording
+from cpufeat.detection.systems import ThisMachine
 from cpufeat.errors import TargetError, UnknownNameError
 from cpufeat.features import find, implied, table
 from cpufeat.levels import level_features

@@ -10,7 +10,7 @@ import pytest
 from helpers.requirements import unavailable
 
 import cpufeat
-from cpufeat.detection.machine import ThisMachine
+from cpufeat.detection.systems import ThisMachine
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,8 +14,8 @@ import pytest
 from helpers.paths import CORPORA
 
 from cpufeat.detection import host
-from cpufeat.detection.machine import ThisMachine
 from cpufeat.detection.recording import Recording
+from cpufeat.detection.systems import ThisMachine
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -22,14 +23,15 @@ from llvmlite import binding
 
 import cpufeat
 from cpufeat import llvm_tables
-from cpufeat.detection import host, instructions
-from cpufeat.detection.machine import ThisMachine, process_arch
+from cpufeat.detection import host, instructions, systems
 from cpufeat.detection.probe.dumps import load, parse
 from cpufeat.detection.recorder import record
 from cpufeat.detection.recording import Recording
-from cpufeat.detection.systems import sysctl, windows
+from cpufeat.detection.systems import ThisMachine, sysctl, windows
 from cpufeat.detection.systems.bsd import Bsd
 from cpufeat.detection.systems.darwin import Darwin
+from cpufeat.detection.systems.linux import Linux
+from cpufeat.detection.systems.native import process_arch
 from cpufeat.detection.systems.windows import Windows
 
 if TYPE_CHECKING:
@@ -45,6 +47,28 @@ def features_of(cpu: str, arch: str = "x86_64") -> set[str]:
     found = llvm_tables.load(arch).cpu_features(cpu)
     assert found is not None
     return set(found)
+
+
+@pytest.mark.parametrize(
+    ("platform", "name"),
+    [
+        ("linux", "Linux"),
+        ("android", "Linux"),
+        ("darwin", "Darwin"),
+        ("win32", "Windows"),
+        ("freebsd14", "Bsd"),
+        ("openbsd7", "Bsd"),
+        ("netbsd10", "Bsd"),
+        ("dragonfly6", "Bsd"),
+        ("cygwin", "NativeMachine"),
+        ("sunos5", "NativeMachine"),
+    ],
+)
+def test_this_machine_is_the_class_of_the_running_system(
+    platform: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "platform", platform)
+    assert runpy.run_path(systems.__file__)["ThisMachine"].__name__ == name
 
 
 class Library:
@@ -121,12 +145,6 @@ def test_a_mac_is_asked_by_sysctl() -> None:
     assert "bf16" not in found.features
     assert found.evidence["dotprod"] == "hw.optional.arm.FEAT_DotProd"
     assert cpufeat.resolve("native", host=found).target.triple == "arm64-apple-macosx14.5.0"
-
-
-@pytest.mark.usefixtures("on_macos")
-def test_this_machine_is_the_systems_own_class() -> None:
-    assert type(ThisMachine()) is Darwin
-    assert ThisMachine().system == "darwin"
 
 
 @needs_x86_64
@@ -370,7 +388,7 @@ def test_openbsd_without_sysctlbyname(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_android_is_linux_with_another_c_library(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "android")
     monkeypatch.setattr(sys, "getandroidapilevel", lambda: 24, raising=False)
-    found = ThisMachine()
+    found = Linux()
     assert (found.system, found.libc, found.version) == ("linux", "android", "24")
 
 
@@ -379,9 +397,9 @@ def test_a_c_library_that_is_not_glibc(monkeypatch: pytest.MonkeyPatch) -> None:
         raise ValueError(f"unrecognized configuration name {name}")
 
     monkeypatch.setattr(os, "confstr", confstr)
-    assert ThisMachine().libc == "musl"
+    assert Linux().libc == "musl"
     monkeypatch.delattr(os, "confstr")
-    assert ThisMachine().libc == "musl"
+    assert Linux().libc == "musl"
 
 
 @pytest.mark.parametrize(

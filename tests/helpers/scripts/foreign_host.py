@@ -8,8 +8,8 @@ import mmap
 import sys
 
 import cpufeat
-from cpufeat.detection.machine import ThisMachine
 from cpufeat.detection.recorder import record
+from cpufeat.detection.systems import ThisMachine
 
 AT_HWCAPS = (16, 26, 29)
 HWCAP_CPUID = 1 << 11

@@ -1,0 +1,68 @@
+"""Linux and Android: the auxiliary vector, ``riscv_hwprobe``, STFLE of s390x and permissions for register states."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from cpufeat.detection import instructions
+from cpufeat.detection.systems.native import NativeMachine
+
+_RISCV_HWPROBE = 258
+"""The number of the system call."""
+
+
+class Linux(NativeMachine):
+    """A machine with Linux."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.libc, self.version = _libc()
+
+    def permitted_states(self) -> int:
+        """Ask the kernel."""
+        instructions = self._instructions
+        return instructions.permitted_states() if instructions and self.arch == "x86_64" else 0
+
+    def getauxval(self, kind: int) -> int | None:
+        """Read ``/proc/self/auxv`` (proc(5)), which needs no C library."""
+        content = self.read_file("/proc/self/auxv") or b""
+        word = 8 if sys.maxsize > 2**32 else 4
+        numbers = [int.from_bytes(content[at : at + word], sys.byteorder) for at in range(0, len(content), word)]
+        return dict(zip(numbers[::2], numbers[1::2], strict=False)).get(kind)
+
+    def auxv_string(self, kind: int) -> str:
+        """Read the text that the auxiliary vector points at: it lies in this process's own memory (getauxval(3))."""
+        address = self.getauxval(kind)
+        if not address:
+            return ""
+        import ctypes
+
+        return ctypes.string_at(address).decode("ascii", "replace")
+
+    def hwprobe(self, keys: tuple[int, ...]) -> dict[int, int]:
+        """Call ``riscv_hwprobe`` (Linux Documentation/arch/riscv/hwprobe.rst)."""
+        if not self.arch.startswith("riscv"):
+            return {}
+        import ctypes
+
+        pairs = (ctypes.c_int64 * (2 * len(keys)))(*(word for key in keys for word in (key, 0)))
+        refused = ctypes.CDLL(None).syscall(_RISCV_HWPROBE, pairs, len(keys), 0, None, 0)
+        answers = {} if refused else dict(zip(pairs[::2], pairs[1::2], strict=True))
+        return {key: value & 0xFFFFFFFFFFFFFFFF for key, value in answers.items() if key >= 0}
+
+    def facilities(self) -> tuple[int, ...] | None:
+        """Execute STFLE."""
+        return instructions.facilities()
+
+
+def _libc() -> tuple[str, str]:
+    """Return the C library, and Android's API level."""
+    if hasattr(sys, "getandroidapilevel"):
+        return "android", str(sys.getandroidapilevel())
+    if sys.platform == "win32" or not hasattr(os, "confstr"):
+        return "musl", ""
+    try:
+        return ("gnu" if os.confstr("CS_GNU_LIBC_VERSION") else "musl"), ""
+    except ValueError:
+        return "musl", ""
