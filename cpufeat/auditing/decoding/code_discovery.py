@@ -9,13 +9,12 @@ from __future__ import annotations
 from bisect import bisect_right
 from typing import NamedTuple
 
+from cpufeat.auditing.lifting.semantics import JUMP, STOP
 from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-NEXT, BRANCH, JUMP, STOP = range(4)
-"""Where control goes on: after the instruction, there or elsewhere, elsewhere, nowhere that is known."""
 _WORD = 4
 """Bytes of an entry of the jump tables that compilers put among the code."""
 _LONGEST_TABLE = 1 << 12
@@ -24,16 +23,17 @@ _LEAST_TABLE = 2
 """Words that all lead into the stretch: fewer may be chance."""
 
 
-class Step(NamedTuple):
-    """One instruction, as far as control flow goes."""
+class Decoded(NamedTuple):
+    """One decoded instruction: its opcode, and where control goes from it."""
 
     address: int
     following: int
     code: int
     """The opcode; 0 for bytes that are no instruction."""
     flow: int
+    """``NEXT``, ``JUMP``, ``BRANCH``, ``CALL`` or ``STOP`` of :mod:`cpufeat.auditing.lifting.semantics`."""
     target: int | None
-    """Where a direct branch or call leads."""
+    """Where a direct jump, branch or call leads; None for any other instruction."""
     refers: int | None
     """The address or offset in a memory operand, which may be that of a jump table."""
     padding: bool
@@ -42,8 +42,8 @@ class Step(NamedTuple):
 class Recovered(NamedTuple):
     """What a stretch holds."""
 
-    certain: list[Step]
-    likely: list[Step]
+    certain: list[Decoded]
+    likely: list[Decoded]
     """Code by its looks alone."""
     data: list[tuple[int, int]]
     """Not taken for code."""
@@ -58,7 +58,7 @@ class Mixed(NamedTuple):
     content: bytes
     bases: Sequence[int]
     """What offsets in jump tables count from, 0 among them, besides the table itself."""
-    decode: Callable[[int], Iterator[Step]]
+    decode: Callable[[int], Iterator[Decoded]]
     """Gives the steps from an address on."""
     read: Callable[[int, int], bytes]
     """Gives so many bytes, or fewer, at an address anywhere."""
@@ -77,7 +77,7 @@ def recovered(mixed: Mixed, entries: Iterable[int]) -> Recovered:
     for first, last in inside.items():  # a call that does not return may stand before a table
         walk.forget(first, last)
     certain = sorted(walk.steps.values())
-    likely: list[Step] = []
+    likely: list[Decoded] = []
     data: list[tuple[int, int]] = []
     for gap in _gaps(start, end, [*((step.address, step.following) for step in certain), *inside.items()]):
         clean = _clean(gap, mixed.decode)
@@ -117,12 +117,12 @@ def _walked(mixed: Mixed, entries: Iterable[int], known: Sequence[int]) -> tuple
 class _Walk:
     """What is reached from where."""
 
-    def __init__(self, start: int, end: int, decode: Callable[[int], Iterator[Step]]) -> None:
+    def __init__(self, start: int, end: int, decode: Callable[[int], Iterator[Decoded]]) -> None:
         self.start, self.end, self.decode = start, end, decode
-        self.steps: dict[int, Step] = {}
+        self.steps: dict[int, Decoded] = {}
         self.unknown: set[int] = set()
 
-    def reach(self, addresses: Iterable[int]) -> list[Step]:
+    def reach(self, addresses: Iterable[int]) -> list[Decoded]:
         """Walk on from those addresses; return the steps that are new."""
         waiting = list(addresses)
         new = []
@@ -189,7 +189,7 @@ def _gaps(start: int, end: int, covered: Iterable[tuple[int, int]]) -> list[tupl
     return [*gaps, (start, end)] if start < end else gaps
 
 
-def _clean(gap: tuple[int, int], decode: Callable[[int], Iterator[Step]]) -> list[Step] | None:
+def _clean(gap: tuple[int, int], decode: Callable[[int], Iterator[Decoded]]) -> list[Decoded] | None:
     """Return the steps of a gap that holds nothing but code, by its looks; None for any other."""
     found = []
     ends = True

@@ -17,12 +17,14 @@ from typing import NamedTuple
 from iced_x86 import Decoder, DecoderError, FlowControl, Formatter, FormatterSyntax, Mnemonic, OpKind
 
 from cpufeat.auditing.decoding.apx import plain
-from cpufeat.auditing.decoding.code_discovery import BRANCH, JUMP, NEXT, STOP, Mixed, Step, recovered
+from cpufeat.auditing.decoding.code_discovery import Decoded, Mixed, recovered
 from cpufeat.auditing.decoding.opcodes import Meaning, Places
 from cpufeat.auditing.decoding.opcodes_x86 import meaning
 from cpufeat.auditing.decoding.regions import Stretch, between_functions, content_of, in_functions, limited, place
 from cpufeat.auditing.decoding.scan import EXAMPLES, Body, Meter, Scan, Undecoded
 from cpufeat.auditing.formats.image import Function
+from cpufeat.auditing.lifting.semantics import NEXT
+from cpufeat.auditing.lifting.x86 import FLOWS
 from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -34,14 +36,6 @@ if TYPE_CHECKING:
     from cpufeat.auditing.decoding.scan import Progress
     from cpufeat.auditing.formats.image import Image
 
-_FLOWS = {
-    FlowControl.UNCONDITIONAL_BRANCH: JUMP,
-    FlowControl.CONDITIONAL_BRANCH: BRANCH,
-    FlowControl.XBEGIN_XABORT_XEND: BRANCH,
-    FlowControl.INDIRECT_BRANCH: STOP,
-    FlowControl.RETURN: STOP,
-    FlowControl.EXCEPTION: STOP,
-}
 _DIRECT = (OpKind.NEAR_BRANCH64, OpKind.NEAR_BRANCH32)
 _BRANCHES = (FlowControl.UNCONDITIONAL_BRANCH, FlowControl.CONDITIONAL_BRANCH)
 _PADDING = (Mnemonic.NOP, Mnemonic.INT3)
@@ -201,7 +195,7 @@ class _Scanner:
         self.meanings[known] = Meaning(base.features | features, other=base.other)
         return known
 
-    def _add(self, steps: Iterable[Step], places: Places) -> None:
+    def _add(self, steps: Iterable[Decoded], places: Places) -> None:
         for step in steps:
             known = self._meaning(step.code)
             if known is not None:
@@ -214,9 +208,9 @@ class _Steps:
     def __init__(self, scanner: _Scanner, content: bytes, start: int) -> None:
         self.scanner, self.content, self.start = scanner, content, start
         self.decoder = Decoder(scanner.bits, content, ip=start)
-        self.known: dict[int, Step] = {}
+        self.known: dict[int, Decoded] = {}
 
-    def decode(self, address: int) -> Iterator[Step]:
+    def decode(self, address: int) -> Iterator[Decoded]:
         """Yield the steps from an address on."""
         while True:
             step = self.known.get(address)
@@ -228,7 +222,7 @@ class _Steps:
             self.known[step.address] = step
             yield step
 
-    def _decoded(self, address: int) -> Iterator[Step]:
+    def _decoded(self, address: int) -> Iterator[Decoded]:
         while True:
             self.decoder.position, self.decoder.ip = address - self.start, address
             for instruction in self.decoder:
@@ -242,7 +236,7 @@ class _Steps:
             yield extended or step
             address = (extended or step).following
 
-    def _of_apx(self, address: int) -> Step | None:
+    def _of_apx(self, address: int) -> Decoded | None:
         offset = address - self.start
         found = plain(self.content[offset : offset + _LONGEST]) if self.scanner.bits == 64 else None
         instruction = Decoder(64, found.code, ip=address).decode() if found else None
@@ -289,17 +283,17 @@ _shapes: dict[int, _Shape] = {}
 
 def _shape(instruction: Instruction) -> _Shape:
     direct = bool(instruction.op_count) and instruction.op0_kind in _DIRECT
-    shape = _Shape(_FLOWS.get(instruction.flow_control, NEXT), direct, instruction.mnemonic in _PADDING)
+    shape = _Shape(FLOWS.get(instruction.flow_control, NEXT), direct, instruction.mnemonic in _PADDING)
     _shapes[instruction.code] = shape
     return shape
 
 
-def _step(instruction: Instruction) -> Step:
+def _step(instruction: Instruction) -> Decoded:
     code = instruction.code
     flow, direct, padding = _shapes.get(code) or _shape(instruction)
     target = instruction.near_branch_target if direct else None
     refers = instruction.memory_displacement if instruction.memory_displ_size >= _WORD else None
-    return Step(instruction.ip, instruction.next_ip, code, flow, target, refers, padding)
+    return Decoded(instruction.ip, instruction.next_ip, code, flow, target, refers, padding)
 
 
 def _is_padding(content: bytes) -> bool:

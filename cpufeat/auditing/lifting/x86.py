@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from cpufeat.auditing.lifting.semantics import MayHold
 
-_FLOWS = {
+FLOWS = {
     FlowControl.UNCONDITIONAL_BRANCH: JUMP,
     FlowControl.INDIRECT_BRANCH: JUMP,
     FlowControl.CONDITIONAL_BRANCH: BRANCH,
@@ -38,6 +38,7 @@ _FLOWS = {
     FlowControl.RETURN: STOP,
     FlowControl.EXCEPTION: STOP,
 }
+"""Where control goes, by iced-x86's kind of control flow; ``NEXT`` for all others."""
 _DIRECT = (OpKind.NEAR_BRANCH64, OpKind.NEAR_BRANCH32)
 _IMMEDIATES = (OpKind.IMMEDIATE32, OpKind.IMMEDIATE64, OpKind.IMMEDIATE32TO64)
 _ADDENDS = (OpKind.IMMEDIATE32TO64, OpKind.IMMEDIATE8TO64)
@@ -165,7 +166,7 @@ def _step(instruction: Instruction, information: InstructionInfo, may_hold: MayH
     return Step(
         address=instruction.ip,
         following=instruction.next_ip,
-        flow=STOP if instruction.mnemonic in _HALT else _FLOWS.get(instruction.flow_control, NEXT),
+        flow=STOP if instruction.mnemonic in _HALT else FLOWS.get(instruction.flow_control, NEXT),
         target=_target(instruction),
         reads=tuple(register for register in reads if register not in addressing or register in operands)
         + (FLAGS,) * reads_flags,
