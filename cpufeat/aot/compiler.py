@@ -17,7 +17,7 @@ from cpufeat.aot.passes import target_attributes
 from cpufeat.aot.runtime.dispatcher import INITIALIZER, mechanism
 from cpufeat.aot.runtime.guard import guard as guard_of
 from cpufeat.aot.runtime.guard_table import narrow
-from cpufeat.aot.runtime.selector import detector, resolver_parameters
+from cpufeat.aot.runtime.selector import resolver_parameters, selector
 from cpufeat.aot.worker import client
 from cpufeat.detection.host import detect
 from cpufeat.errors import ArtifactError, CompileError, CpufeatWarning, TargetError
@@ -206,10 +206,10 @@ def _helpers(
     """Return what is linked with the module: the guard, before all else, and what picks one of several targets."""
     parts = []
     if how:
-        parts.append(detector(targets, dispatch=how, runtime_override=runtime_override))
+        parts.append(selector(targets, dispatch=how, runtime_override=runtime_override))
     if guarded:
         mode: Mode = "ask" if guarded == "ask" else "exit"
-        parts.append(guard_of(targets, name or "program", mode=mode, beside_detector=bool(how)))
+        parts.append(guard_of(targets, name or "program", mode=mode, beside_selector=bool(how)))
     return tuple(filter(None, ("\n".join(parts), INITIALIZER if how == "pointer" else "")))
 
 

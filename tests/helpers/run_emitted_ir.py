@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any
 from llvmlite import binding
 
 from cpufeat.aot.llvm.builder import Body
-from cpufeat.aot.runtime.readers import reader
-from cpufeat.aot.runtime.selector import runs
+from cpufeat.aot.runtime.detection import feature_tests, usable
 from cpufeat.aot.worker import codegen
 from cpufeat.errors import TargetError
 from cpufeat.features import FeatureSet, table
@@ -78,11 +77,11 @@ def lowest(triple: str) -> Target:
 @functools.cache
 def told(triple: str) -> list[str]:
     """The ISA features of which, and of all that they rest on, something tells on such a system."""
-    arch, machine = lowest(triple).arch, reader(lowest(triple))
+    arch, tests = lowest(triple).arch, feature_tests(lowest(triple))
 
     def is_told(name: str) -> bool:
         try:
-            runs(Body("f"), machine, FeatureSet(arch, [name]))
+            usable(Body("f"), tests, FeatureSet(arch, [name]))
         except TargetError:
             return False
         return True
@@ -93,14 +92,14 @@ def told(triple: str) -> list[str]:
 def features_text(triple: str) -> str:
     """Define ``void features(i8*)``, which writes for each of :func:`told` a byte: whether it is usable."""
     target = lowest(triple)
-    machine, body, outer = reader(target), Body("usable"), Body("features")
+    tests, body, outer = feature_tests(target), Body("usable"), Body("features")
     stores = []
     for at, name in enumerate(told(triple)):
-        bit = body.let(f"zext i1 {runs(body, machine, FeatureSet(target.arch, [name]))} to i8")
+        bit = body.let(f"zext i1 {usable(body, tests, FeatureSet(target.arch, [name]))} to i8")
         stores.append(f"  store i8 {bit}, i8* {body.let(f'getelementptr i8, i8* %out, i64 {at}')}\n")
-    parameters = ", ".join(["i8* %out", *(f"i64 %{word}" for word in machine.words)])
-    arguments = ", ".join(filter(None, ["i8* %out", machine.called(outer)]))
-    return f"""{machine.instructions()}{machine.helpers()}{body.constants()}
+    parameters = ", ".join(["i8* %out", *(f"i64 %{word}" for word in tests.words)])
+    arguments = ", ".join(filter(None, ["i8* %out", tests.arguments(outer)]))
+    return f"""{tests.primitives()}{tests.helpers()}{body.constants()}
 define internal void @usable({parameters}) {{
 {body.instructions()}{"".join(stores)}  ret void
 }}
@@ -121,7 +120,7 @@ class Emitted:
         self.variables: dict[str, str] = {}
         self.read: list[tuple[int, int]] = []
         self._callbacks = []
-        instructions = reader(lowest(triple)).instructions()
+        instructions = feature_tests(lowest(triple)).primitives()
         assert instructions in text
         if not asks_here:
             text = self._diverted(text.replace(instructions, _INSTRUCTIONS) if X86_CODE in instructions else text)

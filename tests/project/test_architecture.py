@@ -25,7 +25,7 @@ ROOM = 12
 LAYERS = """
 support
 errors
-tables decisions triples
+tables decisions triples binary_format
 features
 levels llvm_tables
 detection

@@ -1,105 +1,61 @@
-"""How emitted code reads what a processor can do, as words of bits that the rows of ``features.tsv`` ask about.
-
-It runs while a program is being loaded: it uses nothing above the baseline, and in an ``ifunc`` resolver, before
-relocation is complete, no library and no data at an absolute address.
-"""
+"""Emit code that detects CPU features at run time: the tests for a target's system, and a set of features tested."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from cpufeat.aot.llvm import triples
-from cpufeat.support.value import Value
-from cpufeat.tables import architecture
+from cpufeat.aot.runtime.detection_aarch64 import BY_SYSTEM
+from cpufeat.aot.runtime.detection_x86 import CpuidTests
+from cpufeat.errors import TargetError
+from cpufeat.features import family, table
 
 if TYPE_CHECKING:
     from cpufeat.aot.llvm.builder import Body
-    from cpufeat.features import Feature
+    from cpufeat.aot.runtime.feature_tests import FeatureTests, Field
+    from cpufeat.features import FeatureSet
     from cpufeat.target import Target
 
 
-class Field(Value):
-    """Bits of a word of 64, and the least number that they must hold."""
-
-    word: str
-    low: int = 0
-    width: int = 1
-    least: int = 1
-
-
-Condition = tuple[tuple[Field, ...], ...]
-"""What must hold for a feature to be usable: one of these, whole. Empty where nothing tells."""
+def feature_tests(target: Target) -> FeatureTests:
+    """Return the run-time tests for a target's architecture and system. Raises TargetError where there are none."""
+    arch, system, _ = triples.parts(target.triple)
+    if family(target.arch) == "x86":
+        return CpuidTests(target)
+    if arch == "aarch64" and system in BY_SYSTEM:
+        return BY_SYSTEM[system](target)
+    raise TargetError(f"{target.triple}: emitted code cannot detect CPU features there")
 
 
-def attributes(target: Target) -> str:
-    """Return the attributes of a function that runs on every CPU of the target's architecture.
+def usable(body: Body, tests: FeatureTests, features: FeatureSet, *, permitted: bool = True) -> str:
+    """Return an i1: whether the ISA features of a set, and all that they depend on, are usable.
 
-    An empty ``target-features`` takes the place of the TargetMachine's string: what is left is what the CPU has.
-    Of its own accord LLVM calls no C library, and uses no vectors, whose constants would have to be aligned. It is not
-    optimized: it runs once, and took more of LLVM's time than many a module (40 ms of 43 for one that was empty).
+    ``permitted``: a feature that the process must request from the kernel counts only once that was granted. Raises
+    TargetError for a feature that cannot be tested on this system.
     """
-    general = 'noimplicitfloat noinline nounwind optnone "no-builtins"'
-    return f'{general} "target-cpu"="{architecture(target.arch).cpu}" "target-features"="" "tune-cpu"="generic"'
+    rows = table(features.arch)
+    conditions = {name: tests.condition(rows[name], permitted=permitted) for name in features.isa.closed()}
+    untestable = [name for name, condition in conditions.items() if not condition]
+    if untestable:
+        names = ", ".join(untestable)
+        raise TargetError(f"no run-time test for {names} on this system: compile without (-{untestable[0]})")
+    masks: dict[str, int] = {}
+    tested: list[str] = []
+    for alternatives in conditions.values():
+        if len(alternatives) > 1:
+            tested.append(body.any(body.all(_holds(body, tests, field) for field in fields) for fields in alternatives))
+            continue
+        for field in alternatives[0]:
+            if field.width > 1:
+                tested.append(_holds(body, tests, field))
+            else:
+                masks[field.word] = masks.get(field.word, 0) | 1 << field.low
+    masked = [body.has_all(tests.word(body, word), mask) for word, mask in masks.items()]
+    return body.all([*masked, *tested])
 
 
-class Reader:
-    """What one architecture's code reads on one system."""
-
-    words: tuple[str, ...] = ()
-    """The words that are handed to a function that needs them; it reads all others itself."""
-    resolver_parameters = ""
-    """What an ``ifunc`` resolver is called with."""
-    needs_library = False
-    """Whether it calls functions of the system's library even in a resolver, where that does not work yet."""
-
-    def __init__(self, target: Target) -> None:
-        self.leaf_attributes = attributes(target)
-        """Of a function that calls none and leaves the stack as it is."""
-        self.attributes = f"{self.leaf_attributes} uwtable"  # it says where a function ends, in a file without symbols
-        self.arch, self.system, _ = triples.parts(target.triple)
-
-    def condition(self, feature: Feature, *, permitted: bool = True) -> Condition:
-        """Return when a feature is usable, by the rules of the Python detection.
-
-        Where the process must ask for it, ``permitted``: only when it has.
-        """
-        raise NotImplementedError
-
-    def word(self, body: Body, name: str) -> str:
-        """Read a word, an i64."""
-        return f"%{name}"
-
-    def called(self, body: Body) -> str:
-        """Return the arguments for :attr:`words`, in a constructor."""
-        return ""
-
-    def resolved(self, body: Body) -> str:
-        """Return the arguments for :attr:`words`, in a function that has the parameters of a resolver."""
-        return self.called(body)
-
-    def instructions(self) -> str:
-        """Define, or declare, what asks the processor and the kernel."""
-        raise NotImplementedError
-
-    def helpers(self) -> str:
-        """Define what reading words needs besides."""
-        return ""
-
-
-def sysctl(attributes: str) -> str:
-    """Define ``i64 @__cpufeat_sysctl(i8*)``: whether a variable of the kernel (sysctl(3)) is 1."""
-    return f"""
-declare i32 @sysctlbyname(i8*, i8*, i64*, i8*, i64)
-define internal i64 @__cpufeat_sysctl(i8* %name) {attributes} {{
-  %value = alloca i64
-  %length = alloca i64
-  store i64 0, i64* %value
-  store i64 8, i64* %length
-  %bytes = bitcast i64* %value to i8*
-  %failed = call i32 @sysctlbyname(i8* %name, i8* %bytes, i64* %length, i8* null, i64 0)
-  %number = load i64, i64* %value
-  %is.one = icmp eq i64 %number, 1
-  %answer = zext i1 %is.one to i64
-  ret i64 %answer
-}}
-"""
+def _holds(body: Body, tests: FeatureTests, field: Field) -> str:
+    word = tests.word(body, field.word)
+    shifted = body.let(f"lshr i64 {word}, {field.low}")
+    number = body.let(f"and i64 {shifted}, {(1 << field.width) - 1}")
+    return body.let(f"icmp uge i64 {number}, {field.least}")

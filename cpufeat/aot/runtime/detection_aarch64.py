@@ -1,11 +1,11 @@
-"""What emitted code reads on 64-bit Arm: what the kernel says, by the rules of :mod:`cpufeat.detection.arch`."""
+"""Run-time feature tests for 64-bit Arm: the kernel's report, by the rules of :mod:`cpufeat.detection.arch`."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from cpufeat import tables
-from cpufeat.aot.runtime.detection import Condition, Field, Reader, sysctl
+from cpufeat.aot.runtime.feature_tests import Condition, FeatureTests, Field, sysctl
 from cpufeat.detection.arch.aarch64_darwin import KEYS
 from cpufeat.levels import baseline, level_features
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from cpufeat.features import Feature
 
 _IFUNC_ARG_HWCAP = 1 << 62
-"""Set in a resolver's first argument where there is a second (<sys/ifunc.h> of glibc and Bionic)."""
+"""Set in a resolver's first argument if there is a second one (<sys/ifunc.h> of glibc and Bionic)."""
 _HWCAP_CPUID = "hwcap[11]"
 
 
-class Linux(Reader):
+class Linux(FeatureTests):
     """The auxiliary vector (:mod:`cpufeat.detection.arch.arm`)."""
 
     words: tuple[str, ...] = ("hwcap", "hwcap2", "hwcap3")
@@ -27,34 +27,34 @@ class Linux(Reader):
     """AT_HWCAP, AT_HWCAP2, AT_HWCAP3 (<linux/auxvec.h>)."""
 
     def condition(self, feature: Feature, *, permitted: bool = True) -> Condition:
-        """Return the row's bits; for what some kernels report wrongly, also the bit of those that do not.
+        """Return the row's bits; for a feature that some kernels report wrongly, HWCAP_CPUID as well.
 
-        Which core it is that a row of ``errata.tsv`` is about cannot be told here. Linux 4.11 and later report what all
-        cores have, and have HWCAP_CPUID.
+        Emitted code cannot tell whether it runs on a core that ``errata.tsv`` lists. Linux 4.11 and later report only
+        what all cores have, and set HWCAP_CPUID.
         """
         is_doubtful = feature.name in _doubtful()
         bits = f"{_HWCAP_CPUID}&{feature.bit}".replace("|", f"|{_HWCAP_CPUID}&") if is_doubtful else feature.bit
-        alternatives = [tuple(map(_field, one.split("&"))) for one in bits.split("|") if one]
+        alternatives = [tuple(map(_field, fields.split("&"))) for fields in bits.split("|") if fields]
         return tuple(fields for fields in alternatives if all(field.word in self.words for field in fields))
 
-    def called(self, body: Body) -> str:
+    def arguments(self, body: Body) -> str:
         """Call ``getauxval``."""
         return ", ".join(f"i64 {body.let(f'call i64 @getauxval(i64 {number})')}" for number in self.numbers)
 
-    def resolved(self, body: Body) -> str:
-        """Read the arguments of a resolver: before glibc 2.30 and Android 11 there is but the first."""
+    def resolver_arguments(self, body: Body) -> str:
+        """Read the resolver's arguments. Before glibc 2.30 and Android 11 there is only the first."""
         more = (
             body.let(f"call i64 @__cpufeat_argument(i64 %hwcap, i64* %argument, i64 {index})")
             for index in range(2, len(self.words) + 1)
         )
         return ", ".join(f"i64 {word}" for word in ("%hwcap", *more))
 
-    def instructions(self) -> str:
+    def primitives(self) -> str:
         """Declare ``getauxval``."""
         return "declare i64 @getauxval(i64)"
 
     def helpers(self) -> str:
-        """Define ``@__cpufeat_argument``: a word of ``__ifunc_arg_t``, which begins with its own size in bytes."""
+        """Define ``@__cpufeat_argument``, which reads a word of ``__ifunc_arg_t``. Its first word is its size in bytes."""
         return f"""
 define internal i64 @__cpufeat_argument(i64 %hwcap, i64* %argument, i64 %index) {self.attributes} {{
   %flag = and i64 %hwcap, {_IFUNC_ARG_HWCAP}
@@ -82,7 +82,7 @@ def _field(text: str) -> Field:
 
 
 def _doubtful() -> frozenset[str]:
-    """Return what ``errata.tsv`` withholds from some core and is not the baseline."""
+    """Return the features above the baseline that ``errata.tsv`` withholds from some core."""
     listed = " ".join(names for *_, names, _, _ in tables.rows("arm/errata.tsv"))
     return frozenset(listed.split()) - level_features("aarch64", baseline("aarch64")).names
 
@@ -96,15 +96,15 @@ class Bsd(Linux):
     numbers = (25, 26)
     """AT_HWCAP, AT_HWCAP2 (FreeBSD ``sys/elf_common.h``, OpenBSD ``sys/auxv.h``)."""
 
-    def called(self, body: Body) -> str:
+    def arguments(self, body: Body) -> str:
         """Call ``elf_aux_info``."""
         return ", ".join(f"i64 {body.let(f'call i64 @__cpufeat_auxiliary(i32 {number})')}" for number in self.numbers)
 
-    def resolved(self, body: Body) -> str:
-        """Do as in a constructor."""
-        return self.called(body)
+    def resolver_arguments(self, body: Body) -> str:
+        """Return the same as in a constructor."""
+        return self.arguments(body)
 
-    def instructions(self) -> str:
+    def primitives(self) -> str:
         """Declare ``elf_aux_info``."""
         return "declare i32 @elf_aux_info(i32, i8*, i32)"
 
@@ -122,13 +122,13 @@ define internal i64 @__cpufeat_auxiliary(i32 %number) {self.attributes} {{
 """
 
 
-class Darwin(Reader):
+class Darwin(FeatureTests):
     """macOS: ``hw.optional`` (:mod:`cpufeat.detection.arch.aarch64_darwin`)."""
 
     needs_library = True
 
     def condition(self, feature: Feature, *, permitted: bool = True) -> Condition:
-        """Return the variables that stand for the feature, under today's names or the first."""
+        """Return the variables that report the feature, under their current or their first names."""
         named = [[prefix + name for name in feature.spellings.get(spelling, ())] for spelling, prefix in KEYS]
         return tuple(tuple(map(Field, names)) for names in named if names)
 
@@ -136,36 +136,36 @@ class Darwin(Reader):
         """Read a variable."""
         return body.let(f"call i64 @__cpufeat_sysctl(i8* {body.text(name)})")
 
-    def instructions(self) -> str:
-        """Declare ``sysctlbyname``, and make it easy to use."""
+    def primitives(self) -> str:
+        """Declare ``sysctlbyname`` and define ``@__cpufeat_sysctl``."""
         return sysctl(self.attributes)
 
 
-class Windows(Reader):
+class Windows(FeatureTests):
     """``IsProcessorFeaturePresent`` (:mod:`cpufeat.detection.arch.aarch64_windows`)."""
 
     needs_library = True
 
     def condition(self, feature: Feature, *, permitted: bool = True) -> Condition:
-        """Return the numbers that stand for the feature."""
+        """Return the PF_ numbers that report the feature."""
         numbers = feature.spellings.get("windows", ())
         return (tuple(map(Field, numbers)),) if numbers else ()
 
     def word(self, body: Body, name: str) -> str:
-        """Ask for a number."""
+        """Ask about a PF_ number."""
         answer = body.let(f"call i32 @IsProcessorFeaturePresent(i32 {name})")
         return body.let(f"zext i1 {body.let(f'icmp ne i32 {answer}, 0')} to i64")
 
-    def instructions(self) -> str:
+    def primitives(self) -> str:
         """Declare ``IsProcessorFeaturePresent``."""
         return "declare i32 @IsProcessorFeaturePresent(i32)"
 
 
-READERS: dict[str, type[Reader]] = {
+BY_SYSTEM: dict[str, type[FeatureTests]] = {
     "linux": Linux,
     "freebsd": Bsd,
     "openbsd": Bsd,
     "darwin": Darwin,
     "windows": Windows,
 }
-"""By the triple's system."""
+"""The tests for each system of a triple."""

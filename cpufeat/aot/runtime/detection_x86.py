@@ -1,4 +1,4 @@
-"""What emitted code reads on x86: CPUID and XCR0, by the rules of :class:`cpufeat.detection.probe.cpuid.Cpuid`."""
+"""Run-time feature tests for x86: CPUID and XCR0, by the rules of :class:`cpufeat.detection.probe.cpuid.Cpuid`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 from cpufeat.aot.llvm.builder import Body, constant
-from cpufeat.aot.runtime.detection import Condition, Field, Reader, sysctl
+from cpufeat.aot.runtime.feature_tests import Condition, FeatureTests, Field, sysctl
 from cpufeat.detection import instructions
 from cpufeat.detection.arch.x86 import states
 from cpufeat.detection.probe.cpuid import AVX512_STATE, FIRST_LEAVES, OSXSAVE, REGISTERS, SUBLEAVES_IN_EAX
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from cpufeat.features import Feature
 
 
-class CpuidReader(Reader):
-    """Two registers of a leaf are one word, EAX below EBX, ECX below EDX; so is XCR0.
+class CpuidTests(FeatureTests):
+    """Words are pairs of registers of a CPUID leaf (EAX below EBX, ECX below EDX), XCR0, and what Linux permits.
 
-    The instructions are the machine code that the Python detection runs, as *prologue data* of a function (LLVM's
-    Language Reference), which is executed before its body. For inline assembly llvmlite has only this machine's
-    assembler; this way a program for x86 can be made on any.
+    CPUID and XGETBV are the machine code that the Python detection runs, as *prologue data* of a function (LLVM's
+    Language Reference), which is executed before its body. Inline assembly would not do: llvmlite has an assembler only
+    for the machine that it runs on, and this code must compile for x86 on any.
     """
 
     def condition(self, feature: Feature, *, permitted: bool = True) -> Condition:
@@ -51,7 +51,7 @@ class CpuidReader(Reader):
         state = body.let(f"mul i64 {lazily}, {AVX512_STATE}")
         return body.let(f"or i64 {enabled}, {state}")
 
-    def instructions(self) -> str:
+    def primitives(self) -> str:
         """Define ``@__cpufeat_cpuid``, ``@__cpufeat_xgetbv`` and ``@__cpufeat_permitted``."""
         cpuid, xgetbv, *syscall = self._machine_code()
         arguments = "i32 %leaf, i32 %subleaf"
@@ -72,9 +72,9 @@ class CpuidReader(Reader):
         return windows.CODE[self.arch]
 
     def _instruction(self, name: str, code: bytes, result: str, parameters: str, arguments: str) -> str:
-        """Define a function that returns what a piece of machine code writes down.
+        """Define a function that returns what a piece of machine code stores.
 
-        Another of that name may take its place at link time, so that LLVM takes nothing for granted about it.
+        The code is in a function that may be replaced at link time, so that LLVM assumes nothing about its body.
         """
         symbol, is_grouped = f"__cpufeat_run_{name}", self.system != "darwin"  # Mach-O has no COMDAT
         return f"""
@@ -93,15 +93,15 @@ define internal {result} @__cpufeat_{name}({parameters}) {self.attributes} {{
 }}"""
 
     def helpers(self) -> str:
-        """Define ``@__cpufeat_leaf`` and ``@__cpufeat_xcr0``, which ask only where there is an answer.
+        """Define ``@__cpufeat_leaf`` and ``@__cpufeat_xcr0``, which return 0 for what the CPU does not have.
 
-        The second asks by itself whether there is one, so that an audit of stripped code sees that it does. All
-        that have CPUID have the leaf that says so.
+        ``@__cpufeat_xcr0`` tests OSXSAVE itself, so that an audit of stripped code sees the check. Every CPU with CPUID
+        has the leaf of that bit.
         """
-        readable, asks = _field(OSXSAVE), Body("__cpufeat_xcr0")
+        readable, body = _field(OSXSAVE), Body("__cpufeat_xcr0")
         number, _, register = readable.word.partition(".0:")
-        registers = _asked(asks, int(number, 16), 0, "true")
-        is_readable = asks.has_all(_half(asks, registers, register), 1 << readable.low)
+        registers = _call_leaf(body, int(number, 16), 0, "true")
+        is_readable = body.has_all(_half(body, registers, register), 1 << readable.low)
         return f"""
 define internal i128 @__cpufeat_leaf(i32 %leaf, i32 %subleaf, i1 %exists) {self.attributes} {{
   br i1 %exists, label %read, label %none
@@ -112,7 +112,7 @@ none:
   ret i128 0
 }}
 define internal i64 @__cpufeat_xcr0() {self.attributes} {{
-{asks.instructions()}  br i1 {is_readable}, label %read, label %none
+{body.instructions()}  br i1 {is_readable}, label %read, label %none
 read:
   %enabled = call i64 @__cpufeat_xgetbv()
   ret i64 %enabled
@@ -129,24 +129,24 @@ _FIELD = re.compile(r"([0-9A-F]+\.\d+):(E[A-D]X)\[(\d+)(?:-(\d+))?\](?:>=(\d+))?
 @functools.cache
 def _field(text: str) -> Field:
     """Read ``24.0:EBX[0-7]>=1``."""
-    found = _FIELD.fullmatch(text)
-    if found is None:
-        raise ValueError(f"{text} is no field of a CPUID leaf")
-    leaf, register, low, high, least = found.groups()
-    first, above = _HALVES[register]
-    return Field(f"{leaf}:{first}", above + int(low), int(high or low) - int(low) + 1, int(least or 1))
+    match = _FIELD.fullmatch(text)
+    if match is None:
+        raise ValueError(f"{text} is not a field of a CPUID leaf")
+    leaf, register, low, high, least = match.groups()
+    first, shift = _HALVES[register]
+    return Field(f"{leaf}:{first}", shift + int(low), int(high or low) - int(low) + 1, int(least or 1))
 
 
 def _leaf(body: Body, leaf: int, subleaf: int) -> str:
-    return _asked(body, leaf, subleaf, "true" if leaf in FIRST_LEAVES else _exists(body, leaf, subleaf))
+    return _call_leaf(body, leaf, subleaf, "true" if leaf in FIRST_LEAVES else _exists(body, leaf, subleaf))
 
 
-def _asked(body: Body, leaf: int, subleaf: int, exists: str) -> str:
+def _call_leaf(body: Body, leaf: int, subleaf: int, exists: str) -> str:
     return body.let(f"call i128 @__cpufeat_leaf(i32 {leaf}, i32 {subleaf}, i1 {exists})")
 
 
 def _half(body: Body, registers: str, register: str) -> str:
-    """Return the word of the two registers from that one on."""
+    """Return the word of a register and the one after it."""
     return body.let(f"trunc i128 {body.let(f'lshr i128 {registers}, {32 * REGISTERS[register]}')} to i64")
 
 
@@ -154,7 +154,7 @@ def _exists(body: Body, leaf: int, subleaf: int) -> str:
     bounds = [(leaf, leaf & 0xFFFF0000)]
     if subleaf and leaf in SUBLEAVES_IN_EAX:
         bounds.append((subleaf, leaf))
-    return body.all(body.let(f"icmp ule i32 {number}, {_eax(body, of)}") for number, of in bounds)
+    return body.all(body.let(f"icmp ule i32 {number}, {_eax(body, bound)}") for number, bound in bounds)
 
 
 def _eax(body: Body, leaf: int) -> str:

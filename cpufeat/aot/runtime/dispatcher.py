@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from cpufeat.aot.llvm import module_text, triples
 from cpufeat.aot.llvm.module_text import suffixed
-from cpufeat.aot.runtime.readers import reader
+from cpufeat.aot.runtime.detection import feature_tests
 from cpufeat.errors import TargetError
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def mechanism(target: Target, wanted: Mechanism | None, *, runtime_override: boo
     if wanted == "ifunc" and not has_ifunc:
         why = "ifuncs are not known to work there"
         raise TargetError(f'{target.triple}: {why}: use dispatch="pointer", which does anywhere')
-    works = has_ifunc and not runtime_override and not reader(target).needs_library
+    works = has_ifunc and not runtime_override and not feature_tests(target).needs_library
     return wanted or ("ifunc" if works else "pointer")
 
 

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING
 
 from cpufeat.aot.llvm.builder import Body, constant
 from cpufeat.aot.runtime import guard_table
-from cpufeat.aot.runtime.readers import reader
-from cpufeat.aot.runtime.selector import runs
+from cpufeat.aot.runtime.detection import feature_tests, usable
 from cpufeat.errors import TargetError
 from cpufeat.features import FeatureSet, table
 from cpufeat.levels import baseline, level_features
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Literal
 
-    from cpufeat.aot.runtime.detection import Reader
+    from cpufeat.aot.runtime.feature_tests import FeatureTests
     from cpufeat.target import Target
 
     Mode = Literal["exit", "ask"]
@@ -36,15 +35,15 @@ SUPPORTED = "cpufeat_supported"
 """What answers in mode ``"ask"``: ``int cpufeat_supported(void)``."""
 
 
-def guard(targets: Sequence[Target], name: str, *, mode: Mode = "exit", beside_detector: bool = False) -> str:
+def guard(targets: Sequence[Target], name: str, *, mode: Mode = "exit", beside_selector: bool = False) -> str:
     """Return LLVM IR that guards code for targets, best first, the last of which runs where no other does.
 
     ``mode``
         ``"exit"``: a constructor, before all others, that writes to standard error ``NAME: this CPU lacks: avx512f
         (needed by this program, built for x86-64-v4)`` and exits with 126. ``"ask"``: a function
         ``int cpufeat_supported(void)`` for those who load the library, and nothing else.
-    ``beside_detector``
-        Whether the text of :func:`cpufeat.aot.runtime.selector.detector` is in the same module.
+    ``beside_selector``
+        Whether the text of :func:`cpufeat.aot.runtime.selector.selector` is in the same module.
 
     Empty where there is nothing to guard: the last target is the baseline, or emitted code cannot tell (neither x86 nor
     64-bit Arm). What nothing tells is not guarded. A state that the process must ask the kernel for counts as usable,
@@ -52,27 +51,27 @@ def guard(targets: Sequence[Target], name: str, *, mode: Mode = "exit", beside_d
     """
     *others, last = targets
     try:
-        machine = reader(last)
+        tests = feature_tests(last)
     except TargetError:
         return ""
     beyond = last.features.isa - level_features(last.arch, baseline(last.arch))
-    guarded = [feature for feature in beyond if _is_told(machine, last.arch, feature)]
+    guarded = [feature for feature in beyond if _is_told(tests, last.arch, feature)]
     if not guarded:
         return ""
-    states_level = mode == "exit" and all(last <= other for other in others)
+    always = mode == "exit" and all(last <= other for other in others)
     parts = (
-        "" if beside_detector else machine.instructions() + machine.helpers(),
-        f"@__cpufeat_needs = internal constant {constant(guard_table.table(guarded, states_level=states_level))}",
-        _missing(machine, others, last.arch, guarded),
-        _lacking(machine, guarded),
-        _answer(machine) if mode == "ask" else _refusal(machine, targets, name, guarded),
+        "" if beside_selector else tests.primitives() + tests.helpers(),
+        f"@__cpufeat_needs = internal constant {constant(guard_table.table(guarded, always=always))}",
+        _missing(tests, others, last.arch, guarded),
+        _lacking(tests, guarded),
+        _answer(tests) if mode == "ask" else _refusal(tests, targets, name, guarded),
     )
     return "\n".join(parts).replace("MASK", f"i{len(guarded) + 1}")
 
 
-def _is_told(machine: Reader, arch: str, name: str) -> bool:
+def _is_told(tests: FeatureTests, arch: str, name: str) -> bool:
     rows = table(arch)
-    return all(machine.condition(rows[feature]) for feature in FeatureSet(arch, [name]).isa.closed())
+    return all(tests.condition(rows[feature]) for feature in FeatureSet(arch, [name]).isa.closed())
 
 
 def _sign(body: Body, guarded: Sequence[str], index: int | None = None) -> str:
@@ -82,7 +81,7 @@ def _sign(body: Body, guarded: Sequence[str], index: int | None = None) -> str:
     return body.let(f"getelementptr inbounds {kind}, {kind}* @__cpufeat_needs, i64 0, i64 {offset}")
 
 
-def _missing(machine: Reader, others: Sequence[Target], arch: str, guarded: Sequence[str]) -> str:
+def _missing(tests: FeatureTests, others: Sequence[Target], arch: str, guarded: Sequence[str]) -> str:
     """Define ``@__cpufeat_missing``: the features of the table that are needed and not usable, the first bit lowest.
 
     The table is read as if it could change, since it will after LLVM is done.
@@ -91,23 +90,23 @@ def _missing(machine: Reader, others: Sequence[Target], arch: str, guarded: Sequ
     for index, name in enumerate(guarded):
         sign = body.let(f"load volatile i8, i8* {_sign(body, guarded, index)}")
         is_needed = body.let(f"icmp eq i8 {sign}, {ord(guard_table.NEEDED)}")
-        lacks = body.let(f"xor i1 {runs(body, machine, FeatureSet(arch, [name]), permitted=False)}, true")
+        lacks = body.let(f"xor i1 {usable(body, tests, FeatureSet(arch, [name]), permitted=False)}, true")
         bit = body.let(f"select i1 {body.all([is_needed, lacks])}, MASK {1 << index}, MASK 0")
         missing = body.let(f"or MASK {missing}, {bit}")
     for target in others:
-        missing = body.let(f"select i1 {runs(body, machine, target.features)}, MASK 0, MASK {missing}")
-    parameters = ", ".join(f"i64 %{word}" for word in machine.words)
-    return body.function("MASK", parameters, machine.attributes, f"ret MASK {missing}")
+        missing = body.let(f"select i1 {usable(body, tests, target.features)}, MASK 0, MASK {missing}")
+    parameters = ", ".join(f"i64 %{word}" for word in tests.words)
+    return body.function("MASK", parameters, tests.attributes, f"ret MASK {missing}")
 
 
-def _lacking(machine: Reader, guarded: Sequence[str]) -> str:
+def _lacking(tests: FeatureTests, guarded: Sequence[str]) -> str:
     """Define ``@__cpufeat_lacking``, which asks only if the table has something that is needed."""
     look, ask = Body("__cpufeat_lacking"), Body("__cpufeat_lacking", "a")
     sign = look.let(f"load volatile i8, i8* {_sign(look, guarded)}")
-    is_free = look.let(f"icmp eq i8 {sign}, {ord(guard_table.FREE)}")
-    arguments = machine.called(ask)
+    is_free = look.let(f"icmp eq i8 {sign}, {ord(guard_table.NEVER)}")
+    arguments = tests.arguments(ask)
     return f"""
-define internal MASK @__cpufeat_lacking() {machine.attributes} {{
+define internal MASK @__cpufeat_lacking() {tests.attributes} {{
 {look.instructions()}
   br i1 {is_free}, label %none, label %ask
 none:
@@ -120,10 +119,10 @@ ask:
 """
 
 
-def _answer(machine: Reader) -> str:
-    exported = "dllexport " if machine.system == "windows" else ""
+def _answer(tests: FeatureTests) -> str:
+    exported = "dllexport " if tests.system == "windows" else ""
     return f"""
-define {exported}i32 @{SUPPORTED}() {machine.attributes} {{
+define {exported}i32 @{SUPPORTED}() {tests.attributes} {{
   %missing = call MASK @__cpufeat_lacking()
   %is.none = icmp eq MASK %missing, 0
   %answer = zext i1 %is.none to i32
@@ -132,13 +131,13 @@ define {exported}i32 @{SUPPORTED}() {machine.attributes} {{
 """
 
 
-def _refusal(machine: Reader, targets: Sequence[Target], name: str, guarded: Sequence[str]) -> str:
+def _refusal(tests: FeatureTests, targets: Sequence[Target], name: str, guarded: Sequence[str]) -> str:
     """Define the constructor, which puts the message together in memory, and hands it to the system at once."""
     printable = "".join(character if character.isprintable() else "?" for character in name)
     built = ", ".join(dict.fromkeys(map(_spelled, targets)))
     head, tail = f"{printable}: this CPU lacks: ", f" (needed by this program, built for {built})\n"
     body = Body("__cpufeat_guard")
-    is_windows = machine.system == "windows"
+    is_windows = tests.system == "windows"
     values = {
         "ROOM": str(len((head + tail).encode()) + sum(len(feature) + 2 for feature in guarded)),
         "HEAD": body.text(head),
@@ -146,9 +145,9 @@ def _refusal(machine: Reader, targets: Sequence[Target], name: str, guarded: Seq
         "COMMA": body.text(", "),
         "NOTHING": body.text(""),
         "FIRST": _sign(body, guarded, 0),
-        "SIZE": "i32" if is_windows or machine.arch == "i686" else "i64",
+        "SIZE": "i32" if is_windows or tests.arch == "i686" else "i64",
         "WRITE": "_write" if is_windows else "write",
-        "ATTRIBUTES": machine.attributes,
+        "ATTRIBUTES": tests.attributes,
         "STATUS": str(EXIT_STATUS),
     }
     text = _REFUSAL

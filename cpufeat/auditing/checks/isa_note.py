@@ -1,15 +1,14 @@
 """The ISA levels that an x86 ELF file states in ``.note.gnu.property``, against what its code needs.
 
 glibc's loader refuses a file whose *needed* level the CPU lacks; *used* only informs: a file may use what it checks
-for. Source: the x86-64 psABI's Linux extensions, "Program Property" (``GNU_PROPERTY_X86_ISA_1_NEEDED``, ``_USED``), and
-the Linux gABI extensions, ``NT_GNU_PROPERTY_TYPE_0``. The properties of AArch64 (BTI, PAC, GCS) state no instructions.
+for. The properties of AArch64 (BTI, PAC, GCS) state no instructions. The format of the note is in
+:mod:`cpufeat.binary_format.gnu_property`.
 """
 
 from __future__ import annotations
 
-import struct
-
 from cpufeat.auditing.report import IsaNote
+from cpufeat.binary_format.gnu_property import ISA_1_NEEDED, ISA_1_USED, SECTION, properties
 from cpufeat.levels import level_features, levels
 from cpufeat.support.value import TYPE_CHECKING
 
@@ -19,9 +18,6 @@ if TYPE_CHECKING:
     from cpufeat.auditing.formats.image import Image
     from cpufeat.features import FeatureSet
 
-_NT_GNU_PROPERTY_TYPE_0 = 5
-_ISA_1_NEEDED, _ISA_1_USED = 0xC0008002, 0xC0010002
-
 
 def isa_note(image: Image, needs: FeatureSet, bare: FeatureSet) -> IsaNote | None:
     """Return the levels that an x86-64 file states, and what is wrong with them; None where it states none.
@@ -29,39 +25,17 @@ def isa_note(image: Image, needs: FeatureSet, bare: FeatureSet) -> IsaNote | Non
     ``needs`` are the features of all its instructions, to which the level used is compared, and ``bare`` those without
     a run-time check, to which the level needed is.
     """
-    section = image.section(".note.gnu.property")
+    section = image.section(SECTION)
     if image.arch != "x86_64" or section is None:
         return None
-    stated = {_ISA_1_NEEDED: 0, _ISA_1_USED: 0}
-    for kind, value in _properties(bytes(section.content), image.bits // 8):
+    stated = {ISA_1_NEEDED: 0, ISA_1_USED: 0}
+    for kind, value in properties(bytes(section.content), image.bits // 8):
         if kind in stated:
             stated[kind] |= value
     if not any(stated.values()):
         return None
-    said = [*_faults("needed", stated[_ISA_1_NEEDED], bare), *_faults("used", stated[_ISA_1_USED], needs)]
-    return IsaNote(_level(stated[_ISA_1_NEEDED]), _level(stated[_ISA_1_USED]), tuple(said))
-
-
-def _properties(content: bytes, alignment: int) -> Iterator[tuple[int, int]]:
-    """Yield the type and value of each property of four bytes, as far as a damaged section has them."""
-    for kind, description in _notes(content, alignment):
-        at = 0
-        while at + 8 <= len(description):
-            property_type, size = struct.unpack_from("<2I", description, at)
-            if size == 4 and kind == _NT_GNU_PROPERTY_TYPE_0:
-                yield property_type, int.from_bytes(description[at + 8 : at + 12], "little")
-            at += 8 + size + -size % alignment
-
-
-def _notes(content: bytes, alignment: int) -> Iterator[tuple[int, bytes]]:
-    """Yield the type and description of each note of GNU's."""
-    at = 0
-    while at + 16 <= len(content):
-        name_size, size, kind = struct.unpack_from("<3I", content, at)
-        start = at + 12 + name_size + -name_size % 4
-        if content[at + 12 : at + 12 + name_size] == b"GNU\0":
-            yield kind, content[start : start + size]
-        at = start + size + -size % alignment
+    said = [*_faults("needed", stated[ISA_1_NEEDED], bare), *_faults("used", stated[ISA_1_USED], needs)]
+    return IsaNote(_level(stated[ISA_1_NEEDED]), _level(stated[ISA_1_USED]), tuple(said))
 
 
 def _level(bits: int) -> str:

@@ -34,9 +34,10 @@ from helpers.qemu import NO_64_BIT, models, run, side_by_side
 from helpers.run_emitted_ir import LINUX, LINUX_ON_ARM, Emitted, compile_all, features_text, told
 
 from cpufeat.aot.objects import init_array
+from cpufeat.aot.objects.gnu_property import isa_level
 from cpufeat.aot.runtime import selector
 from cpufeat.aot.runtime.guard import guard
-from cpufeat.aot.runtime.guard_table import isa_level, narrow
+from cpufeat.aot.runtime.guard_table import narrow
 from cpufeat.decisions import NEEDS_PERMISSION
 from cpufeat.detection.host import Host, detect
 from cpufeat.detection.probe import dumps
@@ -86,7 +87,7 @@ def objects(llvm_python, tmp_path_factory) -> Path:
     modules["features.o"] = (features_text(LINUX), LINUX, 2)
     modules["unordered.o"] = (guard([Target.parse("x86-64+aes"), V3], "demo"), LINUX, 2)
     modules["variants.o"] = (
-        selector.detector([V4, V3], dispatch="ifunc") + guard([V4, V3], "demo", beside_detector=True),
+        selector.selector([V4, V3], dispatch="ifunc") + guard([V4, V3], "demo", beside_selector=True),
         LINUX,
         2,
     )
@@ -281,7 +282,7 @@ def as_python_says(targets: list[Target], host: Host) -> bool:
 )
 def test_machines_on_record_and_made_up(requests: list[str]) -> None:
     targets, generator = [Target.parse(request) for request in requests], random.Random(5)
-    every = [selector.detector(targets) + guard(targets, "demo", mode="ask", beside_detector=True)]
+    every = [selector.selector(targets) + guard(targets, "demo", mode="ask", beside_selector=True)]
     every += [guard(targets, "demo", mode="ask")]
     for emitted in (Emitted(text, LINUX) for text in every):
         machines = [*recorded(), *(made_up(generator) for _ in range(200))]
@@ -475,7 +476,7 @@ def test_what_has_no_guard_comes_back_as_it_is() -> None:
 
 def test_two_tables_are_one_too_many(objects: Path) -> None:
     content = (objects / "v3-2.o").read_bytes()
-    with pytest.raises(ArtifactError, match="several tables"):
+    with pytest.raises(ArtifactError, match="several of cpufeat's guard tables"):
         narrow(content + content, x86("avx2"))
 
 

@@ -40,7 +40,7 @@ from helpers.zig import capabilities
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cpufeat.aot.runtime.selector import detector, resolver_parameters
+from cpufeat.aot.runtime.selector import resolver_parameters, selector
 from cpufeat.detection.host import detect
 from cpufeat.detection.probe import dumps
 from cpufeat.detection.recording import Recording
@@ -236,17 +236,17 @@ LEVELS = [Target.parse(name) for name in ("x86-64-v4", "x86-64-v3", "x86-64-v2",
 
 @pytest.mark.parametrize(("features", "index"), [("x86-64-v4", 0), ("x86-64-v3", 1), ("x86-64-v2", 2), ("x86-64", 3)])
 def test_the_first_that_runs_is_picked(features: str, index: int) -> None:
-    detector_ = Emitted(detector(LEVELS), LINUX)
+    emitted = Emitted(selector(LEVELS), LINUX)
     on_record = machine("GenuineIntel", 6, 85, set(level_features("x86_64", features).names))
-    assert detector_.pick(on_record) == index
-    assert detector_.read
-    assert detector_.pick(on_record) == index
-    assert not detector_.read, "what was decided is kept"
+    assert emitted.pick(on_record) == index
+    assert emitted.read
+    assert emitted.pick(on_record) == index
+    assert not emitted.read, "what was decided is kept"
 
 
 def test_no_target_that_runs() -> None:
     on_record = machine("GenuineIntel", 6, 85, set(level_features("x86_64", "x86-64-v2").names))
-    assert Emitted(detector(LEVELS[:2]), LINUX).pick(on_record) == 2
+    assert Emitted(selector(LEVELS[:2]), LINUX).pick(on_record) == 2
 
 
 @settings(max_examples=60, deadline=None)
@@ -264,14 +264,14 @@ def test_as_python_picks(seed: int, requests: list[str]) -> None:
     on_record = made_up(random.Random(seed))
     host = detect(on_record)
     first = next((index for index, target in enumerate(targets) if target.runs_on(host)), len(targets))
-    assert Emitted(detector(targets), LINUX).pick(on_record) == first
+    assert Emitted(selector(targets), LINUX).pick(on_record) == first
 
 
 # --- CPUFEAT_DISABLE
 
 
 DISABLES = "CPUFEAT_DISABLE"
-OVERRIDDEN = detector(LEVELS, runtime_override=True)
+OVERRIDDEN = selector(LEVELS, runtime_override=True)
 NEWEST = machine("GenuineIntel", 6, 85, set(level_features("x86_64", "x86-64-v4").names))
 
 
@@ -340,12 +340,12 @@ def test_any_list(listed) -> None:
 
 def test_nothing_is_disabled_without_the_variable_or_where_it_was_not_asked_for() -> None:
     assert Emitted(OVERRIDDEN, LINUX).pick(NEWEST) == 0
-    assert Emitted(detector(LEVELS), LINUX).pick(NEWEST, **{DISABLES: "avx"}) == 0
-    assert "getenv" not in detector(LEVELS)
+    assert Emitted(selector(LEVELS), LINUX).pick(NEWEST, **{DISABLES: "avx"}) == 0
+    assert "getenv" not in selector(LEVELS)
 
 
 def test_the_last_target_that_runs_cannot_be_disabled() -> None:
-    overridden = detector(LEVELS[:2], runtime_override=True)
+    overridden = selector(LEVELS[:2], runtime_override=True)
     assert Emitted(overridden, LINUX).pick(NEWEST, **{DISABLES: "sse3"}) == 1
     older = machine("GenuineIntel", 6, 85, set(level_features("x86_64", "x86-64-v2").names))
     assert Emitted(overridden, LINUX).pick(older, **{DISABLES: "sse3"}) == 2
@@ -368,44 +368,44 @@ def test_a_resolver_takes_what_it_is_given(flag: int, size: int, index: int) -> 
     names = ("fp", "asimd", "atomics", "cpuid", "fphp", "asimdhp", "asimddp", "sve")
     hwcap = sum(CAPABILITIES[name] for name in names)
     given_ = (ctypes.c_uint64 * 5)(size, hwcap, CAPABILITIES["sve2"], 0, 0)
-    pick = Emitted(detector(NEOVERSE, dispatch="ifunc"), LINUX_ON_ARM).address("__cpufeat_pick")
+    pick = Emitted(selector(NEOVERSE, dispatch="ifunc"), LINUX_ON_ARM).address("__cpufeat_pick")
     called = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_uint64, ctypes.c_void_p)(pick)
     assert called(hwcap | flag, ctypes.addressof(given_)) == index
 
 
 def test_the_parameters_of_resolvers() -> None:
     assert resolver_parameters(LEVELS[0]) == ""
-    assert f"@__cpufeat_pick({resolver_parameters(NEOVERSE[0])})" in detector(NEOVERSE, dispatch="ifunc")
-    assert "@__cpufeat_pick()" in detector(NEOVERSE)
+    assert f"@__cpufeat_pick({resolver_parameters(NEOVERSE[0])})" in selector(NEOVERSE, dispatch="ifunc")
+    assert "@__cpufeat_pick()" in selector(NEOVERSE)
 
 
 # --- what cannot be dispatched on
 
 
-def test_a_feature_that_nothing_tells_is_an_error_that_names_it() -> None:
-    with pytest.raises(TargetError, match=r"^cortex-a510: nothing tells at run time whether there is fpac, predres: "):
-        detector([Target.parse("cortex-a510", LINUX_ON_ARM)])
-    detector([Target.parse("cortex-a510-predres-fpac", LINUX_ON_ARM)])
+def test_a_feature_without_a_run_time_test_is_an_error_that_names_it() -> None:
+    with pytest.raises(TargetError, match=r"^cortex-a510: no run-time test for fpac, predres on this system: "):
+        selector([Target.parse("cortex-a510", LINUX_ON_ARM)])
+    selector([Target.parse("cortex-a510-predres-fpac", LINUX_ON_ARM)])
 
 
 @pytest.mark.parametrize("triple", ["riscv64-unknown-linux-gnu", "s390x-unknown-linux-gnu", "aarch64-unknown-netbsd"])
-def test_a_system_where_emitted_code_cannot_tell(triple: str) -> None:
+def test_a_system_without_run_time_tests_is_refused(triple: str) -> None:
     cpu = {"riscv64": "generic-rv64", "s390x": "z14", "aarch64": "armv8-a"}[triple.split("-", maxsplit=1)[0]]
-    with pytest.raises(TargetError, match=f"^{triple}: emitted code cannot tell"):
-        detector([Target.parse(cpu, triple)])
+    with pytest.raises(TargetError, match=f"^{triple}: emitted code cannot detect CPU features"):
+        selector([Target.parse(cpu, triple)])
 
 
 def test_what_a_resolver_cannot_do_is_refused() -> None:
     with pytest.raises(TargetError, match="CPUFEAT_DISABLE cannot be read in an ifunc resolver"):
-        detector(LEVELS, dispatch="ifunc", runtime_override=True)
-    with pytest.raises(TargetError, match="what the machine can run cannot be read in an ifunc resolver"):
-        detector([Target.parse("armv8-a", "aarch64-unknown-freebsd14")], dispatch="ifunc")
+        selector(LEVELS, dispatch="ifunc", runtime_override=True)
+    with pytest.raises(TargetError, match="the CPU's features cannot be read in an ifunc resolver"):
+        selector([Target.parse("armv8-a", "aarch64-unknown-freebsd14")], dispatch="ifunc")
 
 
 def test_targets_are_for_one_triple() -> None:
     for targets in ([], [LEVELS[0], Target.parse("x86-64", MAC_ON_INTEL)]):
         with pytest.raises(TargetError, match="one triple"):
-            detector(targets)
+            selector(targets)
 
 
 # --- compiled, linked and run, by every LLVM
@@ -438,15 +438,15 @@ MAGIC |= dict.fromkeys(("mac", "mac-on-intel"), b"\xcf\xfa\xed\xfe")
 def objects(llvm_python, tmp_path_factory) -> Path:
     """What that LLVM makes of detectors, without an assembler."""
     folder = tmp_path_factory.mktemp("objects")
-    modules = {f"pick{opt}.o": (detector(LEVELS) + PICKED + PICKED_EARLY, LINUX, opt) for opt in range(4)}
+    modules = {f"pick{opt}.o": (selector(LEVELS) + PICKED + PICKED_EARLY, LINUX, opt) for opt in range(4)}
     modules["features.o"] = (features_text(LINUX), LINUX, 2)
     modules["features32.o"] = (features_text(I686), I686, 2)
-    modules["override.o"] = (detector(LEVELS, runtime_override=True) + PICKED, LINUX, 2)
-    modules["arm.o"] = (detector(ARM) + PICKED, LINUX_ON_ARM, 2)
+    modules["override.o"] = (selector(LEVELS, runtime_override=True) + PICKED, LINUX, 2)
+    modules["arm.o"] = (selector(ARM) + PICKED, LINUX_ON_ARM, 2)
     modules["arm-features.o"] = (features_text(LINUX_ON_ARM), LINUX_ON_ARM, 2)
-    modules["arm-ifunc.o"] = (detector(ARM, dispatch="ifunc"), LINUX_ON_ARM, 0)
+    modules["arm-ifunc.o"] = (selector(ARM, dispatch="ifunc"), LINUX_ON_ARM, 0)
     for name, (triple, cpu) in OTHERS.items():
-        modules[f"{name}.o"] = (detector([Target.parse(cpu, triple), lowest(triple)]) + PICKED, triple, 2)
+        modules[f"{name}.o"] = (selector([Target.parse(cpu, triple), lowest(triple)]) + PICKED, triple, 2)
     compile_all(llvm_python, modules, folder)
     return folder
 
