@@ -54,7 +54,7 @@ class Linux(FeatureTests):
         return "declare i64 @getauxval(i64)"
 
     def helpers(self) -> str:
-        """Define ``@__cpufeat_argument``, which reads a word of ``__ifunc_arg_t``. Its first word is its size in bytes."""
+        """Define ``@__cpufeat_argument``, which reads a word of ``__ifunc_arg_t``; the first is its size in bytes."""
         return f"""
 define internal i64 @__cpufeat_argument(i64 %hwcap, i64* %argument, i64 %index) {self.attributes} {{
   %flag = and i64 %hwcap, {_IFUNC_ARG_HWCAP}
