@@ -37,18 +37,18 @@ def audit(file: str | os.PathLike[str] | bytes, *, progress: Progress | None = N
 
 def audit_content(content: bytes, name: str, progress: Progress | None = None, depth: int = 0) -> Audit:
     """Do what :func:`audit` does, with what was read before; it stands in so many archives. Raises AuditError."""
-    kind = loader.format_of(content)
-    if kind not in loader.CONTAINERS:
+    known = loader.format_of(content)
+    if known is None or known.members is None:
         return audit_image(loader.image_of(content, name), progress)
     if depth == _DEEPEST:
         raise AuditError(f"{name}: too many archives in one another")
     audits, skipped = [], []
-    for part, part_name in loader.members(content, name):
-        if loader.format_of(part):
-            audits.append(audit_content(part, part_name, progress, depth + 1))
+    for member, member_name in known.members(content, name):
+        if loader.is_binary(member):
+            audits.append(audit_content(member, member_name, progress, depth + 1))
         else:
-            skipped.append(part_name)
-    return _together(name, kind, audits, skipped)
+            skipped.append(member_name)
+    return _together(name, known.name, audits, skipped)
 
 
 def _together(name: str, kind: str, members: Sequence[Audit], skipped: Sequence[str]) -> Audit:

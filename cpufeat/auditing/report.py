@@ -76,7 +76,7 @@ class Audit(Value):
     name: str
     """The file's; of a member of it ``FILE(MEMBER)``."""
     format: str
-    """``ELF``, ``Mach-O``, ``COFF``, ``PE``, ``archive`` or ``universal``."""
+    """The name of a row of :data:`cpufeat.auditing.formats.loader.FORMATS`: ``ELF``."""
     arch: str
     """Our name; empty for a file with members of several architectures."""
     kind: str

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from cpufeat.aot.artifact import Artifact
 from cpufeat.aot.runtime.guard_table import demanded
 from cpufeat.auditing.auditor import audit_content
-from cpufeat.auditing.formats.loader import CONTAINERS, content_of
+from cpufeat.auditing.formats.loader import content_of, loads
 from cpufeat.detection.host import detect
 from cpufeat.errors import ArtifactError, AuditError, TargetError, UnknownNameError
 from cpufeat.features import FeatureSet
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 _ALSO_RUNS = {"x86_64": ("i686",)}
 """Architectures whose CPUs run the code of another one as well."""
-_FORMATS = {"darwin": ("Mach-O",), "windows": ("PE", "COFF")}
-"""What programs are on systems where they are not ELF."""
 
 
 class Lack(Value):
@@ -152,7 +150,7 @@ def _judged(audited: Audit, there: FeatureSet, content: bytes, on: str, host: Ho
 
 
 def _other_system(audited: Audit, host: Host | None) -> str:
-    if host is None or audited.format in (*_FORMATS.get(host.system, ("ELF",)), *CONTAINERS):
+    if host is None or loads(host.system, audited.format):
         return ""
     return f"it is {audited.format}, which {host.system} does not load"
 

@@ -4,21 +4,30 @@ from __future__ import annotations
 
 from cpufeat.auditing.formats.eh_frame import frame_ranges
 from cpufeat.auditing.formats.elf_tables import (
-    ALLOC,
-    EXECUTE,
-    TLS,
-    WRITE,
-    Entry,
-    File,
-    Header,
-    entries_of,
+    MAGIC,
+    SHF_ALLOC,
+    SHF_EXECINSTR,
+    SHF_TLS,
+    SHF_WRITE,
+    SHN_ABS,
+    SHN_COMMON,
+    SHN_UNDEF,
+    STB_LOCAL,
+    STT_FUNC,
+    STT_GNU_IFUNC,
+    STT_NOTYPE,
+    STT_OBJECT,
+    ElfFile,
+    SectionHeader,
+    SymbolRow,
     packed_relocations,
     read,
     relocations_of,
+    symbols_of,
 )
 from cpufeat.auditing.formats.function_bounds import functions
-from cpufeat.auditing.formats.image import Image, Section, Symbol
-from cpufeat.auditing.formats.relocation import SPACING, Fix, Layout, Part, word_at
+from cpufeat.auditing.formats.image import SPACING, Image, Section, Symbol
+from cpufeat.auditing.formats.relocation import Fix, Layout, Part, word_at
 from cpufeat.auditing.formats.relocation_aarch64 import (
     ADDRESS21,
     BRANCH14,
@@ -33,12 +42,7 @@ from cpufeat.support.value import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-_UNDEFINED, _ABSOLUTE, _COMMON = 0, 0xFFF1, 0xFFF2
-"""SHN_UNDEF, SHN_ABS, SHN_COMMON."""
-_SYMBOL_KINDS = {0: "label", 1: "data", 2: "function", 10: "resolver"}
-"""STT_NOTYPE, STT_OBJECT, STT_FUNC, STT_GNU_IFUNC."""
-_LOCAL = 0
-"""STB_LOCAL."""
+_SYMBOL_KINDS = {STT_NOTYPE: "label", STT_OBJECT: "data", STT_FUNC: "function", STT_GNU_IFUNC: "resolver"}
 _FIXES = {
     "x86_64": {
         1: Fix(64),  # R_X86_64_64
@@ -83,15 +87,20 @@ _FIXES = {
     },
 }
 """In objects: what each type of relocation stores. The others store nothing that an analysis asks for."""
-_OWN = {"x86_64": (8, 37, 38), "i686": (8, 42), "aarch64": (1027, 1032)}
+_RELATIVE_TYPES = {"x86_64": (8, 37, 38), "i686": (8, 42), "aarch64": (1027, 1032)}
 """In linked files: the types that store an address of the file itself (RELATIVE, IRELATIVE)."""
-_CHOSEN = {"x86_64": 37, "i686": 42, "aarch64": 1032}
+_IRELATIVE = {"x86_64": 37, "i686": 42, "aarch64": 1032}
 """In linked files: the type that stores what the function at an address of the file itself returns (IRELATIVE)."""
-_SYMBOLIC = {"x86_64": (1, 6, 7), "i686": (1, 6, 7), "aarch64": (257, 1025, 1026)}
+_SYMBOL_TYPES = {"x86_64": (1, 6, 7), "i686": (1, 6, 7), "aarch64": (257, 1025, 1026)}
 """In linked files: the types that store a symbol's address (absolute, GLOB_DAT, JUMP_SLOT)."""
-_TABLE = "_GLOBAL_OFFSET_TABLE_"
+_GOT = "_GLOBAL_OFFSET_TABLE_"
 _SPACING = {"aarch64": 1024}
 """Bytes kept free for what is in another file: glibc reads its ``_dl_hwcap2`` from far within ``_rtld_global_ro``."""
+
+
+def is_elf(content: bytes) -> bool:
+    """Whether a file's first bytes are those of an ELF file."""
+    return content.startswith(MAGIC)
 
 
 def elf_image(content: bytes, name: str) -> Image:
@@ -100,11 +109,11 @@ def elf_image(content: bytes, name: str) -> Image:
     return _object(file) if file.kind == "object" else _linked(file)
 
 
-def _defined(entry: Entry) -> bool:
-    return entry.section not in (_UNDEFINED, _ABSOLUTE, _COMMON)
+def _defined(entry: SymbolRow) -> bool:
+    return entry.section not in (SHN_UNDEF, SHN_ABS, SHN_COMMON)
 
 
-def _symbols(entries: Iterable[tuple[Entry, int, bool]]) -> tuple[Symbol, ...]:
+def _symbols(entries: Iterable[tuple[SymbolRow, int, bool]]) -> tuple[Symbol, ...]:
     """Return the symbols among table rows with their addresses, and whether other files can see them."""
     kinds = _SYMBOL_KINDS
     return tuple(
@@ -114,19 +123,21 @@ def _symbols(entries: Iterable[tuple[Entry, int, bool]]) -> tuple[Symbol, ...]:
     )
 
 
-def _is_mapping(entry: Entry) -> bool:
+def _is_mapping(entry: SymbolRow) -> bool:
     """Whether a symbol of Arm's ABI says what begins here: ``$x`` code, ``$d`` data."""
     return entry.name[:1] == "$" and entry.name[1:2] in ("x", "d", "a", "t") and entry.name[2:3] in ("", ".")
 
 
-def _data(entries: Iterable[tuple[Entry, int]], sections: Sequence[Section]) -> tuple[tuple[int, int], ...]:
+def _data(entries: Iterable[tuple[SymbolRow, int]], sections: Sequence[Section]) -> tuple[tuple[int, int], ...]:
     """Return the stretches of code sections that symbols call data, from table rows with their addresses."""
     code = [section for section in sections if section.executable]
     found = []
     for section in code:
         inside = [(at, entry) for entry, at in entries if section.address <= at < section.end]
         found += [
-            (at, min(at + entry.size, section.end)) for at, entry in inside if entry.info & 0xF == 1 and entry.size
+            (at, min(at + entry.size, section.end))
+            for at, entry in inside
+            if entry.info & 0xF == STT_OBJECT and entry.size
         ]
         marks = sorted((at, entry.name[1]) for at, entry in inside if _is_mapping(entry))
         ends = [at for at, _ in marks[1:]] + [section.end]
@@ -137,18 +148,21 @@ def _data(entries: Iterable[tuple[Entry, int]], sections: Sequence[Section]) -> 
 # --- images
 
 
-def _object(file: File) -> Image:
+def _object(file: ElfFile) -> Image:
     headers = file.headers
-    placed = [index for index, header in enumerate(headers) if header.flags & ALLOC and not header.flags & TLS]
+    placed = [index for index, header in enumerate(headers) if header.flags & SHF_ALLOC and not header.flags & SHF_TLS]
     layout = Layout(
-        ((headers[index].size, headers[index].alignment, bool(headers[index].flags & EXECUTE)) for index in placed),
+        (
+            (headers[index].size, headers[index].alignment, bool(headers[index].flags & SHF_EXECINSTR))
+            for index in placed
+        ),
         file.bits // 8,
         spacing=_SPACING.get(file.arch, SPACING),
-        table=_TABLE if file.arch == "aarch64" else "",
+        table=_GOT if file.arch == "aarch64" else "",
     )
     address = dict(zip(placed, layout.addresses, strict=True))
     content: dict[int, memoryview | bytearray] = {index: file.content_of(index) for index in placed}
-    tables = {index: entries_of(file, index) for index in file.of_type("SHT_SYMTAB")}
+    tables = {index: symbols_of(file, index) for index in file.of_type("SHT_SYMTAB")}
     values = {index: [_object_value(entry, address, layout) for entry in rows] for index, rows in tables.items()}
     fixes = _FIXES.get(file.arch, {})
     for index in file.of_type("SHT_REL", "SHT_RELA"):
@@ -162,7 +176,7 @@ def _object(file: File) -> Image:
                 layout.apply(part, one.offset, fixes[one.type], targets[one.symbol], one.addend)
     sections = [_section(headers[index], address[index], memoryview(content[index])) for index in placed]
     rows = [
-        (entry, value, entry.info >> 4 != _LOCAL)
+        (entry, value, entry.info >> 4 != STB_LOCAL)
         for index, entries in tables.items()
         for entry, value in zip(entries, values[index], strict=True)
         if _defined(entry)
@@ -170,24 +184,24 @@ def _object(file: File) -> Image:
     return _image(file, sections, rows, layout)
 
 
-def _object_value(entry: Entry, address: Mapping[int, int], layout: Layout) -> int:
-    if _defined(entry) or entry.section == _ABSOLUTE:
+def _object_value(entry: SymbolRow, address: Mapping[int, int], layout: Layout) -> int:
+    if _defined(entry) or entry.section == SHN_ABS:
         return address.get(entry.section, 0) + entry.value
     return layout.external(entry.name)
 
 
-def _linked(file: File) -> Image:
+def _linked(file: ElfFile) -> Image:
     loaded = [
         (header, file.content_of(index))
         for index, header in enumerate(file.headers)
-        if header.flags & ALLOC and not (header.flags & TLS and header.type == "SHT_NOBITS")
+        if header.flags & SHF_ALLOC and not (header.flags & SHF_TLS and header.type == "SHT_NOBITS")
     ]
     sections = [_section(header, header.address, content) for header, content in loaded]
     above = max((section.end for section in sections), default=0)
     layout = Layout([], file.bits // 8, above, _SPACING.get(file.arch, SPACING))
-    dynamic = {index: entries_of(file, index) for index in file.of_type("SHT_DYNSYM")}
+    dynamic = {index: symbols_of(file, index) for index in file.of_type("SHT_DYNSYM")}
     exported = {entry.value for rows in dynamic.values() for entry in rows if _defined(entry)}
-    tables = [entries_of(file, index) for index in file.of_type("SHT_SYMTAB")] or list(dynamic.values())
+    tables = [symbols_of(file, index) for index in file.of_type("SHT_SYMTAB")] or list(dynamic.values())
     rows = [(entry, entry.value, entry.value in exported) for entries in tables for entry in entries if _defined(entry)]
     sections.sort(key=lambda section: section.address)
     layout.pointers.update(_pointers(file, dynamic, layout, sections))
@@ -195,16 +209,16 @@ def _linked(file: File) -> Image:
         layout.pointers[one.offset]
         for index in file.of_type("SHT_REL", "SHT_RELA")
         for one in relocations_of(file, index)
-        if one.type == _CHOSEN.get(file.arch) and one.offset in layout.pointers
+        if one.type == _IRELATIVE.get(file.arch) and one.offset in layout.pointers
     ]
     return _image(file, sections, rows, layout, chosen)
 
 
 def _pointers(
-    file: File, dynamic: Mapping[int, Sequence[Entry]], layout: Layout, sections: Sequence[Section]
+    file: ElfFile, dynamic: Mapping[int, Sequence[SymbolRow]], layout: Layout, sections: Sequence[Section]
 ) -> Iterator[tuple[int, int]]:
     """Return what the loader stores where, in the file's own addresses."""
-    own, symbolic = _OWN.get(file.arch, ()), _SYMBOLIC.get(file.arch, ())
+    own, symbolic = _RELATIVE_TYPES.get(file.arch, ()), _SYMBOL_TYPES.get(file.arch, ())
     in_place = list(packed_relocations(file))
     for index in file.of_type("SHT_REL", "SHT_RELA"):
         entries = dynamic.get(file.headers[index].link, ())
@@ -223,17 +237,17 @@ def _pointers(
             yield place, target
 
 
-def _section(header: Header, address: int, content: memoryview) -> Section:
-    executable, writable = bool(header.flags & EXECUTE), bool(header.flags & WRITE)
+def _section(header: SectionHeader, address: int, content: memoryview) -> Section:
+    executable, writable = bool(header.flags & SHF_EXECINSTR), bool(header.flags & SHF_WRITE)
     return Section(
         header.name, address, content, header.size, executable, writable, max(header.alignment, 1), header.offset
     )
 
 
 def _image(
-    file: File,
+    file: ElfFile,
     sections: list[Section],
-    rows: list[tuple[Entry, int, bool]],
+    rows: list[tuple[SymbolRow, int, bool]],
     layout: Layout,
     resolvers: Iterable[int] = (),
 ) -> Image:

@@ -11,11 +11,13 @@ from bisect import bisect_right
 from functools import cached_property
 from typing import NamedTuple
 
-from cpufeat.auditing.formats.relocation import SPACING
 from cpufeat.support.value import TYPE_CHECKING, Value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+SPACING = 64
+"""Bytes that are reserved by default for each thing that another file defines: operands may add an offset to it."""
 
 
 class Function(NamedTuple):
@@ -68,7 +70,7 @@ class Image(Value):
     name: str
     """Of the file, and in brackets of the member."""
     format: str
-    """``ELF``, ``Mach-O``, ``COFF`` or ``PE``."""
+    """The name of a row of :data:`cpufeat.auditing.formats.loader.FORMATS`: ``ELF``."""
     arch: str
     """Our name (``x86_64``), or the format's own for one that has no tables."""
     bits: int

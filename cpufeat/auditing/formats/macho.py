@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from typing import Any
 
+_MAGICS = (b"\xfe\xed\xfa\xce", b"\xce\xfa\xed\xfe", b"\xfe\xed\xfa\xcf", b"\xcf\xfa\xed\xfe")
+"""MH_MAGIC and MH_MAGIC_64, in both byte orders."""
 _ARCHITECTURES = {"X86_64": "x86_64", "X86": "i686", "ARM64": "aarch64", "ARM": "arm"}
 _KINDS = {"OBJECT": "object", "EXECUTE": "executable"}
 _DEBUG_SEGMENTS = ("__DWARF", "__LD")
@@ -44,6 +46,11 @@ _FIXES = {
     "GOT_LOAD_PAGEOFF12": Fix(slot=True, field=OFFSET12),
 }
 """In objects, by the end of the name of each type. What SIGNED_1 and the like are short of stands in the place."""
+
+
+def is_macho(content: bytes) -> bool:
+    """Whether a file's first bytes are those of a Mach-O file of one architecture."""
+    return content.startswith(_MAGICS)
 
 
 def macho_image(content: bytes, name: str) -> Image:

@@ -13,6 +13,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from typing import Any
 
+_DOS_MAGIC = b"MZ"
+_COFF_HEADER_SIZE = 20
+_COFF_MACHINES = (0x014C, 0x8664, 0xAA64, 0xA641, 0x01C4)
+"""i386, x86-64, Arm64, Arm64EC, Thumb-2."""
+_COFF_EXTENDED = b"\0\0\xff\xff"
+"""IMAGE_FILE_MACHINE_UNKNOWN and 0xFFFF: an object of many sections (/bigobj), or part of an import library."""
 _ARCHITECTURES = {"AMD64": "x86_64", "I386": "i686", "ARM64": "aarch64", "ARMNT": "arm", "THUMB": "arm"}
 _CODE, _EXECUTE, _WRITE = 0x20, 0x20000000, 0x80000000
 """IMAGE_SCN_CNT_CODE, MEM_EXECUTE, MEM_WRITE."""
@@ -50,6 +56,17 @@ _FIXES = {
     "ARM64_PAGEOFFSET_12L": Fix(field=OFFSET12),
 }
 """In objects: what each type of relocation stores. The others store nothing that an analysis asks for."""
+
+
+def is_pe(content: bytes) -> bool:
+    """Whether a file's first bytes are those of a PE file."""
+    return content.startswith(_DOS_MAGIC)
+
+
+def is_coff(content: bytes) -> bool:
+    """Whether a file's first bytes are those of a COFF object: it has no magic but the number of its machine."""
+    known = int.from_bytes(content[:2], "little") in _COFF_MACHINES
+    return len(content) >= _COFF_HEADER_SIZE and (known or content.startswith(_COFF_EXTENDED))
 
 
 def coff_image(content: bytes, name: str) -> Image:

@@ -6,6 +6,7 @@ from bisect import bisect_right
 from typing import NamedTuple
 
 from cpufeat.auditing.formats import relocation_aarch64
+from cpufeat.auditing.formats.image import SPACING
 from cpufeat.auditing.formats.relocation_aarch64 import TABLE, TABLE15
 from cpufeat.support.value import TYPE_CHECKING
 
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from cpufeat.auditing.formats.relocation_aarch64 import Field
 
 _PAGE = 4096
-SPACING = 64
-"""Keeps what is elsewhere apart, also where an operand has an offset."""
 
 
 class Fix(NamedTuple):
