@@ -129,8 +129,8 @@ def disable(host: Host, decisions: list[Decision]) -> Host:
         decisions.append(Decision("environment", name, reason, DISABLE_VARIABLE))
     if not gone:
         return host
-    gated = {**host.gated, **{name: Withheld(DISABLED, DISABLE_VARIABLE) for name in gone}}
-    return host.replace(features=left, gated=gated)
+    withheld = {**host.withheld_reported, **{name: Withheld(DISABLED, DISABLE_VARIABLE) for name in gone}}
+    return host.replace(features=left, withheld_reported=withheld)
 
 
 def _also_removed(request: Request, base: FeatureSet) -> list[Decision]:
@@ -152,12 +152,13 @@ def _additions(request: Request) -> tuple[tuple[str, object], ...]:
 def _permitted(request: Request, host: Host, decisions: list[Decision]) -> frozenset[str]:
     """What may be used after asking the system, and was asked for by name."""
     named = [implied(host.arch, feature.name) for sign, feature in request.changes if sign == "+"]
+    withheld = host.withheld_reported
     granted = frozenset(
-        name for names in named for name in names if name in host.gated and host.gated[name].reason == NEEDS_PERMISSION
+        name for names in named for name in names if name in withheld and withheld[name].reason == NEEDS_PERMISSION
     )
     for name in FeatureSet(host.arch, granted):
         reason = "granted as asked; the process must get the permission before it runs such code"
-        decisions.append(Decision("permission", name, reason, host.gated[name].evidence))
+        decisions.append(Decision("permission", name, reason, withheld[name].evidence))
     return granted
 
 

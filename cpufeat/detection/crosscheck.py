@@ -31,7 +31,7 @@ def disagreements(machine: Machine, host: Host) -> tuple[Decision, ...]:
         what = described(host.arch, vars(readings[0]))
         return (Decision("disagreement", source, f"describes another CPU ({what}), as under an emulator"),)
     flags = frozenset.intersection(*(frozenset(reading.reported) for reading in readings))
-    permitted = (name for name, why in host.gated.items() if why.reason == NEEDS_PERMISSION)
+    permitted = (name for name, why in host.withheld_reported.items() if why.reason == NEEDS_PERMISSION)
     by_cpuid = FeatureSet(host.arch, host.features.names.union(permitted)).isa
     by_kernel = FeatureSet(host.arch, flags).isa
     return (

@@ -14,7 +14,7 @@ from cpufeat.levels import level_of
 from cpufeat.support.value import TYPE_CHECKING, Value
 
 if TYPE_CHECKING:
-    from cpufeat.detection.arch import Reading
+    from cpufeat.detection.arch.reading import Reading
     from cpufeat.detection.machine import Machine
 
 MACHINE_VARIABLE = "CPUFEAT_MACHINE"
@@ -51,22 +51,23 @@ class Host(Value):
     cores: tuple[Core, ...]
     features: FeatureSet
     """What runs here, closed under what each feature rests on."""
-    gated: dict[str, Withheld]
-    """What the CPU reports and may not be used, with the reason."""
+    withheld_reported: dict[str, Withheld]
+    """The reported features that are not usable, with the reason."""
     unreported: FeatureSet
-    """What the CPU has by its name and does not report."""
+    """The features that the CPU of that name has and this one does not report."""
     evidence: dict[str, str]
     """Where each reported feature was read."""
     decisions: tuple[Decision, ...] = ()
     named: str = ""
     """The CPU of the model number alone, which the features may contradict; empty where no table has it."""
-    untold: frozenset[str] = frozenset()
-    """Features of which what was read says neither yes nor no."""
+    undetermined: frozenset[str] = frozenset()
+    """Features that the source can neither confirm nor rule out."""
 
     @property
     def withheld(self) -> dict[str, Withheld]:
         """What the CPU has by its name, or by what it reports, and may not be used."""
-        return {name: self.why_missing(name) for name in FeatureSet(self.arch, self.unreported.names.union(self.gated))}
+        names = FeatureSet(self.arch, self.unreported.names.union(self.withheld_reported))
+        return {name: self.why_missing(name) for name in names}
 
     @property
     def level(self) -> str:
@@ -77,7 +78,7 @@ class Host(Value):
         """Return why a feature is not usable here."""
         from cpufeat.detection import unreported
 
-        return self.gated.get(name) or unreported.why(self.arch, self.source, name, self.untold)
+        return self.withheld_reported.get(name) or unreported.why(self.arch, self.source, name, self.undetermined)
 
 
 def detect(machine: Machine | None = None) -> Host:
@@ -111,11 +112,11 @@ def _merge(machine: Machine, readings: list[Reading], identities: list[Identity]
     reading, identity = readings[lead], identities[lead]
     usable = [_usable(machine.arch, one) for one in readings]
     features = FeatureSet(machine.arch, frozenset.intersection(*(one.names for one in usable)))
-    gated = {name: why for one in readings for name, why in one.withheld.items()}
-    differing = frozenset().union(*(one.names for one in usable)) - features.names - gated.keys()
-    gated |= {name: Withheld(DIFFERS, _which_cores(name, usable, identities)) for name in differing}
-    unfounded = reading.reported.keys() - features.names - gated.keys()
-    gated |= {name: _missing_base(machine.arch, name, reading, gated) for name in unfounded}
+    withheld = {name: why for one in readings for name, why in one.withheld.items()}
+    differing = frozenset().union(*(one.names for one in usable)) - features.names - withheld.keys()
+    withheld |= {name: Withheld(DIFFERS, _which_cores(name, usable, identities)) for name in differing}
+    unfounded = reading.reported.keys() - features.names - withheld.keys()
+    withheld |= {name: _missing_base(machine.arch, name, reading, withheld) for name in unfounded}
     return Host(
         arch=machine.arch,
         system=machine.system,
@@ -132,17 +133,17 @@ def _merge(machine: Machine, readings: list[Reading], identities: list[Identity]
         cpu=identity.cpu,
         cores=_cores(readings, identities),
         features=features,
-        gated=gated,
-        unreported=FeatureSet(machine.arch, identity.expected - features.names - gated.keys()).isa,
+        withheld_reported=withheld,
+        unreported=FeatureSet(machine.arch, identity.expected - features.names - withheld.keys()).isa,
         evidence={name: where for one in reversed(readings) for name, where in one.reported.items()},
         decisions=tuple(dict.fromkeys(decision for one in identities for decision in one.decisions)),
         named=identity.named,
-        untold=reading.untold,
+        undetermined=reading.undetermined,
     )
 
 
 def _usable(arch: str, reading: Reading) -> FeatureSet:
-    """What is reported and not gated, as far as all that it rests on is usable too."""
+    """What is reported and not withheld, as far as all that it rests on is usable too."""
     known, names = table(arch), reading.reported.keys() - reading.withheld.keys()
     while unfounded := {name for name in names if not names.issuperset(known[name].implies)}:
         names -= unfounded
@@ -154,10 +155,10 @@ def _which_cores(name: str, usable: list[FeatureSet], identities: list[Identity]
     return f"not on {', '.join(without)}"
 
 
-def _missing_base(arch: str, name: str, reading: Reading, gated: dict[str, Withheld]) -> Withheld:
-    base = min(implied(arch, name) - (reading.reported.keys() - gated.keys()))
-    reason = UNSEEN if base in reading.untold else NOT_REPORTED
-    return gated.get(base) or Withheld(reason, f"it rests on {base}")
+def _missing_base(arch: str, name: str, reading: Reading, withheld: dict[str, Withheld]) -> Withheld:
+    base = min(implied(arch, name) - (reading.reported.keys() - withheld.keys()))
+    reason = UNSEEN if base in reading.undetermined else NOT_REPORTED
+    return withheld.get(base) or Withheld(reason, f"it rests on {base}")
 
 
 def _cores(readings: list[Reading], identities: list[Identity]) -> tuple[Core, ...]:

@@ -22,13 +22,13 @@ _INFERRED = "arm"
 """The family in which what has no word is inferred from what has one; its absence is not."""
 
 
-def why(arch: str, source: str, name: str, untold: Container[str] = ()) -> Withheld:
+def why(arch: str, source: str, name: str, undetermined: Container[str] = ()) -> Withheld:
     """Return why a feature that ``source`` does not report is off: what says so, or that nothing could have told.
 
-    ``untold`` are features of which this system's answer says neither yes nor no.
+    ``undetermined`` are features that this system's answer can neither confirm nor rule out.
     """
     told = evidence(arch, source, name)
-    if told and name not in untold:
+    if told and name not in undetermined:
         return Withheld(NOT_REPORTED, told)
     if told:
         return Withheld(UNSEEN, f"{source} may be too old to show it")

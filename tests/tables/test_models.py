@@ -16,8 +16,8 @@ from helpers.requirements import unavailable
 
 from cpufeat import llvm_tables, tables
 from cpufeat.detection import host
-from cpufeat.detection.arch import Reading
 from cpufeat.detection.arch.identity import Model
+from cpufeat.detection.arch.reading import Reading
 from cpufeat.detection.probe import dumps
 from cpufeat.features import FeatureSet, table
 from cpufeat.request import cpu_features, cpus, find_cpu

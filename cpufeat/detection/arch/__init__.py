@@ -1,38 +1,19 @@
-"""One module an architecture: what a machine reads, turned into features and identity."""
+"""What a machine reports, one module for each family of architectures.
+
+A :class:`~cpufeat.detection.machine.Machine` comes in, a :class:`~cpufeat.detection.arch.reading.Reading` for each kind
+of core goes out (:func:`read`); :mod:`.identity` then finds the CPU that a reading describes.
+"""
 
 from __future__ import annotations
 
 import sys
 
 from cpufeat.features import family
-from cpufeat.support.value import TYPE_CHECKING, Value
+from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from cpufeat.decisions import Withheld
+    from cpufeat.detection.arch.reading import Reading
     from cpufeat.detection.machine import Machine
-
-
-class Reading(Value):
-    """One source's account of one kind of core."""
-
-    source: str
-    """``CPUID``, ``/proc/cpuinfo``, ``sysctl``, ..."""
-    vendor: str = ""
-    family: int | None = None
-    model: int | None = None
-    stepping: int | None = None
-    brand: str = ""
-    hypervisor: str = ""
-    core: str = ""
-    """``atom`` for an efficiency core that says so, else empty."""
-    count: int = 1
-    """Processors that read so."""
-    reported: dict[str, str] = {}
-    """What the hardware reports, gated or not: feature name -> evidence."""
-    withheld: dict[str, Withheld] = {}
-    """Those of ``reported`` that may not be used, with the reason."""
-    untold: frozenset[str] = frozenset()
-    """Features of which this answer says neither yes nor no: its kernel may be older than they are."""
 
 
 def read(machine: Machine) -> list[Reading]:

@@ -6,7 +6,7 @@ Sources: Apple's "Determining instruction set characteristics"; XNU ``osfmk/mach
 
 from __future__ import annotations
 
-from cpufeat.detection.arch import Reading
+from cpufeat.detection.arch.reading import Reading
 from cpufeat.features import Feature, table
 from cpufeat.support.value import TYPE_CHECKING
 
@@ -29,7 +29,7 @@ def read(machine: Machine) -> list[Reading]:
         brand=str(machine.sysctl("machdep.cpu.brand_string") or ""),
         hypervisor="Apple's hypervisor" if machine.sysctl("kern.hv_vmm_present") == 1 else "",
         reported={name: evidence for name, evidence in said.items() if evidence},
-        untold=frozenset(one.name for one in features if not said[one.name] and not _is_denied(machine, one)),
+        undetermined=frozenset(one.name for one in features if not said[one.name] and not _is_denied(machine, one)),
     )
     return [reading.replace(count=count) for count in _counts(machine)] if reading.reported else []
 

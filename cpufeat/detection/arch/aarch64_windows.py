@@ -13,7 +13,7 @@ from cpufeat.features import Feature, table
 from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from cpufeat.detection.arch import Reading
+    from cpufeat.detection.arch.reading import Reading
     from cpufeat.detection.machine import Machine
 
 _PROCESSOR = "HARDWARE\\DESCRIPTION\\System\\CentralProcessor\\{}"
@@ -26,7 +26,7 @@ def read(machine: Machine) -> list[Reading]:
     said = {feature.name: _evidence(machine, feature) for feature in features}
     reported = {name: evidence for name, evidence in said.items() if evidence}
     newest = max((_newest(feature) for feature in features if said[feature.name]), default=0)
-    untold = frozenset(feature.name for feature in features if _newest(feature) > newest)
+    undetermined = frozenset(feature.name for feature in features if _newest(feature) > newest)
     if not reported:
         return []
     kinds: dict[Processor, int] = {}
@@ -34,7 +34,7 @@ def read(machine: Machine) -> list[Reading]:
         kind = _processor(machine, cpu)
         kinds[kind] = kinds.get(kind, 0) + 1
     readings = [reading_of("IsProcessorFeaturePresent", kind, count, reported) for kind, count in kinds.items()]
-    return biggest_first(machine.arch, [reading.replace(untold=untold) for reading in readings])
+    return biggest_first(machine.arch, [reading.replace(undetermined=undetermined) for reading in readings])
 
 
 def _newest(feature: Feature) -> int:

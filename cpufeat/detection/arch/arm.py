@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from cpufeat import tables
 from cpufeat.decisions import Withheld
-from cpufeat.detection.arch import Reading
 from cpufeat.detection.arch.identity import Model, among
+from cpufeat.detection.arch.reading import Reading
 from cpufeat.detection.probe import bits, lscpu, midr
 from cpufeat.detection.probe.midr import Processor
 from cpufeat.features import NO_SPELLING, family, table
@@ -59,7 +59,7 @@ def cores(machine: Machine, more: Callable[[Processor], dict[str, str]]) -> list
     for processor, count in processors.items():
         said = {**(held if answers else _spelled_out(arch, processor, source)), **more(processor)}
         reading = reading_of(source, processor, count, bits.reported(arch, said))
-        readings.append(reading.replace(untold=bits.untold(arch, said)))
+        readings.append(reading.replace(undetermined=bits.undetermined(arch, said)))
     return biggest_first(arch, readings)
 
 

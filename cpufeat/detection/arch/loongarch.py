@@ -6,7 +6,7 @@ The facts are in ``data/loongarch``; nothing here knows a feature or a model by 
 
 from __future__ import annotations
 
-from cpufeat.detection.arch import Reading
+from cpufeat.detection.arch.reading import Reading
 from cpufeat.detection.probe import bits, lscpu, procfs
 from cpufeat.support.value import TYPE_CHECKING
 

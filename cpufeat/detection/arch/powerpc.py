@@ -6,7 +6,7 @@ The facts are in ``data/powerpc``; nothing here knows a feature or a model by na
 
 from __future__ import annotations
 
-from cpufeat.detection.arch import Reading
+from cpufeat.detection.arch.reading import Reading
 from cpufeat.detection.probe import bits, lscpu, procfs
 from cpufeat.features import FeatureSet, table
 from cpufeat.levels import baseline, level_features

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from cpufeat import tables
 from cpufeat.decisions import STATE_OFF, UNSEEN, Withheld
-from cpufeat.detection.arch import Reading
+from cpufeat.detection.arch.reading import Reading
 from cpufeat.detection.probe import bits, lscpu, procfs
 from cpufeat.detection.probe.isa_string import extensions
 from cpufeat.features import table
@@ -63,8 +63,8 @@ def read(machine: Machine) -> list[Reading]:
                 core=hart.get("uarch", ""),
                 count=count,
                 reported=reported,
-                withheld=_gated(machine.arch, reported, kernel, answers=answers),
-                untold=_untold(machine.arch, hart, probed),
+                withheld=_withheld(machine.arch, reported, kernel, answers=answers),
+                undetermined=_undetermined(machine.arch, hart, probed),
             )
         )
     return readings
@@ -134,7 +134,7 @@ def _named(hart: dict[str, str], source: str, vendor: str, model: int | None) ->
     return {name: f"{source} {field} {name}" for name in names if not (has_draft and name == "v")}
 
 
-def _untold(arch: str, hart: Mapping[str, str], probed: Mapping[int, int]) -> frozenset[str]:
+def _undetermined(arch: str, hart: Mapping[str, str], probed: Mapping[int, int]) -> frozenset[str]:
     """Return the features that the kernel may not know: it shows every letter, and the longer names that it knows."""
     shows_letters = "isa" in hart or "hart isa" in hart
     return frozenset(
@@ -145,7 +145,9 @@ def _untold(arch: str, hart: Mapping[str, str], probed: Mapping[int, int]) -> fr
     )
 
 
-def _gated(arch: str, reported: Mapping[str, str], kernel: Mapping[str, str], *, answers: bool) -> dict[str, Withheld]:
+def _withheld(
+    arch: str, reported: Mapping[str, str], kernel: Mapping[str, str], *, answers: bool
+) -> dict[str, Withheld]:
     """Return what the kernel (which ``answers``, or was not asked) does not say it saves or opens for user code."""
     states = {state: (bit, unknown) for state, bit, unknown, *_ in tables.rows("riscv/states.tsv")}
     withheld = {}

@@ -6,7 +6,7 @@ The facts are in ``data/s390x``; nothing here knows a feature or a model by name
 
 from __future__ import annotations
 
-from cpufeat.detection.arch import Reading
+from cpufeat.detection.arch.reading import Reading
 from cpufeat.detection.probe import bits, lscpu, procfs
 from cpufeat.features import table
 from cpufeat.support.value import TYPE_CHECKING
@@ -43,7 +43,7 @@ def read(machine: Machine) -> list[Reading]:
             hypervisor=_hypervisor(machine),
             count=procfs.number(described.get("# processors", "")) or max(1, len(machine.online_cpus())),
             reported=bits.reported(machine.arch, held),
-            untold=frozenset(() if listed or stored is not None else by_facility),
+            undetermined=frozenset(() if listed or stored is not None else by_facility),
         )
     ]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from cpufeat import tables
 from cpufeat.decisions import NEEDS_PERMISSION, STATE_OFF, Withheld
-from cpufeat.detection.arch import Reading
+from cpufeat.detection.arch.reading import Reading
 from cpufeat.detection.probe.cpuid import Cpuid
 from cpufeat.features import Feature, normalize, table
 from cpufeat.support.value import TYPE_CHECKING, Value
@@ -102,7 +102,7 @@ def _reading(machine: Machine, cpuid: Cpuid, count: int) -> Reading:
         core="atom" if cpuid.value(_CORE_TYPE) == _ATOM else "",
         count=count,
         reported={feature.name: f"CPUID {held[feature.name]}" for feature in features},
-        withheld=_gated(machine, features, *cpuid.xcr0()),
+        withheld=_withheld(machine, features, *cpuid.xcr0()),
     )
 
 
@@ -134,7 +134,7 @@ def states() -> dict[str, State]:
     }
 
 
-def _gated(machine: Machine, features: list[Feature], xcr0: int, evidence: str) -> dict[str, Withheld]:
+def _withheld(machine: Machine, features: list[Feature], xcr0: int, evidence: str) -> dict[str, Withheld]:
     known = states()
     withheld = {}
     for feature in features:
@@ -148,7 +148,7 @@ def _gated(machine: Machine, features: list[Feature], xcr0: int, evidence: str) 
     return withheld
 
 
-# --- the kernel's flags, which it has already gated by state
+# --- the kernel's flags, which leave out features whose register state is not enabled
 
 
 def from_kernel(machine: Machine) -> list[Reading]:
@@ -214,7 +214,7 @@ def _from_flags(machine: Machine, how: _Spelled, processor: Processor, count: in
         brand=processor.brand,
         count=count,
         reported={feature.name: f"{how.source} flag {', '.join(feature.flags(how.system))}" for feature in features},
-        withheld=_gated(machine, features, how.enabled, f"by {how.source}, XCR0 is {how.enabled:#x}"),
+        withheld=_withheld(machine, features, how.enabled, f"by {how.source}, XCR0 is {how.enabled:#x}"),
     )
 
 

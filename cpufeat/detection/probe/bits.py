@@ -48,7 +48,7 @@ def evidence(expression: str, held: Mapping[str, str]) -> str:
     return ""
 
 
-def untold(arch: str, held: Iterable[str]) -> frozenset[str]:
+def undetermined(arch: str, held: Iterable[str]) -> frozenset[str]:
     """Return the features of Arm with a bit that is newer than all that are set: the kernel may not know it.
 
     Linux numbers the bits as it learns of them, so it knows those before the last one that is set.

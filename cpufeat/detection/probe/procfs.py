@@ -1,6 +1,6 @@
 """``/proc/cpuinfo``: what Linux says of each processor, in every architecture's layout.
 
-On x86 the ``flags`` are gated already: the kernel clears what it did not enable (Documentation/arch/x86/cpuinfo.rst).
+On x86 the ``flags`` leave out what the kernel did not enable (Documentation/arch/x86/cpuinfo.rst).
 """
 
 from __future__ import annotations

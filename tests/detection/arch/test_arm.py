@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from cpufeat import llvm_tables, tables
 from cpufeat.detection import host
-from cpufeat.detection.arch import Reading, arm
+from cpufeat.detection.arch import arm
 from cpufeat.detection.arch.identity import Model
+from cpufeat.detection.arch.reading import Reading
 from cpufeat.detection.probe import dumps
 from cpufeat.detection.recording import Recording
 from cpufeat.features import HARDWARE, find, implied, table

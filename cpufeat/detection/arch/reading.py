@@ -1,0 +1,31 @@
+"""The value in which every module of this folder returns what it read: one source's account of one kind of core."""
+
+from __future__ import annotations
+
+from cpufeat.support.value import TYPE_CHECKING, Value
+
+if TYPE_CHECKING:
+    from cpufeat.decisions import Withheld
+
+
+class Reading(Value):
+    """One source's account of one kind of core."""
+
+    source: str
+    """``CPUID``, ``/proc/cpuinfo``, ``sysctl``, ..."""
+    vendor: str = ""
+    family: int | None = None
+    model: int | None = None
+    stepping: int | None = None
+    brand: str = ""
+    hypervisor: str = ""
+    core: str = ""
+    """``atom`` for an efficiency core that says so, else empty."""
+    count: int = 1
+    """Processors that read so."""
+    reported: dict[str, str] = {}
+    """What the hardware reports, usable or not: feature name -> evidence."""
+    withheld: dict[str, Withheld] = {}
+    """Those of ``reported`` that may not be used, with the reason."""
+    undetermined: frozenset[str] = frozenset()
+    """Features that the source can neither confirm nor rule out: its kernel may be older than they are."""
