@@ -9,11 +9,9 @@ from functools import cache
 
 from cpufeat import llvm_tables, tables
 from cpufeat.decisions import DISABLED, UNSEEN
-from cpufeat.detection.arch import x86
 from cpufeat.detection.crosscheck import disagreements
 from cpufeat.detection.host import Host, detect
 from cpufeat.detection.probe import bits
-from cpufeat.detection.probe.cpuid import Cpuid
 from cpufeat.features import FeatureSet, family, implied, table
 from cpufeat.levels import levels
 from cpufeat.request import NATIVE, cpu_features
@@ -42,10 +40,6 @@ class Explanation(Value):
     resolution: Resolution
     disagreements: tuple[Decision, ...]
     """What the kernel says otherwise than CPUID."""
-    states: tuple[str, ...] = ()
-    """The register states that the operating system enabled."""
-    xcr0: str = ""
-    """Where that was read, empty where CPUID was not read."""
 
     @property
     def host(self) -> Host:
@@ -95,12 +89,7 @@ def explain(
     """Return the account of what ``request`` comes to on ``machine``. Raises what detect and resolve raise."""
     host = detect(machine)
     resolution = resolve(request, host=host, on_missing=on_missing)
-    found = Explanation(origin, resolution, disagreements(machine, host))
-    if host.source != "CPUID":
-        return found
-    enabled, evidence = Cpuid(machine).xcr0()
-    states = tuple(name for name, state in x86.states().items() if enabled & state.mask == state.mask)
-    return found.replace(states=states, xcr0=evidence)
+    return Explanation(origin, resolution, disagreements(machine, host))
 
 
 def verdict_without_tables(arch: str) -> str:
@@ -196,7 +185,7 @@ def to_json(explanation: Explanation) -> dict[str, Any]:
         "verdict": verdict(explanation)[0],
         "origin": explanation.origin,
         "source": host.source,
-        "states": {"enabled": list(explanation.states), "evidence": explanation.xcr0},
+        "states": {"enabled": list(host.states), "evidence": host.states_evidence},
         **identity(host),
         "features": {name: host.evidence[name] for name in host.features},
         "withheld": {name: {"reason": why.reason, "evidence": why.evidence} for name, why in host.withheld.items()},

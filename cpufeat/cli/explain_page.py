@@ -121,8 +121,9 @@ def _machine(explanation: Explanation) -> Iterator[Line]:
     yield from row("processors", cores)
     if host.hypervisor:
         yield from row("guest of", host.hypervisor, "", _leaf(host, "40000000"))
-    if explanation.xcr0:
-        yield from row("registers kept by OS", " ".join(explanation.states) or "none beyond SSE", "", explanation.xcr0)
+    if host.states_evidence:
+        states = " ".join(host.states) or "none beyond SSE"
+        yield from row("registers kept by OS", states, "", host.states_evidence)
 
 
 def _features(explanation: Explanation) -> Iterator[Line]:

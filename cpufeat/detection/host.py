@@ -62,6 +62,10 @@ class Host(Value):
     """The CPU of the model number alone, which the features may contradict; empty where no table has it."""
     undetermined: frozenset[str] = frozenset()
     """Features that the source can neither confirm nor rule out."""
+    states: tuple[str, ...] = ()
+    """The register states that the operating system enabled (rows of ``x86/states.tsv``); only CPUID tells."""
+    states_evidence: str = ""
+    """Where ``states`` were read: ``XCR0 is 0xe7``; empty where they were not."""
 
     @property
     def withheld(self) -> dict[str, Withheld]:
@@ -139,6 +143,8 @@ def _merge(machine: Machine, readings: list[Reading], identities: list[Identity]
         decisions=tuple(dict.fromkeys(decision for one in identities for decision in one.decisions)),
         named=identity.named,
         undetermined=reading.undetermined,
+        states=reading.states,
+        states_evidence=reading.states_evidence,
     )
 
 

@@ -29,3 +29,7 @@ class Reading(Value):
     """Those of ``reported`` that may not be used, with the reason."""
     undetermined: frozenset[str] = frozenset()
     """Features that the source can neither confirm nor rule out: its kernel may be older than they are."""
+    states: tuple[str, ...] = ()
+    """The register states that the operating system enabled (rows of ``x86/states.tsv``); only CPUID tells."""
+    states_evidence: str = ""
+    """Where ``states`` were read: ``XCR0 is 0xe7``; empty where they were not."""

@@ -91,6 +91,7 @@ def _reading(machine: Machine, cpuid: Cpuid, count: int) -> Reading:
     vendor, brand = cpuid.vendor(), cpuid.text(*_BRAND)
     held = {feature.name: cpuid.held(feature.bit) for feature in table(machine.arch).values() if feature.bit}
     features = [feature for feature in table(machine.arch).values() if held.get(feature.name)]
+    enabled, evidence = cpuid.xcr0()
     return Reading(
         source="CPUID",
         vendor=vendor,
@@ -102,7 +103,9 @@ def _reading(machine: Machine, cpuid: Cpuid, count: int) -> Reading:
         core="atom" if cpuid.value(_CORE_TYPE) == _ATOM else "",
         count=count,
         reported={feature.name: f"CPUID {held[feature.name]}" for feature in features},
-        withheld=_withheld(machine, features, *cpuid.xcr0()),
+        withheld=_withheld(machine, features, enabled, evidence),
+        states=tuple(name for name, state in states().items() if enabled & state.mask == state.mask),
+        states_evidence=evidence,
     )
 
 
