@@ -24,8 +24,7 @@ import pytest
 from helpers.paths import PROJECT
 
 from cpufeat import CompileError, CpufeatError, CpufeatWarning, Target, aot
-from cpufeat.aot.cache import fingerprint
-from cpufeat.aot.cache import store as store_module
+from cpufeat.aot.cache import fingerprint, store
 from cpufeat.aot.cache.store import Cache, key
 from cpufeat.aot.llvm.job import LimitError
 from cpufeat.aot.worker import client
@@ -43,14 +42,14 @@ def is_whole(content: bytes, size: int) -> bool:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Cache:
+def cache(tmp_path: Path) -> Cache:
     folder = tmp_path / "cache"
     folder.mkdir(0o700)
     return Cache(str(folder))
 
 
-def entries(store: Cache) -> list[Path]:
-    return sorted(path for path in Path(store.folder).iterdir() if path.name != "written")
+def entries(cache: Cache) -> list[Path]:
+    return sorted(path for path in Path(cache.folder).iterdir() if path.name != "written")
 
 
 def process(code: str, *arguments: object) -> subprocess.Popen[bytes]:
@@ -64,13 +63,13 @@ def succeeds(one: subprocess.Popen[bytes]) -> bytes:
     return out
 
 
-def test_what_was_put_is_got(store: Cache) -> None:
-    assert store.get(KEY) is None
+def test_what_was_put_is_got(cache: Cache) -> None:
+    assert cache.get(KEY) is None
     for content in (b"", b"x", random.randbytes(3 * MIB)):
-        store.put(KEY, content)
-        assert store.get(KEY) == content
-    assert store.get(key(b"another")) is None
-    assert [path.name for path in entries(store)] == [KEY]
+        cache.put(KEY, content)
+        assert cache.get(KEY) == content
+    assert cache.get(key(b"another")) is None
+    assert [path.name for path in entries(cache)] == [KEY]
 
 
 def test_keys_tell_parts_apart() -> None:
@@ -78,13 +77,13 @@ def test_keys_tell_parts_apart() -> None:
     assert len({key(*one) for one in parts}) == len(parts)
 
 
-def test_files_are_private_also_where_the_umask_is_open(store: Cache) -> None:
+def test_files_are_private_also_where_the_umask_is_open(cache: Cache) -> None:
     umask = os.umask(0)
     try:
-        store.put(KEY, b"x")
+        cache.put(KEY, b"x")
     finally:
         os.umask(umask)
-    assert {path.stat().st_mode & 0o777 for path in Path(store.folder).iterdir()} == {0o600}
+    assert {path.stat().st_mode & 0o777 for path in Path(cache.folder).iterdir()} == {0o600}
 
 
 # --- damage
@@ -101,29 +100,29 @@ def damages(entry: bytes) -> dict[str, bytes]:
     }
 
 
-def test_a_damaged_entry_is_never_used_and_taken_away(store: Cache) -> None:
-    store.put(KEY, b"content")
-    (path,) = entries(store)
+def test_a_damaged_entry_is_never_used_and_taken_away(cache: Cache) -> None:
+    cache.put(KEY, b"content")
+    (path,) = entries(cache)
     whole = path.read_bytes()
     for what, damaged in damages(whole).items():
         path.write_bytes(damaged)
-        assert store.get(KEY) is None, what
+        assert cache.get(KEY) is None, what
         assert not path.exists(), what
-        store.put(KEY, b"content")
-        assert store.get(KEY) == b"content"
+        cache.put(KEY, b"content")
+        assert cache.get(KEY) == b"content"
 
 
-def test_a_renamed_entry_is_not_taken_for_another(store: Cache) -> None:
-    store.put(KEY, b"content")
+def test_a_renamed_entry_is_not_taken_for_another(cache: Cache) -> None:
+    cache.put(KEY, b"content")
     other = key(b"another")
-    entries(store)[0].rename(Path(store.folder, other))
-    assert (store.get(other), store.get(KEY)) == (None, None)
+    entries(cache)[0].rename(Path(cache.folder, other))
+    assert (cache.get(other), cache.get(KEY)) == (None, None)
 
 
 @pytest.mark.parametrize("kind", ["folder", "fifo", "dangling link", "link to an entry elsewhere"])
-def test_what_is_no_file_is_not_read_and_does_not_hang(store: Cache, tmp_path: Path, kind: str) -> None:
-    store.put(KEY, b"content")
-    path = entries(store)[0]
+def test_what_is_no_file_is_not_read_and_does_not_hang(cache: Cache, tmp_path: Path, kind: str) -> None:
+    cache.put(KEY, b"content")
+    path = entries(cache)[0]
     elsewhere = path.rename(tmp_path / "elsewhere")
     if kind == "folder":
         path.mkdir()
@@ -131,100 +130,100 @@ def test_what_is_no_file_is_not_read_and_does_not_hang(store: Cache, tmp_path: P
         os.mkfifo(path)
     else:
         path.symlink_to(elsewhere if kind.startswith("link") else tmp_path / "nowhere")
-    assert store.get(KEY) is None
-    store.put(KEY, b"new")
-    assert store.get(KEY) == (None if kind == "folder" else b"new")
+    assert cache.get(KEY) is None
+    cache.put(KEY, b"new")
+    assert cache.get(KEY) == (None if kind == "folder" else b"new")
 
 
-def test_an_entry_of_another_user_or_that_others_may_write_is_not_used(store: Cache) -> None:
-    store.put(KEY, b"content")
-    path = entries(store)[0]
+def test_an_entry_of_another_user_or_that_others_may_write_is_not_used(cache: Cache) -> None:
+    cache.put(KEY, b"content")
+    path = entries(cache)[0]
     path.chmod(0o602)
-    assert store.get(KEY) is None
+    assert cache.get(KEY) is None
     path.chmod(0o600)
-    assert store.get(KEY) == b"content"
+    assert cache.get(KEY) == b"content"
     if os.geteuid() == 0:
         os.chown(path, 12345, -1)
-        assert store.get(KEY) is None
+        assert cache.get(KEY) is None
 
 
 # --- many processes, and ones that end at any moment
 
 WRITE = """
 import time
-from cpufeat.aot.cache import Cache, key
+from cpufeat.aot.cache.store import Cache, key
 folder, limit, size, first, seconds = sys.argv[1], *map(int, sys.argv[2:5]), float(sys.argv[5])
-store, until, number = Cache(folder, limit), time.monotonic() + seconds, first
+cache, until, number = Cache(folder, limit), time.monotonic() + seconds, first
 sys.stdout.buffer.write(b"!"); sys.stdout.flush()
 while time.monotonic() < until:
     name = key(str(number % 16).encode())
-    got = store.get(name)
+    got = cache.get(name)
     if got is not None and got != got[:8] * (size // 8):
         sys.exit("a part of an entry was seen")
-    store.put(name, number.to_bytes(8, "little") * (size // 8))
+    cache.put(name, number.to_bytes(8, "little") * (size // 8))
     number += 1
 """
 
 
-def test_many_processes_never_see_a_part_and_stay_in_the_room(store: Cache) -> None:
+def test_many_processes_never_see_a_part_and_stay_in_the_room(cache: Cache) -> None:
     size, limit = 96 * KIB, 1 * MIB  # fewer than the 16 keys: entries are dropped and written all the time
-    writers = [process(WRITE, store.folder, limit, size, first, 2) for first in range(4)]
+    writers = [process(WRITE, cache.folder, limit, size, first, 2) for first in range(4)]
     for writer in writers:
         succeeds(writer)
-    assert entries(store)
-    assert all(is_whole(content, size) for path in entries(store) if (content := store.get(path.name)))
-    assert sum(path.stat().st_size for path in entries(store)) <= limit + len(writers) * size
+    assert entries(cache)
+    assert all(is_whole(content, size) for path in entries(cache) if (content := cache.get(path.name)))
+    assert sum(path.stat().st_size for path in entries(cache)) <= limit + len(writers) * size
 
 
-def test_a_process_killed_at_any_moment_leaves_no_half_entry(store: Cache) -> None:
+def test_a_process_killed_at_any_moment_leaves_no_half_entry(cache: Cache) -> None:
     size, limit, kills = 8 * MIB, 256 * MIB, 20
     luck = random.Random(1)
     for first in range(kills):
-        writer = process(WRITE, store.folder, limit, size, first * 1000, 60)
+        writer = process(WRITE, cache.folder, limit, size, first * 1000, 60)
         assert writer.stdout
         assert writer.stdout.read(1) == b"!"
         time.sleep(luck.uniform(0, 0.05))
         writer.kill()
         assert writer.wait() == -signal.SIGKILL
         writer.communicate()
-        for path in entries(store):
+        for path in entries(cache):
             if "." not in path.name:
-                content = store.get(path.name)
+                content = cache.get(path.name)
                 assert content is not None
                 assert is_whole(content, size)
-    left = [path for path in entries(store) if "." in path.name]
+    left = [path for path in entries(cache) if "." in path.name]
     assert left, f"of {kills} kills none was in the middle of writing: this shows nothing"
     for path in left:
         os.utime(path, (time.time() - 7200,) * 2)
-    small = store.replace(limit=16 * MIB)
+    small = cache.replace(limit=16 * MIB)
     small.put(KEY, b"content")
     assert [path for path in left if path.exists()] == []
     assert small.get(KEY) == b"content"
 
 
-def test_a_forked_child_uses_it_as_well(store: Cache) -> None:
-    store.put(KEY, b"content")
+def test_a_forked_child_uses_it_as_well(cache: Cache) -> None:
+    cache.put(KEY, b"content")
     child = os.fork()
     if child == 0:
-        store.put(key(b"child"), store.get(KEY) or b"")
+        cache.put(key(b"child"), cache.get(KEY) or b"")
         os._exit(0)
     assert os.waitpid(child, 0)[1] == 0
-    assert store.get(key(b"child")) == b"content"
+    assert cache.get(key(b"child")) == b"content"
 
 
 # --- no room
 
 
 def test_the_least_recently_used_go_first(tmp_path: Path) -> None:
-    store = Cache(str(tmp_path), 64 * KIB)
+    cache = Cache(str(tmp_path), 64 * KIB)
     keys = [key(bytes([number])) for number in range(40)]
     stranger = tmp_path / "a file of somebody's"
     stranger.write_bytes(bytes(MIB))
     for age, one in enumerate(keys):
-        store.put(one, bytes(4000))
+        cache.put(one, bytes(4000))
         os.utime(tmp_path / one, (time.time() - 1000 + age,) * 2)
-        assert store.get(keys[0]) is not None
-        assert sum(path.stat().st_size for path in tmp_path.glob("?" * 64)) <= store.limit
+        assert cache.get(keys[0]) is not None
+        assert sum(path.stat().st_size for path in tmp_path.glob("?" * 64)) <= cache.limit
     there = [one for one in keys if (tmp_path / one).exists()]
     assert there == [keys[0], *keys[-len(there) + 1 :]]
     assert len(there) > 10
@@ -232,39 +231,39 @@ def test_the_least_recently_used_go_first(tmp_path: Path) -> None:
 
 
 def test_what_would_take_most_of_the_room_is_not_kept(tmp_path: Path) -> None:
-    store = Cache(str(tmp_path), 64 * KIB)
-    store.put(KEY, bytes(4000))
-    store.put(key(b"large"), bytes(33 * KIB))
-    assert [path.name for path in entries(store)] == [KEY]
+    cache = Cache(str(tmp_path), 64 * KIB)
+    cache.put(KEY, bytes(4000))
+    cache.put(key(b"large"), bytes(33 * KIB))
+    assert [path.name for path in entries(cache)] == [KEY]
 
 
 @pytest.mark.parametrize("counter", [b"", bytes(10**6), None], ids=["empty", "too long", "missing"])
 def test_the_counter_mends_itself(tmp_path: Path, counter: bytes | None) -> None:
-    store = Cache(str(tmp_path), 256 * KIB)
+    cache = Cache(str(tmp_path), 256 * KIB)
     for number in range(20):
-        store.put(key(bytes([number])), bytes(4000))
+        cache.put(key(bytes([number])), bytes(4000))
     (tmp_path / "written").unlink()
     if counter is not None:
         (tmp_path / "written").write_bytes(counter)
-    store.put(KEY, bytes(4000))
-    assert len(entries(store)) == 21
+    cache.put(KEY, bytes(4000))
+    assert len(entries(cache)) == 21
     assert (tmp_path / "written").stat().st_size == 21
 
 
-def test_where_a_file_may_not_grow_nothing_is_kept_and_nothing_raised(store: Cache) -> None:
-    store.put(KEY, b"content")
+def test_where_a_file_may_not_grow_nothing_is_kept_and_nothing_raised(cache: Cache) -> None:
+    cache.put(KEY, b"content")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (64 * KIB, hard))
     try:
         with pytest.raises(OSError, match=os.strerror(errno.EFBIG)):
-            Path(store.folder, "probe").write_bytes(bytes(100 * KIB))
-        Path(store.folder, "probe").unlink()
-        store.put(key(b"large"), bytes(100 * KIB))
-        store.put(KEY, bytes(100 * KIB))
+            Path(cache.folder, "probe").write_bytes(bytes(100 * KIB))
+        Path(cache.folder, "probe").unlink()
+        cache.put(key(b"large"), bytes(100 * KIB))
+        cache.put(KEY, bytes(100 * KIB))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert [path.name for path in entries(store)] == [KEY]
-    assert store.get(KEY) == b"content"
+    assert [path.name for path in entries(cache)] == [KEY]
+    assert cache.get(KEY) == b"content"
 
 
 def test_on_a_full_disk_what_is_there_stays_and_no_half_entry_is_left(tmp_path: Path) -> None:
@@ -276,37 +275,37 @@ def test_on_a_full_disk_what_is_there_stays_and_no_half_entry_is_left(tmp_path: 
     if mounting.returncode:
         pytest.skip(f"may not mount: {mounting.stderr.decode().strip()}")
     try:
-        store = Cache(str(tmp_path))
+        cache = Cache(str(tmp_path))
         for number in range(64):
-            store.put(key(bytes([number])), bytes([number]) * 10_000)
-        kept = [number for number in range(64) if store.get(key(bytes([number]))) == bytes([number]) * 10_000]
+            cache.put(key(bytes([number])), bytes([number]) * 10_000)
+        kept = [number for number in range(64) if cache.get(key(bytes([number]))) == bytes([number]) * 10_000]
         assert shutil.disk_usage(tmp_path).free < 16 * KIB
         assert 10 < len(kept) < 64
-        assert len(entries(store)) == len(kept)
+        assert len(entries(cache)) == len(kept)
     finally:
         subprocess.run([unmount, str(tmp_path)], check=True)
 
 
-def test_a_folder_that_cannot_be_written_is_read_all_the_same(store: Cache) -> None:
-    store.put(KEY, b"content")
+def test_a_folder_that_cannot_be_written_is_read_all_the_same(cache: Cache) -> None:
+    cache.put(KEY, b"content")
     reader = f"""
 import os
-from cpufeat.aot.cache import Cache, key
-store = Cache({store.folder!r})
-print(store.get({KEY!r}))
-store.put(key(b"new"), b"x")
+from cpufeat.aot.cache.store import Cache, key
+cache = Cache({cache.folder!r})
+print(cache.get({KEY!r}))
+cache.put(key(b"new"), b"x")
 """
-    folder = Path(store.folder)
+    folder = Path(cache.folder)
     folder.chmod(0o500)
     try:
         if os.geteuid() != 0:
             assert succeeds(process(reader)) == b"b'content'\n"
-            assert [path.name for path in entries(store)] == [KEY]
+            assert [path.name for path in entries(cache)] == [KEY]
     finally:
         folder.chmod(0o700)
     shutil.rmtree(folder)
-    store.put(KEY, b"gone")
-    assert store.get(KEY) is None
+    cache.put(KEY, b"gone")
+    assert cache.get(KEY) is None
 
 
 # --- which folder
@@ -317,13 +316,13 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.Monke
     for name in (store.VARIABLE, store.SIZE_VARIABLE, "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr(store_module, "_said", set())
+    monkeypatch.setattr(store, "_said", set())
     return monkeypatch
 
 
 def test_the_folder_is_the_platforms(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def chosen() -> Path:
-        found = store_module.from_environment()
+        found = store.from_environment()
         assert found
         return Path(found.folder)
 
@@ -344,17 +343,17 @@ def test_the_folder_is_the_platforms(environment: pytest.MonkeyPatch, tmp_path: 
 
 def test_it_is_off_where_asked_and_where_there_is_no_folder(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
     environment.setenv(store.VARIABLE, "0")
-    assert store_module.from_environment() is None
+    assert store.from_environment() is None
     environment.setenv(store.VARIABLE, str(tmp_path / "file" / "folder"))
     (tmp_path / "file").write_bytes(b"")
-    assert store_module.from_environment() is None
+    assert store.from_environment() is None
 
 
 @pytest.mark.parametrize("value", ["1", "off", "false", "cache", "./cache"])
 def test_another_value_is_an_error_that_names_it(environment: pytest.MonkeyPatch, value: str) -> None:
     environment.setenv(store.VARIABLE, value)
     with pytest.raises(CpufeatError, match=f"CPUFEAT_CACHE is '{value}'"):
-        store_module.from_environment()
+        store.from_environment()
 
 
 @pytest.mark.parametrize(
@@ -362,7 +361,7 @@ def test_another_value_is_an_error_that_names_it(environment: pytest.MonkeyPatch
 )
 def test_the_limit_is_read(environment: pytest.MonkeyPatch, text: str, size: int) -> None:
     environment.setenv(store.SIZE_VARIABLE, text)
-    found = store_module.from_environment()
+    found = store.from_environment()
     assert found
     assert found.limit == size
     found.put(KEY, b"content")
@@ -373,7 +372,7 @@ def test_the_limit_is_read(environment: pytest.MonkeyPatch, text: str, size: int
 def test_a_bad_limit_is_an_error_that_names_it(environment: pytest.MonkeyPatch, text: str) -> None:
     environment.setenv(store.SIZE_VARIABLE, text)
     with pytest.raises(CpufeatError, match="CPUFEAT_CACHE_SIZE is"):
-        store_module.from_environment()
+        store.from_environment()
 
 
 @pytest.mark.parametrize("mode", [0o777, 0o770, 0o702])
@@ -384,11 +383,11 @@ def test_a_folder_that_others_may_write_to_is_refused_in_words_once(
     folder.mkdir()
     folder.chmod(mode)
     environment.setenv(store.VARIABLE, str(folder))
-    with pytest.warns(CpufeatWarning, match=rf"open: not used as a store.* written by others \(mode {mode:o}\)"):
-        assert store_module.from_environment() is None
+    with pytest.warns(CpufeatWarning, match=rf"open: not used as a cache.* written by others \(mode {mode:o}\)"):
+        assert store.from_environment() is None
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert store_module.from_environment() is None
+        assert store.from_environment() is None
 
 
 def test_a_folder_of_another_user_is_refused(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -399,7 +398,7 @@ def test_a_folder_of_another_user_is_refused(environment: pytest.MonkeyPatch, tm
     os.chown(folder, 12345, -1)
     environment.setenv(store.VARIABLE, str(folder))
     with pytest.warns(CpufeatWarning, match="belongs to another user"):
-        assert store_module.from_environment() is None
+        assert store.from_environment() is None
 
 
 # --- what compiles
@@ -422,79 +421,79 @@ def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]
     return {**made, "library": library, "table": table}
 
 
-def identity(store: Cache, packages: dict[str, Path]) -> str:
+def identity(cache: Cache, packages: dict[str, Path]) -> str:
     fingerprint.identity.cache_clear()
-    return fingerprint.identity(store, str(packages["llvmlite"]), str(packages["cpufeat"]), "x86")
+    return fingerprint.identity(cache, str(packages["llvmlite"]), str(packages["cpufeat"]), "x86")
 
 
-def test_a_change_of_any_file_at_the_same_version_is_seen(store: Cache, packages: dict[str, Path]) -> None:
-    seen = {identity(store, packages)}
+def test_a_change_of_any_file_at_the_same_version_is_seen(cache: Cache, packages: dict[str, Path]) -> None:
+    seen = {identity(cache, packages)}
     for age, path in enumerate(packages.values(), 1):
         content = path.read_bytes()
         path.write_bytes(content[:-1] + b"?")  # of the same size
         os.utime(path, (1e9 + age,) * 2)
-        seen.add(identity(store, packages))
+        seen.add(identity(cache, packages))
     (packages["cpufeat"].parent / "new.py").write_bytes(b"")
     os.utime(packages["cpufeat"].parent / "new.py", (1e9, 1e9))
-    seen.add(identity(store, packages))
+    seen.add(identity(cache, packages))
     assert len(seen) == 1 + len(packages) + 1
     assert "" not in seen
 
 
-def test_only_the_folders_beside_the_compiler_are_left_out_by_name(store: Cache, packages: dict[str, Path]) -> None:
+def test_only_the_folders_beside_the_compiler_are_left_out_by_name(cache: Cache, packages: dict[str, Path]) -> None:
     package = packages["cpufeat"].parent
-    before = identity(store, packages)
+    before = identity(cache, packages)
     for folder in ("cli", "__pycache__", "passes/__pycache__"):
         (package / folder).mkdir(parents=True)
         (package / folder / "new.py").write_bytes(b"")
     os.utime(packages["cpufeat"], (1e9, 1e9))
-    assert identity(store, packages) == before
+    assert identity(cache, packages) == before
     for folder in ("aot/ir", "aot/cli", "passes/machines", "tests"):
         (package / folder).mkdir(parents=True)
         (package / folder / "new.py").write_bytes(folder.encode())
         os.utime(package / folder / "new.py", (1e9, 1e9))
-        after = identity(store, packages)
+        after = identity(cache, packages)
         assert after not in ("", before)
         before = after
 
 
 def test_equal_files_are_the_same_wherever_and_whenever_they_were_installed(
-    store: Cache, packages: dict[str, Path], tmp_path: Path
+    cache: Cache, packages: dict[str, Path], tmp_path: Path
 ) -> None:
-    before = identity(store, packages)
+    before = identity(cache, packages)
     for path in packages.values():
         os.utime(path, (1.1e9, 1.1e9))
-    assert identity(store, packages) == before
+    assert identity(cache, packages) == before
     shutil.copytree(packages["llvmlite"].parent, tmp_path / "other" / "llvmlite")
     moved = {**packages, "llvmlite": tmp_path / "other" / "llvmlite" / "__init__.py"}
     for path in (tmp_path / "other").rglob("*"):
         os.utime(path, (1e9, 1e9))
-    assert identity(store, moved) == before
+    assert identity(cache, moved) == before
 
 
 def test_files_are_read_once_and_not_again_until_they_change(
-    store: Cache, packages: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+    cache: Cache, packages: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = identity(store, packages)
+    before = identity(cache, packages)
     monkeypatch.setattr(fingerprint, "_digest", lambda path: pytest.fail(f"{path} is read again"))
-    assert identity(store, packages) == before
+    assert identity(cache, packages) == before
 
 
 def test_it_cannot_be_told_where_llvm_is_elsewhere_or_a_file_changed_since(
-    store: Cache, packages: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+    cache: Cache, packages: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     os.utime(packages["cpufeat"])
-    assert identity(store, packages) == ""
+    assert identity(cache, packages) == ""
     os.utime(packages["cpufeat"], (1e9, 1e9))
-    assert identity(store, packages) != ""
+    assert identity(cache, packages) != ""
     monkeypatch.setattr(fingerprint, "_LEAST_LLVM", 1 << 20)
-    assert identity(store, packages) == ""
+    assert identity(cache, packages) == ""
 
 
-def test_this_installation_can_be_told(store: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_this_installation_can_be_told(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fingerprint, "_LOADED", time.time_ns())
     fingerprint.identity.cache_clear()
-    told = fingerprint.identity(store, client.origin("llvmlite"), client.origin("cpufeat"), "x86")
+    told = fingerprint.identity(cache, client.origin("llvmlite"), client.origin("cpufeat"), "x86")
     assert len(told) == hashlib.sha256().digest_size * 2
 
 
@@ -551,8 +550,8 @@ import sys
 sys.path.insert(0, {str(PROJECT)!r})
 import time
 from cpufeat import Target, aot
-from cpufeat.aot import toolchain
-toolchain._LOADED = time.time_ns()
+from cpufeat.aot.cache import fingerprint
+fingerprint._LOADED = time.time_ns()
 started = []
 sys.addaudithook(lambda name, arguments: started.append(name) if name == "subprocess.Popen" else None)
 aot.compile({ADD!r}, Target.parse("x86-64-v3"))
@@ -631,13 +630,13 @@ def test_what_came_of_a_failure_is_not_kept(kept: Path, monkeypatch: pytest.Monk
 def test_an_entry_that_holds_something_else_is_made_anew(kept: Path, counted: list[Job]) -> None:
     right = aot.compile(ADD, V3)
     (path,) = artifacts_in(kept)
-    store = Cache(str(kept))
-    head = (store.get(path.name) or b"").partition(b"\n")[0]
+    cache = Cache(str(kept))
+    head = (cache.get(path.name) or b"").partition(b"\n")[0]
     other = aot.compile(ADD, Target.parse("x86-64-v2")).object
     stripped = right.object.replace(b"cpufeat\0", b"another\0")
     wrong = [b"", b"\n", b"[]\n" + right.object, b"7", head + b"\n" + other, head + b"\n" + stripped, head + b"\n"]
     for number, content in enumerate([*wrong, b"[" * 100_000 + b"\n" + right.object, b'["x", 1]\n' + right.object]):
-        store.put(path.name, content)
+        cache.put(path.name, content)
         assert aot.compile(ADD, V3) == right
         assert len(counted) == 3 + number
     assert aot.compile(ADD, V3) == right
@@ -667,8 +666,8 @@ def test_many_processes_compile_the_same_at_once(kept: Path) -> None:
     code = f"""
 import hashlib, time
 from cpufeat import Target, aot
-from cpufeat.aot import toolchain
-toolchain._LOADED = time.time_ns()
+from cpufeat.aot.cache import fingerprint
+fingerprint._LOADED = time.time_ns()
 for number in range(12):
     made = aot.compile({ADD!r} + f"; {{number % 4}}", Target.parse("x86-64-v3"))
     print(hashlib.sha256(made.object).hexdigest())

@@ -206,7 +206,7 @@ def in_another_process(script, *arguments, **options):
 def test_a_fork_gets_a_worker_of_its_own():
     script = f"""
 import os
-from cpufeat.aot import client
+from cpufeat.aot.worker import client
 aot.compile({FINE!r}, Target.parse("x86-64"))
 worker = client._worker.pid
 child = os.fork()
@@ -231,7 +231,7 @@ def runs(pid):
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])
 def test_the_worker_ends_with_its_parent_in_the_middle_of_a_job(end):
     script = f"""
-from cpufeat.aot import client
+from cpufeat.aot.worker import client
 aot.compile({FINE!r}, Target.parse("x86-64"))
 print(client._worker.pid, flush=True)
 aot.compile(sys.argv[1], Target.parse("x86-64"))
