@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from cpufeat.aot.artifact import Artifact as Artifact
     from cpufeat.aot.artifact import Variant as Variant
+    from cpufeat.aot.artifact import link as link
     from cpufeat.aot.compiler import compile as compile  # noqa: A004
     from cpufeat.aot.frontend.clang import from_c as from_c
     from cpufeat.aot.library import Library as Library
-    from cpufeat.aot.toolchain.linker import link as link
 
 _HOME = {
     "Artifact": "cpufeat.aot.artifact",
@@ -21,7 +21,7 @@ _HOME = {
     "Variant": "cpufeat.aot.artifact",
     "compile": "cpufeat.aot.compiler",
     "from_c": "cpufeat.aot.frontend.clang",
-    "link": "cpufeat.aot.toolchain.linker",
+    "link": "cpufeat.aot.artifact",
 }
 
 

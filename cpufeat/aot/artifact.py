@@ -8,17 +8,21 @@ import re
 from collections import Counter
 from typing import TYPE_CHECKING, cast
 
+from cpufeat.aot.llvm import triples
 from cpufeat.aot.objects import init_array, note
 from cpufeat.decisions import Decision
-from cpufeat.errors import ArtifactError, CpufeatError
+from cpufeat.detection.host import detect
+from cpufeat.detection.systems import ThisMachine
+from cpufeat.errors import ArtifactError, CpufeatError, MissingFeaturesError
 from cpufeat.features import FeatureSet
+from cpufeat.resolution import disable, triple
 from cpufeat.support import files
 from cpufeat.support.value import Value
 from cpufeat.support.version import __version__
 from cpufeat.target import Target
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from cpufeat.aot.library import Library
     from cpufeat.aot.toolchain.linker import Kind, Linker
@@ -155,8 +159,6 @@ class Artifact(Value):
         arguments: Sequence[str] = (),
     ) -> None:
         """Link the code into an executable or a shared library: see :func:`cpufeat.aot.link`."""
-        from cpufeat.aot.toolchain.linker import link
-
         link(self, output, kind=kind, linker=linker, arguments=arguments)
 
     def load(self, host: Host | None = None) -> Library:
@@ -165,13 +167,70 @@ class Artifact(Value):
         Raises MissingFeaturesError for what the host (this machine, if None) cannot run, ArtifactError for code of
         another architecture or system, and for symbols that this process does not have.
         """
-        from cpufeat.aot.library import link
+        from cpufeat.aot import library
 
-        return link(self, host)
+        host = host or detect(ThisMachine())
+        here = triple(host)
+        differs = triples.conflict(self.target.triple, here)
+        if differs:
+            raise ArtifactError(f"code for {self.target.triple} does not run on {here}: {differs}")
+        return library.link(self.object, self.labels, self.selected_on(host))
+
+    def selected_on(self, host: Host) -> int:
+        """Return the index of the variant that is selected on a host. Raises MissingFeaturesError if none runs there.
+
+        The last one is selected where no other runs, if it uses nothing that the host lacks. With a run-time override
+        the host lacks what ``CPUFEAT_DISABLE`` lists, unless no variant would be left.
+        """
+        *others, last = self.variants
+        targets = [*(variant.target for variant in others), last.needs]
+        runs = [index for index, target in enumerate(targets) if target.runs_on(host)]
+        if not runs:
+            missing = {name: str(host.why_missing(name)) for name in last.needs.missing_on(host)}
+            raise MissingFeaturesError(f"this artifact, compiled for {last.target.cpu},", missing)
+        permitted = disable(host, []) if self.runtime_override else host
+        return next((index for index in runs if targets[index].runs_on(permitted)), runs[-1])
 
     def __repr__(self) -> str:
         size, cpus = len(self.object), ", ".join(variant.target.cpu for variant in self.variants)
         return f"<Artifact of {size} bytes for {self.target.triple}, {cpus}, by LLVM {self.llvm}>"
+
+
+def link(  # noqa: PLR0913
+    artifacts: Artifact | Iterable[Artifact],
+    output: str | os.PathLike[str],
+    *,
+    kind: Kind = "executable",
+    linker: Linker | None = None,
+    arguments: Sequence[str] = (),
+    time_limit: float = 600.0,
+) -> None:
+    """Link artifacts into one file, which is written whole or not at all.
+
+    ``kind``
+        ``"executable"``: position-independent in ELF, unless ``arguments`` say ``-static`` or ``-no-pie``.
+        ``"shared"``: a library. ``"object"``: the object of the only artifact, as it is.
+    ``linker``
+        ``"cc"``: the system's compiler driver, which links for this machine. ``"zig"``: that of the package
+        ``ziglang``, which links for every triple. By default ``cc`` for this machine; but ``zig`` for a triple that
+        names a version of the C library (``x86_64-unknown-linux-gnu2.28``), which ``cc`` would ignore.
+    ``arguments``
+        For the driver, after the objects: ``-lm``, ``-Wl,-rpath,...``, more objects and libraries.
+    ``time_limit``
+        Seconds. Zig takes a minute to build the C library of a target that it meets for the first time.
+
+    What the linker warns of is a CpufeatWarning. Raises LinkError, with the linker's own words, if it refuses, hangs or
+    is missing; ArtifactError for artifacts that do not go together, for what cannot be written, and for a linked file
+    that lost an artifact's note, or the alignment of a section; CpufeatError without ``ziglang``.
+    """
+    from cpufeat.aot.toolchain import linker as linkers
+
+    together = [artifacts] if isinstance(artifacts, Artifact) else list(artifacts)
+    inputs = [
+        linkers.Input(artifact.object, artifact.target.triple, artifact.name, bool(artifact.dispatch))
+        for artifact in together
+    ]
+    linkers.link(inputs, output, kind=kind, linker=linker, arguments=arguments, time_limit=time_limit)
 
 
 def labels(targets: Sequence[Target]) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from cpufeat.aot.artifact import Artifact, Variant, labels
 from cpufeat.aot.cache.memo import Made, reused
 from cpufeat.aot.frontend.module import read
 from cpufeat.aot.llvm.job import Clones, Job
+from cpufeat.aot.llvm.llvmlite_setup import llvm_version
 from cpufeat.aot.passes import target_attributes
 from cpufeat.aot.runtime.dispatcher import INITIALIZER, mechanism
 from cpufeat.aot.runtime.guard import guard as guard_of
@@ -232,7 +233,7 @@ def _several(job: Job, targets: Sequence[Target], how: Mechanism, llvm: int) -> 
 def _emit_here(make_job: Callable[[int], Job], content: bytes) -> tuple[Emitted, tuple[int, ...]]:
     from cpufeat.aot.worker import codegen
 
-    llvm = codegen.llvm_version()
+    llvm = llvm_version()
     return codegen.emit(make_job(llvm[0]), content), llvm
 
 

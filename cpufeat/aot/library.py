@@ -5,17 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from cpufeat.aot.llvm import triples
+from cpufeat.aot.llvm.llvmlite_setup import initialize
 from cpufeat.aot.objects.jit_object import loadable
-from cpufeat.detection.host import Host, detect
-from cpufeat.detection.systems import ThisMachine
-from cpufeat.errors import ArtifactError, MissingFeaturesError
-from cpufeat.resolution import disable, triple
+from cpufeat.errors import ArtifactError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
-    from cpufeat.aot.artifact import Artifact
     from cpufeat.aot.llvm.job import Llvmlite
     from cpufeat.aot.objects.elf import Elf
 
@@ -43,39 +39,20 @@ class Library(Mapping[str, int]):
         return len(self._addresses)
 
 
-def link(artifact: Artifact, host: Host | None) -> Library:
-    """Link an artifact into this process, after refusing what the host cannot run. See :meth:`Artifact.load`."""
-    host = host or detect(ThisMachine())
-    here = triple(host)
-    differs = triples.conflict(artifact.target.triple, here)
-    if differs:
-        raise ArtifactError(f"code for {artifact.target.triple} does not run on {here}: {differs}")
-    return _link(loadable(artifact.object, artifact.labels, _picked(artifact, host)))
+def link(code: bytes, labels: Sequence[str], picked: int) -> Library:
+    """Link an object's code into this process, as if the variant at index ``picked`` had been selected.
 
-
-def _picked(artifact: Artifact, host: Host) -> int:
-    """Return which of its variants the artifact would choose on a host. Raises MissingFeaturesError if it is none.
-
-    The last one is chosen where no other runs, if it uses nothing that the host lacks. With a run-time override the
-    host has not what ``CPUFEAT_DISABLE`` lists, unless no variant would be left.
+    ``labels`` are the suffixes of the variants' functions. Raises ArtifactError for what cannot be linked here, and for
+    symbols that this process does not have.
     """
-    *others, last = artifact.variants
-    targets = [*(variant.target for variant in others), last.needs]
-    runs = [index for index, target in enumerate(targets) if target.runs_on(host)]
-    if not runs:
-        missing = {name: str(host.why_missing(name)) for name in last.needs.missing_on(host)}
-        raise MissingFeaturesError(f"this artifact, compiled for {last.target.cpu},", missing)
-    permitted = disable(host, []) if artifact.runtime_override else host
-    return next((index for index in runs if targets[index].runs_on(permitted)), runs[-1])
+    return _link(loadable(code, labels, picked))
 
 
 def _link(elf: Elf) -> Library:
     """Link with JITLink, which reports as an error what LLVM's older linker aborts at."""
     from llvmlite import binding
 
-    from cpufeat.aot.worker import codegen
-
-    codegen.initialize()
+    initialize()
     names = [symbol.name for symbol in elf.symbols() if symbol.is_exported]
     builder = binding.JITLibraryBuilder().add_object_img(elf.content).add_current_process()
     for name in names:

@@ -12,6 +12,7 @@ import iced_x86
 from elftools.elf.elffile import ELFFile
 
 from cpufeat import CpufeatWarning, aot
+from cpufeat.aot.llvm import llvmlite_setup
 from cpufeat.aot.worker import client
 
 if TYPE_CHECKING:
@@ -33,9 +34,9 @@ def compile_quietly(module, target, **options):
 
 def use_llvm_of(python: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the worker be another interpreter, with the llvmlite that it has."""
-    origin = client.origin
+    origins = {"cpufeat": llvmlite_setup.origin("cpufeat"), "llvmlite": _llvmlite_of(python)}
     monkeypatch.setattr(client.sys, "executable", python)
-    monkeypatch.setattr(client, "origin", lambda name: _llvmlite_of(python) if name == "llvmlite" else origin(name))
+    monkeypatch.setattr(llvmlite_setup, "origin", origins.__getitem__)
     end_worker()
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from llvmlite import binding
 
+from cpufeat.aot.llvm import llvmlite_setup
 from cpufeat.aot.llvm.builder import Body
 from cpufeat.aot.runtime.detection import feature_tests, usable
 from cpufeat.aot.worker import codegen
@@ -124,7 +125,7 @@ class Emitted:
         assert instructions in text
         if not asks_here:
             text = self._diverted(text.replace(instructions, _INSTRUCTIONS) if X86_CODE in instructions else text)
-        codegen.initialize()
+        llvmlite_setup.initialize()
         module = binding.parse_assembly(text.replace(f"define internal i32 {PICK}(", f"define i32 {PICK}("))
         module.verify()
         target = binding.Target.from_triple(binding.get_process_triple())

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from cpufeat.aot.artifact import Artifact
 from cpufeat.aot.cache import fingerprint, store
-from cpufeat.aot.worker import client
+from cpufeat.aot.llvm import llvmlite_setup
 from cpufeat.errors import ArtifactError
 from cpufeat.features import family
 
@@ -56,7 +56,8 @@ def reused(module: bytes, targets: Sequence[Target], asked: Mapping[str, object]
 
 def _tools(cache: Cache, arch: str) -> str:
     try:
-        return fingerprint.identity(cache, client.origin("llvmlite"), client.origin("cpufeat"), family(arch))
+        llvmlite, cpufeat = llvmlite_setup.origin("llvmlite"), llvmlite_setup.origin("cpufeat")
+        return fingerprint.identity(cache, llvmlite, cpufeat, family(arch))
     except OSError:
         return ""
 

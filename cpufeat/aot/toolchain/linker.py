@@ -10,9 +10,8 @@ import tempfile
 import warnings
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from cpufeat.aot.artifact import Artifact
 from cpufeat.aot.llvm import triples
 from cpufeat.aot.objects import note
 from cpufeat.aot.objects.elf import MAGIC as ELF_MAGIC
@@ -21,87 +20,76 @@ from cpufeat.errors import ArtifactError, CpufeatWarning, LinkError, TargetError
 from cpufeat.support import files, processes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     Kind = Literal["executable", "shared", "object"]
     Linker = Literal["cc", "zig"]
 
-TIME_LIMIT = 600.0
-"""Seconds. Zig takes a minute for the C library of a target that it meets for the first time."""
 _NO_PIE = {"-static", "-static-pie", "-no-pie", "-nopie", "-r"}
 """Arguments that say themselves what kind of executable it is to be."""
 _BEYOND_A_NAME, _LONGEST_NAME = re.compile(r"[^\w.+-]"), 100
 
 
+class Input(NamedTuple):
+    """An object to link."""
+
+    content: bytes
+    triple: str
+    name: str
+    """The module's name, by which messages of the linker know it; empty where it has none."""
+    is_dispatched: bool
+    """Whether it selects among variants at load time."""
+
+
 def link(  # noqa: PLR0913
-    artifacts: Artifact | Iterable[Artifact],
+    inputs: Sequence[Input],
     output: str | os.PathLike[str],
     *,
-    kind: Kind = "executable",
-    linker: Linker | None = None,
-    arguments: Sequence[str] = (),
-    time_limit: float = TIME_LIMIT,
+    kind: Kind,
+    linker: Linker | None,
+    arguments: Sequence[str],
+    time_limit: float,
 ) -> None:
-    """Link artifacts into one file, which is written whole or not at all.
-
-    ``kind``
-        ``"executable"``: position-independent in ELF, unless ``arguments`` say ``-static`` or ``-no-pie``.
-        ``"shared"``: a library. ``"object"``: the object of the only artifact, as it is.
-    ``linker``
-        ``"cc"``: the system's compiler driver, which links for this machine. ``"zig"``: the one of the package
-        ``ziglang``, which links for every triple. By default ``cc`` for this machine; but ``zig`` for a triple that
-        names a version of the C library (``x86_64-unknown-linux-gnu2.28``), to which ``cc`` would pay no heed.
-    ``arguments``
-        For the driver, after the objects: ``-lm``, ``-Wl,-rpath,...``, more objects and libraries.
-    ``time_limit``
-        Seconds.
-
-    What the linker warns of is a CpufeatWarning. Raises LinkError, with the linker's own words, if it refuses, hangs or
-    is missing; ArtifactError for artifacts that do not go together, for what cannot be written, and for a linked file
-    that lost an artifact's note, or the alignment of a section; CpufeatError without ``ziglang``.
-    """
-    parts = [artifacts] if isinstance(artifacts, Artifact) else list(artifacts)
-    triple = _common_triple(parts)
+    """Link objects into one file: see :func:`cpufeat.aot.link` for arguments and errors."""
+    triple = _common_triple(inputs)
     if kind == "object":
-        if len(parts) > 1 or arguments:
+        if len(inputs) > 1 or arguments:
             raise ArtifactError("an object is that of one artifact, and nothing is linked into it")
-        parts[0].save(output)
+        _write(output, inputs[0].content)
         return
     driver = _driver(linker, triple)
     try:
         with tempfile.TemporaryDirectory(prefix="cpufeat-") as folder:
             made = Path(folder, "out", Path(output).name)
             made.parent.mkdir()
-            objects = _write(parts, Path(folder, "in"))
-            command = [*driver, "-o", str(made), *_options(kind, parts[0], arguments), *objects, *arguments]
+            objects = _write_objects(inputs, Path(folder, "in"))
+            command = [*driver, "-o", str(made), *_options(kind, inputs[0], arguments), *objects, *arguments]
             said = _run(command, Path(folder), os.fspath(output), time_limit)
             linked = _read(made, os.fspath(output), said)
     except OSError as error:
         what = ": ".join(filter(None, (error.filename, error.strerror)))
         raise LinkError(f"{os.fspath(output)}: not linked: {what}") from None
-    _check(parts, linked, os.fspath(output))
-    shown = link_checks.shown_ifuncs(linked) if kind == "executable" and any(one.dispatch for one in parts) else []
+    _check(inputs, linked, os.fspath(output))
+    is_dispatched = kind == "executable" and any(each.is_dispatched for each in inputs)
+    shown = link_checks.shown_ifuncs(linked) if is_dispatched else []
     if shown:
         why = f"libraries see {shown[0]}, and glibc may not start a program of which they see an ifunc"
         raise ArtifactError(f'{os.fspath(output)}: not written, since {why}: compile for dispatch="pointer"')
-    try:
-        files.write(output, linked, mode=files.PROGRAM)
-    except (OSError, ValueError) as error:
-        raise ArtifactError(files.failure(output, error)) from None
+    _write(output, linked, files.PROGRAM)
     if said:
         warnings.warn(said, CpufeatWarning, stacklevel=2)
 
 
-def _common_triple(parts: Sequence[Artifact]) -> str:
+def _common_triple(inputs: Sequence[Input]) -> str:
     """Return the triple that says the most. Raises ArtifactError for artifacts of which two conflict."""
-    if not parts:
+    if not inputs:
         raise ArtifactError("no artifact to link")
-    found = list(dict.fromkeys(part.target.triple for part in parts))
-    for first, other in combinations(found, 2):
+    distinct = list(dict.fromkeys(each.triple for each in inputs))
+    for first, other in combinations(distinct, 2):
         differs = triples.conflict(first, other)
         if differs:
             raise ArtifactError(f"code for {first} and code for {other} cannot be linked together: {differs}")
-    return max(found, key=lambda triple: sum(part != "unknown" for part in triple.split("-")))
+    return max(distinct, key=lambda triple: sum(part != "unknown" for part in triple.split("-")))
 
 
 def _driver(linker: Linker | None, triple: str) -> list[str]:
@@ -133,21 +121,28 @@ def _here() -> str:
     return triple(detect(ThisMachine()))
 
 
-def _options(kind: Kind, first: Artifact, arguments: Sequence[str]) -> list[str]:
+def _options(kind: Kind, first: Input, arguments: Sequence[str]) -> list[str]:
     options = {"executable": "-pie", "shared": "-shared"}
     if kind not in options:
         raise ValueError(f"kind is {kind!r}, not 'executable', 'shared' or 'object'")
-    chosen = kind == "executable" and (_NO_PIE.intersection(arguments) or not first.object.startswith(ELF_MAGIC))
+    chosen = kind == "executable" and (_NO_PIE.intersection(arguments) or not first.content.startswith(ELF_MAGIC))
     return [] if chosen else [options[kind]]
 
 
-def _write(parts: Sequence[Artifact], folder: Path) -> list[str]:
+def _write(output: str | os.PathLike[str], content: bytes, mode: int = files.DATA) -> None:
+    try:
+        files.write(output, content, mode=mode)
+    except (OSError, ValueError) as error:
+        raise ArtifactError(files.failure(output, error)) from None
+
+
+def _write_objects(inputs: Sequence[Input], folder: Path) -> list[str]:
     """Write the objects under names that people know them by, and that lead nowhere else: notes may be a stranger's."""
-    names = [_BEYOND_A_NAME.sub("_", part.name)[:_LONGEST_NAME] or "module" for part in parts]
+    names = [_BEYOND_A_NAME.sub("_", each.name)[:_LONGEST_NAME] or "module" for each in inputs]
     paths = [folder / str(number) / f"{name}.o" for number, name in enumerate(names)]
-    for part, path in zip(parts, paths, strict=True):
+    for each, path in zip(inputs, paths, strict=True):
         path.parent.mkdir(parents=True)
-        path.write_bytes(part.object)
+        path.write_bytes(each.content)
     return [str(path) for path in paths]
 
 
@@ -170,10 +165,10 @@ def _read(made: Path, output: str, said: str) -> bytes:
         raise LinkError(f"{output}: the linker made no file\n{said}".strip()) from None
 
 
-def _check(parts: Sequence[Artifact], linked: bytes, output: str) -> None:
+def _check(inputs: Sequence[Input], linked: bytes, output: str) -> None:
     """Raise ArtifactError for a linked file that is not what its artifacts ask for."""
-    if not {text for part in parts for text in note.read(part.object)} <= set(note.read(linked)):
+    if not {text for each in inputs for text in note.read(each.content)} <= set(note.read(linked)):
         raise ArtifactError(f"{output}: not written, since the linker left out cpufeat's note")
-    faults = link_checks.faults([part.object for part in parts], linked)
+    faults = link_checks.faults([each.content for each in inputs], linked)
     if faults:
         raise ArtifactError(f"{output}: not written, since linking lost an alignment: {faults[0]}")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import importlib.util
 import math
 import mmap
 import os
@@ -16,9 +15,9 @@ import subprocess
 import sys
 import tempfile
 import threading
-from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from cpufeat.aot.llvm import llvmlite_setup
 from cpufeat.aot.llvm.job import EmitError, Emitted, LimitError
 from cpufeat.aot.worker import protocol
 from cpufeat.errors import CompileError, CpufeatError, TargetError
@@ -220,7 +219,7 @@ def _alive() -> Worker:
 
 
 def _spawn(stderr: IO[bytes]) -> subprocess.Popen[bytes]:
-    packages = [part for name in ("llvmlite", "cpufeat") for part in (name, origin(name))]
+    packages = [part for name in ("llvmlite", "cpufeat") for part in (name, llvmlite_setup.origin(name))]
     return subprocess.Popen(  # noqa: S603
         [sys.executable or "", "-I", "-S", "-c", _BOOTSTRAP, *packages],
         stdin=subprocess.PIPE,
@@ -229,14 +228,6 @@ def _spawn(stderr: IO[bytes]) -> subprocess.Popen[bytes]:
         bufsize=0,
         env={**os.environ, "LLVMLITE_ENABLE_OPAQUE_POINTERS": "1"},
     )
-
-
-def origin(package: str) -> str:
-    """Return the path of a package's ``__init__.py``, without importing it. Raises CompileError."""
-    spec = importlib.util.find_spec(package)
-    if spec is None or spec.origin is None:
-        raise CompileError(f"{package} is not installed")
-    return str(Path(spec.origin).absolute())
 
 
 def _emitted(reply: dict[str, Any], content: bytes, said: str) -> Emitted:

@@ -11,6 +11,7 @@ from llvmlite import binding
 
 from cpufeat.aot.llvm import triples
 from cpufeat.aot.llvm.job import Clones, EmitError, Emitted
+from cpufeat.aot.llvm.llvmlite_setup import initialize, llvm_version
 from cpufeat.aot.passes import cloning, pre_guard, target_attributes
 from cpufeat.aot.runtime.dispatcher import Dispatch, same_vector
 from cpufeat.errors import CompileError, TargetError
@@ -28,11 +29,6 @@ _COMDAT = re.compile(r"^\$(.+) = comdat ", re.MULTILINE)
 _OF_MACH_O = "-m:o"
 """In a data layout: how names are mangled."""
 _CONSTRUCTORS_OF = re.compile(r' appending global \[\d+ x (%(?:"[^"]*"|[-\w$.]+))\] ', re.ASCII)
-
-
-def llvm_version() -> tuple[int, ...]:
-    """Return the version of the LLVM in this process."""
-    return tuple(binding.llvm_version_info)
 
 
 def emit(job: Job, source: bytes, on_accepted: Callable[[], None] = lambda: None) -> Emitted:
@@ -68,16 +64,6 @@ def emit(job: Job, source: bytes, on_accepted: Callable[[], None] = lambda: None
             return Emitted(bytes(machine.emit_object(module)), asks, functions)
         except RuntimeError as error:
             raise EmitError(f"LLVM: {error}") from None
-
-
-@functools.cache
-def initialize() -> None:
-    """Make LLVM's code generators known, once."""
-    if llvm_version()[0] < 20:
-        binding.initialize()
-    binding.initialize_all_targets()
-    binding.initialize_all_asmprinters()
-    binding.initialize_native_asmparser()
 
 
 def _parse(stack: contextlib.ExitStack, context: Llvmlite, name: str, source: str | bytes) -> Llvmlite:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from cpufeat.aot.llvm import job
+from cpufeat.aot.llvm.llvmlite_setup import llvm_version
 from cpufeat.aot.worker import codegen, protocol
 from cpufeat.errors import CpufeatError
 
@@ -25,7 +26,7 @@ def serve() -> None:
     _limit("RLIMIT_CORE", 0)
     jobs: queue.SimpleQueue[_Message] = queue.SimpleQueue()
     threading.Thread(target=_read, args=(os.fdopen(0, "rb", buffering=0), jobs), daemon=True).start()
-    protocol.send(replies, {"llvm": codegen.llvm_version()})
+    protocol.send(replies, {"llvm": llvm_version()})
     while True:
         protocol.send(replies, *_answer(*jobs.get(), replies))
 

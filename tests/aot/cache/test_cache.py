@@ -27,6 +27,7 @@ from cpufeat import CompileError, CpufeatError, CpufeatWarning, Target, aot
 from cpufeat.aot.cache import fingerprint, store
 from cpufeat.aot.cache.store import Cache, key
 from cpufeat.aot.llvm.job import LimitError
+from cpufeat.aot.llvm.llvmlite_setup import origin
 from cpufeat.aot.worker import client
 
 if TYPE_CHECKING:
@@ -493,7 +494,7 @@ def test_it_cannot_be_told_where_llvm_is_elsewhere_or_a_file_changed_since(
 def test_this_installation_can_be_told(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fingerprint, "_LOADED", time.time_ns())
     fingerprint.identity.cache_clear()
-    told = fingerprint.identity(cache, client.origin("llvmlite"), client.origin("cpufeat"), "x86")
+    told = fingerprint.identity(cache, origin("llvmlite"), origin("cpufeat"), "x86")
     assert len(told) == hashlib.sha256().digest_size * 2
 
 

@@ -38,8 +38,7 @@ from cpufeat import (
     check,
     detect,
 )
-from cpufeat.aot.library import _picked
-from cpufeat.aot.worker import codegen
+from cpufeat.aot.llvm.llvmlite_setup import llvm_version
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -214,7 +213,7 @@ def functions(content: bytes) -> dict[str, list[tuple[int, ...]]]:
 @pytest.mark.parametrize("kernel", ["base64", "dot", "matrix", "population", "scan"])
 def test_a_variant_is_the_code_for_one_target(kernel, tmp_path):
     """Neither what else is in the module nor how it is dispatched makes the code any worse."""
-    if codegen.llvm_version()[0] < 22:
+    if llvm_version()[0] < 22:
         pytest.skip("the IR that ziglang writes is of LLVM 22: pip install 'llvmlite>=0.48'")
     ir = ("-O2", "-Xclang", "-disable-llvm-passes", "-S", "-emit-llvm", "-g0")
     command(*ZIG, "-target", "x86_64-linux-gnu", *ir, KERNELS / f"{kernel}.c", "-o", "kernel.ll", folder=tmp_path)
@@ -552,7 +551,7 @@ def test_loading_honours_the_environment_if_asked_to(monkeypatch):
     v4 = detect().replace(features=Target.parse("x86-64-v4").features)
     for override, picked in ((False, 0), (True, 2)):
         artifact = aot.compile("define void @f() { ret void }", targets=LEVELS, runtime_override=override)
-        assert (artifact.runtime_override, _picked(artifact, v4)) == (override, picked)
+        assert (artifact.runtime_override, artifact.selected_on(v4)) == (override, picked)
         assert aot.Artifact.open(artifact.object) == artifact
 
 
@@ -1031,7 +1030,7 @@ define void @culprit(<3 x half>* %to, <3 x i128>* %from) {
     ],
 )
 def test_where_llvm_fails_at_one_variant_the_others_stay(targets, left):
-    if codegen.llvm_version()[0] < 20:
+    if llvm_version()[0] < 20:
         pytest.skip("a fault of LLVM 20 and 22")
     with pytest.warns(CpufeatWarning, match="sapphirerapids: LLVM failed at this target: ") as warned:
         artifact = aot.compile(ABORTS, targets=targets, opt=0)
