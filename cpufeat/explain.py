@@ -8,13 +8,13 @@ from __future__ import annotations
 from functools import cache
 
 from cpufeat import llvm_tables, tables
+from cpufeat.cpus import NATIVE, cpu_features
 from cpufeat.decisions import DISABLED, UNSEEN
 from cpufeat.detection.crosscheck import disagreements
 from cpufeat.detection.host import Host, detect
 from cpufeat.detection.probe import bits
 from cpufeat.features import FeatureSet, family, implied, table
 from cpufeat.levels import levels
-from cpufeat.request import NATIVE, cpu_features
 from cpufeat.resolution import Resolution, resolve
 from cpufeat.support.value import TYPE_CHECKING, Value
 

@@ -6,16 +6,14 @@ the host. CPU names may be LLVM's, archspec's or GCC's.
 
 from __future__ import annotations
 
-from cpufeat import llvm_tables, tables
+from cpufeat.cpus import NATIVE, cpus, find_cpu, lookup  # noqa: F401 - people import `cpus` from here
 from cpufeat.errors import TargetError, UnknownNameError
-from cpufeat.features import Feature, FeatureSet, family, find, nearest
-from cpufeat.levels import level_features, levels
+from cpufeat.features import Feature, find
 from cpufeat.support.value import TYPE_CHECKING, Value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-NATIVE = "native"
 _HOST_NAMES = (NATIVE, "host")
 
 
@@ -27,45 +25,6 @@ class Request(Value):
     """``native``, or a CPU or level in LLVM's spelling."""
     changes: tuple[tuple[str, Feature], ...] = ()
     """``+`` or ``-`` and a feature, in the order given."""
-
-
-class Cpu(Value):
-    """A row of ``cpus.tsv``."""
-
-    name: str
-    predecessor: str
-    """The nearest older CPU, for an LLVM that does not know this one."""
-    spellings: tuple[str, ...]
-    """Other systems' names."""
-
-
-def cpus(arch: str) -> dict[str, Cpu]:
-    """Return every CPU by LLVM's name. Raises UnknownNameError for an unknown architecture."""
-    rows = tables.rows(f"{family(arch)}/cpus.tsv")
-    return {
-        name: Cpu(name, predecessor, tuple(item.split("=", 1)[1] for item in spellings.split()))
-        for name, predecessor, spellings, *_ in rows
-    }
-
-
-def find_cpu(arch: str, spelling: str) -> str:
-    """Return LLVM's name of the CPU that any system spells so. Raises UnknownNameError with the nearest names."""
-    known = _cpu_spellings(arch)
-    name = _normalize(spelling)
-    if name in known:
-        return known[name]
-    raise UnknownNameError(f"{family(arch)} CPU", spelling, nearest(name, [NATIVE, *known]))
-
-
-def cpu_features(arch: str, cpu: str) -> FeatureSet:
-    """Return what a level or a CPU (in LLVM's spelling) has, by the newest LLVM that knows it."""
-    if cpu in levels(arch):
-        return level_features(arch, cpu)
-    for version in reversed(llvm_tables.versions(arch)):
-        features = llvm_tables.cpu_features(arch, cpu, version)
-        if features is not None:
-            return features
-    raise UnknownNameError(f"{family(arch)} CPU", cpu)
 
 
 def parse(text: str, arch: str) -> Request:
@@ -95,11 +54,10 @@ def _pieces(part: str) -> list[str]:
 def _longest_base(arch: str, pieces: list[str]) -> tuple[str, list[str]]:
     if pieces[0].lower() in _HOST_NAMES:
         return NATIVE, pieces[1:]
-    known = _cpu_spellings(arch)
     for length in range(len(pieces), 0, -1):
-        name = _normalize("".join(pieces[:length]))
-        if name in known:
-            return known[name], pieces[length:]
+        cpu = lookup(arch, "".join(pieces[:length]))
+        if cpu is not None:
+            return cpu, pieces[length:]
     whole = next((length for length, piece in enumerate(pieces) if piece[0] == "+"), len(pieces))
     return find_cpu(arch, "".join(pieces[:whole])), pieces[whole:]
 
@@ -120,13 +78,3 @@ def _changes(arch: str, pieces: list[str], text: str) -> Iterator[tuple[str, Fea
             yield name[0], feature
             pieces = pieces[length:]
             break
-
-
-def _cpu_spellings(arch: str) -> dict[str, str]:
-    spellings = {_normalize(name): cpu.name for cpu in cpus(arch).values() for name in cpu.spellings}
-    names = [*levels(arch), *cpus(arch)]
-    return {**spellings, **{_normalize(name): name for name in names}}
-
-
-def _normalize(spelling: str) -> str:
-    return spelling.strip().lower().replace("_", "-")

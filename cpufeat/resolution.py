@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 
+from cpufeat.cpus import NATIVE, base_features
 from cpufeat.decisions import DISABLED, NEEDS_PERMISSION, Decision, Withheld
 from cpufeat.detection.host import Host, detect
 from cpufeat.errors import CpufeatWarning, MissingFeaturesError, TargetError
 from cpufeat.features import FeatureSet, find, implied
-from cpufeat.request import NATIVE, Request, parse
+from cpufeat.request import Request, parse
 from cpufeat.support.value import TYPE_CHECKING, Value
 from cpufeat.tables import architecture
-from cpufeat.target import Target, base_features, options, wanted
+from cpufeat.target import Target, options, wanted
 
 if TYPE_CHECKING:
     from typing import Literal

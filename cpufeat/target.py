@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from cpufeat import llvm_tables
+from cpufeat.cpus import NATIVE, base_features, cpus, find_cpu
 from cpufeat.errors import CpufeatError, TargetError
 from cpufeat.features import HARDWARE, FeatureSet
 from cpufeat.levels import baseline, level_features, level_of, levels
-from cpufeat.request import NATIVE, Request, cpu_features, cpus, find_cpu, parse
+from cpufeat.request import Request, parse
 from cpufeat.support.value import TYPE_CHECKING, Value
 from cpufeat.tables import architecture, of_triple
 from cpufeat.triples import normalized
@@ -136,17 +137,6 @@ class Target(Value):
         return binding.Target.from_triple(self.triple).create_target_machine(
             cpu=self.llvm_cpu(), features=self.llvm_features(), **machine_options
         )
-
-
-def base_features(arch: str, base: str) -> FeatureSet:
-    """Return what a CPU or level has. Raises TargetError for a CPU that cannot run this architecture's code."""
-    features = cpu_features(arch, base)
-    requires = architecture(arch).requires
-    if not requires:
-        return features
-    if requires not in features:
-        raise TargetError(f"{base} is a 32-bit CPU: {arch} code needs at least {baseline(arch)}")
-    return features | level_features(arch, baseline(arch))
 
 
 def wanted(request: Request, base: FeatureSet) -> FeatureSet:

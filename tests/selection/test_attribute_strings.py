@@ -15,8 +15,8 @@ from helpers.paths import PROJECT, SCRIPTS
 
 import cpufeat
 from cpufeat import Target, llvm_tables
+from cpufeat.cpus import cpu_features, cpus
 from cpufeat.features import FeatureSet, find, table
-from cpufeat.request import cpu_features, cpus
 
 ARCH = "x86_64"
 TRIPLE = "x86_64-unknown-linux-gnu"

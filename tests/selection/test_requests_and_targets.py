@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 import cpufeat
 from cpufeat import llvm_tables
+from cpufeat.cpus import cpus
 from cpufeat.detection import host
 from cpufeat.features import FeatureSet, table
-from cpufeat.request import cpus, parse
+from cpufeat.request import parse
 from cpufeat.target import Target
 
 VERSIONS = (14, 15, 20, 22)

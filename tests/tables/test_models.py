@@ -15,12 +15,12 @@ from helpers.paths import CORPORA
 from helpers.requirements import unavailable
 
 from cpufeat import llvm_tables, tables
+from cpufeat.cpus import cpu_features, cpus, find_cpu
 from cpufeat.detection import host
 from cpufeat.detection.arch.identity import Model
 from cpufeat.detection.arch.reading import Reading
 from cpufeat.detection.probe import dumps
 from cpufeat.features import FeatureSet, table
-from cpufeat.request import cpu_features, cpus, find_cpu
 
 ARCH = "x86_64"
 MODELS = [Model(*row) for row in tables.rows("x86/models.tsv")]

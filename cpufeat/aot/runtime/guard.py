@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 from cpufeat.aot.llvm.builder import Body, constant
 from cpufeat.aot.runtime import guard_table
 from cpufeat.aot.runtime.detection import feature_tests, usable
+from cpufeat.cpus import base_features
 from cpufeat.errors import TargetError
 from cpufeat.features import FeatureSet, table
 from cpufeat.levels import baseline, level_features
-from cpufeat.target import base_features
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

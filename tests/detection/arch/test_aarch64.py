@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cpufeat import llvm_tables, tables
+from cpufeat.cpus import cpus, find_cpu
 from cpufeat.detection import host
 from cpufeat.detection.arch import aarch64
 from cpufeat.detection.arch.identity import Model
@@ -23,7 +24,6 @@ from cpufeat.detection.probe import dumps
 from cpufeat.detection.recording import Recording
 from cpufeat.features import HARDWARE, FeatureSet, find, implied, table
 from cpufeat.levels import level_features, levels
-from cpufeat.request import cpus, find_cpu
 from cpufeat.target import Target
 
 if TYPE_CHECKING:

@@ -13,12 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cpufeat import llvm_tables, tables
+from cpufeat.cpus import cpus, find_cpu
 from cpufeat.detection import host
 from cpufeat.detection.probe import dumps
 from cpufeat.detection.recording import Recording
 from cpufeat.features import find, implied, table
 from cpufeat.levels import level_features
-from cpufeat.request import cpus, find_cpu
 
 if TYPE_CHECKING:
     from pathlib import Path

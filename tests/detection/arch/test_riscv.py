@@ -14,6 +14,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cpufeat import llvm_tables, tables
+from cpufeat.cpus import cpus, find_cpu
 from cpufeat.decisions import DIFFERS, STATE_OFF
 from cpufeat.detection import host
 from cpufeat.detection.arch.identity import Model
@@ -22,7 +23,6 @@ from cpufeat.detection.probe.isa_string import extensions
 from cpufeat.detection.recording import Recording
 from cpufeat.features import HARDWARE, find, implied, table
 from cpufeat.levels import level_features
-from cpufeat.request import cpus, find_cpu
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -1,0 +1,97 @@
+"""CPUs: LLVM's names for them, other systems' spellings, and the features that each has.
+
+The rows are those of ``data/<family>/cpus.tsv``; what a CPU has is in LLVM's own tables (:mod:`cpufeat.llvm_tables`).
+"""
+
+from __future__ import annotations
+
+from cpufeat import llvm_tables, tables
+from cpufeat.errors import TargetError, UnknownNameError
+from cpufeat.features import FeatureSet, family, nearest
+from cpufeat.levels import baseline, level_features, levels
+from cpufeat.support.value import Value
+from cpufeat.tables import architecture
+
+NATIVE = "native"
+"""What compilers call the CPU of the machine that they run on."""
+
+
+class Cpu(Value):
+    """A row of ``cpus.tsv``."""
+
+    name: str
+    predecessor: str
+    """The nearest older CPU, for an LLVM that does not know this one."""
+    spellings: tuple[str, ...]
+    """Other systems' names."""
+
+
+_cpus: dict[str, dict[str, Cpu]] = {}
+_spellings: dict[str, dict[str, str]] = {}
+
+
+def cpus(arch: str) -> dict[str, Cpu]:
+    """Return every CPU by LLVM's name. Raises UnknownNameError for an unknown architecture."""
+    folder = family(arch)
+    if folder not in _cpus:
+        _cpus[folder] = {
+            name: Cpu(name, predecessor, tuple([item.split("=", 1)[1] for item in spellings.split()]))
+            for name, predecessor, spellings, *_ in tables.rows(f"{folder}/cpus.tsv")
+        }
+    return _cpus[folder]
+
+
+def lookup(arch: str, spelling: str) -> str | None:
+    """Return LLVM's name of the level or CPU that any system spells so, None if there is none."""
+    return _all_spellings(arch).get(_normalize(spelling))
+
+
+def find_cpu(arch: str, spelling: str) -> str:
+    """Return LLVM's name of the level or CPU that any system spells so.
+
+    Raises UnknownNameError with the nearest names.
+    """
+    name = lookup(arch, spelling)
+    if name is None:
+        known = [NATIVE, *_all_spellings(arch)]
+        raise UnknownNameError(f"{family(arch)} CPU", spelling, nearest(_normalize(spelling), known))
+    return name
+
+
+def cpu_features(arch: str, cpu: str) -> FeatureSet:
+    """Return what a level or a CPU (in LLVM's spelling) has, by the newest LLVM that knows it."""
+    if cpu in levels(arch):
+        return level_features(arch, cpu)
+    for version in reversed(llvm_tables.versions(arch)):
+        features = llvm_tables.cpu_features(arch, cpu, version)
+        if features is not None:
+            return features
+    raise UnknownNameError(f"{family(arch)} CPU", cpu)
+
+
+def base_features(arch: str, cpu: str) -> FeatureSet:
+    """Return what an architecture's code may use on a level or CPU.
+
+    That is what the CPU has, and for 64-bit code all of the lowest level, without which LLVM cannot generate any.
+    Raises TargetError for a CPU that cannot run the architecture's code.
+    """
+    features = cpu_features(arch, cpu)
+    requires = architecture(arch).requires
+    if not requires:
+        return features
+    lowest = baseline(arch)
+    if requires not in features:
+        raise TargetError(f"{cpu} is a 32-bit CPU: {arch} code needs at least {lowest}")
+    return features | level_features(arch, lowest)
+
+
+def _all_spellings(arch: str) -> dict[str, str]:
+    if arch not in _spellings:
+        known = cpus(arch)
+        others = {_normalize(name): cpu.name for cpu in known.values() for name in cpu.spellings}
+        _spellings[arch] = {**others, **{_normalize(name): name for name in (*levels(arch), *known)}}
+    return _spellings[arch]
+
+
+def _normalize(spelling: str) -> str:
+    return spelling.strip().lower().replace("_", "-")
