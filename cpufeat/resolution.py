@@ -11,7 +11,6 @@ from cpufeat.errors import CpufeatWarning, MissingFeaturesError, TargetError
 from cpufeat.features import FeatureSet, find, implied
 from cpufeat.request import Request, parse
 from cpufeat.support.value import TYPE_CHECKING, Value
-from cpufeat.tables import architecture
 from cpufeat.target import Target, options, wanted
 
 if TYPE_CHECKING:
@@ -76,32 +75,10 @@ def resolve(request: str | None = None, *, host: Host | None = None, on_missing:
         raise MissingFeaturesError(parsed.text, {name: str(why) for name, why in missing.items()})
     decisions.extend(Decision("dropped", name, why.reason, why.evidence) for name, why in missing.items())
     cpu = host.cpu if parsed.base == NATIVE else parsed.base
-    target = Target(triple(host), cpu, asked & usable, options(parsed))
+    target = Target(host.triple, cpu, asked & usable, options(parsed))
     if missing:
         _warn(parsed, missing)
     return Resolution(parsed.text, host, target, tuple(decisions))
-
-
-_TRIPLES = {
-    "linux": "{arch}-unknown-linux",
-    "linux-android": "{arch}-unknown-linux-android{version}",
-    "darwin": "{arch}-apple-macosx{version}",
-    "windows-msvc": "{arch}-pc-windows-msvc",
-    "windows-gnu": "{arch}-w64-windows-gnu",
-    "sunos": "{arch}-pc-solaris2.11",
-}
-"""By system, or by system and C library; other systems have no vendor."""
-
-
-def triple(host: Host) -> str:
-    """Return the triple of code for a host, as LLVM and clang write it there."""
-    spelled = architecture(host.arch)
-    system = f"{host.system}-{host.libc}" if host.libc else host.system
-    form = _TRIPLES.get(system)
-    if form is None:
-        form = "{arch}-unknown-{system}" + ("{abi}" if host.libc else "{version}")
-    arch = "arm64" if system == "darwin" and host.arch == "aarch64" else spelled.triple
-    return form.format(arch=arch, system=system, abi=spelled.abi, version=host.version)
 
 
 def _requested(request: str | None, decisions: list[Decision]) -> str:

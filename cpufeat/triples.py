@@ -1,10 +1,12 @@
-"""Triples, as people write them and as LLVM does: ``x86_64-windows-gnu`` is ``x86_64-unknown-windows-gnu``.
+"""Target triples: normalize what people write, and spell the triple of a machine.
 
-LLVM's code generators take a triple by its places. In ``x86_64-windows-gnu``, as it is, they see a vendor ``windows``
-and no system that they know, and make ELF.
+LLVM's code generators read a triple by position. In ``x86_64-windows-gnu`` they see a vendor ``windows`` and no system
+that they know, and emit ELF: the normalized form is ``x86_64-unknown-windows-gnu``.
 """
 
 from __future__ import annotations
+
+from cpufeat.tables import architecture, row
 
 _VENDORS = ("apple", "pc", "ibm", "suse", "oe", "intel", "amd", "nvidia", "fsl", "mti", "img", "scei", "sie", "mesa")
 SYSTEMS = (
@@ -22,6 +24,22 @@ _FORMATS = ("elf", "coff", "macho", "wasm", "goff")
 _UNKNOWN, _NONE = "unknown", "none"
 _WINDOWS = {"windows": "", "win32": "", "mingw": "gnu", "cygwin": "cygnus"}
 """What names of Windows begin with, and the environment that they stand for."""
+
+
+def triple_of(arch: str, system: str, libc: str = "", version: str = "") -> str:
+    """Return the triple of code for a machine, as LLVM and clang write it there.
+
+    ``version`` is the system's, and is used where its triples have one (``data/systems.tsv``). Raises UnknownNameError
+    for an architecture that has no tables.
+    """
+    spelled = architecture(arch)
+    known = row("systems.tsv", system, libc or "-")
+    if known is None:
+        last = f"{system}-{libc}{spelled.abi}" if libc else f"{system}{version}"
+        return f"{spelled.triple}-unknown-{last}"
+    _, _, form, renamed = known
+    this, _, name = renamed.partition("=")
+    return f"{name if arch == this else spelled.triple}-{form.format(version=version)}"
 
 
 def normalized(triple: str) -> str:

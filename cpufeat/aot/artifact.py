@@ -15,7 +15,7 @@ from cpufeat.detection.host import detect
 from cpufeat.detection.systems import ThisMachine
 from cpufeat.errors import ArtifactError, CpufeatError, MissingFeaturesError
 from cpufeat.features import FeatureSet
-from cpufeat.resolution import disable, triple
+from cpufeat.resolution import disable
 from cpufeat.support import files
 from cpufeat.support.value import Value
 from cpufeat.support.version import __version__
@@ -170,7 +170,7 @@ class Artifact(Value):
         from cpufeat.aot import library
 
         host = host or detect(ThisMachine())
-        here = triple(host)
+        here = host.triple
         differs = triples.conflict(self.target.triple, here)
         if differs:
             raise ArtifactError(f"code for {self.target.triple} does not run on {here}: {differs}")

@@ -23,7 +23,7 @@ from cpufeat.aot.worker import client
 from cpufeat.detection.host import detect
 from cpufeat.errors import ArtifactError, CompileError, CpufeatWarning, TargetError
 from cpufeat.levels import baseline, level_features
-from cpufeat.resolution import resolve, triple
+from cpufeat.resolution import resolve
 from cpufeat.tables import architecture
 from cpufeat.target import Target
 
@@ -186,7 +186,7 @@ def _distinct(requests: Sequence[Target | str]) -> tuple[Target, ...]:
         raise TargetError(f"targets is {requests!r}, not a list of targets")
     if not all(isinstance(request, (str, Target)) for request in requests):
         raise TargetError(f"targets is {list(requests)!r}: each is a Target, or what Target.parse reads")
-    here = triple(detect()) if any(isinstance(request, str) for request in requests) else ""
+    here = detect().triple if any(isinstance(request, str) for request in requests) else ""
     targets = tuple(Target.parse(one, here) if isinstance(one, str) else one for one in requests)
     for index, target in enumerate(targets):
         if target.triple != targets[0].triple:

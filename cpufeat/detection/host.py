@@ -12,6 +12,7 @@ from cpufeat.errors import CpufeatError
 from cpufeat.features import FeatureSet, implied, table
 from cpufeat.levels import level_of
 from cpufeat.support.value import TYPE_CHECKING, Value
+from cpufeat.triples import triple_of
 
 if TYPE_CHECKING:
     from cpufeat.detection.arch.reading import Reading
@@ -72,6 +73,11 @@ class Host(Value):
         """What the CPU has by its name, or by what it reports, and may not be used."""
         names = FeatureSet(self.arch, self.unreported.names.union(self.withheld_reported))
         return {name: self.why_missing(name) for name in names}
+
+    @property
+    def triple(self) -> str:
+        """The triple of code for it, as LLVM and clang write it there."""
+        return triple_of(self.arch, self.system, self.libc, self.version)
 
     @property
     def level(self) -> str:

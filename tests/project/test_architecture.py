@@ -25,8 +25,8 @@ ROOM = 12
 LAYERS = """
 support
 errors
-tables decisions triples binary_format
-features
+tables decisions binary_format
+features triples
 levels llvm_tables
 detection
 cpus

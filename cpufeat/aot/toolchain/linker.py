@@ -116,9 +116,8 @@ def _names_another_version(triple: str) -> bool:
 def _here() -> str:
     from cpufeat.detection.host import detect
     from cpufeat.detection.systems import ThisMachine
-    from cpufeat.resolution import triple
 
-    return triple(detect(ThisMachine()))
+    return detect(ThisMachine()).triple
 
 
 def _options(kind: Kind, first: Input, arguments: Sequence[str]) -> list[str]:

@@ -14,7 +14,7 @@ from cpufeat.detection.host import detect
 from cpufeat.errors import CpufeatError
 from cpufeat.levels import baseline
 from cpufeat.request import parse
-from cpufeat.resolution import resolve, triple
+from cpufeat.resolution import resolve
 from cpufeat.support import files
 from cpufeat.support.value import TYPE_CHECKING
 from cpufeat.tables import of_triple
@@ -83,7 +83,7 @@ def run(options: Namespace) -> int:
     _check_input(file)
     module: object = Path(file)
     if file.endswith(".c"):
-        module = aot.from_c(file, options.triple or triple(detect()), options.cflags or ())
+        module = aot.from_c(file, options.triple or detect().triple, options.cflags or ())
     how = {"opt": options.opt, "on_missing": options.on_missing, "guard": _GUARDS[options.guard]}
     artifact = aot.compile(module, **targets, **how)
     _write(artifact, options, kind)
@@ -154,7 +154,7 @@ def _target(request: str, options: Namespace) -> Target:
         host = detect()
         if parse(request, host.arch).base == NATIVE:
             return resolve(request, host=host, on_missing=options.on_missing).target
-        return Target.parse(request, triple(host))
+        return Target.parse(request, host.triple)
     return Target.parse(request or baseline(of_triple(options.triple)), options.triple)
 
 

@@ -447,7 +447,7 @@ def test_a_kernel_runs_programs_of_fewer_bits(
 def test_triples(system: str, version: str, libc: str, arch: str, expected: str) -> None:
     """As clang spells them on each system; LLVM takes every one, and gives it back unchanged."""
     found = host.detect(machine(INTEL, 6, 60, features_of("haswell")))
-    triple = cpufeat.resolution.triple(found.replace(system=system, version=version, libc=libc, arch=arch))
+    triple = found.replace(system=system, version=version, libc=libc, arch=arch).triple
     assert triple == expected
     binding.initialize_all_targets()
     assert binding.Target.from_triple(triple).triple == triple
@@ -455,7 +455,7 @@ def test_triples(system: str, version: str, libc: str, arch: str, expected: str)
 
 
 def test_the_triple_here_is_the_one_that_llvm_was_made_for() -> None:
-    assert cpufeat.resolution.triple(host.detect()) == binding.get_process_triple()
+    assert host.detect().triple == binding.get_process_triple()
 
 
 # --- hypervisors and translators
