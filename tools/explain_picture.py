@@ -1,4 +1,9 @@
-"""Draw docs/explain.svg, what cpufeat explain shows of a recorded machine: python tools/explain_picture.py."""
+"""Draw docs/explain.svg: the output of ``cpufeat explain`` for a recorded machine.
+
+    python tools/explain_picture.py
+
+The machine is a Haswell without AVX, emulated by QEMU.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +29,7 @@ FONTS = "ui-monospace, Menlo, Consolas, DejaVu Sans Mono, monospace"
 
 
 def main() -> None:
-    """Write the picture; its fonts are the reader's, so that it loads nothing from elsewhere."""
+    """Write the picture; it uses fonts of the viewer's system, so that it loads nothing from elsewhere."""
     console = Console(record=True, width=WIDTH, file=io.StringIO(), force_terminal=True, color_system="truecolor")
     paint(console, page(explain(load(str(MACHINE))[1], None)))
     svg = console.export_svg(title="python -m cpufeat --explain", unique_id="explain")

@@ -1,4 +1,4 @@
-"""How an account reads: sections of labelled rows, the most important first."""
+"""Render an explanation as lines of text: sections of labelled rows, the most important first."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
     from cpufeat.decisions import Decision
     from cpufeat.detection.host import Host
 
-_MOST_LACKING = 8
-"""How many names of what is missing to the next level to show."""
+_MAX_LACKING = 8
+"""How many of the features that a level still lacks are named."""
 
 
 def page(explanation: Explanation) -> list[Line]:
-    """Return the lines of an account."""
+    """Return the lines of an explanation."""
     sections = (_summary, _target, _decisions, _contradiction, _name, _withheld, _disagreements, _machine, _features)
     lines: list[Line] = []
     for section in sections:
-        written = list(section(explanation))
-        if written:
-            lines += [*([[]] if lines else []), *written]
+        section_lines = list(section(explanation))
+        if section_lines:
+            lines += [*([[]] if lines else []), *section_lines]
     return lines
 
 
@@ -60,50 +60,51 @@ def _target(explanation: Explanation) -> Iterator[Line]:
 
 def _decisions(explanation: Explanation) -> Iterator[Line]:
     resolution = explanation.resolution
-    dropped = {one.subject: Withheld(one.reason, one.evidence) for one in resolution.decisions if one.kind == "dropped"}
-    others = [one for one in resolution.decisions if one.kind != "dropped"]
-    if dropped or others:
-        yield from section_heading("Otherwise than asked")
-    yield from _decided(others, resolution.request)
+    decisions = resolution.decisions
+    dropped = {step.subject: Withheld(step.reason, step.evidence) for step in decisions if step.kind == "dropped"}
+    changes = [decision for decision in decisions if decision.kind != "dropped"]
+    if dropped or changes:
+        yield from section_heading("Changes to the request")
+    yield from _decision_rows(changes, resolution.request)
     if dropped:
-        yield from wrapped("Left out, since it is not usable here:", "", 2)
+        yield from wrapped("Left out, because this machine cannot use them:", "", 2)
         yield from _by_reason(dropped, "warn")
 
 
 def _contradiction(explanation: Explanation) -> Iterator[Line]:
-    for one in explanation.host.decisions:
-        yield from section_heading("Contradicted" if explanation.host.named else "Unknown model")
-        yield from wrapped(f"{one.reason}.", "warn", 2)
+    for decision in explanation.host.decisions:
+        yield from section_heading("Contradiction" if explanation.host.named else "Unknown model")
+        yield from wrapped(f"{decision.reason}.", "warn", 2)
 
 
 def _name(explanation: Explanation) -> Iterator[Line]:
     host, faults = explanation.host, explanation.faults
     if faults or explanation.unseen or explanation.unused:
-        yield from section_heading(f"Trusting the name {host.named}")
+        yield from section_heading(f"If code is compiled for {host.named} by name")
     if faults:
-        yield from wrapped("Code for it may use these, which are not usable here, and die with SIGILL:", "", 2)
+        yield from wrapped("It may use these features, which fault here (SIGILL):", "", 2)
         yield from _by_reason(faults, "bad")
     if faults and explanation.unseen:
-        yield from wrapped("It may use these as well, of which nothing tells:", "", 2)
+        yield from wrapped("It may also use these, whose presence is unknown:", "", 2)
     if explanation.unseen:
         yield from _by_reason(explanation.unseen, "warn")
     if explanation.unused:
-        yield from row("left unused", " ".join(explanation.unused), "warn")
+        yield from row("would not use", " ".join(explanation.unused), "warn")
 
 
 def _withheld(explanation: Explanation) -> Iterator[Line]:
     host = explanation.host
-    told = {*explanation.faults, *explanation.unseen}
-    others = {name: why for name, why in host.withheld.items() if name not in told}
-    if others:
-        yield from section_heading("Withheld as well" if told else "Withheld")
-        yield from _by_reason(others, "warn")
+    shown_above = {*explanation.faults, *explanation.unseen}
+    withheld = {name: why for name, why in host.withheld.items() if name not in shown_above}
+    if withheld:
+        yield from section_heading("Also withheld" if shown_above else "Withheld")
+        yield from _by_reason(withheld, "warn")
 
 
 def _disagreements(explanation: Explanation) -> Iterator[Line]:
     if explanation.disagreements:
-        yield from section_heading("CPUID against the kernel", "CPUID decides")
-        yield from _decided(explanation.disagreements)
+        yield from section_heading("CPUID and the kernel disagree", "CPUID is used")
+        yield from _decision_rows(explanation.disagreements)
 
 
 def _machine(explanation: Explanation) -> Iterator[Line]:
@@ -116,14 +117,13 @@ def _machine(explanation: Explanation) -> Iterator[Line]:
     if host.brand:
         yield from row("brand", host.brand, "", _leaf(host, "80000002-80000004"))
     yield from row("model", described(host.arch, vars(host), in_full=True), "", _leaf(host, "0, 1"))
-    by_model = f"{host.named} by its model number, but see above" if host.named else "unknown, see above"
+    by_model = f"{host.named} by its model number; see above" if host.named else "unknown; see above"
     yield from row("known as", host.name or by_model, "", f"data/{family(host.arch)}/models.tsv" if host.named else "")
     yield from row("processors", cores)
     if host.hypervisor:
         yield from row("guest of", host.hypervisor, "", _leaf(host, "40000000"))
     if host.states_evidence:
-        states = " ".join(host.states) or "none beyond SSE"
-        yield from row("registers kept by OS", states, "", host.states_evidence)
+        yield from row("register state", " ".join(host.states) or "SSE only", "", host.states_evidence)
 
 
 def _features(explanation: Explanation) -> Iterator[Line]:
@@ -132,30 +132,30 @@ def _features(explanation: Explanation) -> Iterator[Line]:
     reached, above = ladder(host.features)
     shown = {level: FeatureSet(host.arch, levels(host.arch)[level]) for level in reached + above}
     for level, adds in shown.items():
-        here, lacking = host.features & adds, list(adds - host.features)
-        if here:
-            yield from row(level, " ".join(here), label_style="" if lacking else "good")
+        present, lacking = host.features & adds, list(adds - host.features)
+        if present:
+            yield from row(level, " ".join(present), label_style="" if lacking else "good")
         if lacking:
-            more = f" and {len(lacking) - _MOST_LACKING} more" if len(lacking) > _MOST_LACKING else ""
-            yield from row("" if here else level, f"lacks {' '.join(lacking[:_MOST_LACKING])}{more}", "note")
+            more = f" and {len(lacking) - _MAX_LACKING} more" if len(lacking) > _MAX_LACKING else ""
+            yield from row("" if present else level, f"lacks {' '.join(lacking[:_MAX_LACKING])}{more}", "note")
     in_levels = frozenset().union(*(adds.names for adds in shown.values()))
     for label, names in _grouped(host.features, in_levels).items():
         if names:
             yield from row(label, " ".join(names))
 
 
-# --- what sections share
+# --- shared by the sections
 
 
 def _leaf(host: Host, leaf: str) -> str:
-    """Where identity was read; the bits of features tell nothing of it."""
+    """Return where the identity was read, empty if the source reports feature bits only."""
     if host.source in unreported.BITS:
         return ""
     return f"CPUID {leaf}" if host.source == "CPUID" else host.source
 
 
 def _grouped(features: FeatureSet, in_levels: frozenset[str]) -> dict[str, list[str]]:
-    """Return the features that no level shows, by what they go under."""
+    """Return the features that no level has, by heading."""
     arch = features.arch
     grouped: dict[str, list[str]] = {name: [] for name in [*(group.name for group in groups(arch)), OTHERS, PRIVILEGED]}
     for name in features:
@@ -164,19 +164,19 @@ def _grouped(features: FeatureSet, in_levels: frozenset[str]) -> dict[str, list[
     return grouped
 
 
-def _decided(decisions: Iterable[Decision], known: str = "") -> Iterator[Line]:
-    """Rows by kind, with the subjects of which the same is said put together; ``known`` evidence is left out."""
+def _decision_rows(decisions: Iterable[Decision], known: str = "") -> Iterator[Line]:
+    """Yield a row for each kind and reason, with all subjects that share them; ``known`` evidence is left out."""
     groups: dict[tuple[str, str], list[Decision]] = {}
-    for one in decisions:
-        groups.setdefault((one.kind, one.reason), []).append(one)
-    for (kind, reason), alike in groups.items():
-        evidence = ", ".join(dict.fromkeys(one.evidence for one in alike if one.evidence not in ("", known)))
+    for decision in decisions:
+        groups.setdefault((decision.kind, decision.reason), []).append(decision)
+    for (kind, reason), group in groups.items():
+        evidence = ", ".join(dict.fromkeys(step.evidence for step in group if step.evidence not in ("", known)))
         why = f"{reason} ({evidence})" if evidence and len(evidence) < WIDTH - LABEL else reason
-        yield from row(kind, " ".join(one.subject for one in alike), "warn", why)
+        yield from row(kind, " ".join(decision.subject for decision in group), "warn", why)
 
 
 def _by_reason(withheld: dict[str, Withheld], style: str) -> Iterator[Line]:
-    """Rows by reason, with the features that share their evidence, or a CPUID register, put together."""
+    """Yield a row for each reason and CPUID register, or other evidence, with all features that share them."""
     groups: dict[tuple[str, str], dict[str, str]] = {}
     for name, why in withheld.items():
         place, bit = _place(why)
@@ -189,7 +189,7 @@ def _by_reason(withheld: dict[str, Withheld], style: str) -> Iterator[Line]:
 
 
 def _place(why: Withheld) -> tuple[str, str]:
-    """Where a feature would be reported, and the bit there, if it is one of a kind; else the evidence as it is."""
+    """Return where a feature would be reported and its bit there, or the evidence and no bit."""
     bit = re.fullmatch(r"(\w+(?: key \d+| [\w.]+:\w+)?)(?: bit |\[)(\d+)\]? is 0", why.evidence)
     if bit:
         return bit[1], bit[2]

@@ -1,6 +1,6 @@
-"""Lines of text for people, in 80 columns: headings, and labelled rows.
+"""Lay out text for people in 80 columns: headings, wrapped text and labelled rows.
 
-A line is a list of (text, style) pairs; :mod:`cpufeat.cli.terminal` knows what the styles look like.
+A line is a list of (text, style) pairs; :mod:`cpufeat.cli.terminal` defines the styles.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ LABEL = 24
 
 
 def section_heading(title: str, note: str = "") -> Iterator[Line]:
-    """Begin a section."""
+    """Yield the heading of a section."""
     yield [(title, "head"), (f"  {note}" if note else "", "note")]
 
 
 def wrapped(text: str, style: str, indent: int = 0) -> Iterator[Line]:
-    """Set a text, in as many lines as it needs."""
+    """Yield a text, wrapped to the width."""
     for part in textwrap.wrap(text, WIDTH - indent):
         yield [(" " * indent, ""), (part, style)]
 
 
 def row(label: str, text: str, style: str = "", evidence: str = "", *, label_style: str = "") -> Iterator[Line]:
-    """Set a label, a text beside it, and its evidence at the right edge, or below where there is no room."""
+    """Yield a label, a text beside it, and its evidence: flush right if it fits there, else below."""
     *parts, last = textwrap.wrap(text, WIDTH - LABEL, break_on_hyphens=False) or [""]
     room = WIDTH - LABEL - len(last) - 2
     beside = f"  {evidence.rjust(room)}" if 0 < len(evidence) <= room else ""

@@ -1,4 +1,4 @@
-"""How far a long run is, on standard error and only for a person: by rich where it is installed, else a percentage."""
+"""Show progress on standard error if that is a terminal: a bar if rich is installed, else a percentage."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from cpufeat.support.value import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    Told = Callable[[int, int], None]
-    """Takes how much is done, and of how much."""
+    Report = Callable[[int, int], None]
+    """Takes the amount done and the total amount."""
 
 
 @contextmanager
-def progress(what: str) -> Iterator[Told | None]:
-    """Give what is to be told of the progress, None where nobody watches; all of it is erased at the end."""
+def progress(label: str) -> Iterator[Report | None]:
+    """Yield a function that shows progress, None if standard error is no terminal; erase the display at the end."""
     if not sys.stderr.isatty():
         yield None
         return
@@ -25,10 +25,10 @@ def progress(what: str) -> Iterator[Told | None]:
         from rich.progress import Progress
     except ImportError:
         try:
-            yield lambda done, total: print(f"\r{what}: {done * 100 // max(total, 1):3}%", end="", file=sys.stderr)
+            yield lambda done, total: print(f"\r{label}: {done * 100 // max(total, 1):3}%", end="", file=sys.stderr)
         finally:
-            print("\r" + " " * (len(what) + 6) + "\r", end="", file=sys.stderr)
+            print("\r" + " " * (len(label) + 6) + "\r", end="", file=sys.stderr)
         return
     with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=None)
+        task = bar.add_task(label, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -1,4 +1,4 @@
-"""Printing styled lines: in colour through rich on a terminal, plain anywhere else and where rich is not installed."""
+"""Print styled lines: in colour on a terminal if rich is installed, plain otherwise."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def paint(console: Console, lines: Iterable[Line]) -> None:
 
 
 def wants_colour() -> bool:
-    """Whether standard output is to be coloured: ``NO_COLOR`` (no-color.org), ``FORCE_COLOR``, or else a terminal."""
+    """Return whether to use colour: as ``NO_COLOR`` (no-color.org) or ``FORCE_COLOR`` says, else only on a terminal."""
     if os.environ.get("NO_COLOR"):
         return False
     if os.environ.get("FORCE_COLOR"):

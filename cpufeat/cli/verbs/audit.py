@@ -1,4 +1,4 @@
-"""``cpufeat audit``: what a binary needs of a CPU."""
+"""``cpufeat audit``: list the CPU features that a binary needs."""
 
 from __future__ import annotations
 
@@ -23,34 +23,37 @@ if TYPE_CHECKING:
 
 def arguments(parser: ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("file", metavar="FILE", help="ELF, Mach-O, COFF, PE, an archive or a universal binary")
-    parser.add_argument("--max", metavar="TARGET", help="exit with 1 if it needs more than that, such as x86-64-v2")
-    parser.add_argument("--json", action="store_true", help="every function and address, for machines")
+    parser.add_argument("file", metavar="FILE", help="an ELF, Mach-O, COFF or PE file, or an archive")
+    parser.add_argument("--max", metavar="TARGET", help="exit with 1 if the file needs more than this level or CPU")
+    parser.add_argument("--json", action="store_true", help="print every function and address, for programs")
 
 
 def run(options: Namespace) -> int:
-    """Print the account; the exit status is 1 if the file needs more than ``--max``."""
-    most = None if options.max is None else request_of(options.max)
-    with progress("decoding") as told:
-        found = audit(path_of(options.file), progress=told)
-    beyond = _beyond(found, most) if most is not None else ()
+    """Print the audit; the exit status is 1 if the file needs more than ``--max``."""
+    limit = None if options.max is None else request_of(options.max)
+    with progress("decoding") as report:
+        result = audit(path_of(options.file), progress=report)
+    beyond = _beyond(result, limit) if limit is not None else ()
     if options.json:
-        print(json.dumps(to_json(found), indent=2))
+        print(json.dumps(to_json(result), indent=2))
     else:
-        show(page(found, most, beyond))
+        show(page(result, limit, beyond))
     return NO if beyond else OK
 
 
-def _beyond(found: Audit, request: str) -> tuple[FunctionNeeds, ...]:
-    """Return the functions that need more than a request; code of architectures that it does not name is left alone."""
-    archs = {one.arch for one in (found, *found.members)} - {""}
-    features: list[FeatureSet] = []
+def _beyond(result: Audit, request: str) -> tuple[FunctionNeeds, ...]:
+    """Return the functions that need more than a request; code of architectures that it does not name is ignored.
+
+    Raises UnknownNameError if the request names a target of no architecture in the file.
+    """
+    archs = {part.arch for part in (result, *result.members)} - {""}
+    limits: list[FeatureSet] = []
     errors: list[UnknownNameError] = []
     for arch in archs:
         try:
-            features.append(Target.parse(request, f"{arch}-unknown-linux-gnu").features)
+            limits.append(Target.parse(request, f"{arch}-unknown-linux-gnu").features)
         except UnknownNameError as error:
             errors.append(error)
-    if errors and not features:
+    if errors and not limits:
         raise errors[0]
-    return tuple(function for limit in features for function in found.beyond(limit))
+    return tuple(function for limit in limits for function in result.beyond(limit))

@@ -1,4 +1,4 @@
-"""``cpufeat check``: will a file run there, and if not, what is missing."""
+"""``cpufeat check``: tell whether a binary runs on a machine or CPU, and what it lacks."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 def arguments(parser: ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.epilog = "Exit status: 0 it runs; 1 it will not, or may not, since it uses what is missing; 2 bad input."
-    parser.add_argument("file", metavar="FILE", help="an object, library or program, by whomever it was compiled")
+    parser.epilog = "Exit status: 0: it runs; 1: it will not or may not run; 2: bad usage or unreadable input."
+    parser.add_argument("file", metavar="FILE", help="an object, library or program, from any compiler")
     where = parser.add_mutually_exclusive_group()
     add_machine(where)
-    where.add_argument("--cpu", metavar="REQUEST", help="a CPU or level, with changes, in place of this machine")
-    parser.add_argument("--json", action="store_true", help="everything, for machines")
+    where.add_argument("--cpu", metavar="REQUEST", help="a CPU or level, with +FEATURE and -FEATURE, not this machine")
+    parser.add_argument("--json", action="store_true", help="print everything, for programs")
 
 
 def run(options: Namespace) -> int:
@@ -47,17 +47,15 @@ def _lines(answer: Check) -> Iterator[Line]:
         yield [(answer.file, "name"), (f": {how} not run on {answer.on}: {'; '.join(answer.reasons)}", style)]
     yield from (_lack(lack) for lack in answer.lacks)
     if not answer.certain:
-        yield [
-            ("  a check may be there all the same: what an audit cannot see, and known cases: docs/audit.md", "note")
-        ]
+        yield [("  the audit may have missed a run-time check; see docs/audit.md", "note")]
     if answer.guarded:
-        yield [(f"  used behind run-time checks: {', '.join(answer.guarded)}", "note")]
+        yield [(f"  used only behind run-time checks: {', '.join(answer.guarded)}", "note")]
     if answer.rebuild:
         ways = (" ".join(f"--target {target}" for target in targets) for targets in answer.rebuild)
         yield [(f"  rebuild with: cpufeat compile ... {', or as variants: '.join(ways)}", "")]
 
 
 def _lack(lack: Lack) -> Line:
-    doubt = "" if lack.certain else "perhaps, if it is code and no data: "
-    used = f"{doubt}used in {lack.function} at {lack.place}: {lack.instruction}"
+    doubt = "" if lack.certain else " (this may be data, not code)"
+    used = f"used in {lack.function} at {lack.place}: {lack.instruction}{doubt}"
     return [(f"  {lack.feature}: {used}{f'; {lack.why}' if lack.why else ''}", "warn")]

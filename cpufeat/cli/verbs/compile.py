@@ -1,4 +1,4 @@
-"""``cpufeat compile``: C or LLVM IR to an object, a shared library or an executable."""
+"""``cpufeat compile``: compile C or LLVM IR to an object, a shared library or an executable."""
 
 from __future__ import annotations
 
@@ -31,52 +31,71 @@ _STDOUT = "-"
 _GUARDS: dict[str, Any] = {"exit": True, "ask": "ask", "none": False}
 _KINDS: dict[str, Kind] = {"o": "object", "obj": "object", "so": "shared", "dll": "shared", "dylib": "shared"}
 _INPUTS = re.compile(r"\.(c|h|ll|bc|s|a|lib)$")
-"""Names that nobody means for a program: an argument is missing, or two are in the wrong order."""
-
+"""Names of inputs: as the name of the output, they mean that an argument is missing or out of order."""
 _CXX = (".C", ".c++", ".cc", ".cpp", ".cxx")
 
 
 def arguments(parser: ArgumentParser) -> None:
     """Declare the arguments."""
     parser.usage = "cpufeat compile FILE -o OUT [--target REQUEST ...] [OPTION ...] [-- ARGUMENT ...]"
-    parser.epilog = "What follows -- is for the linker: -lm, -static, -Wl,..., more objects and libraries."
-    parser.add_argument("file", metavar="FILE", help="C (.c), or LLVM IR as text (.ll) or bitcode (.bc)")
-    parser.add_argument("-o", "--output", metavar="OUT", required=True, help="the file to write; - is stdout")
-    kinds = parser.add_mutually_exclusive_group()
-    kinds.add_argument("--exe", dest="kind", action="store_const", const="executable", help="an executable")
-    kinds.add_argument(
-        "--shared", dest="kind", action="store_const", const="shared", help="(.so .dll .dylib) a library"
+    parser.epilog = "The arguments after -- are passed to the linker: -lm, -static, -Wl,..., objects and libraries."
+    parser.add_argument("file", metavar="FILE", help="C (.c), LLVM IR (.ll) or bitcode (.bc)")
+    parser.add_argument("-o", "--output", metavar="OUT", required=True, help="the output file; - is standard output")
+    _add_kinds(parser)
+    _add_targets(parser)
+    parser.add_argument(
+        "--guard",
+        choices=_GUARDS,
+        default="exit",
+        help="on a CPU that lacks a feature: print a message and exit (exit, the default), "
+        "let cpufeat_supported() return 0 (ask), or do nothing (none)",
     )
-    kinds.add_argument("--object", dest="kind", action="store_const", const="object", help="(.o .obj) do not link")
+    optimization = "the optimization level: 0 to 3 (default: 2)"
+    parser.add_argument("--opt", type=int, choices=range(4), default=2, metavar="N", help=optimization)
+    parser.add_argument("--linker", choices=("cc", "zig"), help="the system's C compiler, for this machine, or ziglang")
+    _add_c_flags(parser)
+    add_machine(parser)
+    add_on_missing(parser)
+
+
+def _add_kinds(parser: ArgumentParser) -> None:
+    kinds = parser.add_mutually_exclusive_group()
+    for kind, description in {
+        "executable": "link an executable (the default for other names)",
+        "shared": "link a shared library (the default for .so, .dll, .dylib)",
+        "object": "write an object file (the default for .o, .obj)",
+    }.items():
+        option = "--exe" if kind == "executable" else f"--{kind}"
+        kinds.add_argument(option, dest="kind", action="store_const", const=kind, help=description)
+
+
+def _add_targets(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--target",
         metavar="REQUEST",
         action="append",
         default=[],
-        help="what to compile for (native); several, best first, are chosen from when the code is loaded",
+        help="what to compile for (default: native); give several, best first, to select one at load time",
     )
-    parser.add_argument("--triple", help="another architecture or system (default --target: its lowest level)")
-    parser.add_argument("--dispatch", choices=("ifunc", "pointer"), help="how to choose among several targets")
-    parser.add_argument("--runtime-override", action="store_true", help="that choice honours CPUFEAT_DISABLE")
-    parser.add_argument(
-        "--guard",
-        choices=_GUARDS,
-        default="exit",
-        help="where a CPU lacks something: say so and exit (exit), answer cpufeat_supported() (ask), nothing (none)",
-    )
-    parser.add_argument("--opt", type=int, choices=range(4), default=2, metavar="N", help="optimize: 0 to 3 (2)")
-    parser.add_argument("--linker", choices=("cc", "zig"), help="the system's (for this machine), or ziglang's")
-    for_c = parser.add_argument_group("C", "by the clang of ziglang: pip install 'cpufeat[c]'")
-    for_c.add_argument("-I", metavar="DIR", dest="cflags", action="append", type="-I{}".format, help="look for headers")
-    for_c.add_argument("-D", metavar="NAME", dest="cflags", action="append", type="-D{}".format, help="define a macro")
-    for_c.add_argument("--cflag", metavar="FLAG", dest="cflags", action="append", help="for clang: --cflag=-ffast-math")
-    add_machine(parser)
-    add_on_missing(parser)
+    parser.add_argument("--triple", help="another architecture or system (default --target: its baseline)")
+    parser.add_argument("--dispatch", choices=("ifunc", "pointer"), help="how the code selects among several targets")
+    parser.add_argument("--runtime-override", action="store_true", help="honour CPUFEAT_DISABLE at load time")
+
+
+def _add_c_flags(parser: ArgumentParser) -> None:
+    group = parser.add_argument_group("C", "C is compiled by the clang of ziglang: pip install 'cpufeat[c]'")
+    for option, prefix, metavar, description in (
+        ("-I", "-I", "DIR", "add a directory to the header search path"),
+        ("-D", "-D", "NAME", "define a macro"),
+        ("--cflag", "", "FLAG", "pass a flag to clang: --cflag=-ffast-math"),
+    ):
+        flag = f"{prefix}{{}}".format
+        group.add_argument(option, metavar=metavar, dest="cflags", action="append", type=flag, help=description)
 
 
 def run(options: Namespace) -> int:
-    """Compile, link and write."""
-    signal.signal(signal.SIGTERM, _leave)
+    """Compile the input, link it and write the output."""
+    signal.signal(signal.SIGTERM, _exit_cleanly)
     file, kind = path_of(options.file), _kind(options)
     _check(options, file, kind)
     targets = _targets(options)
@@ -84,53 +103,50 @@ def run(options: Namespace) -> int:
     module: object = Path(file)
     if file.endswith(".c"):
         module = aot.from_c(file, options.triple or detect().triple, options.cflags or ())
-    how = {"opt": options.opt, "on_missing": options.on_missing, "guard": _GUARDS[options.guard]}
-    artifact = aot.compile(module, **targets, **how)
+    keywords = {"opt": options.opt, "on_missing": options.on_missing, "guard": _GUARDS[options.guard]}
+    artifact = aot.compile(module, **targets, **keywords)
     _write(artifact, options, kind)
     return OK
 
 
-def _leave(number: int, _: object) -> None:
-    """End as SIGTERM would, after temporary files and the linker are gone."""
+def _exit_cleanly(number: int, _: object) -> None:
+    """Exit with the status of SIGTERM, by an exception, so that temporary files are removed and the linker is ended."""
     sys.exit(128 + number)
 
 
 def _kind(options: Namespace) -> Kind:
-    """Return the kind that was asked for, or that the name of the output stands for."""
+    """Return the requested kind of output, or the kind that the name of the output implies."""
     if options.kind:
         return options.kind  # type: ignore[no-any-return]
     if options.output == _STDOUT:
         return "object"
     name = Path(options.output).name
     if _INPUTS.search(name):
-        raise CpufeatError(f"{options.output}: is that the output? Then say --exe, --shared or --object")
+        raise CpufeatError(f"cannot infer the output kind from {options.output}: pass --exe, --shared or --object")
     return _KINDS.get(re.sub(r"(\.\d+)*$", "", name).rpartition(".")[2], "executable")
 
 
 def _check(options: Namespace, file: str, kind: Kind) -> None:
-    """Raise CpufeatError for options that do not go together."""
+    """Raise CpufeatError for options that exclude one another."""
     if not options.output:
         raise CpufeatError("OUT is empty; is a shell variable unset?")
     if Path(options.output).exists() and Path(file).exists() and Path(file).samefile(options.output):
-        raise CpufeatError(f"{options.output}: the output would replace the input")
-    wrong = {
-        "an object is not linked: leave out --linker, and what follows --": kind == "object"
-        and (options.linker or options.rest),
-        "a linked file is not written to standard output": kind != "object" and options.output == _STDOUT,
-        "-I, -D and --cflag are for C, a FILE named .c": options.cflags and not file.endswith(".c"),
-        "--dispatch and --runtime-override need several --target": (options.dispatch or options.runtime_override)
-        and len(options.target) < 2,
-    }
-    for message, is_wrong in wrong.items():
-        if is_wrong:
-            raise CpufeatError(message)
+        raise CpufeatError(f"{options.output}: the output would overwrite the input")
+    if kind == "object" and (options.linker or options.rest):
+        raise CpufeatError("an object is not linked: remove --linker and the arguments after --")
+    if kind != "object" and options.output == _STDOUT:
+        raise CpufeatError("only an object can be written to standard output")
+    if options.cflags and not file.endswith(".c"):
+        raise CpufeatError("-I, -D and --cflag require a C file (.c)")
+    if (options.dispatch or options.runtime_override) and len(options.target) < 2:
+        raise CpufeatError("--dispatch and --runtime-override require several --target")
 
 
 def _check_input(file: str) -> None:
-    """Raise CpufeatError for what cannot be read, or is C++ by its name; a pipe is read once, and not here."""
+    """Raise CpufeatError for an unreadable file or C++; a pipe is not opened, since it can be read only once."""
     path = Path(file)
     if path.suffix in _CXX:
-        raise CpufeatError(f"{file}: C++ is not compiled here: give C (.c), or the IR of clang++ -S -emit-llvm (.ll)")
+        raise CpufeatError(f"{file}: C++ is not supported: pass C (.c), or the output of clang++ -S -emit-llvm (.ll)")
     try:
         if not path.is_fifo():
             path.open("rb").close()
@@ -139,7 +155,7 @@ def _check_input(file: str) -> None:
 
 
 def _targets(options: Namespace) -> dict[str, Any]:
-    """Return what to compile for, as arguments of ``aot.compile``."""
+    """Return the keyword arguments of ``aot.compile`` that name the targets."""
     if options.triple is None and len(options.target) < 2:
         return {"target": next(iter(options.target), None)}
     targets = [_target(request, options) for request in options.target or [""]]
@@ -149,7 +165,7 @@ def _targets(options: Namespace) -> dict[str, Any]:
 
 
 def _target(request: str, options: Namespace) -> Target:
-    """Return a target of a list, or for another triple: whatever this machine is, unless the request is about it."""
+    """Return the target of a request in a list, or for ``--triple``; only a native request depends on this machine."""
     if options.triple is None:
         host = detect()
         if parse(request, host.arch).base == NATIVE:

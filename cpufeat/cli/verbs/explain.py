@@ -1,4 +1,4 @@
-"""``cpufeat explain``: what a machine is, what to compile for, and why."""
+"""``cpufeat explain``: show what a machine is, what to compile for, and why."""
 
 from __future__ import annotations
 
@@ -19,32 +19,32 @@ if TYPE_CHECKING:
 
 def arguments(parser: ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("request", metavar="REQUEST", nargs="?", help="what to compile for (native)")
-    parser.add_argument("--json", action="store_true", help="every fact with its evidence, for machines")
+    parser.add_argument("request", metavar="REQUEST", nargs="?", help="what to compile for (default: native)")
+    parser.add_argument("--json", action="store_true", help="print every fact with its evidence, for programs")
     add_machine(parser)
     add_on_missing(parser)
 
 
 def run(options: Namespace) -> int:
-    """Print the account."""
-    warnings.simplefilter("ignore", CpufeatWarning)  # the account itself says what was left out
+    """Print the explanation."""
+    warnings.simplefilter("ignore", CpufeatWarning)  # the explanation shows what was left out
     origin = os.environ.get(MACHINE_VARIABLE, "")
     machine = default_machine()
     if machine.arch and not has_tables(machine.arch):
         return _without_tables(machine.arch, options)
-    account = explain(machine, options.request, on_missing=options.on_missing, origin=origin)
+    explanation = explain(machine, options.request, on_missing=options.on_missing, origin=origin)
     if options.json:
-        print(json.dumps(to_json(account), indent=2))
+        print(json.dumps(to_json(explanation), indent=2))
         return OK
     from cpufeat.cli.explain_page import page
     from cpufeat.cli.terminal import show
 
-    show(page(account))
+    show(page(explanation))
     return OK
 
 
 def _without_tables(arch: str, options: Namespace) -> int:
-    """Say that nothing can be told. Raises UnknownNameError if a REQUEST was given, which no table can resolve."""
+    """Report an architecture without tables. Raises UnknownNameError if a REQUEST was given, which needs tables."""
     if options.request:
         architecture(arch)
     sentence = verdict_without_tables(arch)

@@ -1,4 +1,4 @@
-"""``cpufeat identify``: the CPUs of recorded machines, one line a file."""
+"""``cpufeat identify``: print the CPU of each recorded machine, one line per file."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ _UNKNOWN: dict[str, Any] = {
     "error": None,
 }
 _WITHOUT_TABLES = {"name": "", "brand": "", "cpu": GENERIC, "level": ""}
-"""What is said of an architecture that has no tables: no feature."""
+"""The identity that is reported for an architecture without tables."""
 
 
 def arguments(parser: ArgumentParser) -> None:
     """Declare the arguments."""
-    formats = "a recording of cpufeat, CPUID leaves (cpuid -r, InstLatx64), /proc/cpuinfo or lscpu; - is standard input"
+    formats = "a recording of cpufeat, CPUID leaves (cpuid -r, InstLatx64), /proc/cpuinfo or lscpu; -: standard input"
     parser.add_argument("files", metavar="FILE", nargs="+", help=formats)
-    parser.add_argument("--json", action="store_true", help="an object a line, with the features, for machines")
+    parser.add_argument("--json", action="store_true", help="print a JSON object per line, with the features")
 
 
 def run(options: Namespace) -> int:
-    """Print a line for each file, in order; a bad one is an error on its line."""
+    """Print a line for each file, in order; the line of an unreadable file is an error message."""
     status = OK
     for file in options.files:
         answer = _identify(file)

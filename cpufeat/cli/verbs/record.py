@@ -1,4 +1,4 @@
-"""``cpufeat record``: write a machine down."""
+"""``cpufeat record``: record a machine in a file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def arguments(parser: ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("file", metavar="FILE", help="the file to write; - is standard output")
-    parser.add_argument("--force", action="store_true", help="write over a file that is there")
+    parser.add_argument("--force", action="store_true", help="overwrite an existing file")
     add_machine(parser)
 
 
@@ -34,12 +34,12 @@ def run(options: Namespace) -> int:
 
 
 def _write(path: str, text: str, *, force: bool) -> None:
-    """Write a file whole or not at all; without ``force``, only where there is none."""
-    if os.path.exists(path) and not os.path.isfile(path):  # noqa: PTH110, PTH113 - these raise for no path
+    """Write a file atomically; without ``force``, refuse to overwrite. Raises CpufeatError if it cannot be written."""
+    if os.path.exists(path) and not os.path.isfile(path):  # noqa: PTH110, PTH113 - these accept any string
         raise CpufeatError(f"{path}: not a regular file")
     try:
         files.write(path, text.encode(), replaces=force)
     except FileExistsError:
-        raise CpufeatError(f"{path}: there is such a file; --force writes over it") from None
+        raise CpufeatError(f"{path}: file exists; pass --force to overwrite it") from None
     except (OSError, ValueError) as error:
         raise CpufeatError(files.failure(path, error)) from None

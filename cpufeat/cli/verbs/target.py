@@ -1,4 +1,4 @@
-"""``cpufeat target``: what a build script needs."""
+"""``cpufeat target``: print the CPU, features, triple and level for a build script."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ _KEYS = ("triple", "cpu", "features", "level")
 
 def arguments(parser: ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("request", metavar="REQUEST", nargs="?", help="what to compile for (native)")
-    parser.add_argument("--print", choices=_KEYS, dest="key", help="only the value of this key")
+    parser.add_argument("request", metavar="REQUEST", nargs="?", help="what to compile for (default: native)")
+    parser.add_argument("--print", choices=_KEYS, dest="key", help="print only the value of this key")
     parser.add_argument(
         "--llvm",
         type=int,
         default=NEWEST,
         metavar="N",
-        help=f"the LLVM that is to read it: its names, and only its features ({NEWEST})",
+        help=f"the LLVM version whose names and features to print (default: {NEWEST})",
     )
-    parser.add_argument("--json", action="store_true", help="with the decisions made")
+    parser.add_argument("--json", action="store_true", help="print JSON, with the decisions made")
     add_machine(parser)
     add_on_missing(parser)
 
 
 def run(options: Namespace) -> int:
-    """Print ``key=value`` lines, which a shell can evaluate, one value, or JSON."""
+    """Print ``key=value`` lines that a shell can evaluate, a single value, or JSON."""
     resolution = resolve(options.request, on_missing=options.on_missing)
     target = resolution.target
     answer = {
@@ -44,10 +44,10 @@ def run(options: Namespace) -> int:
     if options.key:
         print(answer[options.key])
     elif options.json:
-        asked = {"request": resolution.request, "llvm": options.llvm}
-        ours = {"names": list(target.features), "options": list(target.options)}
+        input_ = {"request": resolution.request, "llvm": options.llvm}
+        names = {"names": list(target.features), "options": list(target.options)}
         decisions = [vars(decision) for decision in resolution.decisions]
-        print(json.dumps({**asked, **answer, **ours, "decisions": decisions}, indent=2))
+        print(json.dumps({**input_, **answer, **names, "decisions": decisions}, indent=2))
     else:
         print("\n".join(f"{key}={value}" for key, value in answer.items()))
     return OK

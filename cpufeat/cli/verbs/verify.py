@@ -1,4 +1,4 @@
-"""``cpufeat verify``: a program on other CPUs, one line a CPU."""
+"""``cpufeat verify``: run a program on emulated CPUs, and print one line per CPU."""
 
 from __future__ import annotations
 
@@ -25,68 +25,74 @@ _COLUMNS = (("CPU", 22), ("level", 11), ("result", 14), ("exit", 8), ("variant",
 def arguments(parser: ArgumentParser) -> None:
     """Declare the arguments."""
     parser.usage = "cpufeat verify [-h] [--on CPU,...] [--time-limit SECONDS] [--json] FILE [-- ARGUMENT ...]"
-    parser.add_argument("file", metavar="FILE", help="an executable; what follows -- are its own arguments")
+    parser.add_argument("file", metavar="FILE", help="an executable; the arguments after -- are passed to it")
     parser.add_argument(
         "--on",
         metavar="CPU,...",
         action="append",
         type=cpus,
-        help="CPU models of qemu-user (Haswell,-avx2,Nehalem), levels, or native (one a level, oldest first)",
+        help="qemu-user CPUs (Haswell,-avx2,Nehalem), levels, or native (default: one per level, oldest first)",
     )
     limit = verify.TIME_LIMIT
-    parser.add_argument("--time-limit", metavar="SECONDS", type=_seconds, default=limit, help=f"of a run ({limit:g})")
-    parser.add_argument("--json", action="store_true", help="an object a line, for machines")
+    parser.add_argument(
+        "--time-limit",
+        metavar="SECONDS",
+        type=_seconds,
+        default=limit,
+        help=f"the limit for each run (default: {limit:g})",
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object per line, for programs")
 
 
 def run(options: Namespace) -> int:
-    """Print a line for each CPU as it is done."""
+    """Print a line for each CPU as its run ends."""
     chosen = [cpu for listed in options.on for cpu in listed] if options.on else None
     runs = verify.verify(path_of(options.file), chosen, options.rest, time_limit=options.time_limit)
     results = []
     if not options.json:
         show([[(_row([name for name, _ in _COLUMNS]), "head")]])
-    for one in runs:
-        results.append(one.result)
+    for run_ in runs:
+        results.append(run_.result)
         if options.json:
-            print(json.dumps(_facts(one)), flush=True)
+            print(json.dumps(_to_json(run_)), flush=True)
         else:
-            show(_lines(one))
+            show(_lines(run_))
     ran = any(result != verify.NOT_RUN for result in results)
     return OK if ran and set(results) <= set(verify.FINE) else NO
 
 
 def cpus(text: str) -> list[str]:
-    """Return the CPUs in a list between commas, in which ``-f``, ``+f`` and ``f=on`` change the one before them."""
-    found: list[str] = []
+    """Split a comma-separated list of CPUs; ``-f``, ``+f`` and ``f=on`` belong to the CPU before them."""
+    models: list[str] = []
     for part in text.split(","):
-        if found and (part[:1] in ("+", "-") or "=" in part):
-            found[-1] += f",{part}"
+        if models and (part[:1] in ("+", "-") or "=" in part):
+            models[-1] += f",{part}"
         elif part:
-            found.append(part)
-    if not found:
-        raise ArgumentTypeError("no CPU in it")
-    return found
+            models.append(part)
+    if not models:
+        raise ArgumentTypeError("expected at least one CPU")
+    return models
 
 
 def _seconds(text: str) -> float:
     seconds = float(text)
     if not 0 < seconds < math.inf:
-        raise ArgumentTypeError("expected a number of seconds")
+        raise ArgumentTypeError("expected a positive number of seconds")
     return seconds
 
 
-def _facts(one: Run) -> dict[str, Any]:
-    variants = None if one.variants is None else list(one.variants)
-    output = {"stdout": one.stdout.decode(errors="backslashreplace"), "stdout_size": one.size, "sha256": one.sha256}
-    return {**vars(one), "variants": variants, **output}
+def _to_json(run_: Run) -> dict[str, Any]:
+    variants = None if run_.variants is None else list(run_.variants)
+    output = {"stdout": run_.stdout.decode(errors="backslashreplace"), "stdout_size": run_.size, "sha256": run_.sha256}
+    return {**vars(run_), "variants": variants, **output}
 
 
-def _lines(one: Run) -> list[Line]:
-    cells = [one.cpu or "-", one.level or "-", one.result, one.signal or str("-" if one.status is None else one.status)]
-    ran = "-" if one.variants is None else " ".join(one.variants) or "none"
-    row = _row([*cells, ran, f"{one.seconds:.2f}"])
-    lines: list[Line] = [[(row, _STYLES.get(one.result, "bad"))]]
-    return [*lines, [(f"    {one.message}", "")]] if one.message else lines
+def _lines(run_: Run) -> list[Line]:
+    status = run_.signal or ("-" if run_.status is None else str(run_.status))
+    variants = "-" if run_.variants is None else " ".join(run_.variants) or "none"
+    row = _row([run_.cpu or "-", run_.level or "-", run_.result, status, variants, f"{run_.seconds:.2f}"])
+    lines: list[Line] = [[(row, _STYLES.get(run_.result, "bad"))]]
+    return [*lines, [(f"    {run_.message}", "")]] if run_.message else lines
 
 
 def _row(cells: list[str]) -> str:

@@ -871,14 +871,14 @@ def test_an_object_on_standard_output(main):
 @pytest.mark.parametrize(
     ("arguments", "status", "says"),
     [
-        (("main.ll", "-o", "main.ll"), 2, "main.ll: is that the output?"),
-        (("main.ll", "-o", "main.c"), 2, "main.c: is that the output?"),
-        (("main.ll", "-o", "main.ll", "--exe"), 2, "main.ll: the output would replace the input"),
+        (("main.ll", "-o", "main.ll"), 2, "cannot infer the output kind from main.ll"),
+        (("main.ll", "-o", "main.c"), 2, "cannot infer the output kind from main.c"),
+        (("main.ll", "-o", "main.ll", "--exe"), 2, "main.ll: the output would overwrite the input"),
         (("main.ll", "-o", "out.o", "--", "-lm"), 2, "an object is not linked"),
         (("main.ll", "-o", "out.o", "--linker", "zig"), 2, "an object is not linked"),
-        (("main.ll", "-o", "-", "--exe"), 2, "not written to standard output"),
-        (("main.ll", "-o", "out", "-DX"), 2, "are for C"),
-        (("main.ll", "-o", "out", "--dispatch", "ifunc"), 2, "need several --target"),
+        (("main.ll", "-o", "-", "--exe"), 2, "only an object can be written to standard output"),
+        (("main.ll", "-o", "out", "-DX"), 2, "require a C file"),
+        (("main.ll", "-o", "out", "--dispatch", "ifunc"), 2, "require several --target"),
         (("main.ll", "-o", "out", "--exe", "--shared"), 2, "not allowed with argument"),
         (("main.ll", "-o", "out", "--triple", "mips-linux-gnu"), 2, "unknown architecture"),
         (("main.c", "-o", "out", "--triple", "mips-linux-gnu"), 2, "unknown architecture"),
@@ -890,7 +890,7 @@ def test_an_object_on_standard_output(main):
         (("absent.ll", "-o", "out"), 2, "absent.ll: No such file"),
         (("absent.c", "-o", "out"), 2, "absent.c: No such file"),
         ((".", "-o", "out"), 2, ".: Is a directory"),
-        (("main.cpp", "-o", "out"), 2, "main.cpp: C++ is not compiled"),
+        (("main.cpp", "-o", "out"), 2, "main.cpp: C++ is not supported"),
     ],
 )
 def test_what_is_wrong_is_said(arguments, status, says, main, tmp_path):
