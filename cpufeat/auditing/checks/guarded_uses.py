@@ -25,18 +25,20 @@ from functools import cache, cached_property
 from itertools import islice
 from typing import NamedTuple
 
-from cpufeat.auditing.dataflow.cfg import Game, Sinking
 from cpufeat.auditing.dataflow.cpu_checks import Facts
-from cpufeat.auditing.dataflow.program import Code, understood
+from cpufeat.auditing.dataflow.def_use import FirstUses
+from cpufeat.auditing.dataflow.reachability import ReachabilityGame
+from cpufeat.auditing.program.functions import Program
+from cpufeat.auditing.program.references import References, architecture
 from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from cpufeat.auditing.dataflow.cfg import Place
     from cpufeat.auditing.dataflow.cpu_checks import Outcome
-    from cpufeat.auditing.dataflow.program import Understood
+    from cpufeat.auditing.dataflow.reachability import Place
     from cpufeat.auditing.formats.image import Function, Image, Symbol
+    from cpufeat.auditing.program.references import Architecture
 
 _INITIALISERS = (".init_array", ".fini_array", ".preinit_array", ".ctors", ".dtors", "__mod_init_func", ".CRT")
 """Sections of pointers that the loader calls."""
@@ -68,7 +70,7 @@ class _Edge(NamedTuple):
 
 def guards(image: Image, uses: Mapping[Function, Mapping[str, Sequence[int]]]) -> dict[int, Guard]:
     """Return what is known of functions by their start, from the addresses of all their uses of each feature."""
-    how = understood(image.arch)
+    how = architecture(image.arch)
     if how is None:
         why = f"run-time checks are not looked for in {image.arch} code"
         return {function.start: Guard(None, why, frozenset(features)) for function, features in uses.items()}
@@ -80,10 +82,11 @@ def guards(image: Image, uses: Mapping[Function, Mapping[str, Sequence[int]]]) -
 class _Search:
     """Ways from outside to the uses: found backwards from the uses, then followed forwards."""
 
-    def __init__(self, image: Image, how: Understood, uses: Mapping[Function, Mapping[str, Sequence[int]]]) -> None:
+    def __init__(self, image: Image, how: Architecture, uses: Mapping[Function, Mapping[str, Sequence[int]]]) -> None:
         self.image = image
-        self.code = Code(image, how, uses)
-        self.facts = Facts(self.code)
+        self.program = Program(image, how.lifter, uses)
+        self.references = References(self.program, how.xref_finder(self.program))
+        self.facts = Facts(self.program, self.references)
         self.own = {function.start: features for function, features in uses.items()}
         self.forced: dict[int, set[str]] = {}
         """Functions (and other ways into them) and data -> features that they may need whatever the tests say."""
@@ -94,7 +97,7 @@ class _Search:
         self.is_module = any(symbol.visible and symbol.name.startswith(_MODULE) for symbol in image.symbols)
         self._exposed = cache(self._exposes)
         """Asked only when all that is forced is known."""
-        self._games_of: dict[int, dict[int, Game]] = {}
+        self._games_of: dict[int, dict[int, ReachabilityGame]] = {}
         self._waiting: deque[tuple[int, str]] = deque()
         self._undecided: set[tuple[int, str]] = set()
 
@@ -116,7 +119,7 @@ class _Search:
                     self._force(start, feature)
                     continue
                 for address in addresses:
-                    self._place(start, feature, outcome.blocks.at(address), start)
+                    self._place(start, feature, outcome.blocks.block_at(address), start)
         while self._waiting or self._undecided:
             while self._waiting:
                 self._climb(*self._waiting.popleft())
@@ -147,7 +150,7 @@ class _Search:
         for entry, game in self._games(source).items():
             if feature in self.forced.get(entry, ()):
                 continue
-            if game.alone(place):
+            if game.is_unavoidable(place):
                 self._force(entry, feature)
             else:
                 self._undecided.add((source, feature))
@@ -155,7 +158,7 @@ class _Search:
     def _decide(self, source: int, feature: str) -> None:
         """Work out by which ways into a function with tests its places for a feature are forced together."""
         for entry, game in self._games(source).items():
-            if feature not in self.forced.get(entry, ()) and game.forced(self.places[source, feature]):
+            if feature not in self.forced.get(entry, ()) and game.cannot_avoid(self.places[source, feature]):
                 self._force(entry, feature)
 
     def _leads(self, edge: _Edge, outcome: Outcome, feature: str) -> bool:
@@ -166,17 +169,17 @@ class _Search:
     def _all_forced(self, group: frozenset[int], feature: str) -> bool:
         return all(feature in self.forced.get(self._node(address), ()) for address in group)
 
-    def _sinking(self, source: int) -> Sinking:
+    def _sinking(self, source: int) -> FirstUses:
         outcome = self.facts.outcomes[source]
-        return Sinking(outcome.blocks, outcome.tests, self.code.convention)
+        return FirstUses(outcome.blocks, outcome.tests, self.program.convention)
 
-    def _games(self, source: int) -> dict[int, Game]:
+    def _games(self, source: int) -> dict[int, ReachabilityGame]:
         """Return the game of each way into a function with tests."""
         if source not in self._games_of:
-            outcome, function = self.facts.outcomes[source], self.code.function_at(source)
-            entries = self.code.entries(function) if function else ()
+            outcome, function = self.facts.outcomes[source], self.program.function_at(source)
+            entries = self.references.entries(function) if function else ()
             self._games_of[source] = {
-                entry: Game(outcome.blocks, outcome.tests, entry, outcome.absent) for entry in entries
+                entry: ReachabilityGame(outcome.blocks, outcome.tests, entry, outcome.absent) for entry in entries
             }
         return self._games_of[source]
 
@@ -184,7 +187,7 @@ class _Search:
 
     def _node(self, address: int) -> int:
         """Return the node of an address in the code: of a function with tests each way into it is one."""
-        function = self.code.function_at(address)
+        function = self.program.function_at(address)
         return address if function is None or function.start in self.facts.outcomes else function.start
 
     def _referrers(self, node: int) -> list[_Edge]:
@@ -195,35 +198,35 @@ class _Search:
         return self._above[node]
 
     def _of_code(self, node: int) -> Iterator[_Edge]:
-        function = self.code.function_at(node)
+        function = self.program.function_at(node)
         if function is None:
             return
         tested = function.start in self.facts.outcomes
         low, high = (node, node + 1) if tested else (function.start, function.end)
-        for reference in self.code.references(low, high):
+        for reference in self.references.xrefs_to(low, high):
             if reference.function != function:
                 yield _Edge(reference.function.start, reference.site, reference.target)
-        for slot in self.code.slots(node, node + 1):
+        for slot in self.references.pointers_to(node, node + 1):
             yield from self._of_slot(slot)
 
     def _of_slot(self, slot: int) -> Iterator[_Edge]:
         """Yield the object that a pointer in data is in, or what names the pointer if it is among the code."""
         section = self.image.section_at(slot)
-        literals = self.code.references(slot, slot + 1) if section and section.executable else ()
+        literals = self.references.xrefs_to(slot, slot + 1) if section and section.executable else ()
         for reference in literals:
             yield _Edge(reference.function.start, reference.site, slot)
         if literals:
             return
-        found = self.code.object_at(slot)
+        found = self.references.object_at(slot)
         if found:
             yield _Edge(found[0], 0, slot)
 
     def _of_data(self, node: int) -> Iterator[_Edge]:
-        sized = self.code.sized_object_at(node)
+        sized = self.program.symbols.object_at(node)
         low, high = sized or (node, node + 1)
-        for reference in self.code.references(low, high):
+        for reference in self.references.xrefs_to(low, high):
             yield _Edge(reference.function.start, reference.site, reference.target)
-        for slot in self.code.slots(low, high):
+        for slot in self.references.pointers_to(low, high):
             yield from self._of_slot(slot)
 
     # --- forwards
@@ -238,9 +241,9 @@ class _Search:
         section = self.image.section_at(node)
         if section and section.name.startswith(_INITIALISERS):
             return "called by the loader"
-        if self.code.is_resolver(node):
+        if self.program.is_resolver(node):
             return "called by the loader"
-        symbols = self.code.symbols.get(node, ())
+        symbols = self.program.symbols.at(node)
         exported = any(symbol.visible for symbol in symbols if self._is_offered(symbol))
         return "exported" if exported and (node, feature) not in self._inside else ""
 
@@ -287,7 +290,7 @@ class _Search:
 
     def _exposes(self, node: int, feature: str) -> set[int]:
         """Return what a node leads to, or uses itself, whatever its tests say."""
-        function = self.code.function_at(node)
+        function = self.program.function_at(node)
         outcome = self.facts.outcomes.get(function.start) if function else None
         if function is None or outcome is None:
             return self.below.get(node, set()) | {node}
@@ -327,7 +330,7 @@ class _Search:
         cuts = list(islice(self._cuts(start, feature), _NAMED + 1))
         if not cuts:
             return Guard(None, "nothing is seen to refer to it", frozenset())
-        exported = any(symbol.visible for symbol in self.code.symbols.get(start, ()))
+        exported = any(symbol.visible for symbol in self.program.symbols.at(start))
         return Guard(True, "exported, but in this file " * exported + self._through(cuts), frozenset())
 
     def _way(self, start: int, feature: str, reached: Mapping[tuple[int, str], tuple[int, str]]) -> str:
@@ -337,11 +340,13 @@ class _Search:
                 above, how = reached[entry, feature]
                 if above == entry:
                     return how
-                return f"reached from {self.code.describe(above)} without a check ({how})"
+                return f"reached from {self.program.symbols.describe(above)} without a check ({how})"
         return ""
 
     def _through(self, cuts: list[int]) -> str:
-        named = [f"{self.code.describe(source)}, which tests {self._tested(source)}" for source in cuts[:_NAMED]]
+        named = [
+            f"{self.program.symbols.describe(source)}, which tests {self._tested(source)}" for source in cuts[:_NAMED]
+        ]
         return "reached only through " + " and ".join(named) + " and others" * (len(cuts) > _NAMED)
 
     def _tested(self, source: int) -> str:

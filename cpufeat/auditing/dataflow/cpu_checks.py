@@ -23,9 +23,10 @@ from cpufeat.support.value import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
 
-    from cpufeat.auditing.dataflow.cfg import Blocks
-    from cpufeat.auditing.dataflow.program import Code
     from cpufeat.auditing.formats.image import Function, Symbol
+    from cpufeat.auditing.program.cfg import ControlFlowGraph
+    from cpufeat.auditing.program.functions import Program
+    from cpufeat.auditing.program.references import References
 
 _WORD = 8
 """Bytes of what the system tells as one number."""
@@ -50,7 +51,7 @@ class _Query(NamedTuple):
 class Outcome(NamedTuple):
     """What a function knows of the CPU."""
 
-    blocks: Blocks
+    blocks: ControlFlowGraph
     tests: frozenset[int]
     """The blocks that end in a choice between their successors that a fact makes."""
     chosen: frozenset[frozenset[int]]
@@ -64,9 +65,9 @@ class Outcome(NamedTuple):
 class Facts:
     """All that the code of an image makes known of the CPU."""
 
-    def __init__(self, code: Code) -> None:
+    def __init__(self, program: Program, references: References) -> None:
         """Follow the facts through the whole program."""
-        self.code, self.image = code, code.image
+        self.program, self.references, self.image = program, references, program.image
         self.memory: set[int] = set()
         """Addresses of the bytes that were given facts."""
         self.implied: set[int] = set()
@@ -112,12 +113,12 @@ class Facts:
 
     def _query(self, name: str) -> _Query | None:
         """Return what asking something of that name answers; names of Mach-O's begin with `_`."""
-        apple = self.code.convention.told and self.image.format == "Mach-O"
+        apple = self.program.convention.told and self.image.format == "Mach-O"
         return self._queries.get(name.removeprefix("_") if apple else name)
 
     def _tellers(self) -> list[Symbol]:
         """Return the functions of the file itself that tell what the system says of the CPU, and of other things."""
-        told = self.image.symbols if self.code.convention.told else ()
+        told = self.image.symbols if self.program.convention.told else ()
         named = ((symbol, self._query(symbol.name)) for symbol in told if symbol.kind == "function")
         return [symbol for symbol, query in named if query and query.answer == "returns"]
 
@@ -134,14 +135,14 @@ class Facts:
 
     def _first(self) -> Iterator[Function]:
         """Yield the functions that ask, and those that name what holds or gives an answer."""
-        yield from self.code.probes()
+        yield from self.program.probing_functions()
         for symbol in self.image.symbols:
             query = self._query(symbol.name) if symbol.kind == "data" else None
             if query and query.answer == "holds":
                 self.memory.update(range(symbol.address, symbol.address + min(symbol.size, _LARGEST)))
-                yield from self._users(symbol.address, symbol.address + max(symbol.size, 1))
+                yield from self.references.users(symbol.address, symbol.address + max(symbol.size, 1))
         for address in self.image.resolvers:
-            function = self.code.function_at(address)
+            function = self.program.function_at(address)
             if function:
                 yield function
         read = {word for symbol in self._tellers() for word in self._read_by(symbol)}
@@ -150,24 +151,13 @@ class Facts:
             if self._answers(address) != "resolvers" or any(
                 address <= word < address + self.image.spacing for word in read
             ):
-                yield from self._users(address, address + self.image.spacing)
+                yield from self.references.users(address, address + self.image.spacing)
 
     def _read_by(self, teller: Symbol) -> Iterator[int]:
         """Yield where in other files there is what a function that tells of the CPU returns: glibc's ``_dl_hwcap``."""
-        function = self.code.function_at(teller.address)
-        if function and self.code.steps(function):
+        function = self.program.function_at(teller.address)
+        if function and self.program.steps(function):
             yield from Follower(self, function, telling=True).follow().words
-
-    def _users(self, low: int, high: int) -> Iterator[Function]:
-        """Yield the functions that name an address in a stretch, also through a pointer (a GOT entry) or a stub."""
-        for reference in self.code.references(low, high):
-            yield reference.function
-        for slot in self.code.slots(low, high):
-            for reference in self.code.references(slot, slot + 1):
-                yield reference.function
-                for call in self.code.references(reference.site - self.code.lead, reference.site + 1):
-                    if self.code.resolve(call.target) == low:  # a stub: its callers are meant
-                        yield call.function
 
     def _follow(self, first: Iterable[Function]) -> None:
         waiting = deque(dict.fromkeys(first))
@@ -182,7 +172,7 @@ class Facts:
 
     def _analyse(self, function: Function) -> Iterator[Function]:
         """Follow one function, and yield those that what it makes known concerns."""
-        if not self.code.steps(function):
+        if not self.program.steps(function):
             return
         follower = Follower(self, function)
         effects = follower.follow()
@@ -201,17 +191,17 @@ class Facts:
         self.memory |= effects.stored
         self.implied |= effects.implied
         for low, high in _stretches(new):
-            yield from self._users(low, high)
-            start, _ = self.code.object_at(low) or (low, high)
+            yield from self.references.users(low, high)
+            start, _ = self.references.object_at(low) or (low, high)
             if start < low:  # what names the start of the object may read all of it
-                yield from self._users(start, start + 1)
+                yield from self.references.users(start, start + 1)
         self._distances[function.start] = effects.distance
         handed_on = effects.distance < _FARTHEST and not follower.resolving
         returned, fills = frozenset(effects.returned if handed_on else ()), effects.fills and effects.probes
         if returned != self._returns.get(function.start, frozenset()) or fills > (function.start in self._fills):
             self._returns[function.start] = returned
             self._fills |= {function.start} if fills else set()
-            yield from self._users(function.start, function.start + 1)
+            yield from self.references.users(function.start, function.start + 1)
 
     def spend(self, steps: int) -> None:
         """Count steps that are gone over; a file may be made to have no end of them."""
@@ -240,7 +230,7 @@ class Facts:
 
     def extent(self, address: int) -> tuple[int, int]:
         """Return the stretch of memory that is one object with an address, as far as it is looked at."""
-        low, high = self.code.sized_object_at(address) or (address, address + UNSIZED)
+        low, high = self.program.symbols.object_at(address) or (address, address + UNSIZED)
         return low, min(high, low + _LARGEST)
 
     def answer(self, callee: int, number: int | None) -> tuple[dict[int, Label], bool]:
@@ -253,7 +243,7 @@ class Facts:
             return {}, False
         if query:
             label = {"returns": FACT, "points": POINTS}.get(query.answer)
-            return dict.fromkeys(self.code.convention.results, label) if label else {}, query.answer == "fills"
+            return dict.fromkeys(self.program.convention.results, label) if label else {}, query.answer == "fills"
         return dict.fromkeys(self._returns.get(callee, ()), FACT), callee in self._fills
 
     def made(self, callee: int) -> Mapping[int, Collection[Passed]]:
@@ -261,8 +251,8 @@ class Facts:
         if self._passed == _DEEPEST or callee in self.asked:
             return {}
         known = self._made.get((callee, self._passed))
-        function = self.code.function_at(callee) if known is None else None
-        if function and function.start == callee and self.code.steps(function):
+        function = self.program.function_at(callee) if known is None else None
+        if function and function.start == callee and self.program.steps(function):
             self._passed += 1
             known = Follower(self, function, passing=True).follow().made
             self._passed -= 1
@@ -274,7 +264,7 @@ class Facts:
 
     def lists(self, start: int) -> bool:
         """Whether a function stores the addresses of others for its caller, each with whether the CPU can run it."""
-        queries = (self._query(symbol.name) for symbol in self.code.symbols.get(start, ()))
+        queries = (self._query(symbol.name) for symbol in self.program.symbols.at(start))
         return any(query.answer == "lists" for query in queries if query)
 
     def asks(self, callee: int) -> bool:

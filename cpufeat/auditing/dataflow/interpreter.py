@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from heapq import heappop, heappush
 
-from cpufeat.auditing.dataflow.cfg import Blocks, Game
+from cpufeat.auditing.dataflow.def_use import reaching_numbers
 from cpufeat.auditing.dataflow.lattice import (
     COUNT,
     EVERY_BIT,
@@ -31,7 +31,9 @@ from cpufeat.auditing.dataflow.lattice import (
     tells,
     through,
 )
+from cpufeat.auditing.dataflow.reachability import ReachabilityGame
 from cpufeat.auditing.lifting.semantics import BRANCH, CALL, FLAGS, JUMP
+from cpufeat.auditing.program.cfg import ControlFlowGraph
 from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -86,15 +88,18 @@ class Follower:
     """Follows the facts through one function."""
 
     def __init__(self, facts: Facts, function: Function, *, telling: bool = False, passing: bool = False) -> None:
-        self.facts, self.code, self.function = facts, facts.code, function
+        self.facts, self.program, self.function = facts, facts.program, function
+        self.references = facts.references
         self.telling, self.passing = telling, passing
-        self.convention = self.code.convention
+        self.convention = self.program.convention
         passed = [Passed(register, way) for register in self.convention.arguments for way in (False, True)]
         self._telling = FACTS.union(passed) if passing else FACTS
         """What a comparison hands on to the flags."""
-        self.blocks = Blocks(self.code.steps(function), self.code.entries(function), self.code.switch(function))
+        self.blocks = ControlFlowGraph(
+            self.program.steps(function), self.references.entries(function), self.references.switch_targets(function)
+        )
         self.effects = Effects()
-        self.resolving = self.code.is_resolver(function.start)
+        self.resolving = self.program.is_resolver(function.start)
         self.by_choice: set[int] = set()
         self._zeros: set[int] = set()
         """The registers that are zero for sure."""
@@ -111,8 +116,8 @@ class Follower:
             self.effects = Effects()
             self._run()
             known, self.asks = self.by_choice, self.effects.asks
-            game = Game(self.blocks, self.effects.tests, self.function.start)
-            self.by_choice = {index for index in range(len(self.blocks.blocks)) if not game.alone(index)}
+            game = ReachabilityGame(self.blocks, self.effects.tests, self.function.start)
+            self.by_choice = {index for index in range(len(self.blocks.blocks)) if not game.is_unavoidable(index)}
             if self.by_choice == known:
                 break
         if not self.asks:
@@ -122,10 +127,13 @@ class Follower:
 
     def _run(self) -> None:
         states: list[State | None] = [None] * len(self.blocks.blocks)
-        entries = {self.blocks.at(entry) for entry in self.code.entries(self.function)} | {0, *self.blocks.orphans}
+        entries = {self.blocks.block_at(entry) for entry in self.references.entries(self.function)} | {
+            0,
+            *self.blocks.orphans,
+        }
         for entry in entries:
             states[entry] = self._initial()
-        order, blocks = self.blocks.order, self.blocks.blocks
+        order, blocks = self.blocks.reverse_postorder, self.blocks.blocks
         waiting, queued = sorted((order[entry], entry) for entry in entries), set(entries)
         while waiting:
             _, index = heappop(waiting)  # in the order of control: fewer blocks are done twice
@@ -222,8 +230,8 @@ class Follower:
         """Tell whether an address may be that of a function, or of what holds facts."""
         if self.convention.pages:
             return True
-        section = self.code.image.section_at(address)
-        return section.writable or section.executable if section else address in self.code.image.externals
+        section = self.program.image.section_at(address)
+        return section.writable or section.executable if section else address in self.program.image.externals
 
     def _write(self, step: Step, state: State, labels: frozenset[Label], index: int) -> None:
         (self._zeros.update if ZERO in labels else self._zeros.difference_update)(step.writes)
@@ -250,7 +258,7 @@ class Follower:
         """Return the registers in which an instruction tells of features, and in which of their bits."""
         if step.address not in self._told:
             leaf, results = self.convention.leaf, self.convention.results
-            asked = self.blocks.numbers(step.address, leaf, results) if leaf in step.reads else {None}
+            asked = reaching_numbers(self.blocks, step.address, leaf, results) if leaf in step.reads else {None}
             told: dict[int, int] = dict.fromkeys(step.writes, EVERY_BIT) if None in asked else {}
             for number in asked - {None}:
                 for register, bits in self.convention.told_by.get(number or 0, {}).items():
@@ -289,13 +297,13 @@ class Follower:
         else:
             low, holds, by_fact = address, self.facts.at(address, memory.size, resolving=self.resolving), False
         found: set[Label] = {FACT} if holds or by_fact else set()
-        pointed = self.code.image.pointers.get(address)
+        pointed = self.program.image.pointers.get(address)
         if self.telling and self.facts.holds(address, resolving=True):
             found.add(Word(address))
         if holds:
-            self.effects.sources.add(self.code.describe(low))
+            self.effects.sources.add(self.program.symbols.describe(low))
         if pointed is not None and self.facts.holds(pointed, resolving=self.resolving):
-            self.effects.sources.add(self.code.describe(pointed))
+            self.effects.sources.add(self.program.symbols.describe(pointed))
             found.add(POINTS)
         elif pointed is not None:
             found.add(pointed)
@@ -314,7 +322,7 @@ class Follower:
 
     def _remember(self, address: int, memory: Memory, labels: frozenset[Label], index: int) -> None:
         low, high = self.facts.extent(address) if memory.scaled else (address, address + max(memory.size, 1))
-        section = self.code.image.section_at(low)
+        section = self.program.image.section_at(low)
         if section and section.writable:
             self._keep(range(low, high), labels, index)
 
@@ -338,7 +346,7 @@ class Follower:
 
     def _callee(self, step: Step, state: State, labels: frozenset[Label]) -> int | None:
         if step.target is not None:
-            return self.code.resolve(step.target)
+            return self.program.resolve(step.target)
         known = [label for label in labels if isinstance(label, int)]
         return known[0] if len(known) == 1 else None
 
@@ -377,7 +385,7 @@ class Follower:
 
     def _heed(self, callee: int) -> None:
         """Note that what a function answered is made use of; some only leave answers behind in registers."""
-        self.effects.sources.add(self.code.describe(callee))
+        self.effects.sources.add(self.program.symbols.describe(callee))
         self.effects.distance = max(self.effects.distance, self.facts.distance(callee) + 1)
         self.effects.asks |= self.facts.asks(callee)
         self.effects.probes |= self.convention.told and callee in self.facts.asked
@@ -389,7 +397,7 @@ class Follower:
                 state.update({Slot(label.depth + at): ONLY_FACT for at in range(0, UNSIZED, 4)})
             elif isinstance(label, int):
                 low, high = self.facts.extent(label)
-                section = self.code.image.section_at(low)
+                section = self.program.image.section_at(low)
                 if section and section.writable:
                     self.effects.stored.update(range(low, high))
                     self.effects.mixed.update(self.facts.begun(range(low, high)))

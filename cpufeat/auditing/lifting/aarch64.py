@@ -1,4 +1,4 @@
-"""Steps of AArch64 code, and the addresses that it makes of pages and what is added to them."""
+"""Lift AArch64 code, and find the addresses that it makes by ADRP and additions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cpufeat.support.value import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    MayHold = object
+    MayHoldAddress = object
     Known = Mapping[int, frozenset[int]]
     """Addresses that registers may hold."""
 
@@ -73,7 +73,7 @@ def words_of(code: bytes) -> array[int]:
     return words
 
 
-def steps(code: bytes, address: int, _may_hold: MayHold) -> list[Step]:
+def steps(code: bytes, address: int, _may_hold_address: MayHoldAddress) -> list[Step]:
     """Return the steps of the instructions at an address. What one does first and what it does then are two steps."""
     found = []
     for index, word in enumerate(words_of(code)):
@@ -91,8 +91,8 @@ def probes(code: bytes, _address: int) -> bool:
     return any(asks(word) for word in words_of(code))
 
 
-def settled(code: bytes, address: int, _may_hold: MayHold) -> Iterator[tuple[int, int]]:
-    """Yield the address of each instruction that completes the address of a page, with that address."""
+def constant_addresses(code: bytes, address: int, _may_hold_address: MayHoldAddress) -> Iterator[tuple[int, int]]:
+    """Yield the address of each instruction that completes an address begun by ADRP, in order, and that address."""
     if not _PAGES.search(code[3::WORD]):
         return
     for place, word, step, known in _tracked(words_of(code), address):
@@ -104,8 +104,8 @@ def settled(code: bytes, address: int, _may_hold: MayHold) -> Iterator[tuple[int
                 yield place, base + step.offset & ADDRESSES
 
 
-def stub(code: bytes, address: int) -> int | None:
-    """Return the place of the pointer through which the code at an address at once jumps on, None if it does not."""
+def stub_pointer(code: bytes, address: int) -> int | None:
+    """Return the place of the pointer through which a stub (a PLT entry) jumps, None for code that is no stub."""
     slots: dict[int, int] = {}
     for _, word, step, known in _tracked(words_of(code), address):
         if _leaves(word):
@@ -119,7 +119,7 @@ def stub(code: bytes, address: int) -> int | None:
 
 
 def stub_at(content: bytes, offset: int) -> tuple[int, int]:
-    """Return where in a section of stubs (a PLT) the one at an offset begins, and its size."""
+    """Return the offset and size of the stub around an offset in a section of stubs (a PLT)."""
     words, at = words_of(content), min(offset, len(content) - WORD) // WORD
     jumps = [index for index, word in enumerate(words[max(at - 8, 0) : at + 8], max(at - 8, 0)) if _leaves(word)]
     start = max((index + 1 for index in jumps if index < at), default=max(at - 8, 0))

@@ -9,8 +9,8 @@ from cpufeat.support.value import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    MayHold = Callable[[int, int], bool]
-    """Tells of an instruction's start and end whether an immediate operand may be an address."""
+    MayHoldAddress = Callable[[int, int], bool]
+    """From an instruction's start and end to whether its immediate operand may be an address."""
 
 FLAGS = -1
 """In place of a register's number: the condition flags."""
@@ -34,7 +34,7 @@ class Memory(NamedTuple):
     written: bool
 
     @property
-    def settled(self) -> bool:
+    def is_constant(self) -> bool:
         """Whether the displacement is the address."""
         return not self.base and not self.scaled
 
@@ -108,24 +108,26 @@ class Convention(NamedTuple):
     """Whether it is the system, and not the CPU, that programs ask as a rule: who does so has answers at first hand."""
 
 
-class Decoder(Protocol):
-    """What a module offers that makes steps of the code of one architecture."""
+class Lifter(Protocol):
+    """The interface of the modules that lift the code of one architecture."""
 
     CONVENTION: Convention
     PROBES: bytes
     """What the bytes of instructions that ask the CPU what it is look like, as a regular expression."""
 
-    def steps(self, code: bytes, address: int, may_hold: MayHold, /) -> list[Step]:
+    def steps(self, code: bytes, address: int, may_hold_address: MayHoldAddress, /) -> list[Step]:
         """Return the steps of the instructions at an address; what cannot be decoded ends a path."""
 
     def probes(self, code: bytes, address: int, /) -> bool:
         """Tell whether there is an instruction in the code that asks the CPU what it is."""
 
-    def settled(self, code: bytes, address: int, may_hold: MayHold, /) -> Iterator[tuple[int, int]]:
-        """Yield the address of each instruction that has or completes an address, by place, with that address."""
+    def constant_addresses(
+        self, code: bytes, address: int, may_hold_address: MayHoldAddress, /
+    ) -> Iterator[tuple[int, int]]:
+        """Yield the address of each instruction that holds or completes an address, in order, and that address."""
 
-    def stub(self, code: bytes, address: int, /) -> int | None:
-        """Return the place of the pointer through which code at once jumps on, None if it does not."""
+    def stub_pointer(self, code: bytes, address: int, /) -> int | None:
+        """Return the place of the pointer through which a stub (a PLT entry) jumps, None for code that is no stub."""
 
     def stub_at(self, content: bytes, offset: int, /) -> tuple[int, int]:
-        """Return where in a section of stubs (a PLT) the one at an offset begins, and its size."""
+        """Return the offset and size of the stub around an offset in a section of stubs (a PLT)."""

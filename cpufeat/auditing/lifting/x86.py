@@ -1,4 +1,4 @@
-"""Steps of x86-64 code, by iced-x86."""
+"""Lift x86-64 code, by iced-x86."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from iced_x86 import Instruction, InstructionInfo, MemorySize_, Register_, UsedMemory
 
-    from cpufeat.auditing.lifting.semantics import MayHold
+    from cpufeat.auditing.lifting.semantics import MayHoldAddress
 
 FLOWS = {
     FlowControl.UNCONDITIONAL_BRANCH: JUMP,
@@ -103,16 +103,17 @@ CONVENTION = Convention(
 """System V ABI, AMD64 supplement, section 3.2.1. Windows preserves more, and passes arguments in a subset."""
 
 
-def steps(code: bytes, address: int, may_hold: MayHold) -> list[Step]:
+def steps(code: bytes, address: int, may_hold_address: MayHoldAddress) -> list[Step]:
     """Return the steps of the instructions at an address; what cannot be decoded ends a path."""
     information = InstructionInfoFactory()
     return [
-        _step(instruction, information.info(instruction), may_hold) for instruction in Decoder(64, code, ip=address)
+        _step(instruction, information.info(instruction), may_hold_address)
+        for instruction in Decoder(64, code, ip=address)
     ]
 
 
-def settled(code: bytes, address: int, may_hold: MayHold) -> Iterator[tuple[int, int]]:
-    """Yield the address of each instruction that has an address in it, with that address."""
+def constant_addresses(code: bytes, address: int, may_hold_address: MayHoldAddress) -> Iterator[tuple[int, int]]:
+    """Yield the address of each instruction that holds an address, in order, and that address."""
     for instruction in Decoder(64, code, ip=address):
         kinds = [instruction.op_kind(index) for index in range(instruction.op_count)]
         if any(kind in _DIRECT for kind in kinds):
@@ -122,7 +123,7 @@ def settled(code: bytes, address: int, may_hold: MayHold) -> Iterator[tuple[int,
         ):
             yield instruction.ip, instruction.memory_displacement
         for index, kind in enumerate(kinds):
-            if kind in _IMMEDIATES and may_hold(instruction.ip, instruction.next_ip):
+            if kind in _IMMEDIATES and may_hold_address(instruction.ip, instruction.next_ip):
                 yield instruction.ip, instruction.immediate(index)
 
 
@@ -131,8 +132,8 @@ def probes(code: bytes, address: int) -> bool:
     return any(instruction.mnemonic in _PROBES for instruction in Decoder(64, code, ip=address))
 
 
-def stub(code: bytes, address: int) -> int | None:
-    """Return the place of the pointer through which the code at an address at once jumps on, None if it does not."""
+def stub_pointer(code: bytes, address: int) -> int | None:
+    """Return the place of the pointer through which a stub (a PLT entry) jumps, None for code that is no stub."""
     for instruction in Decoder(64, code, ip=address):
         if instruction.flow_control == FlowControl.INDIRECT_BRANCH and instruction.op0_kind == OpKind.MEMORY:
             return instruction.memory_displacement if instruction.memory_base in _FREE else None
@@ -142,15 +143,15 @@ def stub(code: bytes, address: int) -> int | None:
 
 
 def stub_at(content: bytes, offset: int) -> tuple[int, int]:
-    """Return where in a section of stubs (a PLT) the one at an offset begins, and its size.
+    """Return the offset and size of the stub around an offset in a section of stubs (a PLT).
 
-    All have one size, which is told by how the section begins: a jump of 6 bytes, padded or not.
+    All have one size, which shows in the first: a jump of 6 bytes, padded by a NOP of 2 bytes or by more.
     """
     size = 8 if content[6:8] == _TWO_BYTE_NOP else 16
     return offset - offset % size, size
 
 
-def _step(instruction: Instruction, information: InstructionInfo, may_hold: MayHold) -> Step:
+def _step(instruction: Instruction, information: InstructionInfo, may_hold_address: MayHoldAddress) -> Step:
     memory = tuple(_memory(used) for used in information.used_memory() if used.segment not in _SEGMENTS)
     registers = [(used.register, used.access) for used in information.used_registers()]
     addressing = {register for one in memory for register in (one.base, one.scaled)}
@@ -173,7 +174,7 @@ def _step(instruction: Instruction, information: InstructionInfo, may_hold: MayH
         writes=tuple(_full(register) for register in written) + (FLAGS,) * bool(flags),
         partial=partial,
         memory=memory,
-        constant=_constant(instruction, may_hold),
+        constant=_constant(instruction, may_hold_address),
         offset=_offset(instruction),
         counts=instruction.mnemonic in _COUNTS,
         pushed=_pushed(instruction),
@@ -219,11 +220,15 @@ def _target(instruction: Instruction) -> int | None:
     return instruction.near_branch_target if instruction.op_count and instruction.op0_kind in _DIRECT else None
 
 
-def _constant(instruction: Instruction, may_hold: MayHold) -> int | None:
+def _constant(instruction: Instruction, may_hold_address: MayHoldAddress) -> int | None:
     if instruction.mnemonic == Mnemonic.LEA:
         return instruction.memory_displacement if instruction.memory_base in _FREE else None
     last = instruction.op_count - 1
-    if last < 0 or instruction.op_kind(last) not in _IMMEDIATES or not may_hold(instruction.ip, instruction.next_ip):
+    if (
+        last < 0
+        or instruction.op_kind(last) not in _IMMEDIATES
+        or not may_hold_address(instruction.ip, instruction.next_ip)
+    ):
         return None
     return instruction.immediate(last)
 

@@ -1,0 +1,154 @@
+"""What refers to an address: instructions that name it, and pointers to it in data."""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left
+from functools import cached_property
+from typing import NamedTuple
+
+from cpufeat.support.value import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator
+
+    from cpufeat.auditing.formats.image import Function
+    from cpufeat.auditing.lifting.semantics import Lifter, Step
+    from cpufeat.auditing.program.functions import Program
+    from cpufeat.auditing.program.xrefs import Reference, XrefFinder
+
+_POINTER = 8
+"""Bytes."""
+_FIRST_WINDOW = 64
+"""Bytes below an address that are searched first for the start of its object."""
+_UNWINDING = (".eh_frame", ".gcc_except_table", ".ARM.", ".pdata", ".xdata", "__eh_frame", "__compact_unwind", ".debug")
+"""Sections of unwind tables and debug information: no code is called through their pointers."""
+
+
+class Architecture(NamedTuple):
+    """An architecture whose code is lifted and followed."""
+
+    lifter: Lifter
+    xref_finder: Callable[[Program], XrefFinder]
+
+
+def architecture(arch: str) -> Architecture | None:
+    """Return what the code of an architecture is lifted and searched with, None for one whose code is not followed."""
+    if arch == "x86_64":
+        from cpufeat.auditing.lifting import x86
+        from cpufeat.auditing.program.xrefs_x86 import DisplacementXrefs
+
+        return Architecture(x86, DisplacementXrefs)
+    if arch == "aarch64":
+        from cpufeat.auditing.lifting import aarch64
+        from cpufeat.auditing.program.xrefs_aarch64 import PageXrefs
+
+        return Architecture(aarch64, PageXrefs)
+    return None
+
+
+class References:
+    """The references to the addresses of one program."""
+
+    def __init__(self, program: Program, finder: XrefFinder) -> None:
+        """Search a program, with the finder of its architecture."""
+        self._program, self._finder = program, finder
+        self._pointers = _Pointers(program)
+        self._entries: dict[int, tuple[int, ...]] = {}
+
+    def xrefs_to(self, low: int, high: int) -> list[Reference]:
+        """Return the instructions that name an address from ``low`` to before ``high``, by address."""
+        return sorted(set(self._finder.xrefs_to(low, high)))
+
+    def pointers_to(self, low: int, high: int) -> list[int]:
+        """Return the places of the pointers to an address from ``low`` to before ``high``, by target."""
+        return [place for _, place in self._pointers.between(low, high)]
+
+    def entries(self, function: Function) -> tuple[int, ...]:
+        """Return the addresses at which code elsewhere enters a function, its start first."""
+        if function.start not in self._entries:
+            xrefs = self.xrefs_to(function.start + 1, function.end)
+            inner = {reference.target for reference in xrefs if reference.function != function}
+            self._entries[function.start] = (function.start, *sorted(inner))
+        return self._entries[function.start]
+
+    def switch_targets(self, function: Function) -> Callable[[Step], Collection[int]]:
+        """Return a function from the indirect jumps of a function to the addresses in it that they may lead to."""
+        pointed = {target for target, _ in self._pointers.between(function.start + 1, function.end)}
+        return self._finder.switch_targets(function, pointed)
+
+    def users(self, low: int, high: int) -> Iterator[Function]:
+        """Yield the functions that name an address in a stretch, also through a pointer (a GOT entry) or a stub."""
+        for reference in self.xrefs_to(low, high):
+            yield reference.function
+        for pointer in self.pointers_to(low, high):
+            for reference in self.xrefs_to(pointer, pointer + 1):
+                yield reference.function
+                for call in self.xrefs_to(reference.site - self._finder.STUB_LEAD, reference.site + 1):
+                    if self._program.resolve(call.target) == low:  # a stub: its callers are meant
+                        yield call.function
+
+    def object_at(self, address: int) -> tuple[int, int] | None:
+        """Return the start and end of the object of data that an address belongs to, None where nothing tells.
+
+        A symbol gives both; without one it begins at the last address up to this one that code or data names, and ends
+        after this one.
+        """
+        sized = self._program.symbols.object_at(address)
+        if sized:
+            return sized
+        section = self._program.image.section_at(address)
+        low = section.address if section else address
+        start = self._last_named(low, address)
+        return None if start is None else (start, address + 1)
+
+    def _last_named(self, low: int, address: int) -> int | None:
+        """Return the last address from ``low`` up to this one that code or data names."""
+        pointed = self._pointers.last_target(address)
+        start = max(low, pointed)
+        size, top = _FIRST_WINDOW, address + 1
+        while top > start:
+            bottom = max(start, top - size)
+            named = [reference.target for reference in self.xrefs_to(bottom, top)]
+            if named:
+                return max(named)
+            top, size = bottom, size * 4
+        return pointed if pointed >= low else None
+
+
+class _Pointers:
+    """The pointers in the data of a program, by target."""
+
+    def __init__(self, program: Program) -> None:
+        self._program = program
+
+    @cached_property
+    def _pairs(self) -> list[tuple[int, int]]:
+        """Target and place of each pointer."""
+        pairs = {(target, place) for place, target in self._program.image.pointers.items()}
+        if self._program.fixed:
+            pairs.update(self._unrelocated())
+        return sorted(pairs)
+
+    def _unrelocated(self) -> Iterator[tuple[int, int]]:
+        """Yield the words of data that may be pointers, in a file that needs no relocations."""
+        low, high = self._program.low, self._program.high
+        for section in self._program.image.sections:
+            if not section.executable:
+                words = array("Q", bytes(section.content[: len(section.content) // _POINTER * _POINTER]))
+                pairs = ((word, section.address + _POINTER * index) for index, word in enumerate(words))
+                yield from (pair for pair in pairs if low <= pair[0] < high)
+
+    def between(self, low: int, high: int) -> list[tuple[int, int]]:
+        """Return target and place of the pointers to an address from ``low`` to before ``high``."""
+        start, end = bisect_left(self._pairs, (low, 0)), bisect_left(self._pairs, (high, 0))
+        return [(target, place) for target, place in self._pairs[start:end] if not self._unwinds(place)]
+
+    def last_target(self, address: int) -> int:
+        """Return the last address up to this one that a pointer leads to, -1 if there is none."""
+        at = bisect_left(self._pairs, (address + 1, 0))
+        return self._pairs[at - 1][0] if at else -1
+
+    def _unwinds(self, place: int) -> bool:
+        section = self._program.image.section_at(place)
+        return section is not None and section.name.startswith(_UNWINDING)
