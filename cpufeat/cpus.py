@@ -69,20 +69,23 @@ def cpu_features(arch: str, cpu: str) -> FeatureSet:
     raise UnknownNameError(f"{family(arch)} CPU", cpu)
 
 
-def base_features(arch: str, cpu: str) -> FeatureSet:
-    """Return what an architecture's code may use on a level or CPU.
+def required_features(arch: str) -> FeatureSet:
+    """Return what every CPU must have that runs an architecture's code: without it, LLVM cannot generate any.
 
-    That is what the CPU has, and for 64-bit code all of the lowest level, without which LLVM cannot generate any.
+    For 64-bit code that is the lowest level, for other code nothing.
+    """
+    return level_features(arch, baseline(arch)) if architecture(arch).requires else FeatureSet(arch)
+
+
+def base_features(arch: str, cpu: str) -> FeatureSet:
+    """Return what an architecture's code may use on a level or CPU: what that has, and what the code requires.
+
     Raises TargetError for a CPU that cannot run the architecture's code.
     """
-    features = cpu_features(arch, cpu)
-    requires = architecture(arch).requires
-    if not requires:
-        return features
-    lowest = baseline(arch)
-    if requires not in features:
-        raise TargetError(f"{cpu} is a 32-bit CPU: {arch} code needs at least {lowest}")
-    return features | level_features(arch, lowest)
+    features, requires = cpu_features(arch, cpu), architecture(arch).requires
+    if requires and requires not in features:
+        raise TargetError(f"{cpu} is a 32-bit CPU: {arch} code needs at least {baseline(arch)}")
+    return features | required_features(arch)
 
 
 def _all_spellings(arch: str) -> dict[str, str]:

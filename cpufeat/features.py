@@ -67,17 +67,20 @@ def family(arch: str) -> str:
 
 
 _tables: dict[str, dict[str, Feature]] = {}
+"""By family and by architecture."""
 _closures: dict[tuple[str, str], frozenset[str]] = {}
 _spellings: dict[str, dict[str, str]] = {}
 
 
 def table(arch: str) -> dict[str, Feature]:
     """Return every feature of an architecture by name, in the order of its table. Raises UnknownNameError."""
+    if arch in _tables:
+        return _tables[arch]
     folder = family(arch)
     if folder not in _tables:
         features = [Feature(*line.split("\t")) for line in tables.lines(f"{folder}/features.tsv")]
         _tables[folder] = {feature.name: feature for feature in features}
-    return _tables[folder]
+    return _tables.setdefault(arch, _tables[folder])
 
 
 def find(arch: str, spelling: str) -> Feature:
@@ -124,7 +127,7 @@ def closure(arch: str, names: Iterable[str]) -> frozenset[str]:
 
 def implied(arch: str, name: str) -> frozenset[str]:
     """Return a feature's name and all that it rests on, directly or not."""
-    key = (family(arch), name)
+    key = (arch, name)
     if key not in _closures:
         _closures[key] = closure(arch, [name])
     return _closures[key]
@@ -175,7 +178,7 @@ class FeatureSet:
         return FeatureSet(self.arch, names)
 
     def _names_of(self, other: FeatureSet) -> frozenset[str]:
-        if family(self.arch) != family(other.arch):
+        if self.arch != other.arch and family(self.arch) != family(other.arch):
             raise TargetError(f"features of {self.arch} and of {other.arch} cannot be compared")
         return other.names
 

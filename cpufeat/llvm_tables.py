@@ -66,7 +66,7 @@ def _hardware(arch: str, names: str) -> FeatureSet:
     """Return the hardware features among names in LLVM's spelling, with what they rest on."""
     known = table(arch)
     features = [known.get(name) or find(arch, name) for name in normalize(names).split()]
-    return FeatureSet(arch, (feature.name for feature in features if feature.kind in HARDWARE)).closed()
+    return FeatureSet(arch, [feature.name for feature in features if feature.kind in HARDWARE]).closed()
 
 
 def installed() -> int:

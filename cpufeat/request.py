@@ -1,14 +1,14 @@
-"""Requests: ``native``, a level or a CPU, with ``+f`` and ``-f`` in LLVM's form or in Zig's.
+"""Requests: parse ``native``, a level or a CPU with ``+f`` and ``-f``, and apply the changes to the base.
 
-``haswell,+avx512f,-fma`` (LLVM) and ``haswell+avx512f-fma`` (Zig) say the same. Without a base, changes are relative to
-the host. CPU names may be LLVM's, archspec's or GCC's.
+``haswell,+avx512f,-fma`` (as LLVM writes it) and ``haswell+avx512f-fma`` (as Zig does) are the same. Without a base,
+changes are relative to the host. CPU names may be LLVM's, archspec's or GCC's.
 """
 
 from __future__ import annotations
 
-from cpufeat.cpus import NATIVE, cpus, find_cpu, lookup  # noqa: F401 - people import `cpus` from here
+from cpufeat.cpus import NATIVE, cpus, find_cpu, lookup, required_features  # noqa: F401 - people import `cpus` from here
 from cpufeat.errors import TargetError, UnknownNameError
-from cpufeat.features import Feature, find
+from cpufeat.features import HARDWARE, Feature, FeatureSet, find, implied
 from cpufeat.support.value import TYPE_CHECKING, Value
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ _HOST_NAMES = (NATIVE, "host")
 
 
 class Request(Value):
-    """A request, taken apart."""
+    """A parsed request."""
 
     text: str
     base: str
@@ -26,9 +26,29 @@ class Request(Value):
     changes: tuple[tuple[str, Feature], ...] = ()
     """``+`` or ``-`` and a feature, in the order given."""
 
+    @property
+    def is_native(self) -> bool:
+        """Whether it is relative to the host."""
+        return self.base == NATIVE
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """The changes that are no hardware features (``+prefer_256_bit``), the last of each name."""
+        last = {feature.name: sign for sign, feature in self.changes if feature.kind not in HARDWARE}
+        return tuple([sign + name for name, sign in last.items()])
+
+
+class Wanted(Value):
+    """The features that a request comes to."""
+
+    features: FeatureSet
+    """Closed under implication."""
+    also_removed: dict[str, tuple[str, ...]]
+    """What went with a removed feature: each name, and the removed features that it depends on."""
+
 
 def parse(text: str, arch: str) -> Request:
-    """Take a request apart. Raises UnknownNameError for a name that no table has, TargetError for a malformed text."""
+    """Parse a request. Raises UnknownNameError for a name that no table has, TargetError for a malformed text."""
     base = ""
     changes: list[tuple[str, Feature]] = []
     for part in text.split(","):
@@ -39,6 +59,29 @@ def parse(text: str, arch: str) -> Request:
             base, pieces = _longest_base(arch, pieces)
         changes.extend(_changes(arch, pieces, text))
     return Request(text, base or NATIVE, tuple(changes))
+
+
+def wanted(request: Request, base: FeatureSet) -> Wanted:
+    """Apply a request's changes to the features of its base.
+
+    ``+f`` adds all that f implies as well, ``-f`` removes all that implies f. Raises TargetError for 64-bit code
+    without the baseline, which LLVM cannot generate.
+    """
+    arch, features, lost = base.arch, base, FeatureSet(base.arch)
+    for sign, feature in request.changes:
+        if feature.kind not in HARDWARE:
+            continue
+        if sign == "+":
+            features |= FeatureSet(arch, implied(arch, feature.name))
+        else:
+            left = features.without([feature.name])
+            features, lost = left, lost | (features - left)
+    lowest = required_features(arch)
+    if not lowest <= features:
+        raise TargetError(f"{request.text!r}: {arch} code cannot do without {', '.join(lowest - features)}")
+    removed = {feature.name for sign, feature in request.changes if sign == "-"}
+    also = {name: implied(arch, name) & removed for name in lost - features if name not in removed}
+    return Wanted(features, {name: tuple(sorted(causes)) for name, causes in also.items()})
 
 
 def _pieces(part: str) -> list[str]:

@@ -9,12 +9,15 @@ from cpufeat.decisions import DISABLED, NEEDS_PERMISSION, Decision, Withheld
 from cpufeat.detection.host import Host, detect
 from cpufeat.errors import CpufeatWarning, MissingFeaturesError, TargetError
 from cpufeat.features import FeatureSet, find, implied
-from cpufeat.request import Request, parse
+from cpufeat.request import parse, wanted
 from cpufeat.support.value import TYPE_CHECKING, Value
-from cpufeat.target import Target, options, wanted
+from cpufeat.target import Target
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Literal
+
+    from cpufeat.request import Request, Wanted
 
     OnMissing = Literal["fallback", "error"]
 
@@ -62,89 +65,85 @@ def resolve(request: str | None = None, *, host: Host | None = None, on_missing:
     """
     if on_missing not in ("fallback", "error"):
         raise TargetError(f'on_missing is {on_missing!r}, not "fallback" or "error"')
-    decisions: list[Decision] = []
-    host = disable(host or detect(), decisions)
-    parsed = parse(_requested(request, decisions), host.arch)
-    base = host.features if parsed.base == NATIVE else base_features(host.arch, parsed.base)
+    host, disabled = disable(host or detect())
+    text, from_environment = _text(request)
+    parsed = parse(text, host.arch)
+    cpu, base = (host.cpu, host.features) if parsed.is_native else (parsed.base, base_features(host.arch, parsed.base))
     asked = wanted(parsed, base)
-    decisions.extend(_also_removed(parsed, base))
-    permitted = _permitted(parsed, host, decisions)
-    usable = FeatureSet(host.arch, host.features.names | permitted)
-    missing = {name: host.why_missing(name) for name in (asked - usable).isa}
+    permitted = _permitted(parsed, host)
+    usable = host.features | permitted
+    missing = {name: host.why_missing(name) for name in (asked.features - usable).isa}
     if missing and on_missing == "error":
-        raise MissingFeaturesError(parsed.text, {name: str(why) for name, why in missing.items()})
-    decisions.extend(Decision("dropped", name, why.reason, why.evidence) for name, why in missing.items())
-    cpu = host.cpu if parsed.base == NATIVE else parsed.base
-    target = Target(host.triple, cpu, asked & usable, options(parsed))
+        raise MissingFeaturesError(text, {name: str(why) for name, why in missing.items()})
+    target = Target(host.triple, cpu, asked.features & usable, parsed.options)
     if missing:
-        _warn(parsed, missing)
-    return Resolution(parsed.text, host, target, tuple(decisions))
+        _warn(text, missing)
+    changed = (*_removals(text, asked), *_permissions(host, permitted), *_drops(missing))
+    return Resolution(text, host, target, (*disabled, *from_environment, *changed))
 
 
-def _requested(request: str | None, decisions: list[Decision]) -> str:
-    if request is not None:
-        return request
-    named = os.environ.get(TARGET_VARIABLE, "").strip()
-    if named:
-        decisions.append(Decision("environment", named, "is the target, since nothing else was asked", TARGET_VARIABLE))
-    return named or NATIVE
+def disable(host: Host) -> tuple[Host, tuple[Decision, ...]]:
+    """Return the host without what ``CPUFEAT_DISABLE`` lists and what depends on that, and a decision for each feature.
 
-
-def disable(host: Host, decisions: list[Decision]) -> Host:
-    """Return the host without what ``CPUFEAT_DISABLE`` lists, and what rests on it; each is one more of the decisions.
-
-    Names stand between commas or spaces. Raises UnknownNameError.
+    Commas or spaces separate the names. Raises UnknownNameError.
     """
     spellings = os.environ.get(DISABLE_VARIABLE, "").replace(",", " ").split()
-    if not spellings:
-        return host
-    names = [find(host.arch, spelling).name for spelling in spellings]
-    left = host.features.without(names)
+    names = {find(host.arch, spelling).name for spelling in spellings}
+    left = host.features.without(names) if names else host.features
     gone = host.features - left
-    for name in gone:
-        listed = ", ".join(sorted(implied(host.arch, name).intersection(names)))
-        reason = DISABLED if name in names else f"{DISABLED}, it rests on {listed}"
-        decisions.append(Decision("environment", name, reason, DISABLE_VARIABLE))
     if not gone:
-        return host
+        return host, ()
     withheld = {**host.withheld_reported, **{name: Withheld(DISABLED, DISABLE_VARIABLE) for name in gone}}
-    return host.replace(features=left, withheld_reported=withheld)
+    return host.replace(features=left, withheld_reported=withheld), tuple(_disablements(gone, names))
 
 
-def _also_removed(request: Request, base: FeatureSet) -> list[Decision]:
-    """What a ``-f`` took along."""
-    removed = {feature.name for sign, feature in request.changes if sign == "-"}
-    if not removed:
-        return []
-    return [
-        Decision("removed", name, f"rests on {', '.join(sorted(rests_on))}, which was removed", request.text)
-        for name in wanted(request.replace(changes=_additions(request)), base) - wanted(request, base)
-        if name not in removed and (rests_on := implied(base.arch, name) & removed)
-    ]
+def _disablements(gone: FeatureSet, names: set[str]) -> Iterator[Decision]:
+    for name in gone:
+        causes = ", ".join(sorted(implied(gone.arch, name) & names))
+        reason = DISABLED if name in names else f"{DISABLED}, it rests on {causes}"
+        yield Decision("environment", name, reason, DISABLE_VARIABLE)
 
 
-def _additions(request: Request) -> tuple[tuple[str, object], ...]:
-    return tuple(change for change in request.changes if change[0] == "+")
+def _text(request: str | None) -> tuple[str, tuple[Decision, ...]]:
+    """Return the request, or what stands in for it, with a decision if the environment named that."""
+    if request is not None:
+        return request, ()
+    named = os.environ.get(TARGET_VARIABLE, "").strip()
+    if not named:
+        return NATIVE, ()
+    return named, (Decision("environment", named, "is the target, since nothing else was asked", TARGET_VARIABLE),)
 
 
-def _permitted(request: Request, host: Host, decisions: list[Decision]) -> frozenset[str]:
-    """What may be used after asking the system, and was asked for by name."""
-    named = [implied(host.arch, feature.name) for sign, feature in request.changes if sign == "+"]
+def _permitted(request: Request, host: Host) -> FeatureSet:
+    """Return the features named in a request that the process may use once it has asked the system."""
+    named = [name for sign, feature in request.changes if sign == "+" for name in implied(host.arch, feature.name)]
     withheld = host.withheld_reported
-    granted = frozenset(
-        name for names in named for name in names if name in withheld and withheld[name].reason == NEEDS_PERMISSION
+    return FeatureSet(
+        host.arch, [name for name in named if name in withheld and withheld[name].reason == NEEDS_PERMISSION]
     )
-    for name in FeatureSet(host.arch, granted):
-        reason = "granted as asked; the process must get the permission before it runs such code"
-        decisions.append(Decision("permission", name, reason, withheld[name].evidence))
-    return granted
 
 
-def _warn(request: Request, missing: dict[str, Withheld]) -> None:
+def _removals(text: str, asked: Wanted) -> Iterator[Decision]:
+    for name, causes in asked.also_removed.items():
+        yield Decision("removed", name, f"rests on {', '.join(causes)}, which was removed", text)
+
+
+def _permissions(host: Host, permitted: FeatureSet) -> Iterator[Decision]:
+    reason = "granted as asked; the process must get the permission before it runs such code"
+    for name in permitted:
+        yield Decision("permission", name, reason, host.withheld_reported[name].evidence)
+
+
+def _drops(missing: dict[str, Withheld]) -> Iterator[Decision]:
+    for name, why in missing.items():
+        yield Decision("dropped", name, why.reason, why.evidence)
+
+
+def _warn(text: str, missing: dict[str, Withheld]) -> None:
     import warnings
 
     listed = "; ".join(f"{name}: {why}" for name, why in missing.items())
-    message = f"{request.text}: left out what this host cannot run ({listed})"
+    message = f"{text}: left out what this host cannot run ({listed})"
     package = os.path.dirname(__file__)
     warnings.warn(message, CpufeatWarning, stacklevel=_frames_inside(package))
 

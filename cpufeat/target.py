@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from cpufeat import llvm_tables
-from cpufeat.cpus import NATIVE, base_features, cpus, find_cpu
+from cpufeat.cpus import base_features, cpus, find_cpu
 from cpufeat.errors import CpufeatError, TargetError
-from cpufeat.features import HARDWARE, FeatureSet
-from cpufeat.levels import baseline, level_features, level_of, levels
-from cpufeat.request import Request, parse
+from cpufeat.features import FeatureSet
+from cpufeat.levels import baseline, level_of, levels
+from cpufeat.request import parse, wanted
 from cpufeat.support.value import TYPE_CHECKING, Value
 from cpufeat.tables import architecture, of_triple
 from cpufeat.triples import normalized
@@ -41,9 +41,9 @@ class Target(Value):
         """
         arch = of_triple(triple)
         parsed = parse(request, arch)
-        if parsed.base == NATIVE:
+        if parsed.is_native:
             raise TargetError(f"{request!r} is relative to a host, and none is meant here: name a level or a CPU")
-        return cls(triple, parsed.base, wanted(parsed, base_features(arch, parsed.base)), options(parsed))
+        return cls(triple, parsed.base, wanted(parsed, base_features(arch, parsed.base)).features, parsed.options)
 
     @property
     def arch(self) -> str:
@@ -137,25 +137,3 @@ class Target(Value):
         return binding.Target.from_triple(self.triple).create_target_machine(
             cpu=self.llvm_cpu(), features=self.llvm_features(), **machine_options
         )
-
-
-def wanted(request: Request, base: FeatureSet) -> FeatureSet:
-    """Apply a request's changes to its base: ``+f`` with all that f rests on, ``-f`` with all that rests on f.
-
-    Raises TargetError for 64-bit code without the baseline, which LLVM cannot generate.
-    """
-    features = base
-    for sign, feature in request.changes:
-        if feature.kind in HARDWARE:
-            one = FeatureSet(base.arch, [feature.name])
-            features = (features | one).closed() if sign == "+" else features.without(one)
-    lowest = level_features(base.arch, baseline(base.arch)) if architecture(base.arch).requires else features
-    if not lowest <= features:
-        raise TargetError(f"{request.text!r}: {base.arch} code cannot do without {', '.join(lowest - features)}")
-    return features
-
-
-def options(request: Request) -> tuple[str, ...]:
-    """Return the changes that are no hardware features, the last of each name."""
-    last = {feature.name: sign for sign, feature in request.changes if feature.kind not in HARDWARE}
-    return tuple(sign + name for name, sign in last.items())

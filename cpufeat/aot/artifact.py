@@ -188,7 +188,7 @@ class Artifact(Value):
         if not runs:
             missing = {name: str(host.why_missing(name)) for name in last.needs.missing_on(host)}
             raise MissingFeaturesError(f"this artifact, compiled for {last.target.cpu},", missing)
-        permitted = disable(host, []) if self.runtime_override else host
+        permitted = disable(host)[0] if self.runtime_override else host
         return next((index for index in runs if targets[index].runs_on(permitted)), runs[-1])
 
     def __repr__(self) -> str:
