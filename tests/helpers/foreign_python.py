@@ -1,9 +1,12 @@
 """Python of other architectures, run here by qemu-user, for test_live_architectures.py.
 
-    CPUFEAT_FOREIGN_ROOTS=FOLDER python -m pytest tests/test_live_architectures.py
+    CPUFEAT_FOREIGN_ROOTS=FOLDER python -m pytest tests/detection/test_live_architectures.py
 
 FOLDER is filled when a test first asks for an architecture: with Debian's packages, unpacked and not installed, from
 wherever apt gets this system's own; for aarch64 also with llvmlite, by pip. Without the variable nothing is fetched.
+``CPUFEAT_FOREIGN_ONLY=arm64`` lets the others be, by Debian's names with commas between them. To fill FOLDER up front:
+
+    CPUFEAT_FOREIGN_ROOTS=FOLDER PYTHONPATH=tests python -m helpers.foreign_python arm64
 """
 
 from __future__ import annotations
@@ -26,7 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 VARIABLE = "CPUFEAT_FOREIGN_ROOTS"
-HOW = f"{VARIABLE}=FOLDER python -m pytest tests/test_live_architectures.py"
+ONLY = "CPUFEAT_FOREIGN_ONLY"
+HOW = f"{VARIABLE}=FOLDER python -m pytest tests/detection/test_live_architectures.py"
 SUITE, PYTHON = "trixie", "python3.13"
 """The Debian that has all of these architectures, and its Python."""
 PACKAGES = (
@@ -80,12 +84,14 @@ def run(foreign: Foreign, cpu: str, arguments: Sequence[str], files: Mapping[str
 def unpacked(foreign: Foreign) -> Path:
     """Return the folder with an architecture's packages, which is made if it is not there. Skips with the reason."""
     chosen = os.environ.get(VARIABLE)
-    if not chosen:
-        pytest.skip(f"not asked to run on other architectures: {HOW}")
-    problem = _make(foreign, Path(chosen).absolute() / f"{SUITE}-{foreign.debian}")
+    wanted = os.environ.get(ONLY, foreign.debian).split(",")
+    if not chosen or foreign.debian not in wanted:
+        pytest.skip(f"not asked to run on {foreign.debian}: {HOW}")
+    root = Path(chosen).absolute() / f"{SUITE}-{foreign.debian}"
+    problem = _make(foreign, root)
     if problem:
         pytest.skip(f"cannot get Debian's packages for {foreign.debian}: {problem}")
-    return Path(chosen).absolute() / f"{SUITE}-{foreign.debian}"
+    return root
 
 
 @functools.cache
@@ -106,7 +112,10 @@ def _make(foreign: Foreign, final: Path) -> str:
             return f"{Path(error.cmd[0]).name}: {(error.stderr.strip() or str(error)).splitlines()[-1]}"
         except (OSError, LookupError, subprocess.TimeoutExpired, zipfile.BadZipFile) as error:
             return str(error)
-        root.rename(final)
+        try:
+            root.rename(final)
+        except OSError as error:  # another process of the tests was faster
+            return "" if final.is_dir() else str(error)
     return ""
 
 
@@ -168,3 +177,9 @@ def _add_llvmlite(private: Path, root: Path) -> None:
         if sum(member.file_size for member in archive.infolist()) > LARGEST:
             raise LookupError(f"{wheel.name} is larger than expected")
         archive.extractall(root / "wheels")
+
+
+if __name__ == "__main__":
+    for architecture in (ARM64, ARMHF, I386, PPC64EL, RISCV64, S390X):
+        if architecture.debian in sys.argv[1:]:
+            unpacked(architecture)
