@@ -1,47 +1,33 @@
-"""From a module to an artifact: the target, the ladder below it, and what was decided on the way."""
+"""From a module to an artifact: the steps of a compilation, in order."""
 
 from __future__ import annotations
 
-import os
 import warnings
-from functools import reduce
-from operator import and_
 from typing import TYPE_CHECKING
 
 from cpufeat.aot import fallback
-from cpufeat.aot.artifact import Artifact, Variant, labels
-from cpufeat.aot.cache.memo import Made, reused
+from cpufeat.aot.artifact import Artifact, Variant
+from cpufeat.aot.cache import memo
 from cpufeat.aot.frontend.module import read
-from cpufeat.aot.llvm.job import Clones, Job
-from cpufeat.aot.llvm.llvmlite_setup import llvm_version
+from cpufeat.aot.options import MEMORY_LIMIT, TIME_LIMIT, Options
 from cpufeat.aot.passes import target_attributes
-from cpufeat.aot.runtime.dispatcher import INITIALIZER, mechanism
-from cpufeat.aot.runtime.guard import guard as guard_of
+from cpufeat.aot.runtime.dispatcher import mechanism
 from cpufeat.aot.runtime.guard_table import narrow
-from cpufeat.aot.runtime.selector import resolver_parameters, selector
-from cpufeat.aot.worker import client
+from cpufeat.aot.unit import Unit
 from cpufeat.detection.host import detect
 from cpufeat.errors import ArtifactError, CompileError, CpufeatWarning, TargetError
-from cpufeat.levels import baseline, level_features
 from cpufeat.resolution import resolve
-from cpufeat.tables import architecture
 from cpufeat.target import Target
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from typing import Literal
+    from collections.abc import Sequence
 
-    from cpufeat.aot.fallback import Made as Emission
-    from cpufeat.aot.llvm.job import Emitted, Range
+    from cpufeat.aot.cache.memo import Compiled
+    from cpufeat.aot.llvm.job import Emitted
+    from cpufeat.aot.options import Guard, Isolation
     from cpufeat.aot.runtime.dispatcher import Mechanism
-    from cpufeat.aot.runtime.guard import Mode
     from cpufeat.decisions import Decision
     from cpufeat.resolution import OnMissing
-
-TIME_LIMIT = 600.0
-"""The default ``time_limit``, in seconds."""
-MEMORY_LIMIT = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2 if hasattr(os, "sysconf") else None
-"""The default ``memory_limit``: half of this machine's memory, in bytes."""
 
 
 def compile(  # noqa: A001, PLR0913
@@ -51,10 +37,10 @@ def compile(  # noqa: A001, PLR0913
     targets: Sequence[Target | str] | None = None,
     dispatch: Mechanism | None = None,
     runtime_override: bool = False,
-    guard: bool | Literal["ask"] = True,
+    guard: Guard = True,
     opt: int = 2,
     on_missing: OnMissing = "fallback",
-    isolation: Literal["process", "none"] = "process",
+    isolation: Isolation = "process",
     time_limit: float | None = TIME_LIMIT,
     memory_limit: int | None = MEMORY_LIMIT,
 ) -> Artifact:
@@ -96,163 +82,109 @@ def compile(  # noqa: A001, PLR0913
     one that there cannot be variants of; TargetError for a module made for something else, for targets of several
     systems, and for one that would never be chosen; and what :func:`cpufeat.resolve` raises.
     """
-    _check(opt, on_missing, isolation, dispatch, guard, time_limit=time_limit, memory_limit=memory_limit)
-    code = read(module)
-    wanted, decisions = _wanted(target, targets, on_missing)
-    how = mechanism(wanted[0], dispatch, runtime_override=runtime_override) if wanted[1:] else ""
-
-    def emit(rungs: Sequence[Target], only: Range | None = None, seconds: float | None = None) -> Emission:
-        dispatched = how if rungs[1:] else ""
-        helpers = _helpers(rungs, dispatched, runtime_override, guard, code.stem)
-
-        def job(llvm: int) -> Job:
-            cpu, features = _for_llvm(rungs[0], llvm)
-            one = Job(code.name, code.is_bitcode, rungs[0].triple, cpu, features, opt, only, helpers=helpers)
-            if dispatched:
-                return _several(one, rungs, dispatched, llvm)
-            return one.replace(early_cpu=architecture(rungs[0].arch).cpu) if helpers else one
-
-        if isolation == "none":
-            return _emit_here(job, code.content)
-        limit = time_limit if seconds is None else seconds
-        return client.emit(job, code.content, time_limit=limit, memory_limit=memory_limit)
-
-    def make() -> Made:
-        from cpufeat.aot.used_features import used  # with the decoders, which take longer to load than a reuse takes
-
-        rungs, fallbacks, (emitted, llvm) = fallback.descend(code.name, wanted, emit, fallback=on_missing == "fallback")
-        made = fallbacks + _lowered(emitted, rungs[0], llvm[0], on_missing)
-        uses = used(code.name, emitted.object, rungs, labels(rungs))
-        artifact = Artifact(
-            object=emitted.object if uses[-1] is None else narrow(emitted.object, uses[-1]),
-            variants=tuple(Variant(*one) for one in zip(rungs, uses, strict=True)),
-            decisions=decisions + made,
-            llvm=".".join(map(str, llvm)),
-            dispatch=how if rungs[1:] else "",
-            runtime_override=runtime_override and len(rungs) > 1,
-            name=code.stem,
-        )
-        return Made(_noted(artifact), made, emitted.said, is_lasting=not fallbacks)
-
-    asked = {
-        "name": code.stem,
-        "is_bitcode": code.is_bitcode,
-        "decisions": [vars(decision) for decision in decisions],
-        "dispatch": how,
-        "runtime_override": runtime_override,
-        "guard": guard,
-        "opt": opt,
-        "on_missing": on_missing,
-    }
-    made = reused(code.content, wanted, asked, make)
-    _warn(code.name, made.decisions, made.said)
-    return made.artifact
-
-
-def _check(
-    opt: int, on_missing: str, isolation: str, dispatch: str | None, guard: bool | str, **limits: float | None
-) -> None:
-    allowed: tuple[tuple[str, object, tuple[object, ...]], ...] = (
-        ("opt", opt, (0, 1, 2, 3)),
-        ("on_missing", on_missing, ("fallback", "error")),
-        ("isolation", isolation, ("process", "none")),
-        ("dispatch", dispatch, (None, "ifunc", "pointer")),
-        ("guard", guard, (True, False, "ask")),
+    options = Options(
+        dispatch=dispatch,
+        runtime_override=runtime_override,
+        guard=guard,
+        opt=opt,
+        on_missing=on_missing,
+        isolation=isolation,
+        time_limit=time_limit,
+        memory_limit=memory_limit,
     )
-    for name, value, values in allowed:
-        if value not in values:
-            raise ValueError(f"{name} is {value!r}, not one of {', '.join(map(repr, values))}")
-    for name, limit in limits.items():
-        if limit is not None and not limit > 0:
-            raise ValueError(f"{name} is {limit!r}: no more than nothing")
+    source = read(module)
+    wanted, decisions = _targets(target, targets, options)
+    unit = Unit(source, wanted, options.replace(dispatch=_dispatch(wanted, options)))
+    entry = memo.entry(unit, decisions)
+    compiled = entry.read()
+    if compiled is None:
+        compiled = _compile(unit, decisions)
+        entry.write(compiled)
+    _warn(source.name, compiled)
+    return compiled.artifact
 
 
-def _wanted(
-    target: Target | str | None, targets: Sequence[Target | str] | None, on_missing: OnMissing
+def _compile(unit: Unit, decisions: tuple[Decision, ...]) -> Compiled:
+    """Compile a unit. ``decisions`` are those that led to its targets."""
+    from cpufeat.aot.used_features import used  # with the decoders, which take longer to load than a reuse takes
+
+    unit, fallbacks, emitted = fallback.emit(unit)
+    made = fallbacks + _lowered_functions(unit, emitted)
+    used_features = used(unit.source.name, emitted.object, unit.targets, unit.labels)
+    code = emitted.object if used_features[-1] is None else narrow(emitted.object, used_features[-1])
+    artifact = Artifact(
+        object=code,
+        variants=tuple(map(Variant, unit.targets, used_features)),
+        decisions=decisions + made,
+        llvm=".".join(map(str, emitted.llvm)),
+        dispatch=unit.dispatch or "",
+        runtime_override=unit.options.runtime_override and unit.dispatch is not None,
+        name=unit.source.stem,
+    )
+    return memo.Compiled(_with_note(artifact), made, emitted.stderr, is_reproducible=not fallbacks)
+
+
+def _targets(
+    target: Target | str | None, targets: Sequence[Target | str] | None, options: Options
 ) -> tuple[tuple[Target, ...], tuple[Decision, ...]]:
+    """Return the targets to compile for, best first, and the decisions that led to them."""
     if targets is not None:
         if target is not None:
-            raise TargetError("a target and targets: compile for the one, or for the others")
+            raise TargetError("pass either target or targets, not both")
         return _distinct(targets), ()
     if isinstance(target, Target):
         return (target,), ()
-    resolution = resolve(target, on_missing=on_missing)
+    resolution = resolve(target, on_missing=options.on_missing)
     return (resolution.target,), resolution.decisions
 
 
 def _distinct(requests: Sequence[Target | str]) -> tuple[Target, ...]:
-    """Return the targets, for each of which there can be a machine that chooses it. Raises TargetError."""
+    """Return the targets. Raises TargetError unless for each there can be a machine that selects it."""
     if isinstance(requests, str) or not requests:
-        raise TargetError(f"targets is {requests!r}, not a list of targets")
+        raise TargetError(f"targets must be a list of targets, not {requests!r}")
     if not all(isinstance(request, (str, Target)) for request in requests):
-        raise TargetError(f"targets is {list(requests)!r}: each is a Target, or what Target.parse reads")
-    here = detect().triple if any(isinstance(request, str) for request in requests) else ""
-    targets = tuple(Target.parse(one, here) if isinstance(one, str) else one for one in requests)
+        raise TargetError(f"targets must be Targets, or requests that Target.parse reads, not {list(requests)!r}")
+    host_triple = detect().triple if any(isinstance(request, str) for request in requests) else ""
+    targets = tuple(Target.parse(request, host_triple) if isinstance(request, str) else request for request in requests)
     for index, target in enumerate(targets):
         if target.triple != targets[0].triple:
-            raise TargetError(f"a variant for {targets[0].triple} and one for {target.triple}: all must be for one")
+            raise TargetError(f"targets must all have one triple, not {targets[0].triple} and {target.triple}")
         for better in targets[:index]:
             if better.features.isa <= target.features.isa:
-                raise TargetError(f"no machine would choose {target.cpu}: what can run it runs {better.cpu}, before it")
+                why = f"every machine that can run it runs {better.cpu}, which comes first"
+                raise TargetError(f"no machine would select {target.cpu}: {why}")
     return targets
 
 
-def _for_llvm(target: Target, llvm: int) -> tuple[str, str]:
-    return target.llvm_cpu(llvm), target.llvm_features(llvm)
+def _dispatch(targets: Sequence[Target], options: Options) -> Mechanism | None:
+    """Return how functions are dispatched, None for a single target."""
+    if len(targets) == 1:
+        return None
+    return mechanism(targets[0], options.dispatch, runtime_override=options.runtime_override)
 
 
-def _helpers(
-    targets: Sequence[Target], how: Mechanism | Literal[""], runtime_override: bool, guarded: bool | str, name: str
-) -> tuple[str, ...]:
-    """Return what is linked with the module: the guard, before all else, and what picks one of several targets."""
-    parts = []
-    if how:
-        parts.append(selector(targets, dispatch=how, runtime_override=runtime_override))
-    if guarded:
-        mode: Mode = "ask" if guarded == "ask" else "exit"
-        parts.append(guard_of(targets, name or "program", mode=mode, beside_selector=bool(how)))
-    return tuple(filter(None, ("\n".join(parts), INITIALIZER if how == "pointer" else "")))
+def _lowered_functions(unit: Unit, emitted: Emitted) -> tuple[Decision, ...]:
+    """Return a decision for each set of features that functions request beyond the target, and did not get.
 
-
-def _several(job: Job, targets: Sequence[Target], how: Mechanism, llvm: int) -> Job:
-    """Return a job for several targets. What is compiled once, and what dispatches, must run on any machine."""
-    arch = targets[0].arch
-    cpu, features = _for_llvm(reduce(and_, targets, Target.parse(baseline(arch), job.triple)), llvm)
-    return job.replace(
-        cpu=cpu,
-        features=features,
-        clones=tuple(
-            Clones(label, *_for_llvm(target, llvm)) for label, target in zip(labels(targets), targets, strict=True)
-        ),
-        lowest_runs=targets[-1].features.isa <= level_features(arch, baseline(arch)),
-        mechanism=how,
-        resolver_parameters=resolver_parameters(targets[0]) if how == "ifunc" else "",
-    )
-
-
-def _emit_here(make_job: Callable[[int], Job], content: bytes) -> tuple[Emitted, tuple[int, ...]]:
-    from cpufeat.aot.worker import codegen
-
-    llvm = llvm_version()
-    return codegen.emit(make_job(llvm[0]), content), llvm
-
-
-def _lowered(emitted: Emitted, target: Target, llvm: int, on_missing: OnMissing) -> tuple[Decision, ...]:
-    excess = target_attributes.lowered(emitted.asks, target, llvm)
+    With ``on_missing="error"`` raises CompileError instead.
+    """
+    target = unit.targets[0]
+    excess = target_attributes.lowered(emitted.requested_targets, target, emitted.llvm[0])
     decisions = tuple(target_attributes.decision(beyond, functions, target) for beyond, functions in excess.items())
-    if decisions and on_missing == "error":
+    if decisions and unit.options.on_missing == "error":
         raise CompileError(f"function {decisions[0]}", next(iter(excess.values()))[0])
     return decisions
 
 
-def _warn(name: str, decisions: tuple[Decision, ...], said: str) -> None:
-    lines = [str(decision) for decision in decisions] + ([f"LLVM said: {said.strip()}"] if said.strip() else [])
-    if lines:
-        warnings.warn(f"{name}: {'; '.join(lines)}", CpufeatWarning, stacklevel=3)
-
-
-def _noted(artifact: Artifact) -> Artifact:
+def _with_note(artifact: Artifact) -> Artifact:
     try:
         return artifact.noted()
     except ArtifactError as error:
         raise TargetError(f"{artifact.target.triple}: LLVM's output cannot hold cpufeat's note: {error}") from None
+
+
+def _warn(name: str, compiled: Compiled) -> None:
+    stderr = compiled.stderr.strip()
+    lines = [str(decision) for decision in compiled.decisions] + ([f"LLVM said: {stderr}"] if stderr else [])
+    if lines:
+        warnings.warn(f"{name}: {'; '.join(lines)}", CpufeatWarning, stacklevel=3)

@@ -1,10 +1,11 @@
-"""Where LLVM fails at a target, the levels below it are tried in turn."""
+"""Fallback: when code generation fails at a target, retry at each lower level; or name the function to blame."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+import time
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
 
-from cpufeat.aot import blame
 from cpufeat.aot.llvm.job import EmitError, LimitError
 from cpufeat.decisions import Decision
 from cpufeat.errors import CompileError
@@ -12,48 +13,50 @@ from cpufeat.levels import levels
 from cpufeat.target import Target
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator
 
-    from cpufeat.aot.llvm.job import Emitted, Range
+    from cpufeat.aot.llvm.job import Emitted
+    from cpufeat.aot.unit import Unit
 
-    Made = tuple[Emitted, tuple[int, ...]]
-    """What LLVM made, and its version."""
-    Failure = tuple[int, Target, EmitError]
-    """Which of the targets it was, what it had come down to, and what LLVM did."""
-
-_BLAME_SECONDS = 20.0
+_BISECTION_SECONDS = 20.0
+"""Time limit of the search for the function to blame, and of each of its attempts."""
 
 
-class Emit(Protocol):
-    """Compiles one module."""
+class _Failure(NamedTuple):
+    """An attempt that failed."""
 
-    def __call__(self, targets: Sequence[Target], only: Range | None = None, seconds: float | None = None, /) -> Made:
-        """Compile for some targets, perhaps only a range of the functions, perhaps in less time. Raises EmitError."""
+    slot: int
+    """The index of the requested target."""
+    target: Target
+    """What it had been lowered to."""
+    error: EmitError
 
 
-def descend(
-    name: str, wanted: Sequence[Target], emit: Emit, *, fallback: bool
-) -> tuple[tuple[Target, ...], tuple[Decision, ...], Made]:
-    """Return what LLVM makes of a module for the targets wanted, or for what is left of them, and why.
+def emit(unit: Unit) -> tuple[Unit, tuple[Decision, ...], Emitted]:
+    """Return the unit with the targets at which LLVM succeeds, a decision for each failure, and what LLVM made.
 
-    Raises CompileError, which names the function at fault where it can be found, if nothing is left of one.
+    With ``on_missing="fallback"`` a target at which LLVM fails is lowered, or left out where the lower one is another
+    variant already. Raises CompileError, which names the function to blame if it can be found, when nothing lower is
+    left to try.
     """
-    rungs = dict(enumerate(wanted))
-    below = {slot: _below(target) for slot, target in rungs.items()}
-    failures: list[Failure] = []
+    targets = dict(enumerate(unit.targets))
+    lower_targets = {slot: _below(target) for slot, target in targets.items()}
+    failures: list[_Failure] = []
     while True:
+        attempt = unit.replace(targets=tuple(targets.values()))
         try:
-            made = emit(tuple(rungs.values()))
-            return tuple(rungs.values()), _decisions(failures, rungs), made
+            emitted = attempt.emit()
+            return attempt, _decisions(failures, targets), emitted
         except EmitError as error:
-            slot, cause = _culprit(name, rungs, error, emit)
-        failures.append((slot, rungs[slot], cause))
-        lower = next(below[slot], None) if fallback else None
+            failure = _failing_target(unit, targets, error)
+        failures.append(failure)
+        slot = failure.slot
+        lower = next(lower_targets[slot], None) if unit.options.on_missing == "fallback" else None
         if lower is None:
-            raise _failed(name, [failure for failure in failures if failure[0] == slot], emit)
-        rungs[slot] = lower
-        if any(lower.features.isa <= other.features.isa for other_slot, other in rungs.items() if other_slot != slot):
-            del rungs[slot]
+            raise _error(unit, [earlier for earlier in failures if earlier.slot == slot])
+        targets[slot] = lower
+        if any(lower.features.isa <= other.features.isa for index, other in targets.items() if index != slot):
+            del targets[slot]
 
 
 def _below(target: Target) -> Iterator[Target]:
@@ -66,44 +69,70 @@ def _below(target: Target) -> Iterator[Target]:
         rung = lower
 
 
-def _culprit(name: str, rungs: dict[int, Target], error: EmitError, emit: Emit) -> tuple[int, EmitError]:
-    """Return which of several targets LLVM fails at, and how. Raises CompileError if it is none alone."""
-    if len(rungs) == 1:
-        return next(iter(rungs)), error
-    for slot, target in rungs.items():
+def _failing_target(unit: Unit, targets: dict[int, Target], error: EmitError) -> _Failure:
+    """Return the first of the targets at which LLVM fails. Raises CompileError if it fails only at all together."""
+    if len(targets) == 1:
+        ((slot, target),) = targets.items()
+        return _Failure(slot, target, error)
+    for slot, target in targets.items():
         try:
-            emit((target,))
+            unit.replace(targets=(target,)).emit()
         except EmitError as alone:
-            return slot, alone
-    raise CompileError(f"{name}: {error} (for all variants at once)", error.function)
+            return _Failure(slot, target, alone)
+    raise CompileError(f"{unit.source.name}: {error} (for all variants at once)", error.function)
 
 
-def _decisions(failures: list[Failure], rungs: dict[int, Target]) -> tuple[Decision, ...]:
+def _decisions(failures: list[_Failure], targets: dict[int, Target]) -> tuple[Decision, ...]:
     return tuple(
-        Decision("fallback", failed.cpu, f"LLVM failed at this target: {_instead(rungs.get(slot))}", str(error))
-        for slot, failed, error in failures
+        Decision("fallback", target.cpu, f"LLVM failed at this target: {_instead(targets.get(slot))}", str(error))
+        for slot, target, error in failures
     )
 
 
-def _instead(rung: Target | None) -> str:
-    return f"compiled for {rung.cpu} instead" if rung else "left out, what is below it being another variant"
+def _instead(lowered: Target | None) -> str:
+    return f"compiled for {lowered.cpu} instead" if lowered else "left out, since the level below is another variant"
 
 
-def _failed(name: str, failures: list[Failure], emit: Emit) -> CompileError:
-    """Return the error for a module that failed at every rung."""
+def _error(unit: Unit, failures: list[_Failure]) -> CompileError:
+    """Return the error for a target that failed at every level."""
     _, target, last = failures[-1]
     function = last.function
     if function is None and not isinstance(last, LimitError):
-
-        def attempt(first: int, end: int) -> list[str] | None:
-            try:
-                return emit((target,), (first, end), _BLAME_SECONDS)[0].functions
-            except CompileError:
-                return None
-
-        function = blame.culprit(attempt, _BLAME_SECONDS)
+        attempt = partial(_functions_if_emitted, unit.replace(targets=(target,)))
+        function = failing_function(attempt, _BISECTION_SECONDS)
     tried: dict[str, list[str]] = {}
-    for _, rung, error in failures:
-        tried.setdefault(str(error), []).append(rung.cpu)
+    for _, lowered, error in failures:
+        tried.setdefault(str(error), []).append(lowered.cpu)
     listed = "; ".join(f"{message} (for {', '.join(dict.fromkeys(cpus))})" for message, cpus in tried.items())
-    return CompileError(f"{name}: " + (f"function {function}: " if function else "") + listed, function)
+    return CompileError(f"{unit.source.name}: " + (f"function {function}: " if function else "") + listed, function)
+
+
+def _functions_if_emitted(unit: Unit, first: int, end: int) -> list[str] | None:
+    try:
+        return unit.emit((first, end), _BISECTION_SECONDS).functions
+    except CompileError:
+        return None
+
+
+def failing_function(attempt: Callable[[int, int], list[str] | None], seconds: float) -> str | None:
+    """Bisect a module to the one function that makes code generation fail; None if no single function does.
+
+    ``attempt(first, end)`` emits that range of the defined functions. It returns the names of all functions, None if
+    code generation fails. The search stops after about ``seconds``.
+    """
+    until = time.monotonic() + seconds
+    names = attempt(0, 0)
+    if not names:
+        return None
+    first, end = 0, len(names)
+    while end - first > 1:
+        middle = (first + end) // 2
+        if time.monotonic() > until:
+            return None
+        if attempt(first, middle) is None:
+            end = middle
+        elif attempt(middle, end) is None:
+            first = middle
+        else:
+            return None
+    return names[first]

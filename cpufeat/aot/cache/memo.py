@@ -1,4 +1,4 @@
-"""What was compiled before is not compiled again: artifacts in the cache, by all that they are made of."""
+"""Memoize compilation in the on-disk cache."""
 
 from __future__ import annotations
 
@@ -10,51 +10,73 @@ from cpufeat.aot.cache import fingerprint, store
 from cpufeat.aot.llvm import llvmlite_setup
 from cpufeat.errors import ArtifactError
 from cpufeat.features import family
+from cpufeat.support.value import Value
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
     from cpufeat.aot.cache.store import Cache
+    from cpufeat.aot.unit import Unit
     from cpufeat.decisions import Decision
     from cpufeat.target import Target
 
 
-class Made(NamedTuple):
-    """An artifact, and what is to be said of it each time that it is asked for."""
+class Compiled(NamedTuple):
+    """An artifact, and what the caller is told whenever it is asked for."""
 
     artifact: Artifact
     decisions: tuple[Decision, ...] = ()
-    """Those of the artifact's decisions that compiling made; they are its last."""
-    said: str = ""
+    """The decisions that compilation made: the last ones of the artifact."""
+    stderr: str = ""
     """What LLVM wrote to stderr."""
-    is_lasting: bool = True
-    """Whether it would come out the same another time: not where something took too long, or too much memory."""
+    is_reproducible: bool = True
+    """Whether another attempt would give the same: not after LLVM took too long, or too much memory."""
 
 
-def reused(module: bytes, targets: Sequence[Target], asked: Mapping[str, object], make: Callable[[], Made]) -> Made:
-    """Return what was made before of the same module for the same targets, or else what ``make`` does.
+class Entry(Value):
+    """The place of one compilation in the cache. Without a cache nothing is found in it, and nothing kept."""
 
-    ``asked`` is everything else that the artifact depends on, as JSON has it. Raises what ``make`` does.
+    cache: Cache | None
+    key: str
+    targets: tuple[Target, ...]
+
+    def read(self) -> Compiled | None:
+        """Return what was kept, None if there is nothing. What cannot be used is removed."""
+        content = self.cache.get(self.key) if self.cache else None
+        if self.cache is None or content is None:
+            return None
+        try:
+            return _decoded(content, self.targets)
+        except ArtifactError:
+            self.cache.remove(self.key)
+            return None
+
+    def write(self, compiled: Compiled) -> None:
+        """Keep the result of a compilation, if it is reproducible."""
+        if self.cache and compiled.is_reproducible:
+            self.cache.put(self.key, _encoded(compiled))
+
+
+def entry(unit: Unit, decisions: tuple[Decision, ...]) -> Entry:
+    """Return the place of a unit's compilation in the cache.
+
+    Its key is a digest of everything that the artifact depends on: the module and its name, all targets, all options
+    that affect the object, the decisions that led to the targets, and the compiler itself.
     """
     cache = store.from_environment()
-    tools = _tools(cache, targets[0].arch) if cache else ""
-    if not cache or not tools:
-        return make()
-    wanted = {"tools": tools, "targets": [target.to_json() for target in targets], **asked}
-    key = store.key(json.dumps(wanted, sort_keys=True).encode(), module)
-    kept = cache.get(key)
-    if kept is not None:
-        try:
-            return _read(kept, targets)
-        except ArtifactError:
-            cache.remove(key)
-    made = make()
-    if made.is_lasting:
-        cache.put(key, _written(made))
-    return made
+    compiler = _fingerprint(cache, unit.targets[0].arch) if cache else ""
+    if not compiler:
+        return Entry(None, "", unit.targets)
+    ingredients = {
+        "compiler": compiler,
+        "name": unit.source.stem,
+        "is_bitcode": unit.source.is_bitcode,
+        "targets": [target.to_json() for target in unit.targets],
+        "options": unit.options.affecting_the_object(),
+        "decisions": [vars(decision) for decision in decisions],
+    }
+    return Entry(cache, store.key(json.dumps(ingredients, sort_keys=True).encode(), unit.source.content), unit.targets)
 
 
-def _tools(cache: Cache, arch: str) -> str:
+def _fingerprint(cache: Cache, arch: str) -> str:
     try:
         llvmlite, cpufeat = llvmlite_setup.origin("llvmlite"), llvmlite_setup.origin("cpufeat")
         return fingerprint.identity(cache, llvmlite, cpufeat, family(arch))
@@ -62,19 +84,20 @@ def _tools(cache: Cache, arch: str) -> str:
         return ""
 
 
-def _written(made: Made) -> bytes:
-    return json.dumps([len(made.decisions), made.said]).encode() + b"\n" + made.artifact.object
+def _encoded(compiled: Compiled) -> bytes:
+    head = json.dumps([len(compiled.decisions), compiled.stderr])
+    return head.encode() + b"\n" + compiled.artifact.object
 
 
-def _read(kept: bytes, targets: Sequence[Target]) -> Made:
-    """Read what :func:`_written` wrote. Raises ArtifactError for what is not that, or is for other targets."""
-    head, _, code = kept.partition(b"\n")
+def _decoded(content: bytes, targets: tuple[Target, ...]) -> Compiled:
+    """Read what :func:`_encoded` wrote. Raises ArtifactError for anything else, and for an entry for other targets."""
+    head, _, code = content.partition(b"\n")
     try:
-        decisions, said = json.loads(head)
+        count, stderr = json.loads(head)
         artifact = Artifact.open(code)
-        made = Made(artifact, artifact.decisions[len(artifact.decisions) - int(decisions) :], str(said))
+        compiled = Compiled(artifact, artifact.decisions[len(artifact.decisions) - int(count) :], str(stderr))
     except (ValueError, TypeError, RecursionError) as error:
         raise ArtifactError(f"a damaged entry of the cache: {error}") from None
-    if [variant.target for variant in artifact.variants] != list(targets):
+    if tuple(variant.target for variant in artifact.variants) != targets:
         raise ArtifactError("an entry of the cache for other targets")
-    return made
+    return compiled

@@ -51,7 +51,7 @@ class Job(Value):
     mechanism: str = ""
     """How functions are dispatched: ``ifunc`` or ``pointer``."""
     resolver_parameters: str = ""
-    early_cpu: str = ""
+    pre_guard_cpu: str = ""
     """What runs before the guard (:mod:`cpufeat.aot.passes.pre_guard`) is compiled for it; empty where nothing is
     guarded."""
     helpers: tuple[str, ...] = ()
@@ -62,9 +62,11 @@ class Emitted(Value):
     """What LLVM made of a job."""
 
     object: bytes
-    asks: dict[Asked, list[str]]
-    """What functions' own attributes ask for, and which functions."""
+    requested_targets: dict[Asked, list[str]]
+    """The targets that functions' own attributes request, and the names of those functions."""
     functions: list[str]
-    """The defined functions, in order; read only where the job names a range of them."""
-    said: str = ""
-    """What LLVM wrote to stderr meanwhile."""
+    """The defined functions, in order; empty unless the job names a range of them."""
+    llvm: tuple[int, ...]
+    """The version of LLVM, ``(22, 1, 0)``."""
+    stderr: str = ""
+    """What LLVM wrote to stderr."""

@@ -23,7 +23,7 @@ from cpufeat.aot.worker import protocol
 from cpufeat.errors import CompileError, CpufeatError, TargetError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from typing import IO, Any
 
     from cpufeat.aot.llvm.job import Job
@@ -56,7 +56,7 @@ _BROKEN = (EOFError, OSError, ValueError, KeyError, TypeError)
 
 
 class Worker:
-    """A process with LLVM in it. Not for two threads at once: see :func:`emit`."""
+    """A process with LLVM in it. Not for two threads at once: see :func:`worker`."""
 
     def __init__(self) -> None:
         """Start the process and wait until LLVM is loaded. Raises CompileError."""
@@ -94,7 +94,12 @@ class Worker:
         return True
 
     def emit(self, job: Job, source: bytes, time_limit: float | None, memory_limit: int | None) -> Emitted:
-        """Return what LLVM makes of a job. See :func:`emit` for limits and errors."""
+        """Return what LLVM makes of a job.
+
+        ``time_limit`` is in seconds, ``memory_limit`` in bytes beyond what the idle worker has; None is no limit.
+        Raises as :func:`cpufeat.aot.worker.codegen.emit` does. If the worker ends, that is a CompileError, and after
+        the module was accepted an EmitError or LimitError.
+        """
         os.ftruncate(self._stderr.fileno(), 0)
         os.lseek(self._stderr.fileno(), 0, os.SEEK_SET)
         failure, over_limit = CompileError, CompileError
@@ -105,7 +110,7 @@ class Worker:
                 if reply.get("accepted"):
                     failure, over_limit = EmitError, LimitError
                     reply, content = protocol.receive(self._stdout)
-                return _emitted(reply, content, self._said())
+                return self._emitted(reply, content)
             except CpufeatError:
                 raise
             except _BROKEN:
@@ -123,6 +128,19 @@ class Worker:
             raise over_limit("LLVM was killed from outside, perhaps by the system for want of memory")
         named = _FUNCTION.search(said)
         raise failure(self._end(said), named[1] if named else None)
+
+    def _emitted(self, reply: dict[str, Any], content: bytes) -> Emitted:
+        """Return what a reply says, or raise its error. The worker read a stranger's module: nothing is trusted."""
+        if "error" in reply:
+            error = _ERRORS[reply["error"]](str(reply["message"]))
+            if isinstance(error, CompileError) and reply["function"] is not None:
+                error.function = str(reply["function"])
+            raise error
+        requested = {
+            (str(cpu), str(features)): [str(name) for name in names]
+            for cpu, features, names in reply["requested_targets"]
+        }
+        return Emitted(content, requested, [str(name) for name in reply["functions"]], self.llvm, self._said())
 
     def stop(self) -> str:
         """End the process, and return what it wrote to stderr."""
@@ -195,19 +213,11 @@ _lock = threading.Lock()
 _worker: Worker | None = None
 
 
-def emit(
-    make_job: Callable[[int], Job], source: bytes, *, time_limit: float | None, memory_limit: int | None
-) -> tuple[Emitted, tuple[int, ...]]:
-    """Return what the worker's LLVM makes of a job, and that LLVM's version.
-
-    ``make_job`` is given LLVM's major version. ``time_limit`` is in seconds, ``memory_limit`` in bytes beyond what the
-    idle worker has; None is no limit. One caller at a time, others wait. Raises as
-    :func:`cpufeat.aot.worker.codegen.emit`
-    does; the worker's end is a CompileError, after the module was accepted an EmitError or LimitError.
-    """
+@contextlib.contextmanager
+def worker() -> Iterator[Worker]:
+    """Hold this process's worker, started if there is none, while others wait for it. Raises CompileError."""
     with _lock:
-        worker = _alive()
-        return worker.emit(make_job(worker.llvm[0]), source, time_limit, memory_limit), worker.llvm
+        yield _alive()
 
 
 def _alive() -> Worker:
@@ -228,17 +238,6 @@ def _spawn(stderr: IO[bytes]) -> subprocess.Popen[bytes]:
         bufsize=0,
         env={**os.environ, "LLVMLITE_ENABLE_OPAQUE_POINTERS": "1"},
     )
-
-
-def _emitted(reply: dict[str, Any], content: bytes, said: str) -> Emitted:
-    """Take an answer apart. The worker read a stranger's module: nothing that it says is believed unseen."""
-    if "error" in reply:
-        error = _ERRORS[reply["error"]](str(reply["message"]))
-        if isinstance(error, CompileError) and reply["function"] is not None:
-            error.function = str(reply["function"])
-        raise error
-    asks = {(str(cpu), str(features)): [str(name) for name in names] for cpu, features, names in reply["asks"]}
-    return Emitted(content, asks, [str(name) for name in reply["functions"]], said)
 
 
 def _in_child() -> None:

@@ -47,10 +47,10 @@ def emit(job: Job, source: bytes, on_accepted: Callable[[], None] = lambda: None
         _fit(module, job, machine)
         asks: dict[Asked, list[str]] = {}
         printed = functools.cache(functools.partial(_named, module))
-        runs_early = job.early_cpu and pre_guard.may_have_some(printed() if given is None else given)
+        runs_early = job.pre_guard_cpu and pre_guard.may_have_some(printed() if given is None else given)
         if job.clones or runs_early or _asks_anything(module):
             asks, text = _asks(module, printed()), target_attributes.disarm(printed())
-            text = pre_guard.for_baseline(text, job.early_cpu) if job.early_cpu else text
+            text = pre_guard.for_baseline(text, job.pre_guard_cpu) if job.pre_guard_cpu else text
             context = stack.enter_context(binding.create_context())
             module = _parse(stack, context, job.name, _with_clones(text, job, machine) if job.clones else text)
         if not job.only:
@@ -61,7 +61,7 @@ def emit(job: Job, source: bytes, on_accepted: Callable[[], None] = lambda: None
         try:
             with _resolvers_are_seen(module) if job.mechanism else contextlib.nullcontext():
                 _optimize(module, machine, job.opt)
-            return Emitted(bytes(machine.emit_object(module)), asks, functions)
+            return Emitted(bytes(machine.emit_object(module)), asks, functions, llvm_version())
         except RuntimeError as error:
             raise EmitError(f"LLVM: {error}") from None
 

@@ -50,8 +50,8 @@ def _answer(header: dict[str, Any], source: bytes, replies: IO[bytes]) -> _Messa
         return {"error": type(error).__name__, "message": str(error), "function": getattr(error, "function", None)}, b""
     finally:
         _limit("RLIMIT_AS", None)
-    asks = [[*ask, functions] for ask, functions in emitted.asks.items()]
-    return {"asks": asks, "functions": emitted.functions}, emitted.object
+    requested = [[*target, functions] for target, functions in emitted.requested_targets.items()]
+    return {"requested_targets": requested, "functions": emitted.functions}, emitted.object
 
 
 def _limit(name: str, soft: int | None) -> None:

@@ -31,7 +31,9 @@ from cpufeat.aot.llvm.llvmlite_setup import origin
 from cpufeat.aot.worker import client
 
 if TYPE_CHECKING:
-    from cpufeat.aot.llvm.job import Job
+    from typing import Any
+
+    from cpufeat.aot.llvm.job import Emitted, Job
 
 KIB, MIB = 1 << 10, 1 << 20
 KEY = key(b"one")
@@ -525,12 +527,13 @@ def kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[Job]:
     """The jobs that LLVM is given."""
     jobs: list[Job] = []
-    emit = client.emit
+    emit = client.Worker.emit
 
-    def counting(make_job, *arguments, **options):
-        return emit(lambda llvm: jobs.append(make_job(llvm)) or jobs[-1], *arguments, **options)
+    def counting(worker: client.Worker, job: Job, *arguments: Any) -> Emitted:
+        jobs.append(job)
+        return emit(worker, job, *arguments)
 
-    monkeypatch.setattr(client, "emit", counting)
+    monkeypatch.setattr(client.Worker, "emit", counting)
     return jobs
 
 
@@ -614,17 +617,17 @@ def test_what_was_decided_is_said_again(kept: Path, counted: list[Job]) -> None:
 
 
 def test_what_came_of_a_failure_is_not_kept(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    emit = client.emit
+    emit = client.Worker.emit
 
-    def failing(make_job, *arguments, **options):
-        if make_job(22).cpu == V3.cpu:
+    def failing(worker: client.Worker, job: Job, *arguments: Any) -> Emitted:
+        if job.cpu == V3.cpu:
             raise LimitError("LLVM took longer than the 1 s that it was given")
-        return emit(make_job, *arguments, **options)
+        return emit(worker, job, *arguments)
 
-    monkeypatch.setattr(client, "emit", failing)
+    monkeypatch.setattr(client.Worker, "emit", failing)
     with pytest.warns(CpufeatWarning, match="LLVM failed at this target"):
         assert aot.compile(ADD, V3).target.cpu == "x86-64-v2"
-    monkeypatch.setattr(client, "emit", emit)
+    monkeypatch.setattr(client.Worker, "emit", emit)
     assert aot.compile(ADD, V3).target == V3
 
 

@@ -1,0 +1,104 @@
+"""A compilation unit: one module, the targets that it is compiled for, and how. LLVM makes an object of it."""
+
+from __future__ import annotations
+
+from functools import reduce
+from operator import and_
+from typing import TYPE_CHECKING
+
+from cpufeat.aot.artifact import labels
+from cpufeat.aot.llvm.job import Clones, Job
+from cpufeat.aot.runtime.dispatcher import INITIALIZER
+from cpufeat.aot.runtime.guard import guard
+from cpufeat.aot.runtime.selector import resolver_parameters, selector
+from cpufeat.aot.worker import client
+from cpufeat.levels import baseline, level_features
+from cpufeat.support.value import Value
+from cpufeat.tables import architecture
+from cpufeat.target import Target
+
+if TYPE_CHECKING:
+    from typing import Literal
+
+    from cpufeat.aot.frontend.module import Source
+    from cpufeat.aot.llvm.job import Emitted, Range
+    from cpufeat.aot.options import Options
+    from cpufeat.aot.runtime.dispatcher import Mechanism
+
+
+class Unit(Value):
+    """A module, the targets to compile it for, best first, and the options."""
+
+    source: Source
+    targets: tuple[Target, ...]
+    options: Options
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The suffix of each target's functions, where there are several targets."""
+        return labels(self.targets)
+
+    @property
+    def dispatch(self) -> Mechanism | None:
+        """How functions are dispatched, None for a single target."""
+        return self.options.dispatch if len(self.targets) > 1 else None
+
+    def emit(self, only: Range | None = None, seconds: float | None = None) -> Emitted:
+        """Return what LLVM makes of the unit, or of a range of its functions. Raises CompileError and TargetError.
+
+        ``seconds`` is a time limit in place of the options'. An EmitError is a failure of code generation.
+        """
+        options, content = self.options, self.source.content
+        if options.isolation == "none":
+            from cpufeat.aot.llvm.llvmlite_setup import llvm_version
+            from cpufeat.aot.worker import codegen
+
+            return codegen.emit(self.job(llvm_version()[0], only), content)
+        with client.worker() as worker:
+            job = self.job(worker.llvm[0], only)
+            return worker.emit(job, content, seconds or options.time_limit, options.memory_limit)
+
+    def job(self, llvm: int, only: Range | None = None) -> Job:
+        """Return the job for an LLVM of that major version."""
+        best = self.targets[0]
+        helpers = self._helpers()
+        job = Job(
+            name=self.source.name,
+            is_bitcode=self.source.is_bitcode,
+            triple=best.triple,
+            cpu=best.llvm_cpu(llvm),
+            features=best.llvm_features(llvm),
+            opt=self.options.opt,
+            only=only,
+            helpers=helpers,
+        )
+        if self.dispatch:
+            return self._multiversioned(job, self.dispatch, llvm)
+        return job.replace(pre_guard_cpu=architecture(best.arch).cpu) if helpers else job
+
+    def _multiversioned(self, job: Job, dispatch: Mechanism, llvm: int) -> Job:
+        """Return the job for several targets. What is compiled once, and what dispatches, must run on any machine."""
+        best, worst = self.targets[0], self.targets[-1]
+        lowest = baseline(best.arch)
+        common = reduce(and_, self.targets, Target.parse(lowest, best.triple))
+        clones = zip(self.labels, self.targets, strict=True)
+        return job.replace(
+            cpu=common.llvm_cpu(llvm),
+            features=common.llvm_features(llvm),
+            clones=tuple(Clones(label, target.llvm_cpu(llvm), target.llvm_features(llvm)) for label, target in clones),
+            lowest_runs=worst.features.isa <= level_features(best.arch, lowest),
+            mechanism=dispatch,
+            resolver_parameters=resolver_parameters(best) if dispatch == "ifunc" else "",
+        )
+
+    def _helpers(self) -> tuple[str, ...]:
+        """Return the modules to link with this one: the selector and the guard, and what runs the selector first."""
+        options = self.options
+        parts = []
+        if self.dispatch:
+            parts.append(selector(self.targets, dispatch=self.dispatch, runtime_override=options.runtime_override))
+        if options.guard:
+            mode: Literal["exit", "ask"] = "ask" if options.guard == "ask" else "exit"
+            name = self.source.stem or "program"
+            parts.append(guard(self.targets, name, mode=mode, beside_selector=bool(self.dispatch)))
+        return tuple(filter(None, ("\n".join(parts), INITIALIZER if self.dispatch == "pointer" else "")))
