@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from cpufeat.auditing.auditor import AUDITED, decoded
 from cpufeat.auditing.checks.guarded_uses import guards
-from cpufeat.auditing.decoding.regions import place
 from cpufeat.auditing.formats.loader import image_of
 from cpufeat.errors import AuditError, CompileError
 from cpufeat.features import FeatureSet, family
@@ -15,7 +14,7 @@ from cpufeat.features import FeatureSet, family
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cpufeat.auditing.decoding.scan import Body
+    from cpufeat.auditing.decoding.scan import FunctionUses
     from cpufeat.auditing.formats.image import Image
     from cpufeat.target import Target
 
@@ -32,7 +31,7 @@ _RETURN_0 = {
 class _Excess(NamedTuple):
     """A use of what a target does not permit."""
 
-    body: Body
+    body: FunctionUses
     feature: str
     target: Target
 
@@ -51,7 +50,7 @@ def used(name: str, code: bytes, targets: Sequence[Target], labels: Sequence[str
         scan, text = decoded(image)
     except AuditError as error:
         raise CompileError(f"{name}: what LLVM emitted cannot be audited: {error}") from None
-    bodies = [body for body in scan.bodies if body.uses and not _OWN.match(body.function.name)]
+    bodies = [body for body in scan.functions if body.uses and not _OWN.match(body.function.name)]
     own = [[body for body in bodies if _runs_with(body, label, labels)] for label in labels]
     excess = [
         _Excess(body, feature, target)
@@ -62,7 +61,7 @@ def used(name: str, code: bytes, targets: Sequence[Target], labels: Sequence[str
     ]
     for body, feature, target in _bare(image, excess):
         at = body.uses[feature][0]
-        where = f"{text(image, at)} at {place(image, at)} uses {feature}, which {target.cpu} does not permit"
+        where = f"{text(image, at)} at {image.place_of(at)} uses {feature}, which {target.cpu} does not permit"
         raise CompileError(f"{name}: function {body.function.name}: {where}", body.function.name)
     if scan.undecoded:  # perhaps instructions that are newer than the decoder
         return (None,) * len(targets)
@@ -72,7 +71,7 @@ def used(name: str, code: bytes, targets: Sequence[Target], labels: Sequence[str
     )
 
 
-def _runs_with(body: Body, label: str, labels: Sequence[str]) -> bool:
+def _runs_with(body: FunctionUses, label: str, labels: Sequence[str]) -> bool:
     """Whether a function runs where the variant of that label was chosen."""
     name = body.function.name
     return len(labels) == 1 or name.endswith(f".{label}") or not name.endswith(tuple(f".{one}" for one in labels))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from cpufeat.auditing.decoding.regions import place
 from cpufeat.auditing.formats import loader
 from cpufeat.auditing.report import Audit, FunctionNeeds, Use
 from cpufeat.errors import AuditError
@@ -14,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from cpufeat.auditing.checks.guarded_uses import Guard
-    from cpufeat.auditing.decoding.scan import Body, Progress, Scan
+    from cpufeat.auditing.decoding.scan import FunctionUses, Progress, Scan
     from cpufeat.auditing.formats.image import Image
 
 AUDITED = ("x86_64", "i686", "aarch64")
@@ -85,9 +84,9 @@ def audit_image(image: Image, progress: Progress | None = None) -> Audit:
     from cpufeat.auditing.checks.isa_note import isa_note
 
     scan, text = decoded(image, progress)
-    found = guards(image, {body.function: body.uses for body in scan.bodies if body.uses})
-    functions = tuple(_function(image, body, found[body.function.start], text) for body in scan.bodies if body.uses)
-    needs = FeatureSet(image.arch, {name for body in scan.bodies for name in body.uses})
+    found = guards(image, {body.function: body.uses for body in scan.functions if body.uses})
+    functions = tuple(_function(image, body, found[body.function.start], text) for body in scan.functions if body.uses)
+    needs = FeatureSet(image.arch, {name for body in scan.functions for name in body.uses})
     bare = FeatureSet(image.arch, {name for function in functions for name in function.bare})
     return Audit(
         name=image.name,
@@ -99,8 +98,8 @@ def audit_image(image: Image, progress: Progress | None = None) -> Audit:
         needs=needs,
         bare=bare,
         functions=functions,
-        harmless=_merged(image, (body.harmless for body in scan.bodies), text),
-        others=_merged(image, (body.others for body in scan.bodies), text),
+        harmless=_merged(image, (body.harmless for body in scan.functions), text),
+        others=_merged(image, (body.others for body in scan.functions), text),
         misaligned=misaligned(image),
         note=isa_note(image, needs, bare),
         undecoded=scan.undecoded,
@@ -124,10 +123,10 @@ def decoded(image: Image, progress: Progress | None = None) -> tuple[Scan, Calla
     raise AuditError(f"{image.name}: {image.arch} code: only x86 and 64-bit Arm are audited")
 
 
-def _function(image: Image, body: Body, guard: Guard, text: Callable[[Image, int], str]) -> FunctionNeeds:
+def _function(image: Image, body: FunctionUses, guard: Guard, text: Callable[[Image, int], str]) -> FunctionNeeds:
     start = body.function.start
     return FunctionNeeds(
-        name=body.function.name or image.name_of(start) or place(image, start),
+        name=body.function.name or image.name_of(start) or image.place_of(start),
         start=start,
         uses={name: _uses(image, addresses, text) for name, addresses in sorted(body.uses.items())},
         bare=FeatureSet(image.arch, guard.bare),
@@ -139,7 +138,7 @@ def _function(image: Image, body: Body, guard: Guard, text: Callable[[Image, int
 
 def _uses(image: Image, addresses: Iterable[int], text: Callable[[Image, int], str]) -> tuple[Use, ...]:
     first = sorted(addresses)[:_FIRST]
-    return tuple(Use(address, place(image, address), text(image, address)) for address in first)
+    return tuple(Use(address, image.place_of(address), text(image, address)) for address in first)
 
 
 def _merged(

@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    from cpufeat.auditing.decoding.scan import Undecoded
     from cpufeat.features import FeatureSet
 
 
@@ -68,6 +67,18 @@ class IsaNote(Value):
     used: str
     faults: tuple[str, ...] = ()
     """What is wrong with it, in words."""
+
+
+class Undecoded(NamedTuple):
+    """A part of an executable section that was not taken for code, or could not be decoded."""
+
+    address: int
+    """In an object, made up by the audit: see :attr:`place`."""
+    size: int
+    """In bytes."""
+    place: str
+    """The address as tools print it: in an object section and offset, ``.text+0x40``."""
+    reason: str
 
 
 class Audit(Value):

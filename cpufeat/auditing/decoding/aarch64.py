@@ -1,6 +1,6 @@
-"""The code of AArch64 images. Every instruction is a word of 32 bits, so no decoder is needed to go through them.
+"""Scan the code of AArch64 images. Every instruction is a word of 32 bits, so no decoder is needed to go through them.
 
-Capstone only writes the few that are shown.
+Capstone only disassembles the few that a report quotes.
 """
 
 from __future__ import annotations
@@ -8,22 +8,21 @@ from __future__ import annotations
 import sys
 from array import array
 from bisect import bisect_left, bisect_right
-from collections import Counter
 from functools import cache
 
-from cpufeat.auditing.decoding.opcodes import Meaning, Places
-from cpufeat.auditing.decoding.opcodes_aarch64 import NO_CODE, meaning
-from cpufeat.auditing.decoding.regions import Stretch, between_functions, content_of, in_functions, limited, place
-from cpufeat.auditing.decoding.scan import EXAMPLES, Body, Meter, Scan, Undecoded
-from cpufeat.auditing.formats.image import Function
+from cpufeat.auditing.decoding import opcodes_aarch64
+from cpufeat.auditing.decoding.opcodes import NO_INSTRUCTION, Uses
+from cpufeat.auditing.decoding.regions import Region, between_functions, in_functions, limited
+from cpufeat.auditing.decoding.scan import Scanner
 from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
+    from cpufeat.auditing.decoding.opcodes import Requirement
     from cpufeat.auditing.decoding.regions import Range
-    from cpufeat.auditing.decoding.scan import Progress
+    from cpufeat.auditing.decoding.scan import Progress, Scan
     from cpufeat.auditing.formats.image import Image
 
 _WORD = 4
@@ -34,15 +33,15 @@ _NOT_CODE = "no instruction that is known"
 
 
 def scan(image: Image, progress: Progress | None = None) -> Scan:
-    """Go through the code of an AArch64 image."""
-    return _Scanner(image, Meter(image, progress)).scan()
+    """Scan the code of an AArch64 image."""
+    return _Scanner(image, progress).scan()
 
 
 def instruction_text(image: Image, address: int) -> str:
-    """Return the instruction at an address as assembly, as ``.inst`` one that capstone does not know."""
+    """Return the instruction at an address as assembly, as ``.inst`` if capstone does not know it."""
     word = image.bytes_at(address, _WORD)
-    found = next(_capstone().disasm_lite(word, address), None)
-    return f"{found[2]} {found[3]}".strip() if found else f".inst {int.from_bytes(word, 'little'):#010x}"
+    decoded = next(_capstone().disasm_lite(word, address), None)
+    return f"{decoded[2]} {decoded[3]}".strip() if decoded else f".inst {int.from_bytes(word, 'little'):#010x}"
 
 
 @cache
@@ -52,99 +51,72 @@ def _capstone() -> Any:
     return capstone.Cs(capstone.CS_ARCH_ARM64, capstone.CS_MODE_LITTLE_ENDIAN)
 
 
-class _Scanner:
-    """The scan of one image."""
+class _Scanner(Scanner):
+    """The scan of one image. An opcode is a whole instruction word."""
 
-    def __init__(self, image: Image, meter: Meter) -> None:
-        self.image, self.meter = image, meter
-        self.dull: set[int] = set()
-        """Words that need no second look."""
-        self.meanings: dict[int, Meaning] = {}
-        """Those that do."""
-        self.seen: Counter[str] = Counter()
-        """In how many functions harmless mnemonics were found."""
-        self.bodies: list[Body] = []
-        self.undecoded: list[Undecoded] = []
-        self.instructions = 0
+    def look_up(self, opcode: int) -> Requirement | None:
+        return None if opcode in _PADDING else opcodes_aarch64.requirement(opcode)
 
     def scan(self) -> Scan:
-        for stretch in in_functions(self.image):
-            self._look(stretch, ())
-        between = list(limited(between_functions(self.image)))
-        starts = self._starts(between)
-        for one in between:
-            within = starts[bisect_left(starts, one[0]) : bisect_left(starts, one[1])]
-            self._look(Stretch(Function(*one, ""), [one]), within)
-        self.meter.finish()
-        self.undecoded.sort()
-        return Scan(tuple(sorted(self.bodies, key=_start)), tuple(self.undecoded), self.instructions)
+        for region in in_functions(self.image):
+            self._scan_region(region, ())
+        gaps = list(limited(between_functions(self.image)))
+        starts = self._function_starts(gaps)
+        for gap in gaps:
+            inside = starts[bisect_left(starts, gap[0]) : bisect_left(starts, gap[1])]
+            self._scan_region(Region.unnamed(gap), inside)
+        return self.result()
 
-    def _starts(self, ranges: Sequence[Range]) -> list[int]:
-        """Return where in those ranges functions seem to begin: symbols, pointers, and what calls there lead to."""
-        found = {symbol.address for symbol in self.image.symbols} | {*self.image.pointers.values()}
-        for start, words in (self._words(one) for one in ranges):
+    def _function_starts(self, ranges: Sequence[Range]) -> list[int]:
+        """Return where functions seem to begin in those ranges: symbols, pointers, and the targets of calls there."""
+        addresses = {symbol.address for symbol in self.image.symbols} | {*self.image.pointers.values()}
+        for start, words in map(self._words, ranges):
             for index, word in enumerate(words):
                 if word & _CALL_BITS == _CALL:
                     distance = (word & 0x3FFFFFF) - (word << 1 & 0x4000000)
-                    found.add(start + _WORD * (index + distance))
+                    addresses.add(start + _WORD * (index + distance))
         firsts = [start for start, _ in ranges]
-        return sorted(one for one in found if (at := bisect_right(firsts, one)) and one < ranges[at - 1][1])
+        return sorted(
+            address for address in addresses if (at := bisect_right(firsts, address)) and address < ranges[at - 1][1]
+        )
 
-    def _words(self, one: Range) -> tuple[int, array[int]]:
+    def _words(self, within: Range) -> tuple[int, array[int]]:
         """Return the first address in a range that an instruction can have, and the words from there on."""
-        start = -(-one[0] // _WORD) * _WORD
-        content = content_of(self.image, start, one[1])
+        start = -(-within[0] // _WORD) * _WORD
+        content = self.image.bytes_at(start, max(within[1] - start, 0))
         words = array("I", content[: len(content) // _WORD * _WORD])
         if sys.byteorder == "big":
             words.byteswap()
         return start, words
 
-    def _look(self, stretch: Stretch, starts: Sequence[int]) -> None:
-        """Find what matters in a stretch; ``starts``: where functions begin in one without a name."""
-        parts = [self._words(one) for one in stretch.ranges]
-        matters = False
+    def _scan_region(self, region: Region, starts: Sequence[int]) -> None:
+        """Add the uses in a region; ``starts``: where functions begin in one without a name."""
+        parts = [self._words(within) for within in region.ranges]
+        is_relevant = False
         for _, words in parts:
             self.instructions += len(words)
-            matters |= self._matters(set(words))
-        self.meter.add(stretch.function.end - stretch.function.start)
-        if not matters:
+            is_relevant |= self.any_relevant(set(words))
+        self.meter.add(region.function.end - region.function.start)
+        if not is_relevant:
             return
-        places, no_code = Places(), False
+        uses, is_code = Uses(), True
         for start, words in parts:
-            no_code |= self._find(start, words, places)
-        for function, found in places.by_function(stretch.function, starts):
-            self.bodies.append(Body(function, found.uses, found.harmless, found.others, certain=not no_code))
-        self.seen.update(list(places.harmless))
-        self.dull.update(word for word, one in self.meanings.items() if self.seen[one.harmless] >= EXAMPLES)
+            is_code &= self._locate(start, words, uses)
+        self.add_uses(region.function, uses, starts, certain=is_code)
 
-    def _matters(self, words: set[int]) -> bool:
-        words -= self.dull
-        for word in words - self.meanings.keys():
-            known = meaning(word)
-            if known is None or word in _PADDING:
-                self.dull.add(word)
-            else:
-                self.meanings[word] = known
-        return not words <= self.dull
-
-    def _find(self, start: int, words: array[int], places: Places) -> bool:
-        """Add what matters, and what is no code; return whether there is any of that."""
-        first = None
-        found = False
+    def _locate(self, start: int, words: array[int], uses: Uses) -> bool:
+        """Add the uses among words, and the runs of words that are no instructions; return whether there are none."""
+        run_start = None
+        is_code = True
         for index, word in enumerate([*words, *_PADDING][: len(words) + 1]):
-            known = None if word in self.dull else self.meanings.get(word)
-            if known is NO_CODE:
-                found = True
-                first = index if first is None else first
+            requirement = None if word in self.irrelevant else self.requirements.get(word)
+            if requirement is NO_INSTRUCTION:
+                is_code = False
+                run_start = index if run_start is None else run_start
                 continue
-            if first is not None:
-                address, size = start + _WORD * first, _WORD * (index - first)
-                self.undecoded.append(Undecoded(address, size, place(self.image, address), _NOT_CODE))
-                first = None
-            if known is not None:
-                places.add(known, start + _WORD * index)
-        return found
-
-
-def _start(body: Body) -> int:
-    return body.function.start
+            if run_start is not None:
+                self.add_undecoded(start + _WORD * run_start, start + _WORD * index, _NOT_CODE)
+                run_start = None
+            if requirement is not None:
+                uses.add(requirement, start + _WORD * index)
+        return is_code

@@ -1,7 +1,7 @@
-"""Telling code from data where both stand in one stretch.
+"""Tell code from data in a range that holds both, by recursive traversal.
 
-What is reached, by branches, calls and jump tables, is code. Of the rest, what decodes without a fault and ends as code
-does is taken for code as well, but not for certain; the remainder is not.
+What branches, calls and jump tables reach is code. A gap that decodes without a fault and ends like code is likely to
+be code too. The remaining gaps are data.
 """
 
 from __future__ import annotations
@@ -17,10 +17,9 @@ if TYPE_CHECKING:
 
 _WORD = 4
 """Bytes of an entry of the jump tables that compilers put among the code."""
-_LONGEST_TABLE = 1 << 12
-_ATTEMPTS = 4
-_LEAST_TABLE = 2
-"""Words that all lead into the stretch: fewer may be chance."""
+_MAX_TABLE, _MIN_TABLE = 1 << 12, 2
+"""Entries of a table. A single word that leads into the range may be chance."""
+_MAX_ATTEMPTS = 4
 
 
 class Decoded(NamedTuple):
@@ -39,134 +38,139 @@ class Decoded(NamedTuple):
     padding: bool
 
 
-class Recovered(NamedTuple):
-    """What a stretch holds."""
+class Discovery(NamedTuple):
+    """What a range holds."""
 
     certain: list[Decoded]
+    """The code that is reached."""
     likely: list[Decoded]
-    """Code by its looks alone."""
+    """What only looks like code."""
     data: list[tuple[int, int]]
-    """Not taken for code."""
+    """The remaining parts of the range, from the first address to before the second."""
     unknown: set[int]
-    """Reached as code, but no instruction that the decoder knows."""
+    """The addresses that are reached, but hold no instruction that the decoder knows."""
 
 
-class Mixed(NamedTuple):
-    """A stretch of code and data."""
+class MixedRange(NamedTuple):
+    """A range of code and data."""
 
     start: int
     content: bytes
     bases: Sequence[int]
-    """What offsets in jump tables count from, 0 among them, besides the table itself."""
+    """What entries of jump tables are relative to, besides the table itself: 0 for addresses, the image base of PE."""
     decode: Callable[[int], Iterator[Decoded]]
-    """Gives the steps from an address on."""
+    """Yields the instructions from an address to the end of the range."""
     read: Callable[[int, int], bytes]
-    """Gives so many bytes, or fewer, at an address anywhere."""
+    """Returns up to that many bytes at any address of the image."""
 
 
-def recovered(mixed: Mixed, entries: Iterable[int]) -> Recovered:
-    """Tell code from data in a stretch; ``entries``: where it is reached."""
+def discover(mixed: MixedRange, entries: Iterable[int]) -> Discovery:
+    """Tell code from data in a range; ``entries``: the addresses that are known to be reached."""
     start, end = mixed.start, mixed.start + len(mixed.content)
     tables: dict[int, int] = {}
-    for _ in range(_ATTEMPTS):  # a table ends where the next begins, which may be known only afterwards
-        walk, found = _walked(mixed, entries, sorted(tables))
-        same, tables = found.keys() == tables.keys(), found
-        if same:
+    for _ in range(_MAX_ATTEMPTS):  # a table ends where the next one begins, which may be known only afterwards
+        traversal, new_tables = _traverse(mixed, entries, sorted(tables))
+        is_final, tables = new_tables.keys() == tables.keys(), new_tables
+        if is_final:
             break
     inside = {first: last for first, last in tables.items() if start <= first < end}
     for first, last in inside.items():  # a call that does not return may stand before a table
-        walk.forget(first, last)
-    certain = sorted(walk.steps.values())
+        traversal.forget(first, last)
+    certain = sorted(traversal.code.values())
     likely: list[Decoded] = []
     data: list[tuple[int, int]] = []
-    for gap in _gaps(start, end, [*((step.address, step.following) for step in certain), *inside.items()]):
-        clean = _clean(gap, mixed.decode)
-        if clean is None:
+    for gap in _gaps(start, end, [*((found.address, found.following) for found in certain), *inside.items()]):
+        code = _decode_gap(gap, mixed.decode)
+        if code is None:
             data.append(gap)
         else:
-            likely += clean
-    return Recovered(certain, likely, data, walk.unknown)
+            likely += code
+    return Discovery(certain, likely, data, traversal.unknown)
 
 
-def _walked(mixed: Mixed, entries: Iterable[int], known: Sequence[int]) -> tuple[_Walk, dict[int, int]]:
-    """Return what is reached, and the tables, by where each begins and ends; ``known``: where tables begin."""
-    walk = _Walk(mixed.start, mixed.start + len(mixed.content), mixed.decode)
+def _traverse(
+    mixed: MixedRange, entries: Iterable[int], table_starts: Sequence[int]
+) -> tuple[_Traversal, dict[int, int]]:
+    """Return what is reached, and the start and end of each jump table; ``table_starts`` are known already."""
+    traversal = _Traversal(mixed.start, mixed.start + len(mixed.content), mixed.decode)
     tables: dict[int, int] = {}
-    asked: set[int] = set()
-    left = len(mixed.content)  # bytes of tables that there can be
-    waiting = {one for one in entries if walk.start <= one < walk.end}
+    examined: set[int] = set()
+    bytes_left = len(mixed.content)  # all tables together are no larger than this
+    waiting = {address for address in entries if traversal.start <= address < traversal.end}
     while waiting:
-        reached = walk.reach(waiting)
-        referred = {base + one.refers for one in reached if one.refers is not None for base in mixed.bases}
+        reached = traversal.reach(waiting)
+        operands = [decoded.refers for decoded in reached if decoded.refers is not None]
+        candidates = {base + operand for operand in operands for base in mixed.bases}
         waiting = set()
-        for address in sorted(referred - asked):
-            if left < 0:
+        for address in sorted(candidates - examined):
+            if bytes_left < 0:
                 break
-            after = bisect_right(known, address)
-            most = (known[after] - address) // _WORD if after < len(known) else _LONGEST_TABLE
-            targets = _targets(mixed, address)[:most]
+            after = bisect_right(table_starts, address)
+            limit = (table_starts[after] - address) // _WORD if after < len(table_starts) else _MAX_TABLE
+            targets = _targets(mixed, address)[:limit]
             if targets:
                 tables[address] = address + _WORD * len(targets)
-                left -= _WORD * len(targets)
+                bytes_left -= _WORD * len(targets)
                 waiting.update(targets)
-        asked |= referred
-        waiting -= walk.steps.keys()
-    return walk, tables
+        examined |= candidates
+        waiting -= traversal.code.keys()
+    return traversal, tables
 
 
-class _Walk:
-    """What is reached from where."""
+class _Traversal:
+    """The code of a range that is reached so far."""
 
     def __init__(self, start: int, end: int, decode: Callable[[int], Iterator[Decoded]]) -> None:
         self.start, self.end, self.decode = start, end, decode
-        self.steps: dict[int, Decoded] = {}
+        self.code: dict[int, Decoded] = {}
         self.unknown: set[int] = set()
 
     def reach(self, addresses: Iterable[int]) -> list[Decoded]:
-        """Walk on from those addresses; return the steps that are new."""
+        """Follow control flow from those addresses; return the instructions that are new."""
         waiting = list(addresses)
         new = []
         while waiting:
-            at = waiting.pop()
-            if not self.start <= at < self.end or at in self.steps:
+            address = waiting.pop()
+            if not self.start <= address < self.end or address in self.code:
                 continue
-            for step in self.decode(at):
-                if step.address in self.steps:
+            for decoded in self.decode(address):
+                if decoded.address in self.code:
                     break
-                if not step.code:
-                    self.unknown.add(step.address)
+                if not decoded.code:
+                    self.unknown.add(decoded.address)
                     break
-                self.steps[step.address] = step
-                new.append(step)
-                if step.target is not None:
-                    waiting.append(step.target)
-                if step.flow in (JUMP, STOP):
+                self.code[decoded.address] = decoded
+                new.append(decoded)
+                if decoded.target is not None:
+                    waiting.append(decoded.target)
+                if decoded.flow in (JUMP, STOP):
                     break
         return new
 
     def forget(self, first: int, last: int) -> None:
-        """Take back what was reached from one address to before another."""
+        """Drop what was reached from one address to before another."""
         for address in range(first, last):
-            self.steps.pop(address, None)
+            self.code.pop(address, None)
             self.unknown.discard(address)
 
 
-def _targets(mixed: Mixed, table: int) -> list[int]:
-    """Return where the 32-bit words from an address on lead, as far as they all lead into the stretch.
+def _targets(mixed: MixedRange, table: int) -> list[int]:
+    """Return where the 32-bit words from an address on lead, up to the first that leads out of the range.
 
-    Outside of it only distances from the table itself count: small numbers are no offsets from the image's base.
+    The words of a table outside of the range must be relative to the table: small numbers there are no offsets from the
+    image base.
     """
     inside = mixed.start <= table < mixed.start + len(mixed.content)
     longest = max((_words(mixed, table, base) for base in ((*mixed.bases, table) if inside else (table,))), key=len)
-    return longest if len(longest) >= _LEAST_TABLE else []
+    return longest if len(longest) >= _MIN_TABLE else []
 
 
-def _words(mixed: Mixed, table: int, base: int) -> list[int]:
-    """Return the words of a table plus its base."""
+def _words(mixed: MixedRange, table: int, base: int) -> list[int]:
+    """Return the words of a table plus their base, up to the first that leads out of the range."""
     start, end = mixed.start, mixed.start + len(mixed.content)
     targets: list[int] = []
-    size = _LEAST_TABLE * _WORD
-    while len(targets) < _LONGEST_TABLE:
+    size = _MIN_TABLE * _WORD
+    while len(targets) < _MAX_TABLE:
         words = mixed.read(table + _WORD * len(targets), size)
         for at in range(0, len(words), _WORD):
             target = base + int.from_bytes(words[at : at + _WORD], "little", signed=True)
@@ -180,7 +184,7 @@ def _words(mixed: Mixed, table: int, base: int) -> list[int]:
 
 
 def _gaps(start: int, end: int, covered: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Return what no range covers."""
+    """Return the parts of a range that no other range covers."""
     gaps = []
     for first, last in sorted(covered):
         if first > start:
@@ -189,18 +193,19 @@ def _gaps(start: int, end: int, covered: Iterable[tuple[int, int]]) -> list[tupl
     return [*gaps, (start, end)] if start < end else gaps
 
 
-def _clean(gap: tuple[int, int], decode: Callable[[int], Iterator[Decoded]]) -> list[Decoded] | None:
-    """Return the steps of a gap that holds nothing but code, by its looks; None for any other."""
-    found = []
+def _decode_gap(gap: tuple[int, int], decode: Callable[[int], Iterator[Decoded]]) -> list[Decoded] | None:
+    """Return the instructions of a gap that looks like code from its beginning to its end, None for any other."""
+    code = []
     ends = True
-    for step in decode(gap[0]):
-        if not step.code or step.following > gap[1]:
+    for decoded in decode(gap[0]):
+        if not decoded.code or decoded.following > gap[1]:
             return None
-        if not step.padding:
-            found.append(step)
-            ends = step.flow in (JUMP, STOP)
-        if step.following == gap[1]:
+        if not decoded.padding:
+            code.append(decoded)
+            ends = decoded.flow in (JUMP, STOP)
+        if decoded.following == gap[1]:
             break
-    starts = {step.address for step in found}
-    astray = (step.target not in starts for step in found if step.target is not None and gap[0] <= step.target < gap[1])
-    return found if (ends or not found) and not any(astray) else None
+    starts = {decoded.address for decoded in code}
+    targets = [decoded.target for decoded in code if decoded.target is not None]
+    is_astray = any(gap[0] <= target < gap[1] and target not in starts for target in targets)
+    return code if (ends or not code) and not is_astray else None

@@ -1,4 +1,4 @@
-"""What opcodes mean, and where those were found that mean something."""
+"""The features that opcodes require, and where such opcodes occur."""
 
 from __future__ import annotations
 
@@ -13,50 +13,55 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 
-class Meaning(NamedTuple):
-    """What an opcode says of the CPU that runs it."""
+class Requirement(NamedTuple):
+    """What an opcode requires of the CPU that runs it, above the baseline of its architecture."""
 
     features: frozenset[str] = frozenset()
-    """Those above the baseline of its architecture that it needs, and that user code can need: of class ``isa``."""
+    """The features that it needs and that user code can use: those of class ``isa``."""
     harmless: str = ""
     """Its mnemonic, where CPUs without the feature run it as something harmless."""
     other: str = ""
-    """Its mnemonic, where it needs something that compilers cannot be told, or that is the operating system's."""
+    """Its mnemonic, where it needs something that is no feature of a compiler, or is reserved for the system."""
 
 
-class Places:
-    """Addresses by feature or mnemonic."""
+NO_INSTRUCTION = Requirement()
+"""In place of a requirement, for an opcode that is no instruction."""
+
+
+class Uses:
+    """The addresses of the instructions with a requirement, by feature or mnemonic."""
 
     def __init__(self) -> None:
-        """Hold nothing yet."""
-        self.uses: dict[str, array[int]] = {}
+        """Start without any."""
+        self.features: dict[str, array[int]] = {}
         self.harmless: dict[str, array[int]] = {}
         self.others: dict[str, array[int]] = {}
         self._length = 0
 
     def __len__(self) -> int:
+        """Return how many instructions were added."""
         return self._length
 
-    def add(self, meaning: Meaning, address: int) -> None:
-        """Add an instruction of that meaning."""
+    def add(self, requirement: Requirement, address: int) -> None:
+        """Add an instruction with that requirement."""
         self._length += 1
-        for feature in meaning.features:
-            self.uses.setdefault(feature, array("Q")).append(address)
-        if meaning.harmless:
-            self.harmless.setdefault(meaning.harmless, array("Q")).append(address)
-        if meaning.other:
-            self.others.setdefault(meaning.other, array("Q")).append(address)
+        for feature in requirement.features:
+            self.features.setdefault(feature, array("Q")).append(address)
+        if requirement.harmless:
+            self.harmless.setdefault(requirement.harmless, array("Q")).append(address)
+        if requirement.other:
+            self.others.setdefault(requirement.other, array("Q")).append(address)
 
-    def by_function(self, whole: Function, starts: Iterable[int]) -> Iterator[tuple[Function, Places]]:
-        """Yield what was found, divided at those addresses if the whole has no name."""
-        cuts = [whole.start] if whole.name else sorted({whole.start, *starts})
-        ends = [*cuts[1:], whole.end]
-        parts: dict[int, Places] = {}
-        for kind in ("uses", "harmless", "others"):
+    def by_function(self, function: Function, starts: Iterable[int]) -> Iterator[tuple[Function, Uses]]:
+        """Yield the uses in a function; in one without a name, those in each part that begins at one of ``starts``."""
+        cuts = [function.start] if function.name else sorted({function.start, *starts})
+        ends = [*cuts[1:], function.end]
+        parts: dict[int, Uses] = {}
+        for kind in ("features", "harmless", "others"):
             for name, addresses in getattr(self, kind).items():
                 for address in addresses:
-                    at = bisect_right(cuts, address) - 1
-                    part = getattr(parts.setdefault(at, Places()), kind)
+                    index = bisect_right(cuts, address) - 1
+                    part = getattr(parts.setdefault(index, Uses()), kind)
                     part.setdefault(name, array("Q")).append(address)
-        for at in sorted(parts):
-            yield Function(cuts[at], ends[at], whole.name), parts[at]
+        for index in sorted(parts):
+            yield Function(cuts[index], ends[index], function.name), parts[index]

@@ -1,4 +1,4 @@
-"""What each opcode of iced-x86 says of the CPU that runs it: ``decoder.tsv``, ``harmless.tsv`` and ``features.tsv``."""
+"""The requirement of each opcode of iced-x86, from ``decoder.tsv``, ``harmless.tsv`` and ``features.tsv``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, cast
 from iced_x86 import CpuidFeature, Instruction, Mnemonic
 
 from cpufeat import tables
-from cpufeat.auditing.decoding.opcodes import Meaning
+from cpufeat.auditing.decoding.opcodes import Requirement
 from cpufeat.features import HARDWARE, find, table
 from cpufeat.llvm_tables import cpu_features
 from cpufeat.tables import architecture
@@ -18,27 +18,27 @@ _CPUID_FEATURES = {value: name for name, value in vars(CpuidFeature).items() if 
 _BASELINE, _OTHER = "baseline", "other"
 
 
-def meaning(arch: str, code: int) -> Meaning | None:
-    """Return what an opcode (iced-x86's ``Code``) means; None for one that any CPU runs."""
+def requirement(arch: str, code: int) -> Requirement | None:
+    """Return what an opcode (iced-x86's ``Code``) requires, None for one that any CPU runs."""
     instruction = Instruction()
     instruction.code = cast("Any", code)
     mnemonic = _MNEMONICS[instruction.mnemonic]
     if mnemonic in _harmless(arch):
-        return Meaning(harmless=mnemonic)
-    means = _ruled(arch, mnemonic) or [
+        return Requirement(harmless=mnemonic)
+    needs = _rule(arch, mnemonic) or [
         name for feature in instruction.cpuid_features() for name in of_cpuid_feature(arch, _CPUID_FEATURES[feature])
     ]
     known = table(arch)
-    above = {name for name in means if name not in (_BASELINE, _OTHER) and name not in baseline(arch)}
+    above = {name for name in needs if name not in (_BASELINE, _OTHER) and name not in baseline(arch)}
     features = frozenset(name for name in above if known[name].kind == "isa")
-    other = mnemonic if _OTHER in means or above - features else ""
-    return Meaning(features, other=other) if features or other else None
+    other = mnemonic if _OTHER in needs or above - features else ""
+    return Requirement(features, other=other) if features or other else None
 
 
 @cache
 def of_cpuid_feature(arch: str, name: str) -> tuple[str, ...]:
     """Return what a CpuidFeature of iced-x86 means: features, ``baseline`` or ``other``. Raises UnknownNameError."""
-    return _ruled(arch, name) or (find(arch, name).name,)
+    return _rule(arch, name) or (find(arch, name).name,)
 
 
 @cache
@@ -48,7 +48,7 @@ def baseline(arch: str) -> frozenset[str]:
     return features.of_kind(*HARDWARE).names if features else frozenset()
 
 
-def _ruled(arch: str, subject: str) -> tuple[str, ...]:
+def _rule(arch: str, subject: str) -> tuple[str, ...]:
     return _rules(arch).get(subject, ())
 
 

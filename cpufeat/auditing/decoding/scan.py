@@ -1,80 +1,137 @@
-"""What decoding the code of an image finds, in words that do not depend on the architecture."""
+"""The scan of an image's code: its result, and the part of the work that is the same for every architecture.
+
+Most functions use nothing above the baseline. So a scanner first collects the set of opcodes of a region of code, and
+looks for addresses only in a region with an opcode that is relevant: one with a requirement, or no instruction.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import NamedTuple
 
+from cpufeat.auditing.report import Undecoded
 from cpufeat.support.value import TYPE_CHECKING, Value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from cpufeat.auditing.decoding.opcodes import Requirement, Uses
     from cpufeat.auditing.formats.image import Function, Image
 
     Progress = Callable[[int, int], None]
-    """Told from time to time how many bytes of code are decoded, of how many."""
+    """Is called from time to time with the number of bytes of code that are decoded, and with their total."""
 
-EXAMPLES = 3
-"""In how many functions a harmless mnemonic is looked for."""
+_HARMLESS_EXAMPLES = 3
+"""In how many functions a harmless mnemonic is located."""
 
 
-class Body(NamedTuple):
-    """A function with something in it that matters here."""
+class FunctionUses(NamedTuple):
+    """A function with instructions that have a requirement, and their addresses."""
 
     function: Function
     """Without a name for code that belongs to no function that the file names."""
     uses: Mapping[str, Sequence[int]]
-    """Features above the baseline that it needs."""
+    """By feature above the baseline."""
     harmless: Mapping[str, Sequence[int]]
-    """Mnemonics of ``harmless.tsv``."""
+    """By mnemonic of ``harmless.tsv``."""
     others: Mapping[str, Sequence[int]]
-    """Mnemonics above the baseline that belong to no feature of a compiler (``rdtscp``), or to the system."""
+    """By mnemonic above the baseline that belongs to no feature of a compiler (``rdtscp``), or to the system."""
     certain: bool
-    """False for code that is taken for code by its looks: no function that the file names, nor reached from one."""
-
-
-class Undecoded(NamedTuple):
-    """A stretch of an executable section that was not taken for code, or could not be decoded as such."""
-
-    address: int
-    size: int
-    """In bytes."""
-    place: str
-    """The address as tools name it: in an object section and offset, ``.text+0x40``."""
-    reason: str
+    """False for code that only looks like code: it is in no function that the file names, nor reached from one."""
 
 
 class Scan(Value):
     """The code of one image."""
 
-    bodies: tuple[Body, ...]
+    functions: tuple[FunctionUses, ...]
     """By address."""
     undecoded: tuple[Undecoded, ...]
     """By address."""
     instructions: int
-    """How many were decoded."""
+    """The number of decoded instructions."""
+
+
+class Scanner:
+    """Base of the scanners of each architecture. An opcode is any number that identifies a kind of instruction."""
+
+    def __init__(self, image: Image, progress: Progress | None) -> None:
+        """Prepare to scan an image; ``progress`` None: report to nobody."""
+        self.image, self.meter = image, Meter(image, progress)
+        self.requirements: dict[int, Requirement] = {}
+        """Of each opcode with a requirement that occurred."""
+        self.irrelevant: set[int] = set()
+        """Opcodes without a requirement, and those of harmless mnemonics that were located often enough."""
+        self.functions: list[FunctionUses] = []
+        self.undecoded: list[Undecoded] = []
+        self.instructions = 0
+        self._harmless_functions: Counter[str] = Counter()
+        """In how many functions each harmless mnemonic occurs: most functions may begin with ENDBR64."""
+
+    def look_up(self, opcode: int) -> Requirement | None:
+        """Return what an opcode requires, None for one that any CPU runs."""
+        raise NotImplementedError
+
+    def requirement(self, opcode: int) -> Requirement | None:
+        """Return what an opcode requires, None for one that any CPU runs; looked up once."""
+        if opcode not in self.requirements and opcode not in self.irrelevant:
+            requirement = self.look_up(opcode)
+            if requirement is None:
+                self.irrelevant.add(opcode)
+            else:
+                self.requirements[opcode] = requirement
+        return self.requirements.get(opcode)
+
+    def any_relevant(self, opcodes: set[int]) -> bool:
+        """Whether one of the opcodes of a region is relevant."""
+        candidates = opcodes - self.irrelevant
+        for opcode in candidates - self.requirements.keys():
+            self.requirement(opcode)
+        return not candidates <= self.irrelevant
+
+    def add_uses(self, function: Function, uses: Uses, starts: Sequence[int], *, certain: bool) -> None:
+        """Add the uses in a function, or in the functions that begin at ``starts`` in code without a name.
+
+        A harmless mnemonic becomes irrelevant as soon as it was located often enough.
+        """
+        for part, part_uses in uses.by_function(function, starts):
+            self.functions.append(FunctionUses(part, part_uses.features, part_uses.harmless, part_uses.others, certain))
+        self._harmless_functions.update(list(uses.harmless))
+        frequent = {name for name, count in self._harmless_functions.items() if count >= _HARMLESS_EXAMPLES}
+        self.irrelevant.update(
+            opcode for opcode, requirement in self.requirements.items() if requirement.harmless in frequent
+        )
+
+    def add_undecoded(self, start: int, end: int, reason: str) -> None:
+        """Add a range that was not decoded."""
+        self.undecoded.append(Undecoded(start, end - start, self.image.place_of(start), reason))
+
+    def result(self) -> Scan:
+        """Return the whole scan, after the last region."""
+        self.meter.finish()
+        functions = sorted(self.functions, key=lambda found: found.function.start)
+        return Scan(tuple(functions), tuple(sorted(self.undecoded)), self.instructions)
 
 
 class Meter:
-    """Tells how far a scan is."""
+    """Reports the progress of a scan."""
 
-    _EVERY = 1 << 20
+    _INTERVAL = 1 << 20
     """Bytes between two reports."""
 
     def __init__(self, image: Image, progress: Progress | None) -> None:
-        """Count the bytes of an image's code; ``progress`` None: tell nobody."""
+        """Count the bytes of an image's code; ``progress`` None: report to nobody."""
         self._progress = progress
         self._total = sum(len(section.content) for section in image.sections if section.executable)
-        self._done = self._told = 0
+        self._done = self._reported = 0
 
     def add(self, size: int) -> None:
         """Count bytes as decoded."""
         self._done += size
-        if self._progress and self._done - self._told >= self._EVERY:
-            self._told = self._done
+        if self._progress and self._done - self._reported >= self._INTERVAL:
+            self._reported = self._done
             self._progress(min(self._done, self._total), self._total)
 
     def finish(self) -> None:
-        """Tell that all is done."""
+        """Report that everything is decoded."""
         if self._progress:
             self._progress(self._total, self._total)

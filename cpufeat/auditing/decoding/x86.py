@@ -1,14 +1,13 @@
-"""The code of x86 images, by iced-x86.
+"""Scan the code of x86 images, with iced-x86.
 
-A first pass decodes everything and keeps the set of opcodes of each function. Only those with an opcode that matters,
-or with bytes that are no instruction, are looked at again (:mod:`cpufeat.auditing.decoding.code_discovery`).
+The first pass decodes everything and collects the opcodes of each region. The second looks again at regions with a
+relevant opcode, or with bytes that are no instruction (:mod:`cpufeat.auditing.decoding.code_discovery`).
 """
 
 from __future__ import annotations
 
 import re
 from bisect import bisect_left, bisect_right
-from collections import Counter
 from functools import cache
 from itertools import islice
 from operator import attrgetter
@@ -16,13 +15,12 @@ from typing import NamedTuple
 
 from iced_x86 import Decoder, DecoderError, FlowControl, Formatter, FormatterSyntax, Mnemonic, OpKind
 
+from cpufeat.auditing.decoding import opcodes_x86
 from cpufeat.auditing.decoding.apx import plain
-from cpufeat.auditing.decoding.code_discovery import Decoded, Mixed, recovered
-from cpufeat.auditing.decoding.opcodes import Meaning, Places
-from cpufeat.auditing.decoding.opcodes_x86 import meaning
-from cpufeat.auditing.decoding.regions import Stretch, between_functions, content_of, in_functions, limited, place
-from cpufeat.auditing.decoding.scan import EXAMPLES, Body, Meter, Scan, Undecoded
-from cpufeat.auditing.formats.image import Function
+from cpufeat.auditing.decoding.code_discovery import Decoded, MixedRange, discover
+from cpufeat.auditing.decoding.opcodes import NO_INSTRUCTION, Requirement, Uses
+from cpufeat.auditing.decoding.regions import Region, between_functions, in_functions, limited
+from cpufeat.auditing.decoding.scan import Scanner
 from cpufeat.auditing.lifting.semantics import NEXT
 from cpufeat.auditing.lifting.x86 import FLOWS
 from cpufeat.support.value import TYPE_CHECKING
@@ -33,7 +31,7 @@ if TYPE_CHECKING:
     from iced_x86 import Instruction
 
     from cpufeat.auditing.decoding.regions import Range
-    from cpufeat.auditing.decoding.scan import Progress
+    from cpufeat.auditing.decoding.scan import Progress, Scan
     from cpufeat.auditing.formats.image import Image
 
 _DIRECT = (OpKind.NEAR_BRANCH64, OpKind.NEAR_BRANCH32)
@@ -41,223 +39,209 @@ _BRANCHES = (FlowControl.UNCONDITIONAL_BRANCH, FlowControl.CONDITIONAL_BRANCH)
 _PADDING = (Mnemonic.NOP, Mnemonic.INT3)
 _INVALID = 0
 _PADDING_BYTES = b"\x00\x90\xcc"
-_AT_ONCE = 1 << 16
-"""Instructions that the first pass holds at a time."""
-_LEADS = re.compile(rb"[\xe8\xe9](?=(.{4}))", re.DOTALL)
-"""``call`` and ``jmp`` before their four bytes of distance. What ``lea`` leads to is data as often as code."""
+_BATCH = 1 << 16
+"""Instructions that the first pass holds in memory at once."""
+_CALL_OR_JUMP = re.compile(rb"[\xe8\xe9](?=(.{4}))", re.DOTALL)
+"""``call`` and ``jmp`` before the four bytes of their distance. The targets of ``lea`` are data as often as code."""
 _WORD = 4
 """Bytes of a displacement that can be an address."""
-_LONGEST = 15
-"""Bytes of an instruction."""
+_MAX_INSTRUCTION = 15
+"""Bytes of the longest instruction."""
 _REACHED_UNKNOWN = "reached, but no instruction that iced-x86 knows"
 _NOT_CODE = "not reached, and not like code"
-_code = attrgetter("code")
+_opcode = attrgetter("code")
 
 
 def scan(image: Image, progress: Progress | None = None) -> Scan:
-    """Decode the code of an x86 image."""
-    return _Scanner(image, Meter(image, progress)).scan()
+    """Scan the code of an x86 image."""
+    return _Scanner(image, progress).scan()
 
 
-class _Scanner:
-    """The scan of one image."""
+class _Scanner(Scanner):
+    """The scan of one image. An opcode is a ``Code`` of iced-x86, or negative for one that APX extends."""
 
-    def __init__(self, image: Image, meter: Meter) -> None:
-        self.image, self.meter = image, meter
+    def __init__(self, image: Image, progress: Progress | None) -> None:
+        super().__init__(image, progress)
         self.bits = 64 if image.arch == "x86_64" else 32
-        self.dull: set[int] = set()
-        """Opcodes that need no second look."""
-        self.meanings: dict[int, Meaning] = {}
-        """Those that do, apart from what is no instruction."""
-        self.seen: Counter[str] = Counter()
-        """In how many functions harmless mnemonics were found: most functions may begin with ENDBR64."""
+        self._unknown: set[int] = set()
+        """Addresses that are reached as code, but hold no instruction that iced-x86 knows."""
         self._extended: dict[tuple[int, frozenset[str]], int] = {}
-        self.bodies: list[Body] = []
-        self.unknown: set[int] = set()
-        """Where code was reached that is no instruction."""
-        self.undecoded: list[Undecoded] = []
-        self.instructions = 0
+
+    def look_up(self, opcode: int) -> Requirement | None:
+        return NO_INSTRUCTION if opcode == _INVALID else opcodes_x86.requirement(self.image.arch, opcode)
 
     def scan(self) -> Scan:
-        for stretch in in_functions(self.image):
-            if self._matters(stretch):
-                self._look_again(stretch, [stretch.function.start])
-        between = [one for one in between_functions(self.image) if not _is_padding(content_of(self.image, *one))]
-        loose = [one for one in limited(between) if self._matters(Stretch(Function(*one, ""), [one]))]
-        left, self.undecoded = self.undecoded, []
-        loose = sorted([*loose, *((one.address, one.address + one.size) for one in left)])
-        entries = sorted(self._entries(loose))
-        for one in loose:
-            self._look_again(Stretch(Function(*one, ""), [one]), entries)
-        self.meter.finish()
-        return Scan(tuple(sorted(self.bodies, key=_start)), tuple(sorted(self.undecoded)), self.instructions)
+        for region in in_functions(self.image):
+            if self._is_relevant(region):
+                self._scan_region(region, [region.function.start])
+        between = [gap for gap in between_functions(self.image) if not _is_padding(self._content(gap))]
+        gaps = [gap for gap in limited(between) if self._is_relevant(Region.unnamed(gap))]
+        rest, self.undecoded = self.undecoded, []
+        gaps = sorted([*gaps, *((part.address, part.address + part.size) for part in rest)])
+        entries = sorted(self._entries(gaps))
+        for gap in gaps:
+            self._scan_region(Region.unnamed(gap), entries)
+        return self.result()
+
+    def _content(self, within: Range) -> bytes:
+        start, end = within
+        return self.image.bytes_at(start, end - start)
 
     # --- the first pass
 
-    def _matters(self, stretch: Stretch) -> bool:
-        """Whether a stretch has an opcode that matters, or none at all."""
-        found: set[int] = set()
-        for start, end in stretch.ranges:
-            codes = map(_code, Decoder(self.bits, content_of(self.image, start, end), ip=start))
-            while part := list(islice(codes, _AT_ONCE)):
-                found.update(part)
-                self.instructions += len(part)
+    def _is_relevant(self, region: Region) -> bool:
+        """Whether a region has a relevant opcode, or bytes that are no instruction."""
+        opcodes: set[int] = set()
+        for start, end in region.ranges:
+            decoded = map(_opcode, Decoder(self.bits, self._content((start, end)), ip=start))
+            while batch := list(islice(decoded, _BATCH)):
+                opcodes.update(batch)
+                self.instructions += len(batch)
             self.meter.add(end - start)
-        found -= self.dull
-        for code in found - {_INVALID}:
-            self._meaning(code)
-        return not found <= self.dull
-
-    def _meaning(self, code: int) -> Meaning | None:
-        """Return what an opcode means; None if nothing, which is then known."""
-        if code not in self.meanings and code not in self.dull:
-            known = meaning(self.image.arch, code)
-            if known is None:
-                self.dull.add(code)
-            else:
-                self.meanings[code] = known
-        return self.meanings.get(code)
+        return self.any_relevant(opcodes)
 
     def _entries(self, ranges: Sequence[Range]) -> set[int]:
-        """Return where in those ranges others lead: symbols, pointers, and what looks like calls and jumps."""
+        """Return the addresses in those ranges that symbols, pointers, and what looks like calls and jumps lead to."""
         if not ranges:
             return set()
         starts = [start for start, _ in ranges]
-        marks = [self._boundaries(start, end) for start, end in ranges]
-        found = {symbol.address for symbol in self.image.symbols} | {self.image.entry or 0}
-        found.update(self.image.pointers.values())
-        entries = {one for one in found if (at := bisect_right(starts, one)) and one < ranges[at - 1][1]}
+        boundaries = [self._boundaries(within) for within in ranges]
+        addresses = {symbol.address for symbol in self.image.symbols} | {self.image.entry or 0}
+        addresses.update(self.image.pointers.values())
+        entries = {
+            address for address in addresses if (at := bisect_right(starts, address)) and address < ranges[at - 1][1]
+        }
         for section in self.image.sections:
-            for match in _LEADS.finditer(section.content) if section.executable else ():
+            for match in _CALL_OR_JUMP.finditer(section.content) if section.executable else ():
                 distance = int.from_bytes(match[1], "little", signed=True)
                 target = section.address + match.end() + len(match[1]) + distance
                 at = bisect_right(starts, target) - 1
-                if at >= 0 and target < ranges[at][1] and marks[at][target - starts[at]]:
+                if at >= 0 and target < ranges[at][1] and boundaries[at][target - starts[at]]:
                     entries.add(target)
         return entries
 
-    def _boundaries(self, start: int, end: int) -> bytearray:
-        """Return 1 for each byte of a range that begins an instruction, where it is decoded from its beginning."""
+    def _boundaries(self, within: Range) -> bytearray:
+        """Return 1 for each byte of a range that begins an instruction, if it is decoded from its beginning."""
+        start, end = within
         marks = bytearray(end - start)
-        for instruction in Decoder(self.bits, content_of(self.image, start, end), ip=start):
+        for instruction in Decoder(self.bits, self._content(within), ip=start):
             marks[instruction.ip - start] = 1
         return marks
 
-    # --- the second
+    # --- the second pass
 
-    def _look_again(self, stretch: Stretch, entries: Sequence[int]) -> None:
-        """Find where the opcodes that matter are; ``entries``: what is known to be reached, by address."""
-        places = Places()
-        swept = [self._sweep(*one, places) for one in stretch.ranges]
-        start, end, _ = stretch.function
+    def _scan_region(self, region: Region, entries: Sequence[int]) -> None:
+        """Add the uses in a region; ``entries``: the addresses that are known to be reached, sorted."""
+        uses = Uses()
+        is_code = [self._sweep(within, uses) for within in region.ranges]
+        start, end, _ = region.function
         reached = entries[bisect_left(entries, start) : bisect_left(entries, end)]
-        if not all(swept) or not reached:
-            places = Places()
-            swept = [self._recover(*one, reached, places) for one in stretch.ranges]
-        for function, found in places.by_function(stretch.function, reached):
-            self.bodies.append(Body(function, found.uses, found.harmless, found.others, all(swept)))
-        self.seen.update(list(places.harmless))
-        self.dull.update(code for code, one in self.meanings.items() if self.seen[one.harmless] >= EXAMPLES)
+        if not all(is_code) or not reached:
+            uses = Uses()
+            is_code = [self._discover(within, reached, uses) for within in region.ranges]
+        self.add_uses(region.function, uses, reached, certain=all(is_code))
 
-    def _sweep(self, start: int, end: int, places: Places) -> bool:
-        """Add what is found from start to end; return whether all of it makes sense as code."""
+    def _sweep(self, within: Range, uses: Uses) -> bool:
+        """Add the uses in a range, decoded from its beginning; return whether all of it makes sense as code."""
+        start, end = within
         starts, targets = set(), []
-        for instruction in Decoder(self.bits, content_of(self.image, start, end), ip=start):
-            code, address = instruction.code, instruction.ip
-            if code == _INVALID:
+        for instruction in Decoder(self.bits, self._content(within), ip=start):
+            opcode, address = instruction.code, instruction.ip
+            if opcode == _INVALID:
                 return False
             starts.add(address)
-            if code in self.meanings:
-                places.add(self.meanings[code], address)
+            if opcode in self.requirements:
+                uses.add(self.requirements[opcode], address)
             elif instruction.flow_control in _BRANCHES:
                 targets.append(instruction.near_branch_target)
         return starts.issuperset(target for target in targets if start <= target < end)
 
-    def _recover(self, start: int, end: int, entries: Sequence[int], places: Places) -> bool:
-        """Add what is found in the code among the data; return whether it surely is code."""
-        content = content_of(self.image, start, end)
-        steps = _Steps(self, content, start)
-        found = recovered(Mixed(start, content, self.image.bases, steps.decode, self.image.bytes_at), entries)
-        self._add(found.certain, places)
-        surely = len(places)
-        self._add(found.likely, places)
-        self.unknown |= found.unknown
-        for first, last in found.data:
+    def _discover(self, within: Range, entries: Sequence[int], uses: Uses) -> bool:
+        """Add the uses in the code of a range that holds data too; return whether what they are in surely is code."""
+        start, _ = within
+        content = self._content(within)
+        stream = _InstructionStream(self, content, start)
+        mixed = MixedRange(start, content, self.image.bases, stream.decode, self.image.bytes_at)
+        discovered = discover(mixed, entries)
+        self._add_instructions(discovered.certain, uses)
+        certain_uses = len(uses)
+        self._add_instructions(discovered.likely, uses)
+        self._unknown |= discovered.unknown
+        for first, last in discovered.data:
             if not _is_padding(content[first - start : last - start]):
-                reason = _REACHED_UNKNOWN if first in self.unknown else _NOT_CODE
-                self.undecoded.append(Undecoded(first, last - first, place(self.image, first), reason))
-        return len(places) == surely
+                self.add_undecoded(first, last, _REACHED_UNKNOWN if first in self._unknown else _NOT_CODE)
+        return len(uses) == certain_uses
 
-    def extended(self, code: int, features: frozenset[str]) -> int:
-        """Return what stands for an opcode with features of APX; it is one that means something."""
-        known = self._extended.setdefault((code, features), -1 - len(self._extended))
-        base = self.meanings.get(code) or meaning(self.image.arch, code) or Meaning()
-        self.meanings[known] = Meaning(base.features | features, other=base.other)
-        return known
+    def extended(self, opcode: int, features: frozenset[str]) -> int:
+        """Return the number that stands for an opcode that is extended by those features of APX."""
+        number = self._extended.setdefault((opcode, features), -1 - len(self._extended))
+        plain_opcode = self.requirement(opcode) or Requirement()
+        self.requirements[number] = Requirement(plain_opcode.features | features, other=plain_opcode.other)
+        return number
 
-    def _add(self, steps: Iterable[Decoded], places: Places) -> None:
-        for step in steps:
-            known = self._meaning(step.code)
-            if known is not None:
-                places.add(known, step.address)
+    def _add_instructions(self, instructions: Iterable[Decoded], uses: Uses) -> None:
+        for instruction in instructions:
+            requirement = self.requirement(instruction.code)
+            if requirement is not None:
+                uses.add(requirement, instruction.address)
 
 
-class _Steps:
-    """The instructions of a stretch, also those of APX."""
+class _InstructionStream:
+    """The instructions of a range, including those of APX. Each is decoded once."""
 
     def __init__(self, scanner: _Scanner, content: bytes, start: int) -> None:
-        self.scanner, self.content, self.start = scanner, content, start
-        self.decoder = Decoder(scanner.bits, content, ip=start)
-        self.known: dict[int, Decoded] = {}
+        self._scanner, self._content, self._start = scanner, content, start
+        self._decoder = Decoder(scanner.bits, content, ip=start)
+        self._known: dict[int, Decoded] = {}
 
     def decode(self, address: int) -> Iterator[Decoded]:
-        """Yield the steps from an address on."""
-        while True:
-            step = self.known.get(address)
-            if step is None:
-                break
-            yield step
-            address = step.following
-        for step in self._decoded(address):
-            self.known[step.address] = step
-            yield step
+        """Yield the instructions from an address to the end of the range."""
+        while address in self._known:
+            instruction = self._known[address]
+            yield instruction
+            address = instruction.following
+        for instruction in self._decode_new(address):
+            self._known[instruction.address] = instruction
+            yield instruction
 
-    def _decoded(self, address: int) -> Iterator[Decoded]:
+    def _decode_new(self, address: int) -> Iterator[Decoded]:
         while True:
-            self.decoder.position, self.decoder.ip = address - self.start, address
-            for instruction in self.decoder:
-                step = _step(instruction)
-                if not step.code:
+            self._decoder.position, self._decoder.ip = address - self._start, address
+            for instruction in self._decoder:
+                decoded = _decoded(instruction)
+                if not decoded.code:
                     break
-                yield step
+                yield decoded
             else:
                 return
-            extended = self._of_apx(step.address)
-            yield extended or step
-            address = (extended or step).following
+            decoded = self._decode_apx(decoded.address) or decoded
+            yield decoded
+            address = decoded.following
 
-    def _of_apx(self, address: int) -> Decoded | None:
-        offset = address - self.start
-        found = plain(self.content[offset : offset + _LONGEST]) if self.scanner.bits == 64 else None
-        instruction = Decoder(64, found.code, ip=address).decode() if found else None
-        if not found or not instruction or not instruction.code:
+    def _decode_apx(self, address: int) -> Decoded | None:
+        """Return the instruction of APX at an address, None if there is none."""
+        offset = address - self._start
+        code = self._content[offset : offset + _MAX_INSTRUCTION]
+        without_apx = plain(code) if self._scanner.bits == 64 else None
+        instruction = Decoder(64, without_apx.code, ip=address).decode() if without_apx else None
+        if not without_apx or not instruction or not instruction.code:
             return None
-        step = _step(instruction)
-        return step._replace(
-            following=step.following + found.longer,
-            code=self.scanner.extended(step.code, found.features),
-            refers=None if step.refers is None else step.refers + found.longer,
+        decoded = _decoded(instruction)
+        return decoded._replace(
+            following=decoded.following + without_apx.longer,
+            code=self._scanner.extended(decoded.code, without_apx.features),
+            refers=None if decoded.refers is None else decoded.refers + without_apx.longer,
         )
 
 
 def instruction_text(image: Image, address: int) -> str:
     """Return the instruction at an address as assembly, in Intel's syntax."""
     bits = 64 if image.arch == "x86_64" else 32
-    code = image.bytes_at(address, _LONGEST)
+    code = image.bytes_at(address, _MAX_INSTRUCTION)
     instruction = Decoder(bits, code, ip=address).decode()
-    found = plain(code) if not instruction.code and bits == 64 else None
-    if found:
-        return f"{_formatter().format_mnemonic(Decoder(64, found.code).decode())} (APX)"
+    without_apx = plain(code) if not instruction.code and bits == 64 else None
+    if without_apx:
+        return f"{_formatter().format_mnemonic(Decoder(64, without_apx.code).decode())} (APX)"
     return _formatter().format(instruction)
 
 
@@ -269,41 +253,37 @@ def _formatter() -> Formatter:
     return formatter
 
 
-class _Shape(NamedTuple):
+class _OpcodeFacts(NamedTuple):
     """What all instructions of an opcode have in common."""
 
     flow: int
-    direct: bool
-    """Whether it says where it leads."""
-    padding: bool
+    is_direct: bool
+    """Whether it is a branch or call to an address in the instruction itself."""
+    is_padding: bool
 
 
-_shapes: dict[int, _Shape] = {}
+_opcode_facts: dict[int, _OpcodeFacts] = {}
 
 
-def _shape(instruction: Instruction) -> _Shape:
-    direct = bool(instruction.op_count) and instruction.op0_kind in _DIRECT
-    shape = _Shape(FLOWS.get(instruction.flow_control, NEXT), direct, instruction.mnemonic in _PADDING)
-    _shapes[instruction.code] = shape
-    return shape
+def _facts(instruction: Instruction) -> _OpcodeFacts:
+    is_direct = bool(instruction.op_count) and instruction.op0_kind in _DIRECT
+    facts = _OpcodeFacts(FLOWS.get(instruction.flow_control, NEXT), is_direct, instruction.mnemonic in _PADDING)
+    _opcode_facts[instruction.code] = facts
+    return facts
 
 
-def _step(instruction: Instruction) -> Decoded:
-    code = instruction.code
-    flow, direct, padding = _shapes.get(code) or _shape(instruction)
-    target = instruction.near_branch_target if direct else None
+def _decoded(instruction: Instruction) -> Decoded:
+    opcode = instruction.code
+    flow, is_direct, is_padding = _opcode_facts.get(opcode) or _facts(instruction)
+    target = instruction.near_branch_target if is_direct else None
     refers = instruction.memory_displacement if instruction.memory_displ_size >= _WORD else None
-    return Decoded(instruction.ip, instruction.next_ip, code, flow, target, refers, padding)
+    return Decoded(instruction.ip, instruction.next_ip, opcode, flow, target, refers, is_padding)
 
 
 def _is_padding(content: bytes) -> bool:
-    """Whether all bytes are NOPs, of which the last may be cut off, or traps or zeros."""
+    """Whether all bytes are zeros, traps or NOPs, of which the last may be cut off."""
     if not content.strip(_PADDING_BYTES):
         return True
     decoder = Decoder(64, content.strip(b"\0"))
-    wrong = next((one for one in decoder if one.mnemonic not in _PADDING), None)
-    return wrong is None or decoder.last_error == DecoderError.NO_MORE_BYTES
-
-
-def _start(body: Body) -> int:
-    return body.function.start
+    is_all_padding = all(instruction.mnemonic in _PADDING for instruction in decoder)
+    return is_all_padding or decoder.last_error == DecoderError.NO_MORE_BYTES

@@ -133,3 +133,8 @@ class Image(Value):
         """Return up to ``size`` bytes of the file at an address; fewer where its section ends."""
         section = self.section_at(address)
         return bytes(section.content[address - section.address :][:size]) if section else b""
+
+    def place_of(self, address: int) -> str:
+        """Return an address as tools print it: in an object section and offset, ``.text+0x40``."""
+        section = self.section_at(address) if self.kind == "object" else None
+        return f"{section.name}+{address - section.address:#x}" if section else f"{address:#x}"

@@ -11,7 +11,7 @@ from helpers.build_binaries import SYSTEMS, ZIG, assembled, build, kernels
 
 import cpufeat
 from cpufeat import tables
-from cpufeat.auditing.decoding.opcodes_aarch64 import meaning
+from cpufeat.auditing.decoding.opcodes_aarch64 import requirement
 from cpufeat.auditing.formats.loader import images
 from cpufeat.errors import UnknownNameError
 from cpufeat.features import find, implied
@@ -203,4 +203,4 @@ def test_words_without_an_instruction_are_told(tmp_path: Path) -> None:
 
 def test_the_baseline_means_nothing() -> None:
     ldr, fadd, branch = 0xF9400020, 0x4E22D420, 0x14000001
-    assert [meaning(word) for word in (ldr, fadd, branch)] == [None, None, None]
+    assert [requirement(word) for word in (ldr, fadd, branch)] == [None, None, None]

@@ -23,7 +23,7 @@ from iced_x86 import (
 )
 
 from cpufeat import tables
-from cpufeat.auditing.decoding.opcodes_x86 import Meaning, baseline, meaning, of_cpuid_feature
+from cpufeat.auditing.decoding.opcodes_x86 import Requirement, baseline, of_cpuid_feature, requirement
 from cpufeat.auditing.formats.loader import images
 from cpufeat.errors import UnknownNameError
 from cpufeat.features import FeatureSet, find
@@ -31,7 +31,7 @@ from cpufeat.features import FeatureSet, find
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-Needs = dict["Meaning | None", list[str]]
+Needs = dict["Requirement | None", list[str]]
 BASELINE = FeatureSet("x86_64", baseline("x86_64"))
 CODES = {value: name for name, value in vars(Code).items() if name.isupper()}
 CPUID_FEATURES = {value: name for name, value in vars(CpuidFeature).items() if name.isupper()}
@@ -132,7 +132,7 @@ def by_need(gas: str, encodings: dict[int, bytes], tmp_path_factory: pytest.Temp
     grouped = defaultdict(list)
     for index, code in enumerate(kept):
         if Decoder(64, image.bytes_at(index * SLOT, SLOT)).decode().code == code:
-            grouped[meaning("x86_64", code)].append(lines[code])
+            grouped[requirement("x86_64", code)].append(lines[code])
     return grouped
 
 
