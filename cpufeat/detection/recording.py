@@ -1,7 +1,24 @@
-"""A machine written down, and the JSON that it is kept in."""
+"""A recorded machine: it answers from what another machine answered, and is kept as JSON.
+
+A question of :class:`~cpufeat.detection.machine.Machine` is recorded by one field and one row of :data:`QUESTIONS`.
+"""
 
 from __future__ import annotations
 
+from cpufeat.detection import answers
+from cpufeat.detection.answers import (
+    DICTIONARY,
+    FILES,
+    MASKS,
+    NUMBERS,
+    TEXTS,
+    VARIABLES,
+    CpuidLeaves,
+    ExtendedControlRegister,
+    PresentNumbers,
+    ProbedKeys,
+    RegistryValues,
+)
 from cpufeat.detection.machine import Leaves, Machine
 from cpufeat.errors import DumpError
 from cpufeat.support.value import TYPE_CHECKING, Value
@@ -10,11 +27,44 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from cpufeat.detection.instructions import Registers
+_FORMAT = 1
+FACTS = ("system", "version", "arch", "libc", "emulator")
+"""The attributes of a machine, recorded under their own names."""
+
+
+class Question(Value):
+    """A method of Machine, and where its answers are recorded."""
+
+    method: str
+    field: str
+    """The field of :class:`Recording`."""
+    part: str
+    """The key in JSON."""
+    answers: Any
+    """How they are kept: an instance of a class of :mod:`cpufeat.detection.answers`."""
+
+
+QUESTIONS = (
+    Question("online_cpus", "online", "online", NUMBERS),
+    Question("xgetbv", "xcr0", "xcr0", ExtendedControlRegister()),
+    Question("cpuid", "leaves", "cpuid", CpuidLeaves()),
+    Question("read_file", "files", "files", FILES),
+    Question("getauxval", "auxv", "auxv", MASKS),
+    Question("auxv_string", "strings", "strings", TEXTS),
+    Question("hwprobe", "probes", "hwprobe", ProbedKeys()),
+    Question("facilities", "stored", "facilities", NUMBERS),
+    Question("sysctl", "sysctls", "sysctl", VARIABLES),
+    Question("processor_feature", "processor_features", "processor-features", PresentNumbers()),
+    Question("registry", "registry_values", "registry", RegistryValues()),
+    Question("py_cpuinfo", "cpuinfo", "py-cpuinfo", DICTIONARY),
+)
+"""Every recorded question, in the order of the parts in JSON."""
+NOT_RECORDED = {"permitted_states": "a permission belongs to the process that asked for it, not to the machine"}
+"""The other questions, and why."""
 
 
 class Recording(Value, Machine):
-    """A machine written down: readings by processor, files by path."""
+    """A recorded machine: the answers to each question of :class:`~cpufeat.detection.machine.Machine`."""
 
     system: str = "linux"
     version: str = ""
@@ -25,6 +75,7 @@ class Recording(Value, Machine):
     """CPUID answers of each processor; one processor stands for every one like it."""
     xcr0: int | None = None
     files: dict[str, bytes] = {}
+    """The contents of files by path."""
     online: tuple[int, ...] = ()
     auxv: dict[int, int] = {}
     """Entries of the auxiliary vector that are numbers."""
@@ -37,93 +88,24 @@ class Recording(Value, Machine):
     sysctls: dict[str, int | str] = {}
     """The kernel's variables by name."""
     processor_features: tuple[int, ...] | None = None
-    """The numbers for which ``IsProcessorFeaturePresent`` answers that they are; None where nobody asked."""
+    """The numbers that ``IsProcessorFeaturePresent`` confirms; None where it was not asked."""
     registry_values: dict[str, int | str] = {}
     """Values of the registry, by key and name with a backslash between."""
     cpuinfo: dict[str, Any] | None = None
-    """What py-cpuinfo said, where that was asked."""
-
-    def cpuid(self, leaf: int, subleaf: int = 0, cpu: int | None = None) -> Registers | None:
-        """Return the recorded answer."""
-        if cpu is None:
-            cpu = min(self.leaves, default=0)
-        return self.leaves.get(cpu, {}).get((leaf, subleaf))
-
-    def xgetbv(self, index: int = 0) -> int | None:
-        """Return the recorded XCR0."""
-        return self.xcr0 if index == 0 else None
-
-    def read_file(self, path: str) -> bytes | None:
-        """Return the recorded file."""
-        return self.files.get(path)
-
-    def getauxval(self, kind: int) -> int | None:
-        """Return the recorded entry."""
-        return self.auxv.get(kind)
-
-    def auxv_string(self, kind: int) -> str:
-        """Return the recorded text."""
-        return self.strings.get(kind, "")
-
-    def hwprobe(self, keys: tuple[int, ...]) -> dict[int, int]:
-        """Return the recorded answers."""
-        return {key: self.probes[key] for key in keys if key in self.probes}
-
-    def facilities(self) -> tuple[int, ...] | None:
-        """Return the recorded numbers."""
-        return self.stored
-
-    def sysctl(self, name: str) -> int | str | None:
-        """Return the recorded variable."""
-        return self.sysctls.get(name)
-
-    def processor_feature(self, number: int) -> bool | None:
-        """Return the recorded answer."""
-        return None if self.processor_features is None else number in self.processor_features
-
-    def registry(self, key: str, name: str) -> int | str | None:
-        """Return the recorded value."""
-        return self.registry_values.get(f"{key}\\{name}")
+    """The answer of py-cpuinfo, where it was asked."""
 
     def online_cpus(self) -> tuple[int, ...]:
-        """Return the recorded processors."""
+        """Return the recorded processors, or else those whose CPUID is recorded."""
         return self.online or tuple(self.leaves)
-
-    def py_cpuinfo(self) -> dict[str, Any] | None:
-        """Return the recorded answer."""
-        return self.cpuinfo
 
     def to_json(self) -> str:
         """Return the recording as JSON text that :meth:`from_json` reads; registers and masks are hexadecimal."""
         import json
 
-        content = {
-            "cpufeat": _FORMAT,
-            "system": self.system,
-            "version": self.version,
-            "arch": self.arch,
-            "libc": self.libc,
-            "emulator": self.emulator,
-            "online": list(self.online),
-            "xcr0": None if self.xcr0 is None else f"{self.xcr0:x}",
-            "cpuid": {
-                str(cpu): {
-                    f"{leaf:x}.{sub:x}": " ".join(f"{r:08x}" for r in regs)
-                    for (leaf, sub), regs in sorted(leaves.items())
-                }
-                for cpu, leaves in self.leaves.items()
-            },
-            "files": {path: content.decode("utf-8", "surrogateescape") for path, content in self.files.items()},
-            "auxv": {str(kind): f"{value:x}" for kind, value in self.auxv.items()},
-            "strings": {str(kind): text for kind, text in self.strings.items()},
-            "hwprobe": {str(key): f"{value:x}" for key, value in self.probes.items()},
-            "facilities": list(self.stored or ()),
-            "sysctl": self.sysctls,
-            "processor-features": list(self.processor_features or ()),
-            "registry": self.registry_values,
-            "py-cpuinfo": self.cpuinfo,
-        }
-        return json.dumps({key: value for key, value in content.items() if value or key == "cpufeat"}, indent=1) + "\n"
+        facts = {name: getattr(self, name) for name in FACTS}
+        parts = {question.part: question.answers.write(getattr(self, question.field)) for question in QUESTIONS}
+        content = {part: value for part, value in (facts | parts).items() if value}
+        return json.dumps({"cpufeat": _FORMAT, **content}, indent=1) + "\n"
 
     @classmethod
     def from_json(cls, text: str, path: str = "recording") -> Recording:
@@ -136,68 +118,34 @@ class Recording(Value, Machine):
             raise DumpError(f"{path}: not JSON: {error}") from None
         if not isinstance(content, dict) or content.get("cpufeat") != _FORMAT:
             raise DumpError(f'{path}: not a recording of cpufeat ("cpufeat": {_FORMAT} is missing)')
-        part = ""
-        try:
-            values: dict[str, Any] = {}
-            for part, key, read in _PARTS:
-                if part in content:
-                    values[key] = read(content[part])
-        except (ValueError, TypeError, AttributeError, KeyError, OverflowError) as error:
-            raise DumpError(f'{path}: bad "{part}" in the recording: {error}') from None
-        return cls(**values)
+        return cls(**{field: _read(content, part, read, path) for part, field, read in _parts() if part in content})
 
 
-_FORMAT = 1
+def _parts() -> list[tuple[str, str, Callable[[Any], Any]]]:
+    """Return the parts of the JSON: the key, the field, and the reader of the value."""
+    facts = [(name, name, answers.text) for name in FACTS]
+    return [*facts, *((question.part, question.field, question.answers.read) for question in QUESTIONS)]
 
 
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"{value!r} is not text")
-    return value
+def _read(content: dict[str, Any], part: str, read: Callable[[Any], Any], path: str) -> Any:
+    try:
+        return read(content[part])
+    except (ValueError, TypeError, AttributeError, KeyError, OverflowError) as error:
+        raise DumpError(f'{path}: bad "{part}" in the recording: {error}') from None
 
 
-def _leaf(key: str) -> tuple[int, int]:
-    leaf, subleaf = key.split(".")
-    return int(leaf, 16), int(subleaf, 16)
+def _replay(question: Question) -> Callable[..., Any]:
+    """Return the method that answers a question from the recording, or as a silent machine does."""
+    silent = getattr(Machine, question.method)
+
+    def method(self: Recording, *arguments: Any, **named: Any) -> Any:
+        answer = question.answers.find(getattr(self, question.field), *arguments, **named)
+        return silent(self, *arguments, **named) if answer is None else answer
+
+    method.__name__, method.__doc__ = question.method, "Return the recorded answer."
+    return method
 
 
-def _registers(text: str) -> Registers:
-    eax, ebx, ecx, edx = (int(word, 16) & 0xFFFFFFFF for word in text.split())
-    return eax, ebx, ecx, edx
-
-
-def _leaves(value: Any) -> dict[int, Leaves]:
-    return {int(cpu): {_leaf(key): _registers(text) for key, text in leaves.items()} for cpu, leaves in value.items()}
-
-
-def _numbers(value: Any) -> dict[int, int]:
-    return {int(key): int(number, 16) & 0xFFFFFFFFFFFFFFFF for key, number in value.items()}
-
-
-def _files(value: Any) -> dict[str, bytes]:
-    return {_text(path): _text(text).encode("utf-8", "surrogateescape") for path, text in value.items()}
-
-
-def _variables(value: Any) -> dict[str, int | str]:
-    return {_text(name): variable if isinstance(variable, int) else _text(variable) for name, variable in value.items()}
-
-
-_PARTS: tuple[tuple[str, str, Callable[[Any], Any]], ...] = (
-    ("system", "system", _text),
-    ("version", "version", _text),
-    ("arch", "arch", _text),
-    ("libc", "libc", _text),
-    ("emulator", "emulator", _text),
-    ("online", "online", lambda value: tuple(int(cpu) for cpu in value)),
-    ("xcr0", "xcr0", lambda value: int(value, 16)),
-    ("cpuid", "leaves", _leaves),
-    ("files", "files", _files),
-    ("auxv", "auxv", _numbers),
-    ("strings", "strings", lambda value: {int(kind): _text(text) for kind, text in value.items()}),
-    ("hwprobe", "probes", _numbers),
-    ("facilities", "stored", lambda value: tuple(int(number) for number in value)),
-    ("sysctl", "sysctls", _variables),
-    ("processor-features", "processor_features", lambda value: tuple(int(number) for number in value)),
-    ("registry", "registry_values", _variables),
-    ("py-cpuinfo", "cpuinfo", dict),
-)
+for _question in QUESTIONS:
+    if _question.method not in vars(Recording):
+        setattr(Recording, _question.method, _replay(_question))
