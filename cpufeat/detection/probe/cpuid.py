@@ -23,7 +23,8 @@ _LEGACY_AREA = 576
 class Cpuid:
     """CPUID of one processor, each leaf read once.
 
-    A leaf above the highest that the processor names is not read: Intel's answer the highest basic leaf there.
+    A leaf above the highest that the processor names is not read, nor a hypervisor's without the bit that announces
+    one: Intel's processors answer the highest basic leaf there.
     """
 
     def __init__(self, machine: Machine, cpu: int | None = None) -> None:
@@ -40,7 +41,7 @@ class Cpuid:
     def registers(self, leaf: int, subleaf: int = 0) -> Registers | None:
         """Return a leaf's four registers, None where it does not exist or cannot be read."""
         if (leaf, subleaf) not in self._read:
-            exists = leaf in FIRST_LEAVES or self._exists(leaf, subleaf)
+            exists = self._exists(leaf, subleaf)
             self._read[leaf, subleaf] = self._machine.cpuid(leaf, subleaf, self._cpu) if exists else None
         return self._read[leaf, subleaf]
 
@@ -48,6 +49,8 @@ class Cpuid:
         first = leaf & 0xFFFF0000
         if first == _HYPERVISOR_LEAVES and not self.holds(_HYPERVISOR):
             return False
+        if leaf in FIRST_LEAVES:
+            return True
         bounds = self.registers(first)
         if bounds is None or not first <= leaf <= max(bounds[0], first):
             return False
