@@ -24,7 +24,7 @@ def record(machine: Machine) -> Recording:
 
     No serial number and no name of the machine or of its users goes into it. Raises what :func:`cpufeat.detect` raises.
     """
-    recorder = _Recorder(machine)
+    recorder = Recorder(machine)
     disagreements(recorder, detect(recorder))
     recorder.online_cpus()
     recording = recorder.recording()
@@ -36,7 +36,7 @@ def record(machine: Machine) -> Recording:
     return recording.replace(leaves=leaves, files=files)
 
 
-def _all_leaves(machine: Machine, recorder: _Recorder) -> dict[int, Leaves]:
+def _all_leaves(machine: Machine, recorder: Recorder) -> dict[int, Leaves]:
     """Return every leaf of each processor that detection asked by number, or else of the one at hand."""
     asked = sorted({cpu for _, _, cpu in recorder.asked["cpuid"] if cpu is not None})
     leaves = {cpu: all_leaves(machine, cpu) for cpu in asked} or {0: all_leaves(machine)}
@@ -56,7 +56,7 @@ def _one_of_each_kind(cpuinfo: bytes) -> bytes:
     return b"\n".join(kinds.values())
 
 
-class _Recorder(Machine):
+class Recorder(Machine):
     """Passes every question on to a machine, and keeps its arguments and the answer."""
 
     def __init__(self, machine: Machine) -> None:
@@ -65,6 +65,7 @@ class _Recorder(Machine):
         self.__dict__.update({name: getattr(machine, name) for name in FACTS})
 
     def permitted_states(self) -> int:
+        """Ask the machine; the answer is not recorded."""
         return self.machine.permitted_states()
 
     def recording(self) -> Recording:
@@ -86,7 +87,7 @@ def _pass_on(question: Question) -> Callable[..., Any]:
     """Return the method that asks a recorder's machine, with all arguments by position."""
     signature = inspect.signature(getattr(Machine, question.method))
 
-    def method(self: _Recorder, *arguments: Any, **named: Any) -> Any:
+    def method(self: Recorder, *arguments: Any, **named: Any) -> Any:
         bound = signature.bind(self, *arguments, **named)
         bound.apply_defaults()
         every = bound.args[1:]
@@ -97,4 +98,4 @@ def _pass_on(question: Question) -> Callable[..., Any]:
 
 
 for _question in QUESTIONS:
-    setattr(_Recorder, _question.method, _pass_on(_question))
+    setattr(Recorder, _question.method, _pass_on(_question))

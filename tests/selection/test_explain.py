@@ -329,13 +329,3 @@ def test_a_recording_of_a_recording_is_the_same_host(recorded: Machine, request_
     again = Recording.from_json(record(recorded).to_json())
     assert detect(again) == detect(recorded)
     assert to_json(explain(again, request_)) == to_json(explain(recorded, request_))
-
-
-def test_a_recording_has_one_block_of_a_kind_and_no_serial_number() -> None:
-    block = "processor: {}\nvendor_id: GenuineIntel\ncpu family: 6\nmodel: 60\nflags: fpu lm\nSerial: 0123456789\n\n"
-    cpuinfo = "".join(map(block.format, range(64))).encode()
-    with_cpuid = record(machine(INTEL, 6, 60, {"sse2"}).replace(files={"/proc/cpuinfo": cpuinfo}))
-    without = record(Recording(files={"/proc/cpuinfo": cpuinfo}))
-    assert with_cpuid.files["/proc/cpuinfo"].count(b"processor") == 1
-    assert without.files["/proc/cpuinfo"].count(b"processor") == 64, "here the blocks are the count"
-    assert "0123456789" not in with_cpuid.to_json() + without.to_json()

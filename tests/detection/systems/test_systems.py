@@ -513,34 +513,6 @@ def test_py_cpuinfo_does_not_tell_what_the_system_enabled() -> None:
     assert found.withheld["avx2"].reason == "OS state not enabled"
 
 
-# --- recordings
-
-
-def test_a_recording_of_every_reading_comes_back() -> None:
-    variables: dict[str, int | str] = {"hw.ncpu": 8, "hw.model": "A machine"}
-    recorded = on_arm(ORYON).replace(version="11", emulator="Something", sysctls=variables)
-    assert Recording.from_json(recorded.to_json()) == recorded
-
-
-@pytest.mark.parametrize(
-    ("part", "value"),
-    [
-        ("sysctl", '{"hw.ncpu": [8]}'),
-        ("sysctl", '"hw.ncpu"'),
-        ("registry", '{"key": null}'),
-        ("processor-features", "7"),
-    ],
-)
-def test_a_damaged_recording_names_its_part(part: str, value: str) -> None:
-    with pytest.raises(cpufeat.DumpError, match=f'bad "{part}"'):
-        Recording.from_json(f'{{"cpufeat": 1, "{part}": {value}}}')
-
-
-def test_a_recording_of_windows_on_arm_is_the_same_host() -> None:
-    recorded = on_arm(A55, A76)
-    assert host.detect(record(recorded)) == host.detect(recorded)
-
-
 # --- machine code of other calling conventions
 
 _TO_MICROSOFTS = bytes.fromhex("4889f9 4989d0 4889f2")  # mov rcx, rdi; mov r8, rdx; mov rdx, rsi
