@@ -17,7 +17,7 @@ from llvmlite import binding
 from cpufeat.aot.llvm import llvmlite_setup
 from cpufeat.aot.llvm.builder import Body
 from cpufeat.aot.runtime.detection import feature_tests, usable
-from cpufeat.aot.worker import codegen
+from cpufeat.aot.worker import codegen, pipeline
 from cpufeat.errors import TargetError
 from cpufeat.features import FeatureSet, table
 from cpufeat.target import Target
@@ -220,7 +220,7 @@ def _compile(text: str, triple: str, opt: int) -> bytes:
     machine = target.create_target_machine(opt=opt, reloc="pic", codemodel="default")
     module.triple, module.data_layout = triple, str(machine.target_data)
     module.verify()
-    codegen._optimize(module, machine, opt)
+    pipeline.optimize(module, machine, opt)
     return bytes(machine.emit_object(module))
 
 

@@ -1,33 +1,42 @@
-r"""IR as LLVM prints it, taken apart as far as it takes to clone functions.
+"""A small parser for textual LLVM IR, as LLVM prints it: definitions, globals, attribute groups.
 
-A definition of a function begins at a line ``define`` and ends at a line ``}``, anything else has a line of its own.
-Strings hold neither a quote, which is printed ``\22``, nor the end of a line. A name that ``(`` follows is a callee's.
+A function's definition begins at a line ``define`` and ends at a line ``}``; everything else has a line of its own. The
+passes of :mod:`cpufeat.aot.passes` take a :class:`Module` and return another one.
 """
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, NamedTuple
+from functools import cached_property
+from itertools import chain
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+from cpufeat.aot.llvm import syntax
+from cpufeat.aot.llvm.syntax import NAME, STRING
+from cpufeat.errors import CompileError
+from cpufeat.support.value import Value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
-STRING = r'"[^"]*"'
-NAME = rf"@(?:{STRING}|[-\w$.]+)"
-"""Of a global thing: a function, variable, alias or ifunc."""
-TOKEN = re.compile(rf"(blockaddress\({NAME}|{NAME}\(?|!\d+|{STRING}|;[^\n]*)", re.ASCII)
-"""What may have to be renamed, and what only looks like it: strings and comments."""
+T = TypeVar("T")
 LOCAL = ("private", "internal")
 """Linkages of what no other object sees."""
-_PREFIX = re.compile(
+_HEAD = re.compile(
     r"(?:(private|internal|weak|weak_odr|linkonce|linkonce_odr|available_externally) )?"
     r"(dso_local )?(?:(hidden|protected) )?(?:(dllexport) )?(.*)"
 )
-_NAMED = re.compile(rf"(?:{STRING}|[^\"@])*({NAME})\(", re.ASCII)
+_UP_TO_NAME = re.compile(rf"(?:{STRING}|[^\"@])*({NAME})\(", re.ASCII)
 _BEFORE_GROUPS = re.compile(r"(?: local_unnamed_addr| unnamed_addr)?(?: addrspace\(\d+\))?(?: #\d+)*")
-_COMDAT = re.compile(rf"{STRING}|(,? comdat(?:\((\$(?:{STRING}|[-\w$.]+))\))?(?=,| |$))", re.ASCII | re.MULTILINE)
-_PARTS = re.compile(rf"{STRING}|[()<>{{}}\[\]]|, | ")
-_DEPTH = {**dict.fromkeys("(<{[", 1), **dict.fromkeys(")>}]", -1)}
+_GLOBAL = re.compile(rf"^({NAME}) = .*$", re.MULTILINE | re.ASCII)
+_LINKAGE = re.compile(rf"{NAME} = (\w+) ", re.ASCII)
+_KIND = re.compile(rf"{NAME} = (?:[\w()]+ )*?(alias|ifunc|constant|global) ", re.ASCII)
+_AIM = re.compile(rf" ({NAME})(?:, partition {STRING})?$", re.ASCII)
+"""The aliasee of an alias, or the resolver of an ifunc, if it is a name and no expression."""
+_GROUP = re.compile(r"^attributes (#\d+) = \{ (.*) \}$", re.MULTILINE)
+_GROUP_USE = re.compile(r"#\d+")
+_STRING = re.compile(STRING)
+_TYPE = re.compile(rf"^(%(?:{STRING}|[-\w$.]+)) = type (.*)$", re.MULTILINE | re.ASCII)
 
 
 class Function(NamedTuple):
@@ -46,7 +55,7 @@ class Function(NamedTuple):
     convention: str
     """Calling convention and return attributes."""
     returns: str
-    """The type that it returns."""
+    """The return type."""
     parameters: tuple[str, ...]
     """With types, attributes and names; the last may be ``...``."""
     tail: str
@@ -62,11 +71,16 @@ class Function(NamedTuple):
     @property
     def type(self) -> str:
         """The function's type, ``i32 (ptr, ...)``."""
-        return f"{self.returns} ({', '.join(map(type_of, self.parameters))})"
+        return f"{self.returns} ({', '.join(map(syntax.type_of, self.parameters))})"
+
+    @property
+    def groups(self) -> list[str]:
+        """The attribute groups, ``#7``."""
+        return _GROUP_USE.findall(_STRING.sub("", self.tail))
 
     def local(self, name: str) -> Function:
-        """Return the function with another name, for this object alone: outside of any comdat."""
-        tail = without_comdat(self.tail)
+        """Return the function under another name, visible in this object only and outside of any comdat."""
+        tail = syntax.without_comdat(self.tail)
         return self._replace(name=name, linkage="internal", dso_local="", visibility="", storage="", tail=tail)
 
     def with_attributes(self, groups: str) -> Function:
@@ -80,17 +94,67 @@ class Function(NamedTuple):
         return f"{head} {self.name}({', '.join(self.parameters)}){self.tail} {self.body}\n"
 
 
-class Module(NamedTuple):
-    """A module taken apart."""
+class Module(Value):
+    """A parsed module."""
 
     functions: dict[str, Function]
-    """Those that are defined, by name."""
+    """The defined functions by name, in order."""
     rest: str
     """All other lines."""
 
+    def __str__(self) -> str:
+        return "".join([self.rest, *map(str, self.functions.values())])
 
-def read(text: str) -> Module:
-    """Take apart what LLVM printed. Raises ValueError for what it was not known to print."""
+    @cached_property
+    def globals(self) -> dict[str, str]:
+        """The line that defines each variable, alias or ifunc."""
+        return {match[1]: match[0] for match in _GLOBAL.finditer(self.rest)}
+
+    @cached_property
+    def kinds(self) -> dict[str, str]:
+        """``alias``, ``ifunc``, ``constant`` or ``global`` for each of the globals."""
+        return {name: match[1] for name, line in self.globals.items() if (match := _KIND.match(line))}
+
+    @cached_property
+    def aliases(self) -> dict[str, str]:
+        """The aliasee of each alias, where that is a name."""
+        return self._aims("alias")
+
+    @cached_property
+    def ifuncs(self) -> dict[str, str]:
+        """The resolver of each ifunc, where that is a name."""
+        return self._aims("ifunc")
+
+    def _aims(self, kind: str) -> dict[str, str]:
+        lines = ((name, self.globals[name]) for name, other in self.kinds.items() if other == kind)
+        return {name: match[1] for name, line in lines if (match := _AIM.search(line))}
+
+    @cached_property
+    def groups(self) -> dict[str, str]:
+        """The text of each attribute group, ``#7``."""
+        return {match[1]: match[2] for match in _GROUP.finditer(self.rest)}
+
+    @cached_property
+    def types(self) -> dict[str, str]:
+        """What each named type, ``%pair``, stands for."""
+        return {match[1]: match[2] for match in _TYPE.finditer(self.rest)}
+
+    def free_group(self) -> int:
+        """Return the first number from which on there is no attribute group."""
+        return 1 + max((int(group[1:]) for group in self.groups), default=-1)
+
+    def attributes(self, function: Function) -> set[str]:
+        """Return the words in the attribute groups of a function."""
+        return set(chain.from_iterable(self.groups.get(group, "").split() for group in function.groups))
+
+    def linkage(self, name: str) -> str:
+        """Return the linkage of a global."""
+        match = _LINKAGE.match(self.globals[name])
+        return match[1] if match else ""
+
+
+def parse(text: str) -> Module:
+    """Parse a module that LLVM printed. Raises CompileError for what LLVM is not known to print."""
     functions, rest, at = {}, [], 0
     for start, end in _definitions(text):
         function = _function(text[start:end])
@@ -110,9 +174,9 @@ def _definitions(text: str) -> Iterator[tuple[int, int]]:
 
 def _function(text: str) -> Function:
     line, _, body = text.partition(" {\n")
-    named = _match(_NAMED, line)
-    linkage, dso_local, visibility, storage, head = _match(_PREFIX, line[len("define ") : named.start(1) - 1]).groups()
-    *convention, returns = words(head)
+    named = _match(_UP_TO_NAME, line)
+    linkage, dso_local, visibility, storage, head = _match(_HEAD, line[len("define ") : named.start(1) - 1]).groups()
+    *convention, returns = syntax.words(head)
     end = _closing(line, named.end())
     return Function(
         name=named[1],
@@ -122,70 +186,35 @@ def _function(text: str) -> Function:
         storage=storage or "",
         convention=" ".join(convention),
         returns=returns,
-        parameters=tuple(parameters(line[named.end() : end])),
+        parameters=tuple(syntax.parameters(line[named.end() : end])),
         tail=line[end + 1 :],
         body="{\n" + body,
     )
 
 
 def _match(pattern: re.Pattern[str], text: str) -> re.Match[str]:
-    found = pattern.match(text)
-    if found is None:
-        raise ValueError(f"LLVM printed what it was not known to print: {text}")
-    return found
+    match = pattern.match(text)
+    if match is None:
+        raise CompileError(f"cannot parse what LLVM printed: {text}")
+    return match
 
 
 def _closing(text: str, start: int) -> int:
     """Return where the parenthesis is closed that was opened before ``start``."""
     depth = 1
-    for found in _PARTS.finditer(text, start):
-        depth += _DEPTH.get(found[0], 0)
+    for match in syntax.BRACKET_OR_SEPARATOR.finditer(text, start):
+        depth += syntax.DEPTH.get(match[0], 0)
         if depth == 0:
-            return found.start()
-    raise ValueError(f"LLVM printed a parenthesis that is not closed: {text}")
+            return match.start()
+    raise CompileError(f"cannot parse what LLVM printed, a parenthesis is not closed: {text}")
 
 
-def _split(text: str, separator: str) -> list[str]:
-    """Return the parts between separators that stand in no bracket."""
-    parts, depth, start = [], 0, 0
-    for found in _PARTS.finditer(text):
-        depth += _DEPTH.get(found[0], 0)
-        if depth == 0 and found[0] == separator:
-            parts.append(text[start : found.start()])
-            start = found.end()
-    return [part for part in (*parts, text[start:]) if part]
-
-
-def parameters(text: str) -> list[str]:
-    """Return the parameters that a list has."""
-    return _split(text, ", ")
-
-
-def type_of(parameter: str) -> str:
-    """Return a parameter's type, ``...`` for the last one of a function that takes any more."""
-    return words(parameter)[0]
-
-
-def words(text: str) -> list[str]:
-    """Return the words outside of brackets; a type is one, also if it is printed with a blank (``void (i32)*``)."""
-    joined: list[str] = []
-    for word in _split(text, " "):
-        belongs = joined and word.startswith(("(", "addrspace("))
-        joined.append(f"{joined.pop()} {word}" if belongs else word)
-    return joined
-
-
-def suffixed(name: str, suffix: str) -> str:
-    """Return ``@f.suffix``."""
-    return f'{name[:-1]}.{suffix}"' if name.endswith('"') else f"{name}.{suffix}"
-
-
-def comdat(line: str, name: str) -> str:
-    """Return the comdat, ``$f``, that the line of something with a name puts it into; empty for none."""
-    found = next((found for found in _COMDAT.finditer(line) if found[1]), None)
-    return "" if found is None else found[2] or f"${name[1:]}"
-
-
-def without_comdat(line: str) -> str:
-    """Return the line of something that is in no comdat."""
-    return _COMDAT.sub(lambda found: "" if found[1] else found[0], line)
+def reachable(roots: Iterable[T], successors: Callable[[T], Iterable[T]]) -> set[T]:
+    """Return the nodes of a graph that can be reached from the roots, and these: a closure over calls or uses."""
+    waiting = list(roots)
+    reached = set(waiting)
+    while waiting:
+        new = set(successors(waiting.pop())) - reached
+        reached |= new
+        waiting += new
+    return reached

@@ -1,63 +1,54 @@
-"""What runs before a guard can (:mod:`cpufeat.aot.runtime.guard`): it must do without what the guard asks for.
+"""Compile code that runs before the start-up guard (:mod:`cpufeat.aot.runtime.guard`) for the baseline.
 
-That are resolvers of ``ifunc`` symbols, constructors of priority 0, which is the guard's own, and what stands in
-``.preinit_array``, with all that they call by name. The functions whose addresses they only hand out run later.
+Such code are resolvers of ``ifunc`` symbols, constructors of priority 0, which is the guard's own, and functions in
+``.preinit_array``, with everything that they call by name. Functions whose addresses they only return run later.
 """
 
 from __future__ import annotations
 
 import re
+from itertools import chain
 from typing import TYPE_CHECKING
 
-from cpufeat.aot.llvm import module_text
-from cpufeat.errors import CompileError
+from cpufeat.aot.llvm.module_text import reachable
+from cpufeat.aot.llvm.syntax import NAME, callees
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from cpufeat.aot.llvm.module_text import Module
+
 _SIGNS = re.compile(r" ifunc |llvm\.global_ctors|\.preinit_array")
-_IFUNC = re.compile(
-    rf"^{module_text.NAME} = (?:[\w()]+ )*?ifunc .* ({module_text.NAME})(?:, |$)", re.MULTILINE | re.ASCII
-)
-_CONSTRUCTORS = re.compile(r"^@llvm\.global_ctors = .*$", re.MULTILINE)
-_FIRST = re.compile(rf"\bi32 0, (?:ptr|void \(\)\*) ({module_text.NAME})", re.ASCII)
-_LISTED = re.compile(rf"^{module_text.NAME} = .* (\S.*), section \"\.preinit_array[\".].*$", re.MULTILINE | re.ASCII)
-_NAME = re.compile(module_text.NAME, re.ASCII)
-_GROUP = re.compile(r"^attributes #(\d+) = ", re.MULTILINE)
+_FIRST = re.compile(rf"\bi32 0, (?:ptr|void \(\)\*) ({NAME})", re.ASCII)
+_PREINIT_ARRAY = re.compile(rf"^{NAME} = .* (\S.*), section \"\.preinit_array[\".].*$", re.MULTILINE | re.ASCII)
+_NAME = re.compile(NAME, re.ASCII)
 
 
-def may_have_some(text: str) -> bool:
-    """Whether IR text may have anything of the kind."""
+def may_apply(text: str) -> bool:
+    """Whether the text of a module may have code that runs so early: a quick test before the module is parsed."""
     return bool(_SIGNS.search(text))
 
 
-def for_baseline(text: str, cpu: str) -> str:
-    """Return a module, as LLVM prints it, in which all that runs early is for a CPU, and for no features beyond it.
+def for_baseline(module: Module, cpu: str) -> Module:
+    """Return the module with its early code for that CPU, without features beyond it.
 
-    No function has a target of its own yet. Raises CompileError for what LLVM was not known to print.
+    No function may have a target of its own yet.
     """
-    try:
-        functions, rest = module_text.read(text)
-    except ValueError as error:
-        raise CompileError(str(error)) from None
-    early, waiting = set[str](), [name for name in _roots(rest) if name in functions]
-    while waiting:
-        name = waiting.pop()
-        if name not in early:
-            early.add(name)
-            tokens = module_text.TOKEN.findall(functions[name].body)
-            waiting += [token[:-1] for token in tokens if token.endswith("(") and token[:-1] in functions]
+    functions = module.functions
+
+    def called(name: str) -> list[str]:
+        return [callee for callee in callees(functions[name].body) if callee in functions]
+
+    early = reachable((name for name in _roots(module) if name in functions), called)
     if not early:
-        return text
-    group = 1 + max(map(int, _GROUP.findall(rest)), default=-1)
-    own = f'attributes #{group} = {{ "target-cpu"="{cpu}" "target-features"="" "tune-cpu"="generic" }}\n'
-    changed = (one.with_attributes(f"#{group}") if name in early else one for name, one in functions.items())
-    return "".join((rest, own, *map(str, changed)))
+        return module
+    group = f"#{module.free_group()}"
+    attributes = f'attributes {group} = {{ "target-cpu"="{cpu}" "target-features"="" "tune-cpu"="generic" }}\n'
+    changed = {name: functions[name].with_attributes(group) for name in functions if name in early}
+    return module.replace(functions={**functions, **changed}, rest=module.rest + attributes)
 
 
-def _roots(rest: str) -> Iterator[str]:
-    yield from _IFUNC.findall(rest)
-    for line in _CONSTRUCTORS.findall(rest):
-        yield from _FIRST.findall(line)
-    for listed in _LISTED.findall(rest):
-        yield from _NAME.findall(listed)
+def _roots(module: Module) -> Iterator[str]:
+    yield from module.ifuncs.values()
+    yield from _FIRST.findall(module.globals.get("@llvm.global_ctors", ""))
+    yield from chain.from_iterable(map(_NAME.findall, _PREINIT_ARRAY.findall(module.rest)))

@@ -1,8 +1,8 @@
-"""The target that functions carry in their own attributes.
+"""Make the machine's target hold for every function, whatever target a function's own attributes request.
 
 LLVM takes ``"target-features"`` of a function *instead of* the TargetMachine's string, never in addition: a function
 that says ``+sse4.2`` loses the machine's ``-avx`` and gets back all that the CPU's name implies. So these attributes
-are put out of force, and the machine's explicit string holds for every function, also for those that LLVM itself adds.
+are renamed, and the machine's explicit string holds for every function, also for those that LLVM itself adds.
 """
 
 from __future__ import annotations
@@ -20,12 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from cpufeat.aot.llvm.job import Asked
+    from cpufeat.aot.llvm.module_text import Module
     from cpufeat.target import Target
 
-_DEFINITION, _GROUP = "\ndefine ", "\nattributes #"
-"""What begins a line of printed IR: nothing else in it does so, since strings show ends of lines as ``\\0A``."""
-_STRING = re.compile(r'"[^"]*"')
-_IN_GROUP = re.compile(r" #(\d+)(?![\w.$-])")
+_GROUP = re.compile(r"^attributes #\d+ = .*$", re.MULTILINE)
 _STRING_ATTRIBUTE = re.compile(r'"([^"]*)"(?:="([^"]*)")?')
 _OVERRIDES = ("target-cpu", "target-features", "tune-cpu")
 _SHOWN = 8
@@ -37,27 +35,22 @@ def asked(attributes: Iterable[str]) -> Asked | None:
     return (own.get("target-cpu", ""), own.get("target-features", "")) if own.keys() & set(_OVERRIDES) else None
 
 
-def asked_in(text: str) -> list[Asked | None]:
-    """Return what each function that a module defines asks for, in order, from the module as LLVM prints it."""
-    groups = dict(line.split(" = ", 1) for line in _lines(text, _GROUP))
-    asks = {number: asked([attributes]) for number, attributes in groups.items()}
-    found = (_IN_GROUP.search(_STRING.sub("", line)) for line in _lines(text, _DEFINITION))
-    return [asks[group[1]] if group else None for group in found]
+def asked_in(module: Module) -> list[Asked | None]:
+    """Return what each function that a module defines asks for, in order; None as in :func:`asked`."""
+    requests = {group: asked([attributes]) for group, attributes in module.groups.items()}
+    return [
+        next((requests[group] for group in function.groups if group in requests), None)
+        for function in module.functions.values()
+    ]
 
 
-def _lines(text: str, begin: str) -> list[str]:
-    return [part.partition("\n")[0] for part in text.split(begin)[1:]]
+def neutralize(module: Module) -> Module:
+    """Return the module with no function that overrides the machine's target.
 
-
-def disarm(text: str) -> str:
-    r"""Return a module, as LLVM prints it, in which no function overrides the machine's target.
-
-    In printed IR all string attributes of functions stand in groups, one a line, and a quote inside a string is
-    ``\22``. They are renamed, not removed: a group must not be empty.
+    In printed IR all string attributes of functions are in groups. They are renamed, not removed: a group must not be
+    empty.
     """
-    first, *groups = text.split(_GROUP)
-    lines = (group.partition("\n") for group in groups)
-    return _GROUP.join([first, *(_STRING_ATTRIBUTE.sub(_renamed, line) + end + rest for line, end, rest in lines)])
+    return module.replace(rest=_GROUP.sub(lambda line: _STRING_ATTRIBUTE.sub(_renamed, line[0]), module.rest))
 
 
 def _renamed(attribute: re.Match[str]) -> str:

@@ -859,8 +859,8 @@ def test_a_function_that_intrinsics_take_is_the_clone(tmp_path):
             "f",
             "<16 x i32> by value",
         ),
-        ('@"f.x86-64-v3" = global i32 0\ndefine void @f() { ret void }', "f.x86-64-v3", "that name is needed"),
-        ("define void @f() { ret void }\ndefine void @f.resolver() { ret void }", "f.resolver", "that name is needed"),
+        ('@"f.x86-64-v3" = global i32 0\ndefine void @f() { ret void }', "f.x86-64-v3", "the name is needed"),
+        ("define void @f() { ret void }\ndefine void @f.resolver() { ret void }", "f.resolver", "the name is needed"),
         (
             """@labels = global [1 x i8*] [i8* blockaddress(@f, %here)]
             define void @f() { br label %here
@@ -877,12 +877,16 @@ def test_a_function_that_intrinsics_take_is_the_clone(tmp_path):
             "count: local data in a comdat",
         ),
         ("declare void @g() noduplicate\ndefine void @f() { call void @g()\nret void }", "f", "noduplicate"),
-        ("define void @f() { call void @__cpufeat_pick()\nret void }\ndeclare void @__cpufeat_pick()", None, "own"),
+        (
+            "define void @f() { call void @__cpufeat_pick()\nret void }\ndeclare void @__cpufeat_pick()",
+            None,
+            "reserved for cpufeat",
+        ),
     ],
 )
 def test_what_there_cannot_be_variants_of(module, function, message):
     with pytest.raises(
-        CompileError, match=f"^<string>: no variants can be made of it: .*{re.escape(message)}"
+        CompileError, match=f"^<string>: cannot be compiled for several targets: .*{re.escape(message)}"
     ) as caught:
         aot.compile(module, targets=LEVELS)
     assert caught.value.function == function
@@ -932,7 +936,7 @@ def test_a_resolver_calls_only_what_runs_anywhere():
     define internal void @f() { ret void }
     """
     aot.compile(module, targets=LEVELS)
-    with pytest.raises(CompileError, match="function r: it resolves an ifunc, and calls what no variant has") as caught:
+    with pytest.raises(CompileError, match="function r: it resolves an ifunc, and calls a function without") as caught:
         aot.compile(module, targets=LEVELS[:2])
     assert caught.value.function == "r"
 
