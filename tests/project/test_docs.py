@@ -1,4 +1,4 @@
-"""Documents say what the tables and the code say."""
+"""The documents agree with the tables and with the code."""
 
 from __future__ import annotations
 
@@ -9,20 +9,53 @@ import sys
 
 from helpers.paths import PROJECT
 
+README = (PROJECT / "README.md").read_text(encoding="utf-8")
+PACKAGE = PROJECT / "cpufeat"
 
-def test_the_pages_of_features_say_what_the_tables_say() -> None:
+
+def test_the_pages_of_features_equal_what_the_tables_generate() -> None:
     command = [sys.executable, PROJECT / "tools" / "feature_docs.py", "--check"]
     check = subprocess.run(command, capture_output=True, text=True, check=False)
     assert check.returncode == 0, check.stderr
 
 
-def test_every_environment_variable_that_is_read_is_in_the_readme_and_the_help() -> None:
+def test_the_readme_and_the_help_name_every_environment_variable_that_is_read() -> None:
     variable = re.compile(r"CPUFEAT_[A-Z_]+")
-    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in (PROJECT / "cpufeat").rglob("*.py")]
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in PACKAGE.rglob("*.py")]
     texts = [node.value for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Constant)]
-    read = {text for text in texts if isinstance(text, str) and variable.fullmatch(text)}
+    variables = {text for text in texts if isinstance(text, str) and variable.fullmatch(text)}
     help_ = subprocess.check_output([sys.executable, "-m", "cpufeat", "--help"], cwd=PROJECT, text=True)
-    table = re.findall(r"^\| `(CPUFEAT_[A-Z_]+)` \|", (PROJECT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
-    assert "CPUFEAT_TARGET" in read
-    assert set(table) == read
-    assert set(variable.findall(help_.partition("environment:")[2])) == read
+    rows = re.findall(r"^\| `(CPUFEAT_[A-Z_]+)` \|", README, re.MULTILINE)
+    assert "CPUFEAT_TARGET" in variables
+    assert set(rows) == variables
+    assert set(variable.findall(help_.partition("environment:")[2])) == variables
+
+
+def test_the_readme_lists_every_package_and_top_level_module() -> None:
+    """Its tree indents a package below the one that contains it; modules stand in lines of their own."""
+    lines = README.partition("```\ncpufeat/\n")[2].partition("\ndata/")[0].splitlines()
+    packages, modules = set(), set()
+    parents: list[str] = []
+    for line in lines:
+        depth = (len(line) - len(line.lstrip())) // 2
+        name = line.split()[0]
+        if name.endswith("/"):
+            parents = [*parents[: depth - 1], name.rstrip("/")]
+            packages.add("/".join(parents))
+        else:
+            modules |= {word for word in line.split() if word.endswith(".py")}
+    on_disk = {path.parent.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("__init__.py")} - {"."}
+    assert packages == on_disk
+    assert modules == {path.name for path in PACKAGE.glob("*.py") if not path.name.startswith("__")}
+
+
+def test_every_file_that_a_document_links_to_exists() -> None:
+    documents = [PROJECT / "README.md", PROJECT / "CONTRIBUTING.md", *(PROJECT / "docs").glob("*.md")]
+    links = [
+        (document.name, link)
+        for document in documents
+        for link in re.findall(r"\]\(([^)#]+)\)", document.read_text(encoding="utf-8"))
+        if "://" not in link and not (document.parent / link).exists()
+    ]
+    assert len(documents) > 2
+    assert links == []

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 MATRIX = PROGRAMS / "matrix"
 README = PROJECT / "README.md"
-SAID = re.compile(r"has (\d+) programs .* each of the (\d+) CPUs of qemu-user ([\d.]+)\. Of ([\d,]+) runs", re.DOTALL)
+SAID = re.compile(r"runs (\d+) programs .* each of the (\d+) CPUs of qemu-user ([\d.]+)\. All ([\d,]+) runs", re.DOTALL)
 HERE = "this machine"
 GLIBC, MUSL = "x86_64-unknown-linux-gnu", "x86_64-unknown-linux-musl"
 TARGETS = {
