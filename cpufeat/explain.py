@@ -16,6 +16,7 @@ from cpufeat.detection.probe import bits
 from cpufeat.features import FeatureSet, family, implied, table
 from cpufeat.levels import levels
 from cpufeat.resolution import Resolution, resolve
+from cpufeat.support import conditions
 from cpufeat.support.value import TYPE_CHECKING, Value
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from cpufeat.decisions import Decision, Withheld
     from cpufeat.detection.machine import Machine
+    from cpufeat.features import Feature
     from cpufeat.resolution import OnMissing
 
 GOOD, WARN, BAD = "good", "warn", "bad"
@@ -66,8 +68,12 @@ class Explanation(Value):
         if not host.named:
             return named
         known = table(host.arch)
-        held = {bit: name for name in named for bit in (name, *known[name].bit.split("&"))}
-        more = (name for name in host.features.isa - named if not bits.evidence(known[name].bit or name, held))
+        held = {bit: name for name in named for bit in (name, *_proven(known[name]))}
+        more = (
+            name
+            for name in host.features.isa - named
+            if not bits.evidence(conditions.parse(known[name].bit or name), held)
+        )
         return FeatureSet(host.arch, more)
 
     @property
@@ -81,6 +87,12 @@ class Explanation(Value):
         if not named:
             return FeatureSet(arch)
         return (llvm_tables.cpu_features(arch, named) or cpu_features(arch, named)).isa
+
+
+def _proven(feature: Feature) -> list[str]:
+    """Return the bits that must be set where a feature is reported: none if several alternatives report it."""
+    alternatives = feature.condition.alternatives
+    return [term.text for term in alternatives[0]] if len(alternatives) == 1 else []
 
 
 def explain(

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from cpufeat import tables
 from cpufeat.errors import TargetError, UnknownNameError
+from cpufeat.support import conditions
 from cpufeat.support.value import TYPE_CHECKING, Value
 from cpufeat.tables import architecture
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+
+    from cpufeat.support.conditions import Condition
 
 HARDWARE = ("isa", "privileged")
 """The kinds of feature that are facts about hardware."""
@@ -39,6 +42,11 @@ class Feature(Value):
     def implies(self) -> tuple[str, ...]:
         """The features that it directly rests on."""
         return tuple(self.basis.split())
+
+    @property
+    def condition(self) -> Condition:
+        """:attr:`bit`, parsed."""
+        return conditions.parse(self.bit)
 
     @property
     def spellings(self) -> dict[str, tuple[str, ...]]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from cpufeat.decisions import NOT_REPORTED, UNSEEN, Withheld
 from cpufeat.features import family, table
+from cpufeat.support.conditions import written
 from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -40,7 +41,8 @@ def evidence(arch: str, source: str, name: str) -> str:
     """Return the evidence that ``source`` does not report a feature; empty if it could not, whatever the CPU has."""
     feature, folder = table(arch)[name], family(arch)
     if source == "CPUID":
-        return f"CPUID {feature.bit.replace('|', ' or ')} is 0" if feature.bit else ""
+        told = " or ".join(map(written, feature.condition.alternatives))
+        return f"CPUID {told} is 0" if told else ""
     if source in _ASKED:
         flags = feature.spellings.get(_ASKED[source], ())
         return _without(source, feature.flags(_ASKED[source])) if folder == "x86" else _denied(source, flags)
@@ -49,10 +51,11 @@ def evidence(arch: str, source: str, name: str) -> str:
     if folder == _INFERRED and not feature.kernel_flags:
         return ""
     if source in BITS and feature.bit:
-        numbered = [" and ".join(map(bits.spelled, one.split("&"))) for one in feature.bit.split("|")]
+        numbered = [" and ".join(map(bits.spelled, terms)) for terms in feature.condition.alternatives]
         return f"{' or '.join(numbered)} is 0"
-    if feature.bit.startswith("facility"):
-        return f"{source} has no {bits.spelled(feature.bit.partition('|')[0])}"
+    first = next(iter(feature.condition.terms), None)
+    if first is not None and first.word == "facility":
+        return f"{source} has no {bits.spelled(first)}"
     has_word = _has_words(arch, source) if folder in _BY_NAME else feature.bit
     return _without(source, feature.kernel_flags if has_word else ())
 

@@ -28,14 +28,10 @@ def leaves(vendor: str, family: int, model: int, stepping: int, features: set[st
     }
     rows = table("x86_64")
     for name in {base for feature in features for base in implied("x86_64", feature)}:
-        for field in filter(None, rows[name].bit.split("|")[0].split("&")):
-            place, _, number = field.partition(">=")
-            where, _, bits = place.rstrip("]").partition("[")
-            leaf, register = where.split(":")
+        for term in next(iter(rows[name].condition.alternatives), ()):
+            leaf, register = term.word.split(":")
             key = tuple(int(part, 16) for part in leaf.split("."))
-            words.setdefault((key[0], key[1]), [0] * 4)[_REGISTERS.index(register)] |= int(number or 1) << int(
-                bits.split("-")[0]
-            )
+            words.setdefault((key[0], key[1]), [0] * 4)[_REGISTERS.index(register)] |= term.least << term.low
     return {key: (a, b, c, d) for key, (a, b, c, d) in words.items()}
 
 

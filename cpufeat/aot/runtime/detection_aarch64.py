@@ -8,6 +8,7 @@ from cpufeat import tables
 from cpufeat.aot.runtime.feature_tests import Condition, FeatureTests, Field, sysctl
 from cpufeat.detection.arch.aarch64_darwin import KEYS
 from cpufeat.levels import baseline, level_features
+from cpufeat.support.conditions import Term
 
 if TYPE_CHECKING:
     from cpufeat.aot.llvm.builder import Body
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 _IFUNC_ARG_HWCAP = 1 << 62
 """Set in a resolver's first argument if there is a second one (<sys/ifunc.h> of glibc and Bionic)."""
-_HWCAP_CPUID = "hwcap[11]"
+_HWCAP_CPUID = Term("hwcap[11]")
 
 
 class Linux(FeatureTests):
@@ -32,9 +33,10 @@ class Linux(FeatureTests):
         Emitted code cannot tell whether it runs on a core that ``errata.tsv`` lists. Linux 4.11 and later report only
         what all cores have, and set HWCAP_CPUID.
         """
-        is_doubtful = feature.name in _doubtful()
-        bits = f"{_HWCAP_CPUID}&{feature.bit}".replace("|", f"|{_HWCAP_CPUID}&") if is_doubtful else feature.bit
-        alternatives = [tuple(map(_field, fields.split("&"))) for fields in bits.split("|") if fields]
+        needs = (_HWCAP_CPUID,) if feature.name in _doubtful() else ()
+        alternatives = [
+            tuple(Field(term.word, term.low) for term in (*needs, *terms)) for terms in feature.condition.alternatives
+        ]
         return tuple(fields for fields in alternatives if all(field.word in self.words for field in fields))
 
     def arguments(self, body: Body) -> str:
@@ -73,12 +75,6 @@ none:
   ret i64 0
 }}
 """
-
-
-def _field(text: str) -> Field:
-    """Read ``hwcap2[31]``."""
-    word, _, bit = text.rstrip("]").partition("[")
-    return Field(word, int(bit))
 
 
 def _doubtful() -> frozenset[str]:

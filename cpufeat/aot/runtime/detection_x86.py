@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import re
 from typing import TYPE_CHECKING
 
 from cpufeat.aot.llvm.builder import Body, constant
@@ -11,6 +9,7 @@ from cpufeat.aot.runtime.feature_tests import Condition, FeatureTests, Field, sy
 from cpufeat.detection import instructions
 from cpufeat.detection.arch.x86 import states
 from cpufeat.detection.probe.cpuid import AVX512_STATE, FIRST_LEAVES, OSXSAVE, REGISTERS, SUBLEAVES_IN_EAX
+from cpufeat.support.conditions import Term
 
 if TYPE_CHECKING:
     from cpufeat.features import Feature
@@ -31,8 +30,7 @@ class CpuidTests(FeatureTests):
             state = states()[feature.state]
             words = ("xcr0", "permitted") if state.permission and permitted else ("xcr0",)
             needs = [Field(word, bit) for word in words for bit in range(64) if state.mask >> bit & 1]
-        alternatives = feature.bit.split("|") if feature.bit else []
-        return tuple((*map(_field, alternative.split("&")), *needs) for alternative in alternatives)
+        return tuple((*map(_field, terms), *needs) for terms in feature.condition.alternatives)
 
     def word(self, body: Body, name: str) -> str:
         """Read half of a leaf (``7.1:ECX``: ECX and EDX), ``xcr0`` or ``permitted``."""
@@ -98,7 +96,7 @@ define internal {result} @__cpufeat_{name}({parameters}) {self.attributes} {{
         ``@__cpufeat_xcr0`` tests OSXSAVE itself, so that an audit of stripped code sees the check. Every CPU with CPUID
         has the leaf of that bit.
         """
-        readable, body = _field(OSXSAVE), Body("__cpufeat_xcr0")
+        readable, body = _field(Term(OSXSAVE)), Body("__cpufeat_xcr0")
         number, _, register = readable.word.partition(".0:")
         registers = _call_leaf(body, int(number, 16), 0, "true")
         is_readable = body.has_all(_half(body, registers, register), 1 << readable.low)
@@ -123,18 +121,12 @@ none:
 
 
 _HALVES = {"EAX": ("EAX", 0), "EBX": ("EAX", 32), "ECX": ("ECX", 0), "EDX": ("ECX", 32)}
-_FIELD = re.compile(r"([0-9A-F]+\.\d+):(E[A-D]X)\[(\d+)(?:-(\d+))?\](?:>=(\d+))?")
 
 
-@functools.cache
-def _field(text: str) -> Field:
-    """Read ``24.0:EBX[0-7]>=1``."""
-    match = _FIELD.fullmatch(text)
-    if match is None:
-        raise ValueError(f"{text} is not a field of a CPUID leaf")
-    leaf, register, low, high, least = match.groups()
+def _field(term: Term) -> Field:
+    leaf, register = term.word.split(":")
     first, shift = _HALVES[register]
-    return Field(f"{leaf}:{first}", shift + int(low), int(high or low) - int(low) + 1, int(least or 1))
+    return Field(f"{leaf}:{first}", shift + term.low, term.width, term.least)
 
 
 def _leaf(body: Body, leaf: int, subleaf: int) -> str:

@@ -87,7 +87,7 @@ def _spelled_out(arch: str, processor: Processor, source: str) -> dict[str, str]
     for feature in table(arch).values():
         names = feature.spellings.get("kernel", (feature.name,))
         if feature.bit and names != (NO_SPELLING,):
-            words |= dict(zip(names, feature.bit.replace("|", "&").split("&"), strict=True))
+            words |= dict(zip(names, [term.text for term in feature.condition.terms], strict=True))
     is_foreign = family(arch) == "arm" and _OF_64BIT in processor.flags
     flags = sorted(processor.flags | _COMPATIBLE if is_foreign else processor.flags)
     return {words[flag]: f"{source} feature {flag}" for flag in flags if flag in words}

@@ -15,6 +15,7 @@ from cpufeat.detection.arch.reading import Reading
 from cpufeat.detection.probe import bits, lscpu, procfs
 from cpufeat.detection.probe.isa_string import extensions
 from cpufeat.features import table
+from cpufeat.support import conditions
 from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -153,7 +154,8 @@ def _withheld(
     withheld = {}
     for name in reported:
         bit, unknown = states.get(table(arch)[name].state, ("", "on"))
-        if bit and not bits.evidence(bit, kernel) and (answers or unknown == "off"):
-            shown = ", ".join(map(bits.spelled, bit.split("|")))
+        enabled = conditions.parse(bit)
+        if bit and not bits.evidence(enabled, kernel) and (answers or unknown == "off"):
+            shown = ", ".join(map(bits.spelled, enabled.terms))
             withheld[name] = Withheld(STATE_OFF, f"{shown} not set") if answers else Withheld(UNSEEN, f"needs {shown}")
     return withheld

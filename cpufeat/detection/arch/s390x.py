@@ -66,11 +66,11 @@ def _flags(arch: str, features: str, source: str) -> dict[str, str]:
     """Return the bits of AT_HWCAP that the kernel spells out: each of its words stands for one."""
     words = set(features.split())
     return {
-        bit: f"{source} feature {word}"
+        term.text: f"{source} feature {word}"
         for feature in table(arch).values()
-        for bit in feature.bit.split("|")
+        for term in feature.condition.terms
         for word in feature.spellings.get("kernel", (feature.name,))
-        if bit.startswith("hwcap") and word in words
+        if term.word.startswith("hwcap") and word in words
     }
 
 

@@ -89,7 +89,7 @@ def _merge_like(readings: Iterable[Reading]) -> list[Reading]:
 def _reading(machine: Machine, cpuid: Cpuid, count: int) -> Reading:
     family, model, stepping = cpuid.signature()
     vendor, brand = cpuid.vendor(), cpuid.text(*_BRAND)
-    held = {feature.name: cpuid.held(feature.bit) for feature in table(machine.arch).values() if feature.bit}
+    held = {feature.name: cpuid.satisfied(feature.condition) for feature in table(machine.arch).values() if feature.bit}
     features = [feature for feature in table(machine.arch).values() if held.get(feature.name)]
     enabled, evidence = cpuid.xcr0()
     return Reading(

@@ -1,18 +1,19 @@
-"""Bits that a kernel or an instruction reports, and the column ``bit`` of the ``features.tsv`` that asks about them.
+"""Bits that a kernel or an instruction reports, and the features whose conditions they satisfy.
 
-A bit is written ``hwcap2[31]``; ``hwcap[7]&hwcap2[31]|facility[129]`` holds where ``&`` binds before ``|``. What is
-held is a dictionary from the bits that are set to the evidence for each.
+Bits that are set are a dictionary from their names in ``features.tsv`` (``hwcap2[31]``) to the evidence for each.
 """
 
 from __future__ import annotations
 
 from cpufeat.features import family, implied, table
+from cpufeat.support.conditions import Term
 from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from cpufeat.detection.machine import Machine
+    from cpufeat.support.conditions import Condition
 
 _AUXILIARY = {"hwcap": (16, "AT_HWCAP"), "hwcap2": (26, "AT_HWCAP2"), "hwcap3": (29, "AT_HWCAP3")}
 """Types of entry in the auxiliary vector (Linux ``include/uapi/linux/auxvec.h``)."""
@@ -29,23 +30,19 @@ def auxiliary(machine: Machine) -> dict[str, str]:
     return held
 
 
-def spelled(bit: str) -> str:
+def spelled(term: Term) -> str:
     """Return ``AT_HWCAP2 bit 31`` for ``hwcap2[31]``; what has no number as it is."""
-    word, _, number = bit.rstrip("]").partition("[")
+    word, number = term.word, term.low
     if word in _AUXILIARY:
         return f"{_AUXILIARY[word][1]} bit {number}"
     if word.startswith("hwprobe"):
         return f"riscv_hwprobe key {word.removeprefix('hwprobe')} bit {number}"
-    return f"{word} {number}" if number else bit.replace(">=", " ")
+    return f"{word} {number}" if "[" in term.text else term.text.replace(">=", " ")
 
 
-def evidence(expression: str, held: Mapping[str, str]) -> str:
+def evidence(condition: Condition, held: Mapping[str, str]) -> str:
     """Return the evidence of the first alternative whose bits are all held, empty where there is none."""
-    for alternative in expression.split("|"):
-        bits = alternative.split("&")
-        if held.keys() >= set(bits):
-            return " and ".join(held[bit] for bit in bits)
-    return ""
+    return " and ".join(held[term.text] for term in condition.satisfied(lambda term: term.text in held))
 
 
 def undetermined(arch: str, held: Iterable[str]) -> frozenset[str]:
@@ -53,26 +50,26 @@ def undetermined(arch: str, held: Iterable[str]) -> frozenset[str]:
 
     Linux numbers the bits as it learns of them, so it knows those before the last one that is set.
     """
-    newest = max((_age(arch, bit) for bit in held), default=0)
+    newest = max((_age(arch, Term(bit)) for bit in held), default=0)
     ages = {
-        feature.name: [max(_age(arch, bit) for bit in bits.split("&")) for bits in feature.bit.split("|")]
+        feature.name: [max(_age(arch, term) for term in terms) for terms in feature.condition.alternatives]
         for feature in table(arch).values()
     }
-    return frozenset(name for name, of_bits in ages.items() if min(of_bits) > newest)
+    return frozenset(name for name, of_alternatives in ages.items() if min(of_alternatives, default=0) > newest)
 
 
-def _age(arch: str, bit: str) -> int:
+def _age(arch: str, term: Term) -> int:
     """Return a number that is the higher the later Linux numbered a bit; 0 for what is not in the auxiliary vector."""
-    word, _, number = bit.rstrip("]").partition("[")
+    word = term.word
     if word not in _AUXILIARY:
         return 0
-    is_late = word == "hwcap" and int(number) >= _AFTER_HWCAP2[family(arch)]
-    return 1 + int(number) + 64 * ("hwcap", "hwcap2", "late", "hwcap3").index("late" if is_late else word)
+    is_late = word == "hwcap" and term.low >= _AFTER_HWCAP2[family(arch)]
+    return 1 + term.low + 64 * ("hwcap", "hwcap2", "late", "hwcap3").index("late" if is_late else word)
 
 
 def reported(arch: str, held: Mapping[str, str]) -> dict[str, str]:
     """Return the features whose bits are held, each with the evidence."""
-    said = {feature.name: evidence(feature.bit, held) for feature in table(arch).values()}
+    said = {feature.name: evidence(feature.condition, held) for feature in table(arch).values()}
     return {name: why for name, why in said.items() if why}
 
 
@@ -85,7 +82,7 @@ def closed(arch: str, held: Mapping[str, str], words: Mapping[str, str]) -> dict
     said: dict[str, str] = {}
     for feature in table(arch).values():
         spelled = feature.spellings.get("kernel", (feature.name,))
-        why = evidence(feature.bit, held) or next((words[word] for word in spelled if word in words), "")
+        why = evidence(feature.condition, held) or next((words[word] for word in spelled if word in words), "")
         for base in implied(arch, feature.name) if why else ():
             held[base] = said.setdefault(base, why if base == feature.name else f"{feature.name} by {why}")
     return said

@@ -5,11 +5,13 @@ Sources: Intel SDM volume 2A "CPUID" and volume 1 chapter 13 (XSAVE-managed stat
 
 from __future__ import annotations
 
+from cpufeat.support.conditions import Term, written
 from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from cpufeat.detection.instructions import Registers
     from cpufeat.detection.machine import Leaves, Machine
+    from cpufeat.support.conditions import Condition
 
 REGISTERS = {"EAX": 0, "EBX": 1, "ECX": 2, "EDX": 3}
 OSXSAVE = "1.0:ECX[27]"
@@ -60,10 +62,10 @@ class Cpuid:
 
     def value(self, field: str) -> int:
         """Return a field written ``LEAF.SUBLEAF:REGISTER[BIT]`` or ``...[LOW-HIGH]``; 0 where it cannot be read."""
-        where, _, bits = field.partition("[")
-        low, _, high = bits[:-1].partition("-")
-        word = self._word(where) >> int(low)
-        return word & (2 << int(high) - int(low)) - 1 if high else word & 1
+        return self._value(Term(field))
+
+    def _value(self, term: Term) -> int:
+        return self._word(term.word) >> term.low & (1 << term.width) - 1
 
     def _word(self, where: str) -> int:
         if where not in self._words:
@@ -73,20 +75,16 @@ class Cpuid:
             self._words[where] = registers[REGISTERS[register]] if registers else 0
         return self._words[where]
 
-    def holds(self, condition: str) -> bool:
-        """Whether a condition of ``features.tsv`` holds: fields, ``>=`` for numbers, ``&`` for and, ``|`` for or."""
-        return bool(self.held(condition))
+    def holds(self, field: str) -> bool:
+        """Whether a bit, written as for :meth:`value`, is set."""
+        return self.value(field) != 0
 
-    def held(self, condition: str) -> str:
-        """Return the first alternative of a condition that holds, empty if there is none."""
-        return next(filter(self._all, condition.split("|")), "")
+    def satisfied(self, condition: Condition) -> str:
+        """Return the first alternative of a condition that holds, as the table writes it; empty if there is none."""
+        return written(condition.satisfied(self._holds))
 
-    def _all(self, terms: str) -> bool:
-        return all(map(self._term, terms.split("&")))
-
-    def _term(self, term: str) -> bool:
-        field, _, least = term.partition(">=")
-        return self.value(field) >= int(least or 1)
+    def _holds(self, term: Term) -> bool:
+        return self._value(term) >= term.least
 
     def text(self, *leaves: int) -> str:
         """Return the text that whole leaves hold, EAX to EDX in turn (the brand string)."""

@@ -1,0 +1,86 @@
+"""Parse conditions on bits, the column ``bit`` of ``features.tsv``: ``hwcap[7]&hwcap2[31]|facility[129]``.
+
+``&`` (and) binds before ``|`` (or). A term is a bit of a word (``7.0:EBX[16]``), several bits as a number
+(``24.0:EBX[0-7]>=1``), a number (``architecture>=7``), or the name of a feature in a row above (``zba``).
+"""
+
+from __future__ import annotations
+
+from cpufeat.support.value import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Term:
+    """One term, never changed. It is no :class:`Value`, which takes three times as long: every start parses terms."""
+
+    __slots__ = ("least", "low", "text", "width", "word")
+    text: str
+    """As the table writes it."""
+    word: str
+    """What stands before the bits: ``7.0:EBX``, ``hwcap2``, ``architecture``, ``zba``."""
+    low: int
+    """The lowest of its bits."""
+    width: int
+    """How many bits it has."""
+    least: int
+    """The number that they must at least be."""
+
+    def __init__(self, text: str) -> None:
+        """Parse a term."""
+        self.text = text
+        place, _, least = text.partition(">=")
+        self.word, _, bits = place.partition("[")
+        low, _, high = bits[:-1].partition("-")
+        self.low = int(low or 0)
+        self.width = int(high) - self.low + 1 if high else 1
+        self.least = int(least or 1)
+
+    def __repr__(self) -> str:
+        return f"Term({self.text!r})"
+
+
+class Condition:
+    """A parsed condition, never changed: it holds if all terms of one alternative do. One without any never holds."""
+
+    __slots__ = ("alternatives", "text")
+    text: str
+    """As the table writes it, empty if nothing tells."""
+    alternatives: tuple[tuple[Term, ...], ...]
+
+    def __init__(self, text: str) -> None:
+        """Parse a condition."""
+        self.text = text
+        self.alternatives = tuple([_terms(terms) for terms in text.split("|")]) if text else ()
+
+    @property
+    def terms(self) -> tuple[Term, ...]:
+        """The terms of all alternatives."""
+        return tuple(term for terms in self.alternatives for term in terms)
+
+    def satisfied(self, holds: Callable[[Term], bool]) -> tuple[Term, ...]:
+        """Return the terms of the first alternative that holds, none if the condition does not."""
+        return next((terms for terms in self.alternatives if all(map(holds, terms))), ())
+
+    def __repr__(self) -> str:
+        return f"Condition({self.text!r})"
+
+
+def _terms(text: str) -> tuple[Term, ...]:
+    return tuple([Term(term) for term in text.split("&")])
+
+
+_parsed: dict[str, Condition] = {}
+
+
+def parse(text: str) -> Condition:
+    """Return the parsed form of a condition, parsed once."""
+    if text not in _parsed:
+        _parsed[text] = Condition(text)
+    return _parsed[text]
+
+
+def written(terms: tuple[Term, ...]) -> str:
+    """Return an alternative as the table writes it."""
+    return "&".join([term.text for term in terms])
