@@ -1,8 +1,9 @@
-"""What an audit costs: ``cpufeat audit`` of libLLVM from the llvmlite wheel against ``objdump -d`` of it to nowhere.
+"""Measure the time of an audit: ``cpufeat audit`` of libLLVM from the llvmlite wheel against ``objdump -d``.
 
     python benchmarks/audit.py [ROUNDS [FILE]]
 
-Whole processes, one after another in turns; the table shows medians on the clock and of the CPU time, and the ratio.
+Each measurement is a whole process, with its output discarded; the programs run in turns. The table shows the medians
+of elapsed time and CPU time, and their ratios.
 """
 
 from __future__ import annotations

@@ -1,10 +1,9 @@
-"""What a hit in the cache costs: ``aot.compile`` of a module that was compiled before, against compiling it.
+"""Measure the time of a cache hit: ``aot.compile`` of a module that was compiled before, against compiling it.
 
     python benchmarks/cache.py [ROUNDS]
 
-The cache is a folder of its own, on the file system of the temporary folder. "Compiled" is with a worker that runs;
-"in a new process" is CPU time, which other programs disturb less: of the imports and the target, and of the first call,
-which is a hit.
+The cache is a temporary folder. "compiled" uses a worker process that already runs. "in a new process" is CPU time,
+which other programs disturb less: that of the imports and the target, and that of the first call, which is a hit.
 """
 
 from __future__ import annotations

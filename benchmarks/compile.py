@@ -1,11 +1,11 @@
-"""What the worker, the attributes and the note cost: ``aot.compile`` against the same passes called in llvmlite.
+"""Measure the overhead of compilation: ``aot.compile`` against the same LLVM passes called through llvmlite.
 
     python benchmarks/compile.py [ROUNDS]
 
-One module, generated here, of over a megabyte of IR, as text and as bitcode, without attributes and with those that
-clang writes; llvmlite always gets it without, so that both do the same work. The ways take turns; the table shows
-medians, and beside the time on the clock the ratio of CPU time, which other programs disturb less. Needs Linux and
-llvmlite 0.44 or newer.
+The input is a generated module of over 1 MB of IR, as text and as bitcode, without attributes and with those that clang
+writes; llvmlite always gets it without attributes, so that both do the same work. The programs run in turns. The table
+shows medians of elapsed time, and the ratio of CPU time, which other programs disturb less. Needs Linux and llvmlite
+0.44 or newer.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
-"""What it costs a program to learn what to compile for: whole processes, from start to exit.
+"""Measure the time to detect the host CPU: cpufeat against archspec, llvmlite and py-cpuinfo.
 
     python benchmarks/detect.py [ROUNDS]
 
-The ways take turns, so that a slow moment of the machine falls on all. Added is the difference to the bare interpreter,
-of the medians and of the least, which a busy machine changes less. CPU is user and system time. Byte code is kept in a
-folder of its own, which a first round fills.
+Each measurement is a whole process. The programs run in turns, so that a slow moment of the machine affects all of
+them. "added" is the difference from a bare interpreter, of the medians and of the minima; load on the machine changes
+the minima less. "CPU" is user and system time. Byte code is cached in a temporary folder, which an extra first round
+fills.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 BARE = "bare interpreter"
-WAYS = {
+PROGRAMS = {
     BARE: "pass",
     "cpufeat": "import cpufeat; cpufeat.target_for_host()",
     "archspec": "import archspec.cpu; archspec.cpu.host()",
@@ -35,14 +36,14 @@ LINE = "{:<17}{:>9}{:>9}{:>12}{:>9}{:>9}{:>9}"
 
 
 def environment(byte_code: str) -> dict[str, str]:
-    """Return the variables for every process: this checkout's cpufeat, and byte code in that folder."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("CPUFEAT_", "PYTHON"))}
+    """Return the environment of every process: this checkout of cpufeat, and byte code cached in a folder."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("CPUFEAT_", "PYTHON"))}
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
-    return {**kept, "PYTHONPATH": path, "PYTHONPYCACHEPREFIX": byte_code}
+    return {**inherited, "PYTHONPATH": path, "PYTHONPYCACHEPREFIX": byte_code}
 
 
 def run(code: str, variables: dict[str, str]) -> tuple[float, float]:
-    """Run a process and return how long it took and what it took of the CPUs, in milliseconds."""
+    """Run code in a process and return its elapsed time and its CPU time, both in milliseconds."""
     command = [sys.executable, "-c", code]
     start = time.perf_counter()
     _, status, used = os.wait4(os.posix_spawn(sys.executable, command, variables), 0)
@@ -53,22 +54,22 @@ def run(code: str, variables: dict[str, str]) -> tuple[float, float]:
 
 
 def main() -> None:
-    """Measure and print the table."""
+    """Measure and print a table."""
     rounds = int(sys.argv[1]) if sys.argv[1:] else 20
     with tempfile.TemporaryDirectory() as byte_code:
         variables = environment(byte_code)
-        for code in WAYS.values():
+        for code in PROGRAMS.values():
             run(code, variables)
-        times = [{name: run(code, variables) for name, code in WAYS.items()} for _ in range(rounds)]
+        times = [{name: run(code, variables) for name, code in PROGRAMS.items()} for _ in range(rounds)]
         print(f"Python {sys.version.split()[0]}, {rounds} rounds, milliseconds")
-        print(LINE.format("", "median", "added", "x cpufeat's", "least", "added", "CPU"))
-        medians = {name: statistics.median(taken[name][0] for taken in times) for name in WAYS}
-        leasts = {name: min(taken[name][0] for taken in times) for name in WAYS}
-        for name in WAYS:
-            added, added_least = medians[name] - medians[BARE], leasts[name] - leasts[BARE]
+        print(LINE.format("", "median", "added", "x cpufeat's", "minimum", "added", "CPU"))
+        medians = {name: statistics.median(round_[name][0] for round_ in times) for name in PROGRAMS}
+        minima = {name: min(round_[name][0] for round_ in times) for name in PROGRAMS}
+        for name in PROGRAMS:
+            added, added_minimum = medians[name] - medians[BARE], minima[name] - minima[BARE]
             ratio = added / (medians["cpufeat"] - medians[BARE])
-            cpu = statistics.median(taken[name][1] for taken in times)
-            figures = (medians[name], added, ratio, leasts[name], added_least, cpu)
+            cpu = statistics.median(round_[name][1] for round_ in times)
+            figures = (medians[name], added, ratio, minima[name], added_minimum, cpu)
             print(LINE.format(name, *(f"{figure:.1f}" for figure in figures)))
         print("a repeated call of target_for_host: ", end="", flush=True)
         run(REPEATED, variables)

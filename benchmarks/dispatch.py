@@ -1,11 +1,11 @@
-"""What a library of variants costs: choosing one when it is loaded, and each call.
+"""Measure the overhead of variants: selecting one when a library is loaded, and calling a function through dispatch.
 
     python benchmarks/dispatch.py [ROUNDS]
 
-One function is compiled for a single target, and as three variants: by cpufeat, dispatched by ``ifunc`` and by pointer,
-and by gcc's ``target_clones``, where gcc is. In each round a process for each library, in an order that changes, loads
-it and calls the function; the table shows medians, and what is added to the single target's. Loading is dlopen(3) and
-dlsym(3). Needs Linux on x86-64 with glibc, and a C compiler.
+A function is compiled for a single target, and as three variants: by cpufeat, dispatched by ``ifunc`` and by pointer,
+and by GCC's ``target_clones`` if GCC is installed. In each round, one process per library, in changing order, loads it
+and calls the function. The table shows medians, and the time added to that of the single target. Loading is dlopen(3)
+and dlsym(3). Needs Linux on x86-64 with glibc, and a C compiler.
 """
 
 from __future__ import annotations

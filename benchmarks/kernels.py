@@ -1,11 +1,11 @@
-"""How fast the code runs: ``cpufeat.aot`` against ``zig cc -O3 -march=native``, on the same C kernels.
+"""Measure the speed of compiled code: ``cpufeat.aot`` against ``zig cc -O3 -march=native`` on the same C kernels.
 
     python benchmarks/kernels.py [ROUNDS]
 
-Every kernel of tests/kernels is compiled into shared libraries: by zig for this CPU, by cpufeat for this CPU, for each
-level that runs here, and as a library of three variants. In each round every library runs every kernel, in an order
-that changes; the table shows medians, and their ratio to zig's. Below it, the library of variants against the best
-single target that it holds. Needs Linux on x86-64, ziglang, and llvmlite 0.48 or newer.
+Every kernel of tests/programs/kernels is compiled into shared libraries: by Zig for this CPU, and by cpufeat for this
+CPU, for each level that runs here, and as a library of three variants. In each round every library runs every kernel,
+in changing order. The table shows medians and their ratio to Zig's; below it, the library of variants is compared with
+the best of its targets. Needs Linux on x86-64, ziglang, and llvmlite 0.48 or newer.
 """
 
 from __future__ import annotations

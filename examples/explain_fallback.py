@@ -1,8 +1,8 @@
-"""What a request comes to on this machine, and the reason for each thing left out: a line for a compiler's log.
+"""Resolve a request on this machine and print why each missing feature was left out, for a compiler's log.
 
     python explain_fallback.py [REQUEST]
 
-Without REQUEST, it is x86-64-v4, which many machines are not.
+REQUEST defaults to x86-64-v4, which many machines do not support.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import cpufeat
 
 
 def main() -> None:
-    """Resolve and print; the decisions say all that the warning would."""
+    """Resolve the request and print the decisions, which contain everything that the warning says."""
     request = sys.argv[1] if sys.argv[1:] else "x86-64-v4"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", cpufeat.CpufeatWarning)

@@ -1,9 +1,9 @@
-"""Ship one object a level, and load the best that runs where the program happens to be.
+"""Ship one object per level, and pick the best one that runs on the user's machine.
 
-    python ship_levels.py build FOLDER MODULE.ll    on the machine that builds: FOLDER/x86-64.o, FOLDER/x86-64-v2.o, ...
-    python ship_levels.py pick FOLDER               on the machine that runs: which of them, and why not a better one
+    python ship_levels.py build FOLDER MODULE.ll    on the build machine: write FOLDER/x86-64.o, FOLDER/x86-64-v2.o, ...
+    python ship_levels.py pick FOLDER               on the user's machine: print the best, and why not a better one
 
-What an object needs is read from the object itself, not from its name: the features whose instructions are in it.
+The features that an object needs are read from the object, which records what its instructions use, not from its name.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def build(folder: Path, module: str) -> None:
 
 
 def pick(folder: Path) -> None:
-    """Print the object that uses the most of this machine, and what the better ones lack here."""
+    """Print the best object that runs here, and the features that this machine lacks for better ones."""
     host = cpufeat.detect()
     artifacts = {path.name: aot.Artifact.open(path) for path in folder.glob("*.o")}
     for name, artifact in sorted(artifacts.items(), key=lambda item: len(item[1].target.features), reverse=True):

@@ -1,12 +1,12 @@
-"""Write ``data/aarch64/encodings.tsv``: which 32-bit words of AArch64 code need which feature, as LLVM has it.
+"""Generate ``data/aarch64/encodings.tsv``: which AArch64 instruction encodings need which features, according to LLVM.
 
     python tools/aarch64_encodings.py LLVM-OBJDUMP LLVM-MC
 
-Words that disassemble with all features but not with the baseline are written as assembly and given to the assembler
-of the baseline, which says ``instruction requires: lse``. From some millions of such answers a decision tree over the
-bits is learned, and then corrected by random words until it makes no mistake on new ones, or hardly any. Takes ten
-minutes. The rows are LLVM 19's; ``MSR``, ``SYS`` and hints are left to ``system.tsv``, since the disassembler knows
-their numbers with any features.
+A 32-bit word that disassembles with all features, but not with the baseline, is passed as assembly to the assembler of
+the baseline, which reports ``instruction requires: lse``. A decision tree over the bits is learned from millions of
+such words, and then corrected with random words until it makes hardly any mistakes on new ones. This takes ten minutes.
+The committed rows are those of LLVM 19. ``MSR``, ``SYS`` and hints are in ``system.tsv``, because the disassembler
+accepts their numbers with any features.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ if TYPE_CHECKING:
 
 Label = frozenset[str]
 Point = tuple[int, Label]
-"""A word that is an instruction, and what it needs above the baseline."""
+"""A word that is an instruction, and the features that it needs above the baseline."""
 Row = tuple[int, int, Label]
-"""Mask, value, and what the words need that are the value under the mask."""
+"""A mask, a value, and the features that the words need that have this value under the mask."""
 
 OUTPUT = ROOT / "data" / "aarch64" / "encodings.tsv"
 UNKNOWN = "<unknown>"
@@ -44,30 +44,30 @@ BASELINE: Label = frozenset()
 SYSTEM = 0xD5
 """The first byte of system instructions."""
 _LOWS = (0x041, 0x3FF, 0x000, 0x3E0)
-"""For Rn and Rd, beside random ones: most opcodes have no more bits there."""
+"""Values of the fields Rn and Rd, used beside random ones: most encodings have no opcode bits there."""
 _REQUIRES = "instruction requires: "
 _LLVM_NAMES = {"frint3264": "fptoint", "b16b16": "sve_b16b16"}
 _ROUNDS, _NEW_WORDS = 8, 400_000
 _SURVEY = 6000
-"""Random words by which the first bytes are found that need looking at."""
+"""How many random words decide whether a first byte has instructions above the baseline."""
 _SAMPLE = 3000
-_LITTLE = 0.02
-"""Bits of information; a bit that tells less is chosen in a pair."""
+_MIN_GAIN = 0.02
+"""A fraction of the information; if no single bit yields more, the best pair of bits is searched."""
 
 
 class Llvm:
-    """The two programs."""
+    """LLVM's disassembler and assembler."""
 
     def __init__(self, objdump: str, mc: str) -> None:
         self.objdump, self.mc = objdump, mc
         self._requirements: dict[str, Label] = {}
 
     def labels(self, words: Sequence[int]) -> list[Label | None]:
-        """Return what each word needs, None for what is no instruction."""
+        """Return the features that each word needs, None for a word that is no instruction."""
         texts = self._disassembled(words, "+all")
         basic = self._disassembled(words, "+neon")
-        asked = {text for text, base in zip(texts, basic, strict=True) if text != UNKNOWN and base == UNKNOWN}
-        self._ask(sorted(asked - self._requirements.keys()))
+        above = {text for text, base in zip(texts, basic, strict=True) if text != UNKNOWN and base == UNKNOWN}
+        self._assemble(sorted(above - self._requirements.keys()))
         return [
             None if text == UNKNOWN else BASELINE if base != UNKNOWN else self._requirements.get(text, BASELINE)
             for text, base in zip(texts, basic, strict=True)
@@ -89,7 +89,7 @@ class Llvm:
             raise SystemExit(f"{len(lines)} lines for {len(words)} words")
         return lines
 
-    def _ask(self, texts: Sequence[str]) -> None:
+    def _assemble(self, texts: Sequence[str]) -> None:
         command = [self.mc, "-triple", "aarch64", "-filetype=null", "-"]
         source = "\n".join(texts) + "\n"
         answer = subprocess.run(command, input=source, capture_output=True, text=True, check=False).stderr
@@ -111,13 +111,13 @@ def _object(words: Sequence[int]) -> bytes:
 
 
 def _plain(line: str) -> str:
-    """Return an instruction with its target, if it has one, as the place itself."""
+    """Return the text of an instruction, with the target of a branch replaced by its own address (``.``)."""
     text = re.sub(r"\s+", " ", line.partition("//")[0].strip())
     return re.sub(r"(0x[0-9a-f]+|#-?\d+)? ?<[^>]+\+0x[^>]+>$", ".", text)
 
 
 def _needed(message: str) -> Label:
-    """Return our names of what LLVM names: ``bf16 sve or sme`` is bf16 and, as code outside of streaming mode, sve."""
+    """Translate LLVM's message: ``bf16 sve or sme`` is bf16 and sve, the alternative outside of streaming mode."""
     body = re.sub(r"^ssve-\S+ or \((.*)\)$", r"\1", message).replace(" and ", " ")
     body = re.sub(r"(\S+) or (\S+)", _outside_of_streaming_mode, body)
     return frozenset(_our_name(word) for word in body.split())
@@ -138,54 +138,53 @@ def _our_name(name: str) -> str:
 
 
 def tree(points: Sequence[Point], bits: tuple[int, ...], mask: int, value: int) -> Iterator[Row]:
-    """Yield the rows that tell the points apart by some of the bits, but for those of the baseline."""
+    """Yield the rows of a decision tree over some of the bits, without rows for the baseline."""
     labels = {label for _, label in points}
     if len(labels) == 1:
         (label,) = labels
         if label:
             yield mask, value, label
         return
-    bit = _most_telling(points, bits)
+    bit = _best_bit(points, bits)
     if bit is None:
         raise SystemExit(f"{value:#x} under {mask:#x}: {labels}")
-    left = tuple(one for one in bits if one != bit)
+    remaining = tuple(candidate for candidate in bits if candidate != bit)
     for side in (0, 1):
         half = [point for point in points if point[0] >> bit & 1 == side]
         if half:
-            yield from tree(half, left, mask | 1 << bit, value | side << bit)
+            yield from tree(half, remaining, mask | 1 << bit, value | side << bit)
 
 
-def _most_telling(points: Sequence[Point], bits: tuple[int, ...]) -> int | None:
-    """Return the bit that tells most of the labels; of a pair, where no bit tells anything by itself."""
+def _best_bit(points: Sequence[Point], bits: tuple[int, ...]) -> int | None:
+    """Return the bit that best separates the labels; if no bit does by itself, the first of the best pair."""
     sample = random.Random(1).sample(points, _SAMPLE) if len(points) > _SAMPLE else points
     whole = _entropy(Counter(label for _, label in sample).values())
-    single = [(_left(sample, (bit,)), bit) for bit in bits if len({word >> bit & 1 for word, _ in points}) == 2]
-    if not single:
+    varying = [bit for bit in bits if len({word >> bit & 1 for word, _ in points}) == 2]
+    if not varying:
         return None
-    least, best = min(single)
-    if whole - least > _LITTLE * whole:
+    lowest, best = min((_conditional_entropy(sample, (bit,)), bit) for bit in varying)
+    if whole - lowest > _MIN_GAIN * whole:
         return best
-    candidates = [bit for _, bit in single]
-    pairs = [(_left(sample, (a, b)), a) for a in candidates for b in candidates if a < b]
+    pairs = [(_conditional_entropy(sample, (a, b)), a) for a in varying for b in varying if a < b]
     return min(pairs)[1] if pairs else best
 
 
-def _left(points: Sequence[Point], bits: tuple[int, ...]) -> float:
-    """Return the information, in bits, that the labels still hold where those bits of the words are known."""
+def _conditional_entropy(points: Sequence[Point], bits: tuple[int, ...]) -> float:
+    """Return the conditional entropy of the labels, in bits, given these bits of the words."""
     counts: defaultdict[tuple[int, ...], Counter[Label]] = defaultdict(Counter)
     for word, label in points:
         counts[tuple(word >> bit & 1 for bit in bits)][label] += 1
-    return sum(sum(one.values()) * _entropy(one.values()) for one in counts.values()) / len(points)
+    return sum(sum(count.values()) * _entropy(count.values()) for count in counts.values()) / len(points)
 
 
 def _entropy(counts: Iterable[int]) -> float:
-    listed = list(counts)
-    total = sum(listed)
-    return -sum(one / total * math.log2(one / total) for one in listed)
+    numbers = list(counts)
+    total = sum(numbers)
+    return -sum(number / total * math.log2(number / total) for number in numbers)
 
 
 def needs(rows: Sequence[Row], word: int) -> Label:
-    """Return what the rows of the word's first byte say of it."""
+    """Return the features that a word needs according to the rows of its first byte."""
     return next((label for mask, value, label in rows if word & mask == value), BASELINE)
 
 
@@ -193,7 +192,7 @@ def needs(rows: Sequence[Row], word: int) -> Label:
 
 
 def main() -> None:
-    """Learn the rows and print them."""
+    """Learn the rows and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("objdump", metavar="LLVM-OBJDUMP")
     parser.add_argument("mc", metavar="LLVM-MC")
@@ -202,7 +201,7 @@ def main() -> None:
     random.seed(1)
     survey = {first: llvm.labels(_words(first, _SURVEY)) for first in range(256) if first != SYSTEM}
     points = {first: _points(llvm, _systematic(first)) for first, labels in survey.items() if any(labels)}
-    rows = {first: _rows(first, some) for first, some in points.items()}
+    rows = {first: _rows(first, samples) for first, samples in points.items()}
     doubtful: set[int] = set()
     for number in range(_ROUNDS):
         words = [random.getrandbits(32) for _ in range(_NEW_WORDS)]
@@ -230,7 +229,7 @@ def _words(first: int, count: int) -> list[int]:
 
 
 def _systematic(first: int) -> list[int]:
-    """Return words with every value of the bits that opcodes have, and some of Rn and Rd."""
+    """Return words with every value of the opcode bits, and some values of Rn and Rd."""
     lows = [*_LOWS, random.getrandbits(10), random.getrandbits(10)]
     return [first << 24 | middle << 10 | low for middle in range(1 << 14) for low in lows]
 
@@ -244,19 +243,19 @@ def _rows(first: int, points: Sequence[Point]) -> list[Row]:
 
 
 HEADER = """\
-# Which 32-bit words of AArch64 code need which features: written by tools/aarch64_encodings.py from LLVM's disassembler and assembler.
+# The features that AArch64 instruction encodings need: generated by tools/aarch64_encodings.py with LLVM's disassembler and assembler.
 #
-# value, mask  the words that are this value under this mask, hexadecimal; no word is of two rows
-# needs        features, all of them; `other`: something that has no feature of ours. Instructions of the baseline have no row, nor
-#              have system instructions, which system.tsv has. Where SVE and SME both have an instruction, SVE is named.
-#              `unallocated`: no instruction at all
-# example      an instruction of the row
+# value, mask  hexadecimal; the row holds for the words with this value under this mask, and no word matches two rows
+# needs        all features that the instruction needs; `other`: something that is no feature here; `unallocated`: no instruction.
+#              Baseline instructions have no row; system instructions are in system.tsv. If SVE and SME both have an instruction,
+#              SVE is named
+# example      an instruction that matches the row
 value\tmask\tneeds\texample
 """  # noqa: E501
 
 
 def _lines(llvm: Llvm, rows: Sequence[Row], points: dict[int, list[Point]]) -> Iterator[str]:
-    """Yield the rows as the table writes them, each with an instruction as its example."""
+    """Yield the lines of the table, each with an instruction as an example."""
     examples = [
         next(word for word, label in points[value >> 24] if word & mask == value and label) for mask, value, _ in rows
     ]
