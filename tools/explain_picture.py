@@ -20,7 +20,7 @@ sys.path.insert(0, str(ROOT))
 from cpufeat.cli.explain_page import page  # noqa: E402
 from cpufeat.cli.layout import WIDTH  # noqa: E402
 from cpufeat.cli.terminal import paint  # noqa: E402
-from cpufeat.detection.probe.dumps import load  # noqa: E402
+from cpufeat.detection.dumps import load  # noqa: E402
 from cpufeat.explain import explain  # noqa: E402
 
 MACHINE = ROOT / "data" / "machines" / "qemu-haswell-without-avx.json"

@@ -111,7 +111,7 @@ def default_machine() -> Machine:
     path = os.environ.get(MACHINE_VARIABLE)
     if not path:
         return ThisMachine()
-    from cpufeat.detection.probe.dumps import load
+    from cpufeat.detection.dumps import load
 
     return load(path)[1]
 

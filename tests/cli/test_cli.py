@@ -19,7 +19,7 @@ from helpers.paths import PROJECT
 from cpufeat import Recording, Target, __version__, aot, detect
 from cpufeat.cli import main
 from cpufeat.cli.parser import VERBS
-from cpufeat.detection.probe.dumps import load
+from cpufeat.detection.dumps import load
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -15,8 +15,7 @@ import pytest
 from helpers.machines import EVERY_STATE
 from helpers.paths import CORPORA
 
-from cpufeat.detection import host
-from cpufeat.detection.probe import dumps
+from cpufeat.detection import dumps, host
 from cpufeat.detection.recording import Recording
 from cpufeat.errors import UnknownNameError
 from cpufeat.features import find

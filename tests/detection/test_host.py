@@ -7,9 +7,8 @@ from helpers.machines import AMD, INTEL, features_of, leaves, machine
 from helpers.paths import CORPUS
 
 import cpufeat
-from cpufeat.detection import host
+from cpufeat.detection import dumps, host
 from cpufeat.detection.machine import Machine
-from cpufeat.detection.probe import dumps
 from cpufeat.detection.recording import Recording
 from cpufeat.features import FeatureSet
 from cpufeat.levels import baseline, level_features, level_of, levels

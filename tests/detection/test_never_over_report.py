@@ -17,9 +17,8 @@ from helpers import dumps as written
 from helpers.paths import CORPORA, CORPUS, PROJECT
 
 from cpufeat.decisions import DIFFERS
-from cpufeat.detection import host
+from cpufeat.detection import dumps, host
 from cpufeat.detection.arch import x86
-from cpufeat.detection.probe import dumps
 from cpufeat.detection.recording import Recording
 from cpufeat.errors import CpufeatError
 from cpufeat.features import family, table

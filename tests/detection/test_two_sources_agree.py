@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 from helpers.paths import CORPORA, PROJECT
 
-from cpufeat.detection import crosscheck, host
-from cpufeat.detection.probe import dumps, lscpu
+from cpufeat.detection import crosscheck, dumps, host
+from cpufeat.detection.probe import lscpu
 from cpufeat.detection.recording import Recording
 from cpufeat.errors import DumpError
 from cpufeat.features import NO_SPELLING, FeatureSet, family, implied, table

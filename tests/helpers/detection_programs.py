@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from cpufeat.detection.probe import dumps
+from cpufeat.detection import dumps
 from cpufeat.detection.probe.cpuid import Cpuid
 from cpufeat.detection.recording import Recording
 from helpers.paths import CORPUS, MACHINES

@@ -79,3 +79,27 @@ LSCPU_JSON = """\
       {"field": "Flags:", "data": "fpu lm avx2"}]}]},
   {"field": "Vulnerabilities:", "data": null}]}
 """
+
+
+SYSCTL = """\
+hw.ncpu: 8
+hw.activecpu: 8
+hw.optional.arm64: 1
+hw.optional.arm.FEAT_DotProd: 1
+machdep.cpu.brand_string: Apple M1 Pro
+"""
+
+
+RECORDED = (
+    '{"cpufeat": 1, "arch": "x86_64", "cpuid": {"0": {"7.1": "00000001 00000002 00000003 00000004"}}, "xcr0": "7"}'
+)
+
+
+EXAMPLES = {
+    "recording": [RECORDED],
+    "cpuid": [CPUID_R, INSTLATX64],
+    "cpuinfo": [CPUINFO],
+    "lscpu": [LSCPU, LSCPU_JSON],
+    "sysctl": [SYSCTL],
+}
+"""Dumps by the name of their format."""

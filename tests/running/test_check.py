@@ -16,7 +16,7 @@ from helpers.requirements import unavailable
 from cpufeat import AuditError, Target, TargetError, UnknownNameError, aot, check, detect, verify
 from cpufeat.cli import main
 from cpufeat.cli.options import BAD, NO, OK
-from cpufeat.detection.probe.dumps import load
+from cpufeat.detection.dumps import load
 from cpufeat.detection.systems import ThisMachine
 from cpufeat.features import FeatureSet
 from cpufeat.running.verify import DIED, REFUSED, RIGHT

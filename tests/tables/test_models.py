@@ -16,10 +16,9 @@ from helpers.requirements import unavailable
 
 from cpufeat import llvm_tables, tables
 from cpufeat.cpus import cpu_features, cpus, find_cpu
-from cpufeat.detection import host
+from cpufeat.detection import dumps, host
 from cpufeat.detection.arch.identity import Model
 from cpufeat.detection.arch.reading import Reading
-from cpufeat.detection.probe import dumps
 from cpufeat.features import FeatureSet, table
 
 ARCH = "x86_64"

@@ -6,8 +6,8 @@ import json
 
 from cpufeat.cli.options import NO, OK, path_of
 from cpufeat.cli.streams import printable
+from cpufeat.detection import dumps
 from cpufeat.detection.host import detect
-from cpufeat.detection.probe.dumps import load
 from cpufeat.errors import CpufeatError
 from cpufeat.explain import GENERIC, identity
 from cpufeat.support.value import TYPE_CHECKING
@@ -32,8 +32,7 @@ _WITHOUT_TABLES = {"name": "", "brand": "", "cpu": GENERIC, "level": ""}
 
 def arguments(parser: ArgumentParser) -> None:
     """Declare the arguments."""
-    formats = "a recording of cpufeat, CPUID leaves (cpuid -r, InstLatx64), /proc/cpuinfo or lscpu; -: standard input"
-    parser.add_argument("files", metavar="FILE", nargs="+", help=formats)
+    parser.add_argument("files", metavar="FILE", nargs="+", help=f"{dumps.TITLES}; -: standard input")
     parser.add_argument("--json", action="store_true", help="print a JSON object per line, with the features")
 
 
@@ -51,7 +50,7 @@ def run(options: Namespace) -> int:
 def _identify(file: str) -> dict[str, Any]:
     answer = {"path": file, **_UNKNOWN}
     try:
-        answer["format"], machine = load(path_of(file))
+        answer["format"], machine = dumps.load(path_of(file))
         answer["arch"] = machine.arch
         if machine.arch and not has_tables(machine.arch):
             return {**answer, **_WITHOUT_TABLES}

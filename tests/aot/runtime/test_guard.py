@@ -39,8 +39,8 @@ from cpufeat.aot.runtime import selector
 from cpufeat.aot.runtime.guard import guard
 from cpufeat.aot.runtime.guard_table import narrow
 from cpufeat.decisions import NEEDS_PERMISSION
+from cpufeat.detection import dumps
 from cpufeat.detection.host import Host, detect
-from cpufeat.detection.probe import dumps
 from cpufeat.detection.systems import ThisMachine
 from cpufeat.errors import ArtifactError
 from cpufeat.features import FeatureSet

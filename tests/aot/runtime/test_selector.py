@@ -41,8 +41,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cpufeat.aot.runtime.selector import resolver_parameters, selector
+from cpufeat.detection import dumps
 from cpufeat.detection.host import detect
-from cpufeat.detection.probe import dumps
 from cpufeat.detection.recording import Recording
 from cpufeat.detection.systems import ThisMachine
 from cpufeat.errors import TargetError, UnknownNameError

@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 
 from cpufeat import llvm_tables, tables
 from cpufeat.cpus import cpus, find_cpu
-from cpufeat.detection import host
-from cpufeat.detection.probe import dumps
+from cpufeat.detection import dumps, host
 from cpufeat.detection.recording import Recording
 from cpufeat.features import find, implied, table
 from cpufeat.levels import level_features

@@ -14,9 +14,8 @@ from llvmlite import binding
 
 from cpufeat import llvm_tables
 from cpufeat.cpus import cpus, find_cpu
-from cpufeat.detection import host
+from cpufeat.detection import dumps, host
 from cpufeat.detection.arch import powerpc
-from cpufeat.detection.probe import dumps
 from cpufeat.detection.recording import Recording
 from cpufeat.features import HARDWARE, FeatureSet, find, implied, table
 from cpufeat.levels import level_features, levels

@@ -16,9 +16,8 @@ from hypothesis import strategies as st
 from cpufeat import llvm_tables, tables
 from cpufeat.cpus import cpus, find_cpu
 from cpufeat.decisions import DIFFERS, STATE_OFF
-from cpufeat.detection import host
+from cpufeat.detection import dumps, host
 from cpufeat.detection.arch.identity import Model
-from cpufeat.detection.probe import dumps
 from cpufeat.detection.probe.isa_string import extensions
 from cpufeat.detection.recording import Recording
 from cpufeat.features import HARDWARE, find, implied, table

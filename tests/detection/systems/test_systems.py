@@ -24,7 +24,7 @@ from llvmlite import binding
 import cpufeat
 from cpufeat import llvm_tables
 from cpufeat.detection import host, instructions, systems
-from cpufeat.detection.probe.dumps import load, parse
+from cpufeat.detection.dumps import load, parse
 from cpufeat.detection.recorder import record
 from cpufeat.detection.recording import Recording
 from cpufeat.detection.systems import ThisMachine, sysctl, windows

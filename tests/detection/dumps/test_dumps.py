@@ -1,29 +1,59 @@
-"""Reading machines that somebody wrote down."""
+"""Dumps of machines, as each program writes them: each is a machine, or an error that says why."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
-from helpers.dumps import CPUID_R, CPUINFO, INSTLATX64, LSCPU, LSCPU_JSON
-from helpers.paths import CORPUS
+from helpers.dumps import CPUID_R, CPUINFO, EXAMPLES, INSTLATX64, LSCPU, LSCPU_JSON
+from helpers.paths import CORPUS, PROJECT
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from cpufeat.cli import main
+from cpufeat.detection import dumps
 from cpufeat.detection.machine import LARGEST_FILE
-from cpufeat.detection.probe import dumps, lscpu, procfs
+from cpufeat.detection.probe import lscpu, procfs
 from cpufeat.detection.recording import Recording
 from cpufeat.errors import DumpError
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 RECORDING = Recording(leaves={0: {(7, 1): (1, 2, 3, 4)}}, xcr0=7, online=(0,), files={"a": b"b"}).to_json()
+EVERY_EXAMPLE = [text for texts in EXAMPLES.values() for text in texts]
 EPYC = procfs.Processor("AuthenticAMD", 23, 1, 2, "AMD EPYC 7451 24-Core Processor", frozenset(["fpu", "lm", "avx2"]))
 
 
 def parse(text: str) -> tuple[str, Recording]:
     return dumps.parse(text.encode(), "dump")
+
+
+# --- the table of formats
+
+
+def test_every_module_of_a_format_is_in_the_table() -> None:
+    modules = {path.stem for path in Path(dumps.__file__).parent.glob("*.py")} - {"__init__", "text"}
+    read = {format_.read.__module__.rpartition(".")[2] for format_ in dumps.FORMATS} - {"recording"}
+    assert modules == read, "add a row to FORMATS in cpufeat/detection/dumps/__init__.py"
+
+
+def test_every_format_has_an_example() -> None:
+    names = [format_.name for format_ in dumps.FORMATS]
+    assert names == list(EXAMPLES), "add an example to EXAMPLES in tests/helpers/dumps.py"
+
+
+@pytest.mark.parametrize(("name", "text"), [(name, text) for name, texts in EXAMPLES.items() for text in texts])
+def test_an_example_of_a_format_is_recognized_as_such(name: str, text: str) -> None:
+    assert parse(text)[0] == name
+
+
+def test_identify_lists_every_format(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["identify", "--help"])
+    printed = " ".join(capsys.readouterr().out.split())
+    assert [format_.title for format_ in dumps.FORMATS if format_.title not in printed] == []
+    assert "cpufeat identify --help" in (PROJECT / "README.md").read_text()
+
+
+# --- what each holds
 
 
 def test_cpuid_r_keeps_kinds_of_core_apart() -> None:
@@ -48,8 +78,8 @@ def test_a_leaf_said_twice_counts_once() -> None:
     assert machine.cpuid(7, 0) == (1, 0x239CA7EB, 0x98C027AC, 0xFC1CC410)
 
 
-@pytest.mark.parametrize("text", [CPUID_R, INSTLATX64, CPUINFO, LSCPU, LSCPU_JSON])
-def test_encodings_and_line_ends_of_windows(text: str) -> None:
+@pytest.mark.parametrize("text", EVERY_EXAMPLE)
+def test_encodings_and_line_ends_of_windows_change_nothing(text: str) -> None:
     name, machine = parse(text)
     windows = text.replace("\n", "\r\n")
     encoded = [
@@ -67,7 +97,7 @@ def test_encodings_and_line_ends_of_windows(text: str) -> None:
         assert other.files.keys() == machine.files.keys()
 
 
-def test_cpuinfo() -> None:
+def test_cpuinfo_holds_every_processor() -> None:
     name, machine = parse(CPUINFO)
     assert (name, machine.arch) == ("cpuinfo", "x86_64")
     alike = procfs.alike(procfs.processors(machine.files["/proc/cpuinfo"]))
@@ -99,7 +129,7 @@ def test_cpuinfo_of_every_architecture_is_taken_apart(text: str, count: int, arc
 
 
 @pytest.mark.parametrize("text", [LSCPU, LSCPU_JSON, LSCPU.replace("\n  ", "\n").replace("\n  ", "\n")])
-def test_lscpu_flat_indented_and_json(text: str) -> None:
+def test_lscpu_is_read_flat_indented_and_as_json(text: str) -> None:
     name, machine = parse(text)
     fields = lscpu.fields(machine.files["lscpu"])
     assert (name, machine.arch) == ("lscpu", "x86_64")
@@ -124,6 +154,12 @@ def test_our_own_recording_comes_back() -> None:
         (CPUID_R.encode()[:200], "dump:4: damaged or cut off; expected a line like '0x00000007 0x00: eax="),
         (INSTLATX64.encode()[:80], "dump:2: damaged or cut off; expected a line like 'CPUID 00000007: "),
         (INSTLATX64.encode().replace(b"[SL 01]", b"[SL xy]"), "dump:4: damaged"),
+        (
+            INSTLATX64.encode().replace(b"-1C004121", b"-1C0041210").replace(b"1C004122", b"1C0041220"),
+            "dump:4: damaged",
+        ),
+        (CPUID_R.encode().replace(b"0xfc1cc410", b"0xfc1cc4100"), "dump:3: damaged"),
+        (CPUID_R.encode().replace(b"0xfc1cc410", b"0xfc1cc41"), "dump:3: damaged"),
         (b'{"lscpu": [1]}', "dump: no JSON of lscpu"),
         (b'{"lscpu": ', "dump: Expecting value: line 1"),
         (b'{"some": "thing"}', "dump: not a recording of cpufeat"),
@@ -139,7 +175,7 @@ def test_what_is_wrong_with_a_dump_is_said(content: bytes, message: str) -> None
     assert str(caught.value).startswith(message)
 
 
-def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "absent", "a\0b"):
         with pytest.raises(DumpError):
             dumps.load(str(path))
@@ -148,7 +184,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
 @st.composite
 def damaged(draw: st.DrawFn) -> bytes:
     """A dump of which a part was lost, doubled or overwritten."""
-    text = draw(st.sampled_from([CPUID_R, INSTLATX64, CPUINFO, LSCPU, LSCPU_JSON, RECORDING]))
+    text = draw(st.sampled_from([*EVERY_EXAMPLE, RECORDING]))
     start, stop = (draw(st.integers(0, len(text))) for _ in range(2))
     return (text[:start] + draw(st.text(max_size=9)) + text[stop:]).encode("utf-8", "replace")
 

@@ -1,0 +1,81 @@
+"""Parse dumps of machines, whichever program wrote them: a file comes in, its format and a ``Recording`` go out.
+
+:mod:`.text` decodes the bytes, the first line that a row of :data:`FORMATS` recognizes tells the format, and the reader
+of that row parses the text. A format is added by a module with a reader and a row here.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cpufeat.detection.dumps import cpuid_leaves, cpuinfo, lscpu, sysctl, text
+from cpufeat.detection.machine import LARGEST_FILE
+from cpufeat.detection.recording import Recording
+from cpufeat.errors import DumpError
+from cpufeat.support import files
+from cpufeat.support.value import TYPE_CHECKING, Value
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Format(Value):
+    """A format of dumps."""
+
+    name: str
+    """What :func:`load` returns."""
+    title: str
+    """What messages and ``--help`` call it."""
+    read: Callable[[str, str], Recording]
+    """Parses a text; its path is for messages. Raises DumpError."""
+    recognizes: Callable[[str], bool] = lambda key: False
+    """Whether a line with this text before its colon occurs only in the format."""
+    json_key: str = ""
+    """The key by which a JSON object is recognized as one, empty where the format is not JSON."""
+
+
+FORMATS = (
+    Format("recording", "a recording of cpufeat", Recording.from_json, json_key="cpufeat"),
+    Format("cpuid", "CPUID leaves (cpuid -r, InstLatx64)", cpuid_leaves.read, cpuid_leaves.is_leaf),
+    Format("cpuinfo", "/proc/cpuinfo", cpuinfo.read, cpuinfo.KEYS.__contains__),
+    Format("lscpu", "lscpu (LC_ALL=C)", lscpu.read, lscpu.LABELS.__contains__, "lscpu"),
+    Format("sysctl", "macOS' sysctl", sysctl.read, sysctl.is_variable),
+)
+"""Every format; a line that several recognize is of the first."""
+TITLES = ", ".join(format_.title for format_ in FORMATS)
+"""The formats in one phrase."""
+
+
+def load(path: str) -> tuple[str, Recording]:
+    """Return the name of a dump's format (of :data:`FORMATS`) and the machine in it.
+
+    ``/proc/cpuinfo`` is kept under its path, lscpu's output as the file ``lscpu``, CPUID leaves by processor.
+    Raises DumpError, naming the path and, where there is one, the line, for a file that cannot be read, is empty,
+    binary, larger than 16 MiB, damaged, or in none of these formats.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            content = file.read(LARGEST_FILE + 1)
+    except (OSError, ValueError) as error:
+        raise DumpError(files.failure(path, error)) from None
+    return parse(content, path)
+
+
+def parse(content: bytes, path: str) -> tuple[str, Recording]:
+    """Do what :func:`load` does, with bytes that were read earlier; ``path`` is for messages."""
+    decoded = text.decode(content, path, TITLES)
+    format_ = _json_format(decoded) if decoded.lstrip().startswith("{") else _line_format(decoded)
+    if format_ is None:
+        raise DumpError(f"{path}: in no known format; expected {TITLES}")
+    return format_.name, format_.read(decoded, path)
+
+
+def _json_format(decoded: str) -> Format:
+    """Return the first format whose key occurs; damaged JSON is taken for a recording, whose reader explains it."""
+    formats = [format_ for format_ in FORMATS if format_.json_key]
+    return next((format_ for format_ in formats if f'"{format_.json_key}"' in decoded), formats[0])
+
+
+def _line_format(decoded: str) -> Format | None:
+    keys = (line.partition(":")[0].strip() for line in decoded.splitlines())
+    return next((format_ for key in keys for format_ in FORMATS if format_.recognizes(key)), None)

@@ -1,0 +1,49 @@
+"""The text of a dump: its encoding, and the limits that all formats share."""
+
+from __future__ import annotations
+
+from cpufeat.detection.machine import LARGEST_FILE
+from cpufeat.errors import DumpError
+
+MAX_PROCESSORS = 8192
+"""The most that Linux supports."""
+_CONTROL_CHARACTERS = frozenset(map(chr, range(32))) - frozenset("\t\n\v\f\r")
+
+
+def decode(content: bytes, path: str, expected: str) -> str:
+    """Decode UTF-8, UTF-16 as Windows writes it, or else Latin-1.
+
+    Raises DumpError, naming ``path`` and the ``expected`` formats, for what is empty, binary, damaged or too large.
+    """
+    if len(content) > LARGEST_FILE:
+        raise DumpError(f"{path}: larger than {LARGEST_FILE >> 20} MiB, so no dump of a machine")
+    encoding = _encoding(content)
+    try:
+        text = content.decode(encoding).lstrip("\ufeff").rstrip("\x1a")
+    except UnicodeDecodeError as error:
+        raise DumpError(f"{path}: not {encoding.upper()} as it begins: byte {error.start} is wrong") from None
+    if not text.strip():
+        raise DumpError(f"{path}: empty; expected {expected}")
+    binary = _CONTROL_CHARACTERS.intersection(text)
+    if binary:
+        line = 1 + text.count("\n", 0, min(map(text.index, binary)))
+        raise DumpError(f"{path}:{line}: binary; expected text: {expected}")
+    return text
+
+
+def _encoding(content: bytes) -> str:
+    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return "utf-16"
+    if content[1:2] == b"\0":
+        return "utf-16-le"
+    try:
+        content.decode()
+    except UnicodeDecodeError:
+        return "latin-1"
+    return "utf-8"
+
+
+def check_processors(count: int, path: str) -> None:
+    """Raise DumpError for more processors than any machine has."""
+    if count > MAX_PROCESSORS:
+        raise DumpError(f"{path}: {count} processors, which no machine has (Linux: {MAX_PROCESSORS} at the most)")
