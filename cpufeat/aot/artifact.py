@@ -9,7 +9,8 @@ from collections import Counter
 from typing import TYPE_CHECKING, cast
 
 from cpufeat.aot.llvm import triples
-from cpufeat.aot.objects import init_array, note
+from cpufeat.aot.objects import note
+from cpufeat.aot.objects.finish import finish
 from cpufeat.decisions import Decision
 from cpufeat.detection.host import detect
 from cpufeat.detection.systems import ThisMachine
@@ -74,8 +75,11 @@ class Artifact(Value):
         """What the names of each variant's functions end in (``f.x86-64-v3``)."""
         return labels([variant.target for variant in self.variants])
 
-    def noted(self) -> Artifact:
-        """Return the artifact of LLVM's output with the note added. Raises ArtifactError if that cannot hold one."""
+    def finished(self, *, isa_level: str = "") -> Artifact:
+        """Return the artifact of LLVM's output with the note added (:mod:`cpufeat.aot.objects.finish`).
+
+        ``isa_level`` is the psABI level that it needs at load time. Raises ArtifactError if it cannot hold a note.
+        """
         record = {
             "version": _VERSION,
             "cpufeat": __version__,
@@ -87,7 +91,7 @@ class Artifact(Value):
             "decisions": [vars(decision) for decision in self.decisions],
         }
         text = json.dumps(record, separators=(",", ":"))
-        return self.replace(object=note.add(init_array.modernize(self.object), text))
+        return self.replace(object=finish(self.object, text, isa_level=isa_level))
 
     @classmethod
     def open(cls, file: str | os.PathLike[str] | bytes) -> Artifact:

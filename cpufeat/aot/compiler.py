@@ -12,7 +12,7 @@ from cpufeat.aot.frontend.module import read
 from cpufeat.aot.options import MEMORY_LIMIT, TIME_LIMIT, Options
 from cpufeat.aot.passes import target_attributes
 from cpufeat.aot.runtime.dispatcher import mechanism
-from cpufeat.aot.runtime.guard_table import narrow
+from cpufeat.aot.runtime.guard_table import level_to_state, narrow
 from cpufeat.aot.unit import Unit
 from cpufeat.detection.host import detect
 from cpufeat.errors import ArtifactError, CompileError, CpufeatWarning, TargetError
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from cpufeat.aot.options import Guard, Isolation
     from cpufeat.aot.runtime.dispatcher import Mechanism
     from cpufeat.decisions import Decision
+    from cpufeat.features import FeatureSet
     from cpufeat.resolution import OnMissing
 
 
@@ -111,7 +112,7 @@ def _compile(unit: Unit, decisions: tuple[Decision, ...]) -> Compiled:
     unit, fallbacks, emitted = fallback.emit(unit)
     made = fallbacks + _lowered_functions(unit, emitted)
     used_features = used(unit.source.name, emitted.object, unit.targets, unit.labels)
-    code = emitted.object if used_features[-1] is None else narrow(emitted.object, used_features[-1])
+    code, isa_level = _narrowed(emitted.object, used_features[-1])
     artifact = Artifact(
         object=code,
         variants=tuple(map(Variant, unit.targets, used_features)),
@@ -121,7 +122,7 @@ def _compile(unit: Unit, decisions: tuple[Decision, ...]) -> Compiled:
         runtime_override=unit.options.runtime_override and unit.dispatch is not None,
         name=unit.source.stem,
     )
-    return memo.Compiled(_with_note(artifact), made, emitted.stderr, is_reproducible=not fallbacks)
+    return memo.Compiled(_finished(artifact, isa_level), made, emitted.stderr, is_reproducible=not fallbacks)
 
 
 def _targets(
@@ -176,9 +177,17 @@ def _lowered_functions(unit: Unit, emitted: Emitted) -> tuple[Decision, ...]:
     return decisions
 
 
-def _with_note(artifact: Artifact) -> Artifact:
+def _narrowed(code: bytes, used: FeatureSet | None) -> tuple[bytes, str]:
+    """Return an object whose guard tests only the features used, and the psABI level that they amount to."""
+    if used is None:
+        return code, ""
+    narrowed = narrow(code, used)
+    return narrowed, level_to_state(narrowed, used)
+
+
+def _finished(artifact: Artifact, isa_level: str) -> Artifact:
     try:
-        return artifact.noted()
+        return artifact.finished(isa_level=isa_level)
     except ArtifactError as error:
         raise TargetError(f"{artifact.target.triple}: LLVM's output cannot hold cpufeat's note: {error}") from None
 

@@ -62,7 +62,7 @@ def test_it_comes_back_from_its_bytes_and_from_a_file(artifact, tmp_path):
 def test_what_was_found_in_each_variant_comes_back(artifact):
     plain = artifact.replace(object=plain_object(TWICE), dispatch="ifunc", runtime_override=True, name="add")
     variants = (Variant(BASELINE, FeatureSet("x86_64", ["sse2"])), Variant(artifact.target))
-    noted = plain.replace(variants=variants).noted()
+    noted = plain.replace(variants=variants).finished()
     assert aot.Artifact.open(noted.object) == noted
 
 
@@ -254,7 +254,7 @@ def with_field(content: bytes, section: bytes, offset: int, value: int) -> bytes
 def test_what_overlaps_does_not_multiply(artifact):
     elf = Elf(artifact.object)
     (ours,) = (one for one in elf.sections if elf.names().startswith(note.SECTION, one.name))
-    many = elf.rebuilt(bytearray(elf.content), [*elf.sections, *[ours] * 100], elf.names())
+    many = elf.edited(elf.content, [*elf.sections, *[ours] * 100], elf.names()).to_bytes()
     with pytest.raises(ArtifactError, match="its notes overlap"):
         aot.Artifact.open(many)
     with pytest.raises(ArtifactError, match="names do not end"):

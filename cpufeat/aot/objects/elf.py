@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import struct
 from typing import NamedTuple
 
@@ -102,6 +103,7 @@ class Elf:
 
     def _read(self, content: bytes) -> None:
         self.content = content
+        self._new_names: bytes | None = None
         self.order = _BYTE_ORDER[content[5]]
         self.elf_class = content[4]
         self.file_header = struct.Struct(self.order + _FILE_HEADER[self.elf_class])
@@ -123,31 +125,37 @@ class Elf:
 
     def names(self) -> bytes:
         """Return the sections' names, each ended by a NUL. Raises ArtifactError."""
+        if self._new_names is not None:
+            return self._new_names
         if self.names_index >= len(self.sections):
             raise ArtifactError("a damaged ELF file: its sections have no names")
         return self.bytes_of(self.sections[self.names_index])
 
-    def rebuilt(self, body: bytearray, sections: list[Section], names: bytes) -> bytes:
-        """Return the file with another body, and after that the given names and section headers."""
-        out = bytearray(body)
-        at = append(out, names, 1)
-        sections = list(sections)
-        sections[self.names_index] = sections[self.names_index]._replace(offset=at, size=len(names))
+    def edited(self, content: bytes, sections: list[Section], names: bytes) -> Elf:
+        """Return the file with other content, section headers and names, which :meth:`to_bytes` will append."""
+        edited = copy.copy(self)
+        edited.content, edited.sections, edited._new_names = content, sections, names
+        return edited
+
+    def with_section(self, name: bytes, kind: int, flags: int, content: bytes, alignment: int) -> Elf:
+        """Return the file with one more section, and everything else in its place. Raises ArtifactError."""
+        names, body = self.names(), bytearray(self.content)
+        at = append(body, content, alignment)
+        section = Section(len(names), kind, flags, 0, at, len(content), 0, 0, alignment, 0)
+        return self.edited(bytes(body), [*self.sections, section], names + name + b"\0")
+
+    def to_bytes(self) -> bytes:
+        """Return the file; after edits, with the new names and section headers appended once to its content."""
+        if self._new_names is None:
+            return self.content
+        out, sections = bytearray(self.content), list(self.sections)
+        at = append(out, self._new_names, 1)
+        sections[self.names_index] = sections[self.names_index]._replace(offset=at, size=len(self._new_names))
         many = len(sections) >= _MANY_SECTIONS
         sections[0] = sections[0]._replace(size=len(sections) if many else 0)
         at = append(out, b"".join(self.section_header.pack(*section) for section in sections), 8)
         self.file_header.pack_into(out, 0, *self.header._replace(shoff=at, shnum=0 if many else len(sections)))
         return bytes(out)
-
-    def with_section(self, name: bytes, kind: int, flags: int, content: bytes, alignment: int) -> bytes:
-        """Return the file with a section more, and everything else in its place. Raises ArtifactError.
-
-        Appended are its content, a longer copy of the sections' names, and a longer copy of the section headers.
-        """
-        names, body = self.names(), bytearray(self.content)
-        at = append(body, content, alignment)
-        section = Section(len(names), kind, flags, 0, at, len(content), 0, 0, alignment, 0)
-        return self.rebuilt(body, [*self.sections, section], names + name + b"\0")
 
     def symbols(self) -> list[Symbol]:
         """Return the symbols of all symbol tables, in order. Raises ArtifactError."""

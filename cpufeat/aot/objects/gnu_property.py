@@ -9,28 +9,21 @@ import functools
 from typing import TYPE_CHECKING
 
 from cpufeat import llvm_tables
-from cpufeat.aot.objects.elf import EM_X86_64, MAGIC, SHF_ALLOC, SHT_NOTE, Elf
+from cpufeat.aot.objects.elf import EM_X86_64, SHF_ALLOC, SHT_NOTE
 from cpufeat.binary_format.gnu_property import ISA_1_NEEDED, SECTION, note
 from cpufeat.levels import level_features, levels
 
 if TYPE_CHECKING:
+    from cpufeat.aot.objects.elf import Elf
     from cpufeat.features import FeatureSet
 
 _ALIGNMENT = 8
 
 
-def with_isa_level(content: bytes, used: FeatureSet) -> bytes:
-    """Return an object that states the level that its used features amount to (:func:`isa_level`).
-
-    An object that is not ELF for x86-64 comes back unchanged, and so does one whose features amount to no level. Raises
-    ArtifactError for a damaged file.
-    """
-    level = isa_level(used)
-    if not level or not content.startswith(MAGIC):
-        return content
-    elf = Elf(content)
+def with_isa_level(elf: Elf, level: str) -> Elf:
+    """Return an object that states a level above the baseline; one for another machine than x86-64 is unchanged."""
     if elf.header.machine != EM_X86_64:
-        return content
+        return elf
     bits = (2 << list(levels("x86_64")).index(level)) - 1
     return elf.with_section(SECTION.encode(), SHT_NOTE, SHF_ALLOC, note(ISA_1_NEEDED, bits), _ALIGNMENT)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import struct
 
-from cpufeat.aot.objects.elf import MAGIC, SHT_FINI_ARRAY, SHT_INIT_ARRAY, SHT_REL, SHT_RELA, Elf
+from cpufeat.aot.objects.elf import SHT_FINI_ARRAY, SHT_INIT_ARRAY, SHT_REL, SHT_RELA, Elf
 from cpufeat.errors import ArtifactError
 
 _OLD = re.compile(rb"\.(ctors|dtors)(?:\.(\d{5}))?\0")
@@ -18,20 +18,18 @@ _NEW = {b"ctors": (b".init_array", SHT_INIT_ARRAY), b"dtors": (b".fini_array", S
 _POINTER = {1: "I", 2: "Q"}
 
 
-def modernize(content: bytes) -> bytes:
-    """Return an object with an ELF object's constructors and destructors in ``.init_array`` and ``.fini_array``.
+def modernize(elf: Elf) -> Elf:
+    """Return an object with its constructors and destructors in ``.init_array`` and ``.fini_array``.
 
-    Others come back as they are. Raises ArtifactError for a damaged ELF file.
+    Raises ArtifactError for a damaged file.
     """
-    if not content.startswith(MAGIC):
-        return content
     try:
-        return _modernize(Elf(content))
+        return _modernize(elf)
     except (struct.error, ValueError) as error:
         raise ArtifactError(f"a damaged ELF file: {error}") from None
 
 
-def _modernize(elf: Elf) -> bytes:
+def _modernize(elf: Elf) -> Elf:
     names, sections, body = elf.names(), list(elf.sections), bytearray(elf.content)
     for index, section in enumerate(elf.sections):
         old = _OLD.match(names, section.name)
@@ -41,7 +39,7 @@ def _modernize(elf: Elf) -> bytes:
             sections[index] = section._replace(name=len(names), type=kind)
             names += name + priority + b"\0"
             _reverse(elf, index, body)
-    return elf.content if sections == elf.sections else elf.rebuilt(body, sections, names)
+    return elf if sections == elf.sections else elf.edited(bytes(body), sections, names)
 
 
 def _reverse(elf: Elf, index: int, body: bytearray) -> None:

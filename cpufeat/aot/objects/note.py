@@ -34,7 +34,11 @@ def add(content: bytes, text: str) -> bytes:
         return macho.add_section(content, b"__TEXT", MACHO_SECTION, _note("<", text))
     if coff.is_coff(content):
         return coff.add_section(content, COFF_SECTION, _note("<", text))
-    elf = _elf(content)
+    return with_note(_elf(content), text).to_bytes()
+
+
+def with_note(elf: Elf, text: str) -> Elf:
+    """Return an ELF object with the note added. Raises ArtifactError for a damaged one."""
     return elf.with_section(SECTION[:-1], SHT_NOTE, SHF_ALLOC, _note(elf.order, text), _ALIGNMENT)
 
 

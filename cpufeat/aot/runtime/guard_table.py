@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from cpufeat.aot.objects.gnu_property import with_isa_level
+from cpufeat.aot.objects.gnu_property import isa_level
 from cpufeat.errors import ArtifactError
 
 if TYPE_CHECKING:
@@ -42,7 +42,6 @@ def sign_at(names: Sequence[str], index: int | None = None) -> int:
 def narrow(content: bytes, used: FeatureSet) -> bytes:
     """Return an object whose guard tests no more than ``used``, the features of the last target's instructions.
 
-    If its code always needs them, it states their level too (:func:`cpufeat.aot.objects.gnu_property.with_isa_level`).
     An object without a guard comes back unchanged. Raises ArtifactError for an object with several tables.
     """
     tables = list(_TABLE.finditer(content))
@@ -54,11 +53,18 @@ def narrow(content: bytes, used: FeatureSet) -> bytes:
     sign, rows = match.groups()
     rows = _ROW.sub(lambda row: row[0] if row[1].decode() in used else NOT_NEEDED + row[1], rows)
     sign = sign if NEEDED in rows else NEVER
-    narrowed = content[: match.start(1)] + sign + rows + content[match.end(2) :]
-    return with_isa_level(narrowed, used) if sign == ALWAYS else narrowed
+    return content[: match.start(1)] + sign + rows + content[match.end(2) :]
 
 
 def demanded(content: bytes) -> frozenset[str]:
     """Return the features without which the guards of an object, or of a file linked from it, let nothing run."""
     always = b"".join(rows for sign, rows in _TABLE.findall(content) if sign == ALWAYS)
     return frozenset(row[1].decode() for row in _ROW.finditer(always) if row[0].startswith(NEEDED))
+
+
+def level_to_state(content: bytes, used: FeatureSet) -> str:
+    """Return the psABI level that an object with a narrowed table needs at load time; empty if it needs none.
+
+    That is the level of its used features, if all of its code needs them.
+    """
+    return isa_level(used) if demanded(content) else ""

@@ -34,10 +34,11 @@ from helpers.qemu import NO_64_BIT, models, run, side_by_side
 from helpers.run_emitted_ir import LINUX, LINUX_ON_ARM, Emitted, compile_all, features_text, told
 
 from cpufeat.aot.objects import init_array
-from cpufeat.aot.objects.gnu_property import isa_level
+from cpufeat.aot.objects.elf import MAGIC, Elf
+from cpufeat.aot.objects.gnu_property import isa_level, with_isa_level
 from cpufeat.aot.runtime import selector
 from cpufeat.aot.runtime.guard import guard
-from cpufeat.aot.runtime.guard_table import narrow
+from cpufeat.aot.runtime.guard_table import level_to_state, narrow
 from cpufeat.decisions import NEEDS_PERMISSION
 from cpufeat.detection import dumps
 from cpufeat.detection.host import Host, detect
@@ -68,6 +69,18 @@ ELSEWHERE = {
 }
 
 
+def modernized(content: bytes) -> bytes:
+    """An object with constructors where linkers look."""
+    return init_array.modernize(Elf(content)).to_bytes() if content.startswith(MAGIC) else content
+
+
+def narrowed_for(content: bytes, used: FeatureSet) -> bytes:
+    """What compile makes of an object whose code uses these features, but for the note."""
+    narrowed = narrow(content, used)
+    level = level_to_state(narrowed, used)
+    return with_isa_level(Elf(narrowed), level).to_bytes() if level and content.startswith(MAGIC) else narrowed
+
+
 def x86(*names: str) -> FeatureSet:
     return FeatureSet("x86_64", names)
 
@@ -96,11 +109,11 @@ def objects(llvm_python, tmp_path_factory) -> Path:
         modules[f"ask-{name}.o"] = (guard([target], "demo", mode="ask"), target.triple, 2)
     compile_all(llvm_python, modules, folder)
     for path in folder.iterdir():
-        path.write_bytes(init_array.modernize(path.read_bytes()))
+        path.write_bytes(modernized(path.read_bytes()))
     whole = (folder / "v3-2.o").read_bytes()
     for name, used in (("avx2", ("avx2", "fma")), ("avx", ("avx",)), ("sse2", ("sse2",))):
-        (folder / f"{name}.o").write_bytes(narrow(whole, x86(*used)))
-    (folder / "v2-stated.o").write_bytes(narrow((folder / "v2.o").read_bytes(), x86("sse4_2")))
+        (folder / f"{name}.o").write_bytes(narrowed_for(whole, x86(*used)))
+    (folder / "v2-stated.o").write_bytes(narrowed_for((folder / "v2.o").read_bytes(), x86("sse4_2")))
     return folder
 
 
@@ -238,7 +251,7 @@ def test_variants_without_a_baseline(qemu: str, objects: Path) -> None:
 @pytest.mark.parametrize("used", [("avx",), ("avx2", "fma"), ("sse2",), tuple(V3.features.isa)], ids=len)
 def test_every_emulated_model(qemu: str, objects: Path, used: tuple[str, ...]) -> None:
     """Each run is right, or refused in words: by the guard, or by glibc's loader."""
-    narrowed = narrow((objects / "v3-2.o").read_bytes(), x86(*used))
+    narrowed = narrowed_for((objects / "v3-2.o").read_bytes(), x86(*used))
     (objects / "narrowed.o").write_bytes(narrowed)
     states_level = b".note.gnu.property" in narrowed
     source = reads(ASKED, len(told(LINUX)))
@@ -326,10 +339,10 @@ def test_objects_for_elsewhere_can_be_narrowed(objects: Path, name: str) -> None
     content, target = (objects / f"{name}.o").read_bytes(), ELSEWHERE[name]
     asked = [name for name in target.features.isa if f"+{name}\0".encode() in content]
     assert len(asked) > 1
-    narrowed = narrow(content, FeatureSet(target.arch, asked[:1]))
+    narrowed = narrowed_for(content, FeatureSet(target.arch, asked[:1]))
     assert [name for name in asked if f"+{name}\0".encode() in narrowed] == asked[:1]
     assert [name for name in asked if f"-{name}\0".encode() in narrowed] == asked[1:]
-    assert narrow(narrowed, FeatureSet(target.arch, asked[:1])) == narrowed
+    assert narrowed_for(narrowed, FeatureSet(target.arch, asked[:1])) == narrowed
 
 
 @ONE_LLVM
@@ -380,10 +393,10 @@ def test_an_object_states_the_level_of_what_it_uses(objects: Path) -> None:
 
 def test_where_another_variant_may_run_no_level_is_stated(objects: Path) -> None:
     content = (objects / "unordered.o").read_bytes()
-    narrowed = narrow(content, x86("avx2"))
+    narrowed = narrowed_for(content, x86("avx2"))
     assert b"-fma\0" in narrowed
     assert isa_needed(narrowed) == 0
-    assert isa_needed(narrow((objects / "variants.o").read_bytes(), x86("avx2"))) == 0b111
+    assert isa_needed(narrowed_for((objects / "variants.o").read_bytes(), x86("avx2"))) == 0b111
 
 
 def test_what_needs_nothing_does_not_ask(objects: Path) -> None:
@@ -432,7 +445,7 @@ def test_beside_a_property_that_is_there_already(objects: Path) -> None:
     .ascii "{guard_table(objects)}"
     """)
     subprocess.run([*GCC, "-c", "cet.s"], cwd=objects, check=True)
-    both = narrow((objects / "cet.o").read_bytes(), x86("avx2", "fma"))
+    both = narrowed_for((objects / "cet.o").read_bytes(), x86("avx2", "fma"))
     (objects / "both.o").write_bytes(both)
     command = ["ld", "-r", "-o", "joined.o", "both.o"]
     subprocess.run(command, cwd=objects, check=True)
@@ -482,7 +495,7 @@ def test_two_tables_are_one_too_many(objects: Path) -> None:
 
 def test_a_library_to_be_asked_states_no_level(objects: Path) -> None:
     """The loader would not load it."""
-    assert isa_needed(narrow((objects / "ask.o").read_bytes(), x86("avx2"))) == 0
+    assert isa_needed(narrowed_for((objects / "ask.o").read_bytes(), x86("avx2"))) == 0
 
 
 # --- what there is to guard
@@ -513,7 +526,7 @@ def test_the_message_says_for_what_it_was_built(request_: str) -> None:
 @ONE_LLVM
 def test_any_name(qemu: str, objects: Path) -> None:
     compile_all(sys.executable, {"named.o": (guard([V3], 'a%s "b"\n\\ä'), LINUX, 2)}, objects)
-    (objects / "named.o").write_bytes(init_array.modernize((objects / "named.o").read_bytes()))
+    (objects / "named.o").write_bytes(modernized((objects / "named.o").read_bytes()))
     status, _, said = outcome(run(qemu, "Nehalem", [linked(objects, "named.o")]))
     assert status == 126
     assert said.startswith('a%s "b"?\\ä: this CPU lacks: lzcnt, ')
