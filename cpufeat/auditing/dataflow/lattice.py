@@ -1,143 +1,159 @@
-"""What is known of a value: *labels*, which data flow carries from place to place, and how they go together."""
+"""The abstract domain: labels of values, states that give each place its labels, and their join.
+
+A value has a set of labels, which data flow carries from place to place. The join of two paths is the union.
+"""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 from cpufeat.auditing.lifting.semantics import BRANCH
-from cpufeat.support.value import TYPE_CHECKING, Value
+from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from cpufeat.auditing.lifting.semantics import Step
 
-_MANY, _MANY_SLOTS = 12, 2
-"""Labels, and those among them that point to the stack."""
+_MAX_LABELS, _MAX_SLOTS = 12, 2
+"""Of one value: labels, and those among them that point to the stack. Beyond, they are widened."""
 
 
 class _Mark:
-    """A label without anything more to say."""
+    """A label without parameters, equal to itself alone."""
 
 
-class Result(NamedTuple):
-    """The label of a value that a function gave."""
+# The labels with parameters are tuples, which compare fast; ``kind`` keeps those of different classes unequal.
+
+
+class CallResult(NamedTuple):
+    """The label of a value that a function returned."""
 
     function: int
+    """The address of the function."""
+    kind: str = "call result"
 
 
-class Slot(NamedTuple):
+class StackSlot(NamedTuple):
     """A place on the stack; as a label, a pointer to it."""
 
-    depth: int
+    offset: int
     """In bytes above the stack pointer at the start of the function."""
+    kind: str = "stack slot"
 
 
-class Word(NamedTuple):
-    """The label of what is read at an address in another file, which a function that tells of the CPU hands on."""
+class ExternalWord(NamedTuple):
+    """The label of what is read from data in another file, which a function that reports on the CPU returns."""
 
     address: int
+    kind: str = "external word"
 
 
-class Bits(Value):
-    """The label of an answer as it was given, or of some bits of it: zero says that the CPU lacks them."""
+class FeatureBits(NamedTuple):
+    """The label of an answer as the CPU gave it, or of some bits of it: zero means that the CPU lacks the features."""
 
-    told: int
-    """Those that tell of features."""
+    mask: int
+    """The bits that tell of features."""
+    kind: str = "feature bits"
 
 
-class Passed(NamedTuple):
-    """The label of what is made of an argument, where what a function makes of its arguments is worked out."""
+class Argument(NamedTuple):
+    """The label of what is made from an argument, where the flow from arguments to results is worked out."""
 
     register: int
-    behind: bool
-    """Whether it is made of what the argument points to."""
+    dereferenced: bool
+    """Whether it is made from what the argument points to."""
+    kind: str = "argument"
 
 
 FACT = _Mark()
-"""The label of a value that is made of what the CPU answered."""
+"""The label of a value that is computed from an answer of the CPU."""
 IMPLIED = _Mark()
-"""The label of what is made where a branch on a fact led: a fact once it is in a variable that only such values get."""
+"""The label of what is assigned on one side of a branch on a fact: a variable that gets only such values is a fact."""
 ZERO = _Mark()
-"""The label of zero, which variables have until something is known; it is not followed from block to block."""
-COUNT = _Mark()
-"""The label of a sum: who counts a fact up does not keep it."""
-POINTS = _Mark()
-"""The label of a pointer to facts outside of what is followed."""
-MANY = _Mark()
-"""In place of the other labels of a value that has too many, as a pointer that a loop moves along."""
+"""The label of zero, the value of variables until something is known; it does not leave its block."""
+SUM = _Mark()
+"""The label of a sum: counting up by a fact does not store the fact."""
+FACT_POINTER = _Mark()
+"""The label of a pointer to facts in memory that is not followed."""
+TOO_MANY = _Mark()
+"""Stands for the pointers of a value that has too many, such as one that a loop advances."""
 Label = object
-"""What is known of a value: one of these, a :class:`Slot`, a :class:`Result`, or the address (an int) that it is."""
-State = dict[object, frozenset[Label]]
-NOTHING: frozenset[Label] = frozenset()
-EVERY_BIT = (1 << 64) - 1
-ONLY_FACT: frozenset[Label] = frozenset([FACT])
-FACTS: frozenset[Label] = frozenset([FACT, IMPLIED])
-POINTERS: frozenset[Label] = frozenset([FACT, POINTS])
+"""One of these marks or tuples, or the address (an int) that the value is."""
+Labels = frozenset[Label]
+State = dict[object, Labels]
+"""The labels of each register (an int) and :class:`StackSlot`; what is not in it has none."""
+NO_LABELS: Labels = frozenset()
+ALL_BITS = (1 << 64) - 1
+ONLY_FACT: Labels = frozenset([FACT])
+FACTS: Labels = frozenset([FACT, IMPLIED])
+FACTS_AND_POINTERS: Labels = frozenset([FACT, FACT_POINTER])
 
 
-def through(source: Passed, labels: frozenset[Label]) -> frozenset[Label]:
-    """Return the labels of what is made of an argument with those labels."""
-    found: set[Label] = {label for label in labels if isinstance(label, Passed) and not source.behind}
-    found.update(Passed(label.register, behind=True) for label in labels if isinstance(label, Passed) and source.behind)
-    if (POINTS if source.behind else FACT) in labels:
-        found.add(FACT)
-    return frozenset(found)
+def substitute(argument: Argument, labels: Labels) -> Labels:
+    """Return the labels of what a function makes from an argument, given those of the value passed."""
+    passed = [label for label in labels if isinstance(label, Argument)]
+    result: set[Label] = {Argument(label.register, dereferenced=True) for label in passed}
+    if not argument.dereferenced:
+        result = set(passed)
+    if (FACT_POINTER if argument.dereferenced else FACT) in labels:
+        result.add(FACT)
+    return frozenset(result)
 
 
-def sifted(step: Step, labels: frozenset[Label]) -> frozenset[Label]:
-    """Return the labels of a step's operands less what it takes no account of: bits that tell of no feature."""
-    bits = [label for label in labels if isinstance(label, Bits)]
+def mask_feature_bits(step: Step, labels: Labels) -> Labels:
+    """Return the labels of a step's operands after its mask: a fact whose bits of features are masked off is none."""
+    bits = [label for label in labels if isinstance(label, FeatureBits)]
     if not bits or step.copies or (step.flow == BRANCH and not step.mask):
         return labels
-    left = {Bits(label.told & step.mask) for label in bits} if step.mask else set()
-    if step.mask and not any(label.told for label in left):
+    left = {FeatureBits(label.mask & step.mask) for label in bits} if step.mask else set()
+    if step.mask and not any(label.mask for label in left):
         return labels - FACTS - set(bits)
     return labels - set(bits) | left
 
 
-def flagged(labels: frozenset[Label], telling: frozenset[Label]) -> frozenset[Label]:
-    """Return what of the labels of a value the flags hand on."""
-    return frozenset(label for label in labels if label in telling or isinstance(label, Bits))
+def for_flags(labels: Labels, kept: Labels) -> Labels:
+    """Return the labels of a value that the flags take over from it: those to be kept, and bits of features."""
+    return frozenset(label for label in labels if label in kept or isinstance(label, FeatureBits))
 
 
-def tells(labels: frozenset[Label]) -> bool:
-    """Tell whether a value says something of the CPU: not an address that a fact chose."""
+def is_fact(labels: Labels) -> bool:
+    """Tell whether a value says something about the CPU; an address that a fact selected does not."""
     return not labels.isdisjoint(FACTS) and not any(isinstance(label, int) for label in labels)
 
 
-def moved(label: Label, offset: int) -> Label:
+def add_offset(label: Label, offset: int) -> Label:
     """Return the label of a pointer that is moved by some bytes."""
-    if isinstance(label, Slot):
-        return Slot(label.depth + offset)
+    if isinstance(label, StackSlot):
+        return StackSlot(label.offset + offset)
     return label + offset if isinstance(label, int) else label
 
 
-def put(state: State, place: object, labels: frozenset[Label]) -> None:
-    """Note what is known of a place; nothing takes no space."""
+def assign(state: State, place: object, labels: Labels) -> None:
+    """Replace the labels of a place; one without labels takes no space."""
     if labels:
         state[place] = labels
     else:
         state.pop(place, None)
 
 
-def merge(known: State, more: Mapping[object, frozenset[Label]]) -> bool:
-    """Add what is known on another path that leads to the same place; tell whether that is anything new."""
+def join_into(state: State, other: Mapping[object, Labels]) -> bool:
+    """Add the labels of a state on another path to the same block; tell whether any were new."""
     changed = False
-    for key, labels in more.items():
-        old = known.get(key, NOTHING)
+    for place, labels in other.items():
+        old = state.get(place, NO_LABELS)
         if labels is old or labels <= old:
             continue
-        both = limited(old | labels)
-        if both != old:
-            known[key] = both
+        joined = widen(old | labels)
+        if joined != old:
+            state[place] = joined
             changed = True
     return changed
 
 
-def limited(labels: frozenset[Label]) -> frozenset[Label]:
-    """Return labels with :data:`MANY` in place of too many pointers."""
-    slots = sum(isinstance(label, Slot) for label in labels)
-    if MANY in labels or slots > _MANY_SLOTS or len(labels) > _MANY:
-        return labels & FACTS | {MANY}
+def widen(labels: Labels) -> Labels:
+    """Return labels with :data:`TOO_MANY` in place of all but the facts, if there are too many."""
+    slots = sum(isinstance(label, StackSlot) for label in labels)
+    if TOO_MANY in labels or slots > _MAX_SLOTS or len(labels) > _MAX_LABELS:
+        return labels & FACTS | {TOO_MANY}
     return labels

@@ -35,7 +35,7 @@ CONVENTION = Convention(
     asking="an ID register",
     word=0,
     pages=True,
-    told=True,
+    asks_system=True,
 )
 """AAPCS64, section 6; resolvers have AT_HWCAP and a pointer to more of it (``<sys/ifunc.h>`` of glibc and Bionic)."""
 _MOST = 16

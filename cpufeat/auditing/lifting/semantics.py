@@ -100,12 +100,12 @@ class Convention(NamedTuple):
     """Bytes above the stack pointer at a function's start that are not the caller's: the address to return to."""
     leaf: int = 0
     """The register that says what an instruction is to tell, 0 where there is none."""
-    told_by: Mapping[int, Mapping[int, int]] = {}
-    """By what that register holds, the registers in which there are features then, in no others; and in which bits."""
+    feature_bits: Mapping[int, Mapping[int, int]] = {}
+    """By the number in that register: the registers in which the instruction tells of features, and in which bits."""
     pages: bool = False
     """Whether addresses are made of that of a page and what is added to it."""
-    told: bool = False
-    """Whether it is the system, and not the CPU, that programs ask as a rule: who does so has answers at first hand."""
+    asks_system: bool = False
+    """Whether programs usually ask the system, and not the CPU: what the system answers is at first hand then."""
 
 
 class Lifter(Protocol):

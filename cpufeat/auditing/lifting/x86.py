@@ -77,7 +77,7 @@ _SCRATCH: frozenset[int] = frozenset(
 )
 
 
-def _told_by() -> dict[int, dict[int, int]]:
+def _feature_bits() -> dict[int, dict[int, int]]:
     """Return the registers that tell of features, by the leaf of CPUID, and their bits; all of one with a number."""
     wanted = " ".join([_OSXSAVE, *(row[2] for row in rows("x86/features.tsv"))])
     letters = {"A": Register.RAX, "B": Register.RBX, "C": Register.RCX, "D": Register.RDX}
@@ -97,7 +97,7 @@ CONVENTION = Convention(
     resolvers=(),
     asking="CPUID",
     leaf=Register.RAX,
-    told_by=_told_by(),
+    feature_bits=_feature_bits(),
     word=8,
 )
 """System V ABI, AMD64 supplement, section 3.2.1. Windows preserves more, and passes arguments in a subset."""

@@ -1,0 +1,152 @@
+"""The facts known so far: which memory holds answers of the CPU, and which functions return or store them."""
+
+from __future__ import annotations
+
+from cpufeat.auditing.dataflow.lattice import FACT, FACT_POINTER
+from cpufeat.support.value import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator
+
+    from cpufeat.auditing.dataflow.effects import Effects
+    from cpufeat.auditing.dataflow.lattice import Label
+    from cpufeat.auditing.dataflow.queries import Queries
+    from cpufeat.auditing.formats.image import Function
+    from cpufeat.auditing.program.functions import Program
+
+UNSIZED = 64
+"""Bytes that an object is taken to have where no symbol gives its size."""
+_MAX_OBJECT = 1024
+"""Bytes of an object that are followed."""
+_MAX_DISTANCE = 5
+"""Functions that hand on each other's results: what depends on a longer chain says little about the CPU."""
+_WORD = 8
+"""Bytes of a number."""
+_MAX_STEPS = 10_000_000
+"""Steps of all functions, each as often as it is interpreted: a minute's work. libcrypto takes a fiftieth."""
+
+
+class BudgetExceededError(Exception):
+    """The program has more steps to interpret than any real one."""
+
+
+class Facts:
+    """What is known of a program while its functions are interpreted one after another."""
+
+    def __init__(self, program: Program, queries: Queries) -> None:
+        """Begin with the data of other files that holds answers."""
+        self._program, self._image, self.queries = program, program.image, queries
+        self._stored: set[int] = set()
+        """Addresses of bytes that were given facts."""
+        self._implied: set[int] = set()
+        """Addresses of bytes that branches on facts gave values."""
+        self._mixed: set[int] = set()
+        """Addresses of bytes with other values too, from the beginning or from functions that do not ask."""
+        self._rejected: set[int] = set()
+        """What is mixed, and not taken for facts any more."""
+        self._external = queries.external_data("holds")
+        self._external_for_resolvers = queries.external_data("resolvers")
+        self._returning: dict[int, frozenset[int]] = {}
+        """By the start of a function, the registers in which it returns facts."""
+        self._filling: set[int] = set()
+        """Functions that store facts where their arguments point."""
+        self._asking: set[int] = set()
+        """Functions that ask the CPU, or the system, themselves."""
+        self._distances: dict[int, int] = {}
+        """By the start of a function, through how many more its results have come."""
+        self._steps_left = _MAX_STEPS
+
+    # --- what is known
+
+    def in_memory(self, address: int, size: int, *, resolving: bool) -> bool:
+        """Tell whether memory at an address holds a fact; ``resolving``: for an ``ifunc`` resolver."""
+        places = range(address, address + max(size, 1))
+        known = any(place in self._stored or place in self._implied for place in places if place not in self._rejected)
+        return known or self.in_other_file(address, resolving=resolving)
+
+    def in_other_file(self, address: int, *, resolving: bool) -> bool:
+        """Tell whether an address lies in data of another file that holds facts."""
+        return address in self._external or (resolving and address in self._external_for_resolvers)
+
+    def nonzero_initially(self, places: range) -> Iterator[int]:
+        """Yield the bytes of numbers that are not zero initially: a check may set them too late, or never."""
+        for low in range(places.start, places.stop, _WORD):
+            number = places[low - places.start :][:_WORD]
+            if any(self._image.bytes_at(low, len(number))):
+                yield from number
+
+    def extent(self, address: int) -> tuple[int, int]:
+        """Return the start and end of the object of data at an address, as far as it is followed."""
+        low, high = self._program.symbols.object_at(address) or (address, address + UNSIZED)
+        return low, min(high, low + _MAX_OBJECT)
+
+    def of_call(self, callee: int, number: int | None) -> tuple[dict[int, Label], bool]:
+        """Return the labels of the registers in which a function returns facts, and whether it fills memory with some.
+
+        That memory is what its arguments point to. ``number`` is the first argument, None if it is not known.
+        """
+        query = self.queries.at(callee)
+        if query is None:
+            return dict.fromkeys(self._returning.get(callee, ()), FACT), callee in self._filling
+        if query.numbers and number not in query.numbers:
+            return {}, False
+        label = {"returns": FACT, "points": FACT_POINTER}.get(query.answer)
+        return dict.fromkeys(self._program.convention.results, label) if label else {}, query.answer == "fills"
+
+    def asks(self, callee: int) -> bool:
+        """Tell whether a function asks the CPU or the system itself."""
+        return callee in self._asking or self.queries.at(callee) is not None
+
+    def distance(self, callee: int) -> int:
+        """Return through how many functions the result of a function has come."""
+        return self._distances.get(callee, 0)
+
+    # --- what is learnt
+
+    def add_objects(self, ranges: Iterable[tuple[int, int]]) -> None:
+        """Take objects of data for facts, by address and size."""
+        for address, size in ranges:
+            self._stored.update(range(address, address + min(size, _MAX_OBJECT)))
+
+    def add_external_words(self, addresses: Iterable[int]) -> None:
+        """Take words of data in other files for facts."""
+        self._external.update(byte for address in addresses for byte in range(address, address + _WORD))
+
+    def add_memory(self, effects: Effects) -> Collection[int]:
+        """Add what a function stores; return the addresses of the bytes that are new."""
+        self._mixed |= effects.mixed
+        new = (effects.stored | effects.implied) - self._stored - self._implied - self._rejected
+        self._stored |= effects.stored
+        self._implied |= effects.implied
+        return new
+
+    def add_results(self, function: Function, effects: Effects, *, resolving: bool) -> bool:
+        """Add what a function returns, and stores where its arguments point; tell whether that is new."""
+        start = function.start
+        if effects.probes:
+            self._asking.add(start)
+        self._distances[start] = effects.distance
+        handed_on = effects.distance < _MAX_DISTANCE and not resolving
+        returned = frozenset(effects.returned if handed_on else ())
+        fills = effects.fills and effects.probes
+        if returned == self._returning.get(start, frozenset()) and fills <= (start in self._filling):
+            return False
+        self._returning[start] = returned
+        if fills:
+            self._filling.add(start)
+        return True
+
+    def reject_mixed(self) -> bool:
+        """Reject memory that holds facts and other values, and forget what rests on it; tell whether there was any."""
+        shared = (self._stored | self._implied) & self._mixed
+        if shared <= self._rejected:
+            return False
+        self._rejected |= shared
+        self._returning, self._filling, self._stored, self._implied = {}, set(), set(), set()
+        return True
+
+    def spend(self, steps: int) -> None:
+        """Count steps that are interpreted. Raises BudgetExceededError for a program without end of them."""
+        self._steps_left -= steps + 1
+        if self._steps_left < 0:
+            raise BudgetExceededError

@@ -1,0 +1,48 @@
+"""The frame of one round of interpretation: the function, what is known, and the effects that are collected."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from cpufeat.auditing.lifting.semantics import JUMP
+from cpufeat.support.value import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping
+
+    from cpufeat.auditing.dataflow.effects import Effects
+    from cpufeat.auditing.dataflow.facts import Facts
+    from cpufeat.auditing.dataflow.lattice import Argument
+    from cpufeat.auditing.formats.image import Function
+    from cpufeat.auditing.lifting.semantics import Convention, Step
+    from cpufeat.auditing.program.cfg import ControlFlowGraph
+    from cpufeat.auditing.program.functions import Program
+
+
+class Frame(NamedTuple):
+    """One round of interpretation of one function."""
+
+    program: Program
+    facts: Facts
+    function: Function
+    cfg: ControlFlowGraph
+    convention: Convention
+    argument_flow: Callable[[int], Mapping[int, Collection[Argument]]]
+    """From the start of another function to what its results are made from."""
+    wants_words: bool
+    """Whether the words of other files that the function returns are wanted."""
+    wants_argument_flow: bool
+    """Whether what its results are made from is wanted."""
+    resolving: bool
+    """Whether it is an ``ifunc`` resolver."""
+    conditional: Collection[int]
+    """The blocks that some outcome of the tests of the round before avoids."""
+    asks: bool
+    """Whether the round before has shown that it asks."""
+    effects: Effects
+
+    def leaves(self, step: Step) -> bool:
+        """Tell whether a step is a direct jump out of the function (a tail call)."""
+        return (
+            step.flow == JUMP and step.target is not None and not self.function.start <= step.target < self.function.end
+        )
