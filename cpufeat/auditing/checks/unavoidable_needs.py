@@ -1,0 +1,168 @@
+"""The features that each function and object of data needs whatever the checks say, found backwards from the uses."""
+
+from __future__ import annotations
+
+from collections import deque
+from functools import cache
+
+from cpufeat.auditing.dataflow.def_use import FirstUses
+from cpufeat.auditing.dataflow.reachability import ReachabilityGame
+from cpufeat.support.value import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping
+
+    from cpufeat.auditing.checks.reference_graph import Edge, ReferenceGraph
+    from cpufeat.auditing.dataflow.cpu_checks import CpuChecks
+    from cpufeat.auditing.dataflow.reachability import Place
+    from cpufeat.auditing.program.functions import Program
+    from cpufeat.auditing.program.references import References
+
+    Uses = Mapping[int, Mapping[str, Collection[int]]]
+    """By the start of a function: the addresses of its uses of each feature."""
+
+
+class CheckedFunctions:
+    """The functions with checks, and the reachability game of each entry into them."""
+
+    def __init__(self, program: Program, references: References, checks: CpuChecks) -> None:
+        """Set the games up when they are first played."""
+        self._program, self._references = program, references
+        self.checks = checks.functions
+        self.games = cache(self._games)
+
+    def _games(self, function: int) -> dict[int, ReachabilityGame]:
+        """Return the game of each entry into a function with checks."""
+        checks, known = self.checks[function], self._program.function_at(function)
+        entries = self._references.entries(known) if known else ()
+        return {entry: ReachabilityGame(checks.cfg, checks.tests, entry, checks.absent) for entry in entries}
+
+    def first_uses(self, function: int) -> FirstUses:
+        """Return what finds where the addresses that a function with checks loads are used."""
+        checks = self.checks[function]
+        return FirstUses(checks.cfg, checks.tests, self._program.convention)
+
+
+class UnavoidableNeeds:
+    """The features that nodes need whatever the checks say, and why."""
+
+    def __init__(self, program: Program, checked: CheckedFunctions) -> None:
+        """Begin without any."""
+        self._program, self._checked = program, checked
+        self.needs: dict[int, set[str]] = {}
+        """By node, features."""
+        self.places: dict[tuple[int, str], dict[Place, set[int]]] = {}
+        """By function with checks and feature: the nodes that need it, by the place that refers to them.
+
+        The function itself stands for its own uses.
+        """
+        self.referred: dict[int, set[int]] = {}
+        """By the start of a function or object, the nodes that it refers to and that need something."""
+        self.exposed = cache(self._exposed)
+
+    def of(self, node: int) -> Collection[str]:
+        """Return the features that a node needs."""
+        return self.needs.get(node, ())
+
+    def _exposed(self, node: int, feature: str) -> set[int]:
+        """Return the nodes that a node leads to whatever its checks say, itself included if it may use the feature.
+
+        Only for when all needs are known.
+        """
+        function = self._program.function_at(node)
+        if function is None or function.start not in self._checked.checks:
+            return self.referred.get(node, set()) | {node}
+        places, game = self.places.get((function.start, feature), {}), self._checked.games(function.start)[node]
+        return {needing for place in game.exposed(places) for needing in places[place]}
+
+    def lead_from(self, function: int, node: int, feature: str) -> bool:
+        """Tell whether a function with checks leads to a node whatever they say."""
+        entries = [entry for entry in self._checked.games(function) if feature in self.of(entry)]
+        return any(node in self.exposed(entry, feature) for entry in entries)
+
+    def checked_edges(self) -> Iterator[tuple[int, str]]:
+        """Yield the nodes, with the feature they need, to which a function with checks leads behind a check only."""
+        for function, nodes in self.referred.items():
+            if function in self._checked.checks:
+                for node in nodes:
+                    for feature in self.of(node):
+                        if not self.lead_from(function, node, feature):
+                            yield node, feature
+
+
+def find_unavoidable_needs(
+    program: Program, checked: CheckedFunctions, graph: ReferenceGraph, uses: Uses
+) -> UnavoidableNeeds:
+    """Propagate the needs of the uses backwards along the references, up to the checks that stop them."""
+    propagation = _Propagation(program, checked, graph)
+    propagation.run(uses)
+    return propagation.needs
+
+
+class _Propagation:
+    """The worklist of needs that have not been handed on to the referrers yet."""
+
+    def __init__(self, program: Program, checked: CheckedFunctions, graph: ReferenceGraph) -> None:
+        self._checked, self._graph = checked, graph
+        self.needs = UnavoidableNeeds(program, checked)
+        self._waiting: deque[tuple[int, str]] = deque()
+        self._undecided: set[tuple[int, str]] = set()
+        """Functions with checks, and features, of which one place alone does not decide."""
+
+    def run(self, uses: Uses) -> None:
+        for start, features in uses.items():
+            for feature, addresses in features.items():
+                checks = self._checked.checks.get(start)
+                if checks is None:
+                    self._need(start, feature)
+                    continue
+                for address in addresses:
+                    self._need_at(start, feature, checks.cfg.block_at(address), start)
+        while self._waiting or self._undecided:
+            while self._waiting:
+                self._hand_on(*self._waiting.popleft())
+            undecided, self._undecided = self._undecided, set()
+            for function, feature in undecided:
+                self._decide(function, feature)
+
+    def _need(self, node: int, feature: str) -> None:
+        """Note that a node needs a feature whatever its checks say."""
+        features = self.needs.needs.setdefault(node, set())
+        if feature not in features:
+            features.add(feature)
+            self._waiting.append((node, feature))
+
+    def _need_at(self, function: int, feature: str, place: Place, needing: int) -> None:
+        """Note a place in a function with checks that needs a feature: the function's own use, or a reference."""
+        self.needs.places.setdefault((function, feature), {}).setdefault(place, set()).add(needing)
+        for entry, game in self._checked.games(function).items():
+            if feature in self.needs.of(entry):
+                continue
+            if game.is_unavoidable(place):
+                self._need(entry, feature)
+            else:
+                self._undecided.add((function, feature))
+
+    def _decide(self, function: int, feature: str) -> None:
+        """Find the entries into a function with checks from which its places for a feature cannot all be avoided."""
+        for entry, game in self._checked.games(function).items():
+            if feature not in self.needs.of(entry) and game.cannot_avoid(self.needs.places[function, feature]):
+                self._need(entry, feature)
+
+    def _hand_on(self, node: int, feature: str) -> None:
+        """Hand the need of a node on to what refers to it."""
+        for edge in self._graph.referrers(node):
+            self.needs.referred.setdefault(edge.source, set()).add(node)
+            if edge.source not in self._checked.checks:
+                self._need(edge.source, feature)
+            elif self._is_unconditional(edge, feature):
+                for place in self._checked.first_uses(edge.source).places(edge.site, edge.target):
+                    self._need_at(edge.source, feature, place, node)
+
+    def _is_unconditional(self, edge: Edge, feature: str) -> bool:
+        """Tell whether no fact selects the target of a reference, or only among targets that all need the feature."""
+        groups = [group for group in self._checked.checks[edge.source].selected if edge.target in group]
+        return not groups or any(len(group) > 1 and self._all_need(group, feature) for group in groups)
+
+    def _all_need(self, addresses: Collection[int], feature: str) -> bool:
+        return all(feature in self.needs.of(self._graph.node(address)) for address in addresses)
