@@ -12,6 +12,8 @@ from cpufeat.support.value import TYPE_CHECKING
 if TYPE_CHECKING:
     from typing import Any
 
+AT_PLATFORM, AT_HWCAP = 15, 16
+"""Entries of the auxiliary vector (<linux/auxvec.h>)."""
 LARGEST_FILE = 16 << 20
 """Bytes that are read of a file at the most: ``/proc/cpuinfo`` of 2,048 processors is about 3 MiB."""
 Leaves = dict[tuple[int, int], Registers]

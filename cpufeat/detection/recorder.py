@@ -7,7 +7,7 @@ import inspect
 from cpufeat.detection.crosscheck import disagreements
 from cpufeat.detection.host import detect
 from cpufeat.detection.machine import Leaves, Machine
-from cpufeat.detection.probe import procfs
+from cpufeat.detection.probe import x86_flags
 from cpufeat.detection.probe.cpuid import all_leaves
 from cpufeat.detection.recording import FACTS, QUESTIONS, Question, Recording
 from cpufeat.support.value import TYPE_CHECKING
@@ -49,9 +49,9 @@ def _without_serial_number(cpuinfo: bytes) -> bytes:
 
 def _one_of_each_kind(cpuinfo: bytes) -> bytes:
     """Leave out the processors that repeat an earlier one: where there is CPUID, it alone counts them."""
-    kinds: dict[procfs.Processor, bytes] = {}
+    kinds: dict[x86_flags.X86Processor, bytes] = {}
     for block in cpuinfo.split(b"\n\n"):
-        for processor in procfs.processors(block):
+        for processor in x86_flags.from_cpuinfo(block):
             kinds.setdefault(processor, block.strip(b"\n") + b"\n")
     return b"\n".join(kinds.values())
 

@@ -7,8 +7,8 @@ The facts are in ``data/aarch64``.
 from __future__ import annotations
 
 from cpufeat.detection.arch.arm import biggest_first, reading_of
-from cpufeat.detection.probe import midr
-from cpufeat.detection.probe.midr import Processor
+from cpufeat.detection.probe import midr, procfs
+from cpufeat.detection.probe.midr import ArmCore
 from cpufeat.features import Feature, table
 from cpufeat.support.value import TYPE_CHECKING
 
@@ -29,10 +29,7 @@ def read(machine: Machine) -> list[Reading]:
     undetermined = frozenset(feature.name for feature in features if _newest(feature) > newest)
     if not reported:
         return []
-    kinds: dict[Processor, int] = {}
-    for cpu in machine.online_cpus() or (0,):
-        kind = _processor(machine, cpu)
-        kinds[kind] = kinds.get(kind, 0) + 1
+    kinds = procfs.count_kinds(_core(machine, cpu) for cpu in machine.online_cpus() or (0,))
     readings = [reading_of("IsProcessorFeaturePresent", kind, count, reported) for kind, count in kinds.items()]
     return biggest_first(machine.arch, [reading.replace(undetermined=undetermined) for reading in readings])
 
@@ -49,7 +46,7 @@ def _evidence(machine: Machine, feature: Feature) -> str:
     return f"IsProcessorFeaturePresent {', '.join(numbers)}"
 
 
-def _processor(machine: Machine, cpu: int) -> Processor:
+def _core(machine: Machine, cpu: int) -> ArmCore:
     register = machine.registry(_PROCESSOR.format(cpu), _MIDR)
     brand = str(machine.registry(_PROCESSOR.format(cpu), _BRAND) or "").strip()
-    return (midr.of_register(register) if isinstance(register, int) else Processor()).replace(brand=brand)
+    return (midr.of_register(register) if isinstance(register, int) else ArmCore()).replace(brand=brand)

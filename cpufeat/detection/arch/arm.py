@@ -10,8 +10,9 @@ from cpufeat import tables
 from cpufeat.decisions import Withheld
 from cpufeat.detection.arch.identity import Model, among
 from cpufeat.detection.arch.reading import Reading
-from cpufeat.detection.probe import bits, lscpu, midr
-from cpufeat.detection.probe.midr import Processor
+from cpufeat.detection.machine import AT_HWCAP, AT_PLATFORM
+from cpufeat.detection.probe import bits, fallback, midr
+from cpufeat.detection.probe.midr import ArmCore
 from cpufeat.features import NO_SPELLING, family, table
 from cpufeat.support.value import TYPE_CHECKING
 
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 
     from cpufeat.detection.machine import Machine
 
-_AT_PLATFORM = 15
-_AT_HWCAP = 16
 _OF_64BIT = "asimd"
 """A word that only 64-bit kernels print."""
 _COMPATIBLE = frozenset(
@@ -36,7 +35,7 @@ def read(machine: Machine) -> list[Reading]:
     A 32-bit program may find the words for 64-bit features in ``/proc/cpuinfo``. Since it runs there, the core has the
     32-bit features of all 64-bit cores as well.
     """
-    platform = midr.version(machine.auxv_string(_AT_PLATFORM).removeprefix("v"))
+    platform = midr.version(machine.auxv_string(AT_PLATFORM).removeprefix("v"))
     return cores(machine, lambda processor: _versions(platform or processor.architecture or 0))
 
 
@@ -44,17 +43,17 @@ def _versions(number: int) -> dict[str, str]:
     return {f"architecture>={least}": f"architecture {number}" for least in range(4, number + 1)}
 
 
-def cores(machine: Machine, more: Callable[[Processor], dict[str, str]]) -> list[Reading]:
+def cores(machine: Machine, more: Callable[[ArmCore], dict[str, str]]) -> list[Reading]:
     """Return a reading for each kind of core, the biggest first: by ``models.tsv``, unknown ones before all.
 
     ``more`` gives bits of a processor that are in no capability word.
     """
     arch, held = machine.arch, bits.auxiliary(machine)
     source, processors = _processors(machine)
-    answers = machine.getauxval(_AT_HWCAP) is not None
+    answers = machine.getauxval(AT_HWCAP) is not None
     if answers:
         source = "AT_HWCAP"
-        processors = processors or {Processor(): max(1, len(machine.online_cpus()))}
+        processors = processors or {ArmCore(): max(1, len(machine.online_cpus()))}
     readings = []
     for processor, count in processors.items():
         said = {**(held if answers else _spelled_out(arch, processor, source)), **more(processor)}
@@ -68,11 +67,11 @@ def biggest_first(arch: str, readings: list[Reading]) -> list[Reading]:
     return sorted(readings, key=lambda reading: _size(arch, reading), reverse=True) if len(readings) > 1 else readings
 
 
-def _processors(machine: Machine) -> tuple[str, dict[Processor, int]]:
+def _processors(machine: Machine) -> tuple[str, dict[ArmCore, int]]:
     found = midr.from_sysfs(machine) or midr.from_cpuinfo(machine.read_file("/proc/cpuinfo") or b"")
     if found:
         return "/proc/cpuinfo", found
-    kinds, source = lscpu.described(machine)
+    kinds, source = fallback.described(machine)
     if source:
         return source, midr.from_lscpu(kinds, tables.rows(_models(machine.arch)))
     model = machine.sysctl("hw.model")
@@ -81,7 +80,7 @@ def _processors(machine: Machine) -> tuple[str, dict[Processor, int]]:
     return "", {}
 
 
-def _spelled_out(arch: str, processor: Processor, source: str) -> dict[str, str]:
+def _spelled_out(arch: str, processor: ArmCore, source: str) -> dict[str, str]:
     """Return the bits that the kernel's words stand for: a feature's kernel names are its bits', in the same order."""
     words: dict[str, str] = {}
     for feature in table(arch).values():
@@ -93,7 +92,7 @@ def _spelled_out(arch: str, processor: Processor, source: str) -> dict[str, str]
     return {words[flag]: f"{source} feature {flag}" for flag in flags if flag in words}
 
 
-def reading_of(source: str, processor: Processor, count: int, reported: dict[str, str]) -> Reading:
+def reading_of(source: str, processor: ArmCore, count: int, reported: dict[str, str]) -> Reading:
     """Return the reading of a kind of core, without what does not work on it."""
     reading = Reading(
         source=source,

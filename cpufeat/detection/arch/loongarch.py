@@ -7,13 +7,13 @@ The facts are in ``data/loongarch``; nothing here knows a feature or a model by 
 from __future__ import annotations
 
 from cpufeat.detection.arch.reading import Reading
-from cpufeat.detection.probe import bits, lscpu, procfs
+from cpufeat.detection.machine import AT_HWCAP
+from cpufeat.detection.probe import bits, fallback, lscpu, procfs
 from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from cpufeat.detection.machine import Machine
 
-_HWCAP = 16
 _MODEL_DIGITS = 6
 """``3A5000`` of ``Loongson-3A5000-HV``: what follows is a speed or a package."""
 
@@ -23,7 +23,7 @@ def read(machine: Machine) -> list[Reading]:
     fields, count, source = _described(machine)
     held = {**bits.auxiliary(machine), machine.arch: f"runs {machine.arch}"}
     words = {word: f"{source} feature {word}" for word in fields.get("features", "").split()}
-    answers = machine.getauxval(_HWCAP) is not None
+    answers = machine.getauxval(AT_HWCAP) is not None
     if not answers and not words:
         return []
     vendor, _, name = fields.get("model name", "").partition("-")
@@ -47,7 +47,7 @@ def _described(machine: Machine) -> tuple[dict[str, str], int, str]:
         blocks = [{key.lower(): value for key, value in block.items()} for block in procfs.blocks(content)]
         cores = [block for block in blocks if "features" in block]
         return cores[0] if cores else {}, len(cores), "/proc/cpuinfo"
-    (fields, *_), source = lscpu.described(machine)
+    (fields, *_), source = fallback.described(machine)
     labels = {"features": "Flags", "model name": "Model name", "cpu revision": "Model"}
     return {name: fields.get(label, "").strip("-") for name, label in labels.items()}, lscpu.online(fields), source
 

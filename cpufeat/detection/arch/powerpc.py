@@ -7,7 +7,8 @@ The facts are in ``data/powerpc``; nothing here knows a feature or a model by na
 from __future__ import annotations
 
 from cpufeat.detection.arch.reading import Reading
-from cpufeat.detection.probe import bits, lscpu, procfs
+from cpufeat.detection.machine import AT_HWCAP, AT_PLATFORM
+from cpufeat.detection.probe import bits, fallback, lscpu, procfs
 from cpufeat.features import FeatureSet, table
 from cpufeat.levels import baseline, level_features
 from cpufeat.support.value import TYPE_CHECKING
@@ -15,8 +16,6 @@ from cpufeat.support.value import TYPE_CHECKING
 if TYPE_CHECKING:
     from cpufeat.detection.machine import Machine
 
-_AT_PLATFORM = 15
-_AT_HWCAP = 16
 _ARCHITECTED = 0xF00
 """The upper half of a logical processor version: the kernel runs by an architecture, whatever the silicon is."""
 _FREESCALE = 0x8000
@@ -29,9 +28,9 @@ _LATEST = 99
 def read(machine: Machine) -> list[Reading]:
     """Return what the auxiliary vector says of the features, or else what the kernel's description does."""
     name, revision, count, source = _described(machine)
-    platform = machine.auxv_string(_AT_PLATFORM)
+    platform = machine.auxv_string(AT_PLATFORM)
     version = _version(name, revision) or _architected(platform)
-    if machine.getauxval(_AT_HWCAP) is not None:
+    if machine.getauxval(AT_HWCAP) is not None:
         source, reported = "AT_HWCAP", bits.reported(machine.arch, bits.auxiliary(machine))
     elif name:
         reported = _named(machine.arch, name, source)
@@ -55,7 +54,7 @@ def _described(machine: Machine) -> tuple[str, str, int, str]:
     processors = [block for block in procfs.blocks(machine.read_file("/proc/cpuinfo") or b"") if "cpu" in block]
     if processors:
         return processors[0]["cpu"], processors[0].get("revision", ""), len(processors), "/proc/cpuinfo"
-    (fields, *_), source = lscpu.described(machine)
+    (fields, *_), source = fallback.described(machine)
     return fields.get("Model name", ""), fields.get("Model", ""), lscpu.online(fields) if fields else 0, source
 
 

@@ -12,7 +12,8 @@ from __future__ import annotations
 from cpufeat import tables
 from cpufeat.decisions import STATE_OFF, UNSEEN, Withheld
 from cpufeat.detection.arch.reading import Reading
-from cpufeat.detection.probe import bits, lscpu, procfs
+from cpufeat.detection.machine import AT_HWCAP
+from cpufeat.detection.probe import bits, fallback, lscpu, procfs
 from cpufeat.detection.probe.isa_string import extensions
 from cpufeat.features import table
 from cpufeat.support import conditions
@@ -38,14 +39,13 @@ _LSCPU_LABELS = {
 }
 """What lscpu (2.40) calls the values of ``/proc/cpuinfo``."""
 _THEAD = ("0x5b7", "thead")
-_HWCAP = 16
 
 
 def read(machine: Machine) -> list[Reading]:
     """Return one reading for each kind of hart, in the kernel's order."""
     probed = machine.hwprobe(_IDENTITY_KEYS + _EXTENSION_KEYS)
     kernel = _probed_bits(probed) | bits.auxiliary(machine)
-    answers = bool(probed) or machine.getauxval(_HWCAP) is not None
+    answers = bool(probed) or machine.getauxval(AT_HWCAP) is not None
     kinds, source = _described(machine)
     if not kinds and kernel:
         kinds, source = [({}, max(1, len(machine.online_cpus())))], "AT_HWCAP"
@@ -85,7 +85,7 @@ def _described(machine: Machine) -> tuple[list[tuple[dict[str, str], int]], str]
     content = machine.read_file("/proc/cpuinfo")
     if content:
         return _kinds(_without_half_a_name(content)), "/proc/cpuinfo"
-    (fields, *_), source = lscpu.described(machine)
+    (fields, *_), source = fallback.described(machine)
     hart = {name: fields[label] for name, label in _LSCPU_LABELS.items() if fields.get(label, "-") != "-"}
     return [(hart, lscpu.online(fields))] if "isa" in hart or "uarch" in hart else [], source
 

@@ -7,7 +7,8 @@ The facts are in ``data/s390x``; nothing here knows a feature or a model by name
 from __future__ import annotations
 
 from cpufeat.detection.arch.reading import Reading
-from cpufeat.detection.probe import bits, lscpu, procfs
+from cpufeat.detection.machine import AT_HWCAP
+from cpufeat.detection.probe import bits, fallback, procfs
 from cpufeat.features import table
 from cpufeat.support.value import TYPE_CHECKING
 
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
     from cpufeat.detection.machine import Machine
 
-_AT_HWCAP = 16
 _STFLE = "hwcap[2]"
 """Whether there is STORE FACILITY LIST EXTENDED, which user code may execute."""
 _VENDOR = "IBM/S390"
@@ -29,7 +29,7 @@ def read(machine: Machine) -> list[Reading]:
     enabled = bits.auxiliary(machine)
     stored = machine.facilities() if _STFLE in enabled else None
     listed = described.get("facilities", "").split()
-    answers = machine.getauxval(_AT_HWCAP) is not None
+    answers = machine.getauxval(AT_HWCAP) is not None
     held = enabled if answers else _flags(machine.arch, described.get("features", ""), source)
     held |= _facilities(stored, "STFLE bit") if stored is not None else _facilities(listed, f"{source} facility")
     if not held and not answers:
@@ -57,7 +57,7 @@ def _described(machine: Machine) -> tuple[dict[str, str], str]:
             values.update(block)
         summary = next((value for key, value in values.items() if key.startswith("processor ")), "")
         return {"machine": summary.rpartition("machine = ")[2], **values}, "/proc/cpuinfo"
-    (fields, *_), source = lscpu.described(machine)
+    (fields, *_), source = fallback.described(machine)
     names = {"features": "Flags", "machine": "Machine type", "# processors": "CPU(s)"}
     return {name: fields.get(label, "") for name, label in names.items()}, source
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from cpufeat.detection.machine import Machine
-    from cpufeat.detection.probe.procfs import Processor
+    from cpufeat.detection.probe.x86_flags import X86Processor
 
 _HYBRID = "7.0:EDX[15]"
 _CORE_TYPE = "1A.0:EAX[24-31]"
@@ -156,16 +156,16 @@ def _withheld(machine: Machine, features: list[Feature], xcr0: int, evidence: st
 
 def from_kernel(machine: Machine) -> list[Reading]:
     """Read the kernel's account: ``/proc/cpuinfo``, or what ``lscpu`` made of it."""
-    from cpufeat.detection.probe import lscpu, procfs
+    from cpufeat.detection.probe import lscpu, procfs, x86_flags
 
     content = machine.read_file("/proc/cpuinfo")
     if content:
-        alike = procfs.alike(procfs.processors(content))
-        return [_from_flags(machine, _Spelled("/proc/cpuinfo"), processor, count) for processor, count in alike.items()]
+        kinds = procfs.count_kinds(x86_flags.from_cpuinfo(content))
+        return [_from_flags(machine, _Spelled("/proc/cpuinfo"), processor, count) for processor, count in kinds.items()]
     content = machine.read_file("lscpu")
     if content:
         fields = lscpu.fields(content)
-        return [_from_flags(machine, _Spelled("lscpu"), lscpu.processor(fields), lscpu.online(fields))]
+        return [_from_flags(machine, _Spelled("lscpu"), x86_flags.from_lscpu(fields), lscpu.online(fields))]
     return []
 
 
@@ -185,12 +185,12 @@ def from_sysctl(machine: Machine) -> list[Reading]:
 
 def from_py_cpuinfo(machine: Machine) -> list[Reading]:
     """Read py-cpuinfo's account, which does not tell what the operating system enabled."""
-    from cpufeat.detection.probe import lscpu, pycpuinfo
+    from cpufeat.detection.probe import lscpu, pycpuinfo, x86_flags
 
     answer = pycpuinfo.fields(machine)
     if not answer:
         return []
-    processor = lscpu.processor(answer)
+    processor = x86_flags.from_lscpu(answer)
     words = frozenset(map(normalize, processor.flags))  # not every system writes them as Linux does
     spelled = _Spelled(pycpuinfo.SOURCE, enabled=0)
     return [_from_flags(machine, spelled, processor.replace(flags=words), lscpu.online(answer))]
@@ -204,7 +204,7 @@ class _Spelled(Value):
     enabled: int = -1  # a flag that Linux shows is one whose state it enabled
 
 
-def _from_flags(machine: Machine, how: _Spelled, processor: Processor, count: int) -> Reading:
+def _from_flags(machine: Machine, how: _Spelled, processor: X86Processor, count: int) -> Reading:
     words = _words(machine.arch, how.system)
     said = frozenset().union(*(words.get(flag, ()) for flag in processor.flags))
     features = [feature for name, feature in table(machine.arch).items() if name in said]

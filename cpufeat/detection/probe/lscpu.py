@@ -5,30 +5,12 @@ Its labels are translated; only the English ones (``LC_ALL=C lscpu``) are unders
 
 from __future__ import annotations
 
-from cpufeat.detection.probe import pycpuinfo
-from cpufeat.detection.probe.procfs import Processor, brand, number
+from cpufeat.detection.probe.procfs import number
 from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
-
-    from cpufeat.detection.machine import Machine
-
-_AT_HWCAP = 16
-
-
-def described(machine: Machine) -> tuple[list[dict[str, str]], str]:
-    """Return the values by label of each kind of core, and whose they are: lscpu's, of its output, or py-cpuinfo's.
-
-    The latter takes a second, so it is asked only where the auxiliary vector says nothing either. Where nobody answers
-    there is one kind, without values, and no source.
-    """
-    content = machine.read_file("lscpu")
-    if content:
-        return kinds(content), "lscpu"
-    answer = pycpuinfo.fields(machine) if machine.getauxval(_AT_HWCAP) is None else {}
-    return [answer], pycpuinfo.SOURCE if answer else ""
 
 
 def fields(content: bytes) -> dict[str, str]:
@@ -44,14 +26,14 @@ def kinds(content: bytes) -> list[dict[str, str]]:
 
     Raises ValueError for what begins like JSON and is no JSON of lscpu.
     """
-    found: list[dict[str, str]] = [{}]
+    cores: list[dict[str, str]] = [{}]
     vendor = ""
     for label, value in _pairs(content.decode("utf-8", "replace")):
         vendor = value if label == "Vendor ID" else vendor
-        if label == "Model name" and label in found[-1]:
-            found.append({"Vendor ID": vendor})
-        found[-1].setdefault(label, value)
-    return found
+        if label == "Model name" and label in cores[-1]:
+            cores.append({"Vendor ID": vendor})
+        cores[-1].setdefault(label, value)
+    return cores
 
 
 def _pairs(text: str) -> Iterator[tuple[str, str]]:
@@ -81,29 +63,17 @@ def _json_pairs(text: str) -> Iterator[tuple[str, str]]:
         waiting += reversed(children if isinstance(children, list) else [])
 
 
-def processor(found: dict[str, str]) -> Processor:
-    """Return the x86 processor that the values of :func:`fields` describe."""
-    return Processor(
-        vendor=found.get("Vendor ID", ""),
-        family=number(found.get("CPU family", "")),
-        model=number(found.get("Model", "")),
-        stepping=number(found.get("Stepping", "")),
-        brand=brand(found.get("Model name", "")),
-        flags=frozenset(found.get("Flags", "").split()),
-    )
-
-
-def online(found: dict[str, str]) -> int:
+def online(fields: dict[str, str]) -> int:
     """Return the number of processors in ``On-line CPU(s) list`` (``0-3,8``), or in ``CPU(s)``; at least one."""
-    ends = [item.partition("-") for item in found.get("On-line CPU(s) list", "").split(",")]
+    ends = [item.partition("-") for item in fields.get("On-line CPU(s) list", "").split(",")]
     spans = [(number(first.strip()), number(last.strip() or first.strip())) for first, _, last in ends]
     count = sum(last - first + 1 for first, last in spans if first is not None and last is not None and first <= last)
-    return count or number(found.get("CPU(s)", "")) or 1
+    return count or number(fields.get("CPU(s)", "")) or 1
 
 
-def of_kind(found: dict[str, str]) -> int:
+def of_kind(fields: dict[str, str]) -> int:
     """Return the number of processors of one of several kinds, for which there is no list; at least one."""
     count = 1
     for label in ("Thread(s) per core", "Core(s) per socket", "Core(s) per cluster", "Socket(s)", "Cluster(s)"):
-        count *= number(found.get(label, "")) or 1
+        count *= number(fields.get(label, "")) or 1
     return count

@@ -6,7 +6,8 @@ Source: XNU ``osfmk/i386/cpuid.c``, which prints what CPUID reports, enabled or 
 from __future__ import annotations
 
 from cpufeat.detection.probe.cpuid import AVX512_STATE
-from cpufeat.detection.probe.procfs import Processor, brand
+from cpufeat.detection.probe.procfs import brand
+from cpufeat.detection.probe.x86_flags import X86Processor
 from cpufeat.features import normalize
 from cpufeat.support.value import TYPE_CHECKING
 
@@ -19,12 +20,12 @@ _INTEL_MACS = {"GenuineIntel": 6}
 """The family of every Intel CPU that macOS was made for; people leave it out of dumps."""
 
 
-def processor(machine: Machine) -> Processor | None:
+def processor(machine: Machine) -> X86Processor | None:
     """Return the processor, its flags written as our names are; None where sysctl tells no flags."""
     words = " ".join(_text(machine, name) for name in _FLAGS).split()
     if not words:
         return None
-    return Processor(
+    return X86Processor(
         vendor=_text(machine, "vendor"),
         family=_number(machine, "family") or _INTEL_MACS.get(_text(machine, "vendor")),
         model=_number(machine, "model"),

@@ -11,15 +11,13 @@ from cpufeat.detection.probe import lscpu, procfs
 from cpufeat.support.value import TYPE_CHECKING, Value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from cpufeat.detection.machine import Machine
 
 _REGISTER = "/sys/devices/system/cpu/cpu{}/regs/identification/midr_el1"
 _LARGEST = 0xFFFFFFFF
 
 
-class Processor(Value):
+class ArmCore(Value):
     """What is said of one processor; None or empty where nothing is."""
 
     implementer: str = ""
@@ -33,18 +31,18 @@ class Processor(Value):
     brand: str = ""
 
 
-def from_sysfs(machine: Machine) -> dict[Processor, int]:
+def from_sysfs(machine: Machine) -> dict[ArmCore, int]:
     """Return the processors by register with the number of each, empty unless every one that is online can be read."""
     contents = [machine.read_file(_REGISTER.format(cpu)) for cpu in machine.online_cpus()]
     registers = [_number((content or b"").decode("ascii", "replace").strip()) for content in contents]
     if None in registers:
         return {}
-    return _count(of_register(register) for register in registers if register is not None)
+    return procfs.count_kinds(of_register(register) for register in registers if register is not None)
 
 
-def of_register(midr: int) -> Processor:
+def of_register(midr: int) -> ArmCore:
     """Return the processor that a Main ID Register names."""
-    return Processor(_implementer(midr >> 24 & 0xFF), midr >> 4 & 0xFFF, _stepping(midr >> 20 & 15, midr & 15))
+    return ArmCore(_implementer(midr >> 24 & 0xFF), midr >> 4 & 0xFFF, _stepping(midr >> 20 & 15, midr & 15))
 
 
 def _implementer(number: int | None) -> str:
@@ -55,20 +53,13 @@ def _stepping(variant: int | None, revision: int | None) -> int | None:
     return None if variant is None or revision is None else variant << 4 | revision
 
 
-def _count(processors: Iterable[Processor]) -> dict[Processor, int]:
-    counts: dict[Processor, int] = {}
-    for processor in processors:
-        counts[processor] = counts.get(processor, 0) + 1
-    return counts
-
-
 # --- /proc/cpuinfo
 
 _MIDR_KEYS = ("CPU part", "CPU variant", "CPU revision")
 _KEYS = ("CPU implementer", "CPU architecture", "Features", *_MIDR_KEYS)
 
 
-def from_cpuinfo(content: bytes) -> dict[Processor, int]:
+def from_cpuinfo(content: bytes) -> dict[ArmCore, int]:
     """Return the processors of ``/proc/cpuinfo`` with the number of each.
 
     Before Linux 3.8 the identity of one core stood for all, in a paragraph of its own.
@@ -81,7 +72,7 @@ def from_cpuinfo(content: bytes) -> dict[Processor, int]:
     for block in identified:
         values = tuple(map(block.get, _KEYS))
         alike[values] = alike.get(values, 0) + (1 if "processor" in block else max(anonymous, 1))
-    counts: dict[Processor, int] = {}
+    counts: dict[ArmCore, int] = {}
     for values, count in alike.items():
         kinds = _of_block({key: value for key, value in zip(_KEYS, values, strict=True) if value is not None}, whole)
         for kind in kinds:
@@ -89,12 +80,12 @@ def from_cpuinfo(content: bytes) -> dict[Processor, int]:
     return counts
 
 
-def _of_block(block: dict[str, str], whole: dict[str, str]) -> list[Processor]:
+def _of_block(block: dict[str, str], whole: dict[str, str]) -> list[ArmCore]:
     """Return the processor of a paragraph, or of each kind where a vendor's kernel names several: ``0xc07 & 0xc0f``."""
     words = zip(*(block.get(key, "").split("&") for key in _MIDR_KEYS), strict=False)
     numbers = ([_number(word.strip()) for word in kind] for kind in words)
     return [
-        Processor(
+        ArmCore(
             _implementer(_number(block.get("CPU implementer", ""))),
             part,
             _stepping(variant, revision),
@@ -137,12 +128,12 @@ def _number(text: str) -> int | None:
 # --- lscpu
 
 
-def from_lscpu(kinds: list[dict[str, str]], models: list[list[str]]) -> dict[Processor, int]:
+def from_lscpu(kinds: list[dict[str, str]], models: list[list[str]]) -> dict[ArmCore, int]:
     """Return the processors that lscpu shows, by its labels, with the number of each.
 
     It shows names in place of the numbers; ``models`` are the rows of a ``models.tsv``, which lead back.
     """
-    counts: dict[Processor, int] = {}
+    counts: dict[ArmCore, int] = {}
     for fields in kinds:
         count = lscpu.online(fields) if len(kinds) == 1 else lscpu.of_kind(fields)
         kind = _of_lscpu(fields, models)
@@ -150,13 +141,13 @@ def from_lscpu(kinds: list[dict[str, str]], models: list[list[str]]) -> dict[Pro
     return counts
 
 
-def _of_lscpu(fields: dict[str, str], models: list[list[str]]) -> Processor:
+def _of_lscpu(fields: dict[str, str], models: list[list[str]]) -> ArmCore:
     vendor = fields.get("Vendor ID", "")
     named = (number for number, name in tables.rows("arm/implementers.tsv") if _alike(name, vendor))
     implementer = next(named, vendor)
     name = fields.get("Model name", "")
     found = (row[2] for row in models if row[0] == implementer and _alike(row[7], name))
-    return Processor(
+    return ArmCore(
         implementer if implementer.startswith("0x") else "",
         _number(next(found, "").partition(",")[0].partition("-")[0]),
         _stepping(*_release(fields.get("Stepping", ""), fields.get("Model", ""))),
@@ -166,7 +157,7 @@ def _of_lscpu(fields: dict[str, str], models: list[list[str]]) -> Processor:
     )
 
 
-def from_sysctl(model: str, count: int, models: list[list[str]]) -> dict[Processor, int]:
+def from_sysctl(model: str, count: int, models: list[list[str]]) -> dict[ArmCore, int]:
     """Return the processors of FreeBSD's ``hw.model``, which is that of the first: ``ARM Cortex-A72 r0p3``."""
     vendor, _, rest = model.partition(" ")
     name, _, stepping = rest.rpartition(" ")

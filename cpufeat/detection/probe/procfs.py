@@ -1,49 +1,14 @@
-"""``/proc/cpuinfo``: what Linux says of each processor, in every architecture's layout.
-
-On x86 the ``flags`` leave out what the kernel did not enable (Documentation/arch/x86/cpuinfo.rst).
-"""
+"""``/proc/cpuinfo``: its paragraphs, in every architecture's layout, and the values in them."""
 
 from __future__ import annotations
 
-from cpufeat.support.value import TYPE_CHECKING, Value
+from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import TypeVar
 
-
-class Processor(Value):
-    """What the kernel prints of an x86 processor; None or empty where it prints nothing."""
-
-    vendor: str
-    family: int | None
-    model: int | None
-    stepping: int | None
-    brand: str
-    flags: frozenset[str]
-
-
-def processors(content: bytes) -> list[Processor]:
-    """Return the processors of an x86 ``/proc/cpuinfo``, in its order."""
-    return [_processor(block) for block in blocks(content) if "flags" in block or "cpu family" in block]
-
-
-def _processor(block: dict[str, str]) -> Processor:
-    return Processor(
-        vendor=block.get("vendor_id", ""),
-        family=number(block.get("cpu family", "")),
-        model=number(block.get("model", "")),
-        stepping=number(block.get("stepping", "")),
-        brand=brand(block.get("model name", "")),
-        flags=frozenset(block.get("flags", "").split()),
-    )
-
-
-def alike(found: Iterable[Processor]) -> dict[Processor, int]:
-    """Return how many processors there are of each kind, in order of first appearance."""
-    counts: dict[Processor, int] = {}
-    for processor in found:
-        counts[processor] = counts.get(processor, 0) + 1
-    return counts
+    Kind = TypeVar("Kind")
 
 
 def blocks(content: bytes) -> list[dict[str, str]]:
@@ -53,14 +18,14 @@ def blocks(content: bytes) -> list[dict[str, str]]:
     s390x puts all its processors (keys ``processor 0``, ...) into one. A second ``processor`` starts a new one even
     where the empty line between them was lost. Lines without a colon are skipped.
     """
-    found: list[dict[str, str]] = [{}]
+    paragraphs: list[dict[str, str]] = [{}]
     for line in content.decode("utf-8", "replace").splitlines():
         key, colon, value = (part.strip() for part in line.partition(":"))
-        if not line.strip() or (key == "processor" and key in found[-1]):
-            found.append({})
+        if not line.strip() or (key == "processor" and key in paragraphs[-1]):
+            paragraphs.append({})
         if colon:
-            found[-1].setdefault(key, value)
-    return [block for block in found if block]
+            paragraphs[-1].setdefault(key, value)
+    return [block for block in paragraphs if block]
 
 
 def number(text: str) -> int | None:
@@ -72,3 +37,11 @@ def brand(text: str) -> str:
     """Return a brand string with single spaces, empty for the kernel's ``unknown``."""
     text = " ".join(text.split())
     return "" if text == "unknown" else text
+
+
+def count_kinds(kinds: Iterable[Kind]) -> dict[Kind, int]:
+    """Return how many there are of each kind, in order of first appearance."""
+    counts: dict[Kind, int] = {}
+    for kind in kinds:
+        counts[kind] = counts.get(kind, 0) + 1
+    return counts

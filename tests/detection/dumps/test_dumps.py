@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 from cpufeat.cli import main
 from cpufeat.detection import dumps
 from cpufeat.detection.machine import LARGEST_FILE
-from cpufeat.detection.probe import lscpu, procfs
+from cpufeat.detection.probe import lscpu, procfs, x86_flags
+from cpufeat.detection.probe.x86_flags import X86Processor
 from cpufeat.detection.recording import Recording
 from cpufeat.errors import DumpError
 
 RECORDING = Recording(leaves={0: {(7, 1): (1, 2, 3, 4)}}, xcr0=7, online=(0,), files={"a": b"b"}).to_json()
 EVERY_EXAMPLE = [text for texts in EXAMPLES.values() for text in texts]
-EPYC = procfs.Processor("AuthenticAMD", 23, 1, 2, "AMD EPYC 7451 24-Core Processor", frozenset(["fpu", "lm", "avx2"]))
+EPYC = X86Processor("AuthenticAMD", 23, 1, 2, "AMD EPYC 7451 24-Core Processor", frozenset(["fpu", "lm", "avx2"]))
 
 
 def parse(text: str) -> tuple[str, Recording]:
@@ -100,8 +101,8 @@ def test_encodings_and_line_ends_of_windows_change_nothing(text: str) -> None:
 def test_cpuinfo_holds_every_processor() -> None:
     name, machine = parse(CPUINFO)
     assert (name, machine.arch) == ("cpuinfo", "x86_64")
-    alike = procfs.alike(procfs.processors(machine.files["/proc/cpuinfo"]))
-    skylake = procfs.Processor(
+    alike = procfs.count_kinds(x86_flags.from_cpuinfo(machine.files["/proc/cpuinfo"]))
+    skylake = X86Processor(
         "GenuineIntel", 6, 94, 3, "Intel(R) Core(TM) i5-6600 CPU @ 3.30GHz", frozenset(["fpu", "lm", "avx2"])
     )
     assert alike == {skylake: 2}
@@ -133,7 +134,7 @@ def test_lscpu_is_read_flat_indented_and_as_json(text: str) -> None:
     name, machine = parse(text)
     fields = lscpu.fields(machine.files["lscpu"])
     assert (name, machine.arch) == ("lscpu", "x86_64")
-    assert (lscpu.processor(fields), lscpu.online(fields)) == (EPYC, 4)
+    assert (x86_flags.from_lscpu(fields), lscpu.online(fields)) == (EPYC, 4)
 
 
 def test_our_own_recording_comes_back() -> None:
@@ -199,10 +200,10 @@ def test_any_bytes_are_a_machine_or_an_error_that_says_why(content: bytes) -> No
         assert str(error).startswith("dump:")
         return
     for file in machine.files.values():
-        procfs.alike(procfs.processors(file))
+        procfs.count_kinds(x86_flags.from_cpuinfo(file))
     if "lscpu" in machine.files:
         fields = lscpu.fields(machine.files["lscpu"])
-        lscpu.processor(fields)
+        x86_flags.from_lscpu(fields)
         assert lscpu.online(fields) >= 1
 
 

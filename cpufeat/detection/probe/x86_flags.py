@@ -1,0 +1,49 @@
+"""An x86 processor as the kernel describes it: identity and flags, of ``/proc/cpuinfo`` or by lscpu's labels.
+
+Linux leaves out the flags of what it did not enable (Documentation/arch/x86/cpuinfo.rst).
+"""
+
+from __future__ import annotations
+
+from cpufeat.detection.probe import procfs
+from cpufeat.detection.probe.procfs import brand, number
+from cpufeat.support.value import Value
+
+
+class X86Processor(Value):
+    """What the kernel prints about an x86 processor; None or empty where it prints nothing."""
+
+    vendor: str
+    family: int | None
+    model: int | None
+    stepping: int | None
+    brand: str
+    flags: frozenset[str]
+
+
+def from_cpuinfo(content: bytes) -> list[X86Processor]:
+    """Return the processors of an x86 ``/proc/cpuinfo``, in its order."""
+    return [_of_paragraph(block) for block in procfs.blocks(content) if "flags" in block or "cpu family" in block]
+
+
+def _of_paragraph(block: dict[str, str]) -> X86Processor:
+    return X86Processor(
+        vendor=block.get("vendor_id", ""),
+        family=number(block.get("cpu family", "")),
+        model=number(block.get("model", "")),
+        stepping=number(block.get("stepping", "")),
+        brand=brand(block.get("model name", "")),
+        flags=frozenset(block.get("flags", "").split()),
+    )
+
+
+def from_lscpu(fields: dict[str, str]) -> X86Processor:
+    """Return the processor that values by lscpu's labels describe."""
+    return X86Processor(
+        vendor=fields.get("Vendor ID", ""),
+        family=number(fields.get("CPU family", "")),
+        model=number(fields.get("Model", "")),
+        stepping=number(fields.get("Stepping", "")),
+        brand=brand(fields.get("Model name", "")),
+        flags=frozenset(fields.get("Flags", "").split()),
+    )
