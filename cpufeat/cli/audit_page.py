@@ -66,7 +66,7 @@ def _of(audit: Audit, lowest: str) -> str:
 def _needs(audit: Audit) -> Iterator[Line]:
     if not audit.needs or audit.bare is None:
         return
-    yield from section_heading("Features", "needed by its instructions, with the features that these imply")
+    yield from section_heading("Features", "needed by its instructions, without the features that these imply")
     yield from _by_level(audit.bare, "", "warn")
     yield from _by_level(audit.needs - audit.bare, " (checked)", "")
 

@@ -1,4 +1,4 @@
-"""The command line as people use it: whole processes, their output, errors and exit status."""
+"""The command line as a user sees it: whole processes with their output, errors and exit status."""
 
 from __future__ import annotations
 
@@ -14,22 +14,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from helpers.paths import PROJECT
+from helpers.paths import MACHINES, PROJECT, SHARED
 
 from cpufeat import Recording, Target, __version__, aot, detect
-from cpufeat.cli import main
+from cpufeat.cli import main, verbs
 from cpufeat.cli.parser import VERBS
 from cpufeat.detection.dumps import load
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-MACHINES = PROJECT / "data" / "machines"
-SHARED = PROJECT.parent / "shared"
 HASWELL, NEHALEM = str(MACHINES / "qemu-haswell.json"), str(MACHINES / "qemu-nehalem.json")
 ESCAPE = "\x1b["
-SWITCHES = ("NO_COLOR", "FORCE_COLOR", "CPUFEAT_MACHINE", "CPUFEAT_TARGET", "CPUFEAT_DISABLE", "COLUMNS")
-ENVIRONMENT = {name: value for name, value in os.environ.items() if name not in SWITCHES} | {"TERM": "xterm"}
+INFLUENCES = ("NO_COLOR", "FORCE_COLOR", "CPUFEAT_MACHINE", "CPUFEAT_TARGET", "CPUFEAT_DISABLE", "COLUMNS")
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name not in INFLUENCES} | {"TERM": "xterm"}
 KEYS = {"path", "format", "arch", "vendor", "family", "model", "stepping", "brand", "cpu", "cores", "level"}
 KEYS |= {"features", "withheld", "error"}
 
@@ -37,7 +35,7 @@ KEYS |= {"features", "withheld", "error"}
 def cpufeat(
     *arguments: str | bytes, stdin: bytes = b"", code: Sequence[str] = ("-m", "cpufeat"), **variables: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run ``python -m cpufeat``; whatever happens, nobody is shown a traceback."""
+    """Run ``python -m cpufeat``, and check that it prints no traceback."""
     done = subprocess.run(
         [sys.executable, *code, *arguments],
         input=stdin, capture_output=True, check=False, timeout=120, env={**ENVIRONMENT, **variables},
@@ -48,27 +46,27 @@ def cpufeat(
 
 
 def on_terminal(*arguments: str, **variables: str) -> str:
-    """Return what is shown on a terminal."""
-    ours, theirs = pty.openpty()
+    """Run ``python -m cpufeat`` on a pseudo-terminal and return its output."""
+    master, slave = pty.openpty()
     with subprocess.Popen(
-        [sys.executable, "-m", "cpufeat", *arguments], stdout=theirs, env={**ENVIRONMENT, **variables}
+        [sys.executable, "-m", "cpufeat", *arguments], stdout=slave, env={**ENVIRONMENT, **variables}
     ) as process:
-        os.close(theirs)
-        shown = b""
+        os.close(slave)
+        output = b""
         try:
-            while part := os.read(ours, 65536):
-                shown += part
-        except OSError:  # Linux's EIO: the other end is closed
+            while part := os.read(master, 65536):
+                output += part
+        except OSError:  # EIO, as Linux reports it when the slave is closed
             pass
-        os.close(ours)
+        os.close(master)
     assert process.returncode == 0
-    return shown.decode().replace("\r\n", "\n")
+    return output.decode().replace("\r\n", "\n")
 
 
 # --- help
 
 
-def test_alone_it_helps_and_names_every_verb() -> None:
+def test_without_a_verb_the_help_is_printed_with_every_verb() -> None:
     alone, asked = cpufeat(), cpufeat("--help")
     assert (alone.returncode, asked.returncode) == (0, 0)
     assert alone.stdout == asked.stdout
@@ -76,14 +74,18 @@ def test_alone_it_helps_and_names_every_verb() -> None:
     assert max(map(len, alone.stdout.splitlines())) <= 80
 
 
+def test_the_table_of_verbs_has_every_module_in_the_folder_of_verbs() -> None:
+    assert VERBS.keys() == {path.stem for path in Path(verbs.__path__[0]).glob("*.py")} - {"__init__"}
+
+
 @pytest.mark.parametrize("verb", VERBS)
-def test_every_verb_helps(verb: str) -> None:
+def test_every_verb_has_a_help_page(verb: str) -> None:
     done = cpufeat(verb, "--help")
     assert done.returncode == 0
     assert done.stdout.startswith(f"usage: cpufeat {verb} ")
 
 
-def test_version() -> None:
+def test_the_version_is_printed() -> None:
     assert cpufeat("--version").stdout == f"cpufeat {__version__}\n"
 
 
@@ -98,7 +100,7 @@ def test_explain_is_plain_when_piped() -> None:
     assert done.stdout == cpufeat("explain").stdout
 
 
-def test_explain_is_in_colour_on_a_terminal_and_says_the_same() -> None:
+def test_explain_is_in_colour_on_a_terminal_with_the_same_text() -> None:
     pytest.importorskip("rich")
     shown = on_terminal("explain", "--machine", HASWELL)
     assert ESCAPE in shown
@@ -111,37 +113,48 @@ def test_a_terminal_that_wants_no_colour_gets_none(variables: dict[str, str]) ->
     assert ESCAPE not in on_terminal("explain", "--machine", HASWELL, **variables)
 
 
-def test_colour_can_be_forced() -> None:
+def test_force_color_colours_piped_output() -> None:
     pytest.importorskip("rich")
     assert ESCAPE in cpufeat("explain", FORCE_COLOR="1").stdout
 
 
-def test_explain_does_without_rich() -> None:
+def test_explain_works_without_rich() -> None:
     without = "import sys; sys.modules['rich'] = None; from cpufeat.cli import main; sys.exit(main())"
     done = cpufeat("explain", code=("-c", without), FORCE_COLOR="1")
     assert (done.returncode, done.stdout) == (0, cpufeat("explain").stdout)
 
 
-def test_explain_json_is_the_machine() -> None:
+def test_explain_json_has_the_features_the_cpu_and_the_file_of_the_machine() -> None:
     facts = json.loads(cpufeat("explain", "--json", "--machine", HASWELL, FORCE_COLOR="1").stdout)
     host = detect(load(HASWELL)[1])
     assert set(facts["features"]) == host.features.names
     assert (facts["cpu"], facts["origin"]) == ("haswell", HASWELL)
 
 
-def test_a_request_left_short_is_explained_without_a_warning() -> None:
+def test_explain_shows_what_a_request_lost_without_a_warning() -> None:
     done = cpufeat("explain", "haswell", "--machine", NEHALEM)
     assert (done.returncode, done.stderr) == (0, "")
     assert "haswell: granted, less avx, xsave and" in done.stdout
 
 
-def test_the_environment_names_the_machine_and_the_request() -> None:
+def test_environment_variables_set_the_machine_and_the_request() -> None:
     named = cpufeat("explain", "x86-64-v2", "--machine", HASWELL)
     assert named.stdout == cpufeat("explain", "x86-64-v2", CPUFEAT_MACHINE=HASWELL).stdout
     assert "CPUFEAT_TARGET" in cpufeat("explain", CPUFEAT_TARGET="x86-64-v2").stdout
 
 
-def test_under_an_emulator_the_kernel_is_said_to_be_anothers(qemu: str) -> None:
+def test_the_option_machine_leaves_the_environment_of_the_caller_as_it_was(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for before in (None, HASWELL):
+        if before is not None:
+            monkeypatch.setenv("CPUFEAT_MACHINE", before)
+        assert main(["target", "--print", "cpu", "--machine", NEHALEM]) == 0
+        assert capsys.readouterr().out == "nehalem\n"
+        assert os.environ.get("CPUFEAT_MACHINE") == before
+
+
+def test_under_an_emulator_the_kernel_is_reported_to_describe_another_cpu(qemu: str) -> None:
     command = [qemu, "-cpu", "Penryn", sys.executable, "-m", "cpufeat", "explain"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=ENVIRONMENT, timeout=120)
     assert "penryn" in done.stdout
@@ -151,7 +164,7 @@ def test_under_an_emulator_the_kernel_is_said_to_be_anothers(qemu: str) -> None:
 # --- target
 
 
-def test_target_is_lines_that_a_shell_can_take() -> None:
+def test_target_prints_lines_that_a_shell_can_evaluate() -> None:
     done = cpufeat("target", "x86-64-v2", "--machine", HASWELL)
     answer = dict(line.split("=", 1) for line in done.stdout.splitlines())
     assert (done.returncode, done.stderr) == (0, "")
@@ -162,14 +175,14 @@ def test_target_is_lines_that_a_shell_can_take() -> None:
         assert cpufeat("target", "x86-64-v2", "--machine", HASWELL, "--print", key).stdout == f"{value}\n"
 
 
-def test_target_speaks_to_an_llvm() -> None:
+def test_target_uses_the_names_and_features_of_the_given_llvm() -> None:
     old, new = (json.loads(cpufeat("target", "znver5", "--json", "--llvm", version).stdout) for version in ("14", "22"))
     assert (old["cpu"], new["cpu"]) == ("znver3", "znver5")
     assert "avx10.1" not in old["features"]
     assert "avx10.1" in new["features"]
 
 
-def test_target_json_is_the_target_and_why() -> None:
+def test_target_json_has_the_target_and_the_decisions() -> None:
     done = cpufeat("target", "haswell", "--json", "--machine", NEHALEM)
     answer = json.loads(done.stdout)
     target = Target(answer["triple"], answer["cpu"], detect(load(NEHALEM)[1]).features)
@@ -179,25 +192,28 @@ def test_target_json_is_the_target_and_why() -> None:
     assert done.stderr.count("\n") == 1
 
 
-def test_what_is_missing_can_be_an_error() -> None:
+def test_a_missing_feature_is_an_error_on_request() -> None:
     done = cpufeat("target", "haswell", "--machine", NEHALEM, "--on-missing", "error")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("cpufeat: haswell needs")
     assert "avx2: not reported" in done.stderr
 
 
-def test_plain_answers_load_no_library() -> None:
+def test_a_verb_loads_no_other_verb_and_no_optional_library() -> None:
     code = "import sys; from cpufeat.cli import main; main(); print(*sys.modules, file=sys.stderr)"
     for arguments in (["target"], ["explain"], ["identify", HASWELL], ["record", "-"]):
         loaded = set(cpufeat(*arguments, code=("-c", code)).stderr.split())
         assert "cpufeat.detection.host" in loaded
+        assert {name for name in loaded if name.startswith("cpufeat.cli.verbs.")} == {
+            f"cpufeat.cli.verbs.{arguments[0]}"
+        }
         assert loaded.isdisjoint({"llvmlite", "archspec", "cpuinfo", "rich"})
 
 
 # --- identify
 
 
-def test_identify_answers_in_order_and_goes_on_after_bad_files(tmp_path: Path) -> None:
+def test_identify_keeps_the_order_and_continues_after_unreadable_files(tmp_path: Path) -> None:
     bad = {
         "empty": b"",
         "binary": bytes(range(256)),
@@ -239,12 +255,12 @@ def test_identify_reports_features_and_reasons() -> None:
     assert answer["withheld"]["fma"] == "OS state not enabled"
 
 
-def test_identify_takes_standard_input() -> None:
+def test_identify_reads_standard_input() -> None:
     answer = json.loads(cpufeat("identify", "--json", "-", stdin=Path(NEHALEM).read_bytes()).stdout)
     assert (answer["path"], answer["cpu"]) == ("-", "nehalem")
 
 
-def test_names_of_any_bytes_come_back(tmp_path: Path) -> None:
+def test_a_file_name_of_any_bytes_prints_in_one_line_and_round_trips_in_json(tmp_path: Path) -> None:
     name = os.fsencode(tmp_path) + b"/\xff \x1b[31m\n.json"
     shutil.copy(HASWELL, name)
     plain, answer = cpufeat("identify", name), json.loads(cpufeat("identify", "--json", name).stdout)
@@ -254,7 +270,7 @@ def test_names_of_any_bytes_come_back(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="needs ../shared, the public collections of dumps and their score")
-def test_the_score_on_collected_machines() -> None:
+def test_most_collected_machines_are_identified_correctly() -> None:
     """2,203 files in six calls: a few seconds, and nearly every x86 machine is named right."""
     command = [sys.executable, str(SHARED / "score_identify.py"), "--show", "0"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=ENVIRONMENT, timeout=60, cwd=PROJECT)
@@ -271,7 +287,7 @@ def test_the_score_on_collected_machines() -> None:
 # --- record
 
 
-def test_record_and_replay_are_the_same_host(tmp_path: Path) -> None:
+def test_a_recording_replays_as_the_same_host(tmp_path: Path) -> None:
     path = tmp_path / "machine.json"
     assert cpufeat("record", str(path)).returncode == 0
     assert detect(load(str(path))[1]) == detect()
@@ -280,7 +296,7 @@ def test_record_and_replay_are_the_same_host(tmp_path: Path) -> None:
     assert {**json.loads(replayed.stdout), "origin": ""} == json.loads(live.stdout)
 
 
-def test_record_overwrites_only_by_force(tmp_path: Path) -> None:
+def test_record_overwrites_a_file_only_with_force(tmp_path: Path) -> None:
     path = tmp_path / "machine.json"
     path.write_text("precious")
     refused = cpufeat("record", str(path))
@@ -292,7 +308,7 @@ def test_record_overwrites_only_by_force(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("where", ["", "absent/machine.json"])
-def test_record_where_nothing_can_be_written(where: str, tmp_path: Path) -> None:
+def test_record_to_an_unwritable_path_is_an_error(where: str, tmp_path: Path) -> None:
     done = cpufeat("record", str(tmp_path / where))
     assert done.returncode == 2
     assert str(tmp_path) in done.stderr
@@ -332,7 +348,7 @@ def test_compile_writes_an_artifact_for_the_target(tmp_path: Path) -> None:
     assert aot.Artifact.open(tmp_path / "scale.o").target.level == "x86-64"
 
 
-def test_compile_for_a_recorded_machine_says_what_it_left_out(tmp_path: Path) -> None:
+def test_compile_for_a_recorded_machine_warns_about_what_it_left_out(tmp_path: Path) -> None:
     (tmp_path / "scale").write_text(SCALE)  # a FILE is a file, whatever its name
     arguments = (str(tmp_path / "scale"), "-o", str(tmp_path / "scale.o"), "--target", "haswell", "--machine", NEHALEM)
     done = cpufeat("compile", *arguments)
@@ -344,7 +360,7 @@ def test_compile_for_a_recorded_machine_says_what_it_left_out(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("content", [b"", b"\x7fELF\0\0", b"define nonsense\n", None])
-def test_what_cannot_be_compiled_is_an_error(content: bytes | None, tmp_path: Path) -> None:
+def test_compile_reports_bad_input_and_accepts_an_empty_module(content: bytes | None, tmp_path: Path) -> None:
     if content is not None:
         (tmp_path / "bad.ll").write_bytes(content)
     done = cpufeat("compile", str(tmp_path / "bad.ll"), "-o", str(tmp_path / "bad.o"))
@@ -372,7 +388,7 @@ def test_what_cannot_be_compiled_is_an_error(content: bytes | None, tmp_path: Pa
         (["target", "--machine", __file__], f"{__file__}: in no known format"),
     ],
 )
-def test_bad_usage_and_input_is_said_in_a_line(arguments: list[str], says: str) -> None:
+def test_bad_usage_and_unreadable_input_are_named_on_standard_error(arguments: list[str], says: str) -> None:
     done = cpufeat(*arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert says in done.stderr
@@ -381,13 +397,13 @@ def test_bad_usage_and_input_is_said_in_a_line(arguments: list[str], says: str) 
 @pytest.mark.parametrize(
     ("variable", "value"), [("CPUFEAT_TARGET", "nosuch"), ("CPUFEAT_DISABLE", "nosuch"), ("CPUFEAT_MACHINE", "/nosuch")]
 )
-def test_bad_variables_are_errors(variable: str, value: str) -> None:
+def test_a_bad_environment_variable_is_an_error(variable: str, value: str) -> None:
     done = cpufeat("explain", **{variable: value})
     assert done.returncode == 2
     assert "nosuch" in done.stderr
 
 
-def test_a_reader_that_goes_away_is_no_error() -> None:
+def test_a_closed_pipe_is_no_error() -> None:
     command = [sys.executable, "-m", "cpufeat", "identify", "--json", *[HASWELL] * 500]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT) as process:
         assert process.stdout is not None
@@ -398,7 +414,7 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
     assert (process.returncode, said) == (128 + signal.SIGPIPE, b"")
 
 
-def test_an_interruption_is_quiet(tmp_path: Path) -> None:
+def test_an_interrupt_prints_nothing(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     command = [sys.executable, "-m", "cpufeat", "identify", str(pipe)]
@@ -414,13 +430,13 @@ def test_an_interruption_is_quiet(tmp_path: Path) -> None:
     assert (process.returncode, *output) == (128 + signal.SIGINT, b"", b"")
 
 
-def test_an_error_leaves_the_output_of_who_called(capfd: pytest.CaptureFixture[str]) -> None:
+def test_an_error_leaves_the_standard_output_of_the_caller_open(capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["audit", "/nonexistent"]) == 2
     os.write(sys.stdout.fileno(), b"still here\n")
     assert capfd.readouterr().out == "still here\n"
 
 
-def test_closed_or_full_output_is_no_traceback() -> None:
+def test_closed_or_full_output_causes_no_traceback() -> None:
     for redirection in (">&-", "2>&- >&-"):
         shell = f'exec "$0" -m cpufeat explain {redirection}'
         done = subprocess.run(["sh", "-c", shell, sys.executable], capture_output=True, check=False, env=ENVIRONMENT)  # noqa: S607

@@ -1,4 +1,4 @@
-"""Each example does what it says, here and where there is less to work with."""
+"""Each example does what it says, on this machine and on emulated CPUs with fewer features."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ ENVIRONMENT = {
     "PYTHONPATH": str(Path(cpufeat.__file__).parent.parent),
 }
 SUM = str(sum(number * number for number in range(1000)))
-MODULE = """
+"""The result of compile_for_host.py."""
+SQUARES = """
 define void @squares(<16 x i32>* %p) {
   %a = load <16 x i32>, <16 x i32>* %p
   %r = mul <16 x i32> %a, %a
@@ -40,18 +41,18 @@ def here(name: str, *arguments: str | Path) -> str:
 
 
 @pytest.mark.parametrize("request_", [(), ("x86-64",), ("native-avx",)])
-def test_compile_for_host(request_: tuple[str, ...]) -> None:
+def test_compile_for_host_computes_the_sum_for_each_request(request_: tuple[str, ...]) -> None:
     assert here("compile_for_host.py", *request_).startswith(f"{SUM}, by code for ")
 
 
-def test_compile_for_an_emulated_host(qemu: str) -> None:
+def test_compile_for_host_compiles_for_an_emulated_cpu(qemu: str) -> None:
     process = run(qemu, "Nehalem", command("compile_for_host.py"), ENVIRONMENT)
     assert process.stdout == f"{SUM}, by code for nehalem at x86-64-v2\n", process.stderr
 
 
-def test_ship_levels(tmp_path: Path, qemu: str) -> None:
+def test_ship_levels_picks_the_best_object_and_says_what_better_ones_lack(tmp_path: Path, qemu: str) -> None:
     module = tmp_path / "module.ll"
-    module.write_text(MODULE)
+    module.write_text(SQUARES)
     here("ship_levels.py", "build", tmp_path, module)
     assert here("ship_levels.py", "pick", tmp_path).endswith(f"{cpufeat.detect().level}.o\n")
     lines = run(qemu, "Nehalem", command("ship_levels.py", "pick", tmp_path), ENVIRONMENT).stdout.splitlines()
@@ -59,9 +60,9 @@ def test_ship_levels(tmp_path: Path, qemu: str) -> None:
     assert "; avx2 is not reported (CPUID" in lines[1]
 
 
-def test_explain_fallback(qemu: str) -> None:
-    asked = here("explain_fallback.py", "x86-64,+popcnt")
-    assert asked.startswith("x86-64,+popcnt: compiling for x86-64, ")
+def test_explain_fallback_prints_each_dropped_feature(qemu: str) -> None:
+    granted = here("explain_fallback.py", "x86-64,+popcnt")
+    assert granted.startswith("x86-64,+popcnt: compiling for x86-64, ")
     lines = run(qemu, "Haswell", command("explain_fallback.py"), ENVIRONMENT).stdout.splitlines()
     assert lines[0].endswith(", level x86-64-v3")
     assert [line.split(":")[0] for line in lines[1:]] == [
