@@ -57,9 +57,7 @@ def test_a_binary_that_checks_every_use_runs_on_the_baseline() -> None:
     assert "checked: exported" in text
 
 
-@pytest.mark.parametrize(
-    ("count", "more"), [(8, []), (9, ["  and 1 more: see --json"]), (30, ["  and 22 more: see --json"])]
-)
+@pytest.mark.parametrize(("count", "more"), [(8, ""), (9, "and 1 more"), (30, "and 22 more")])
 def test_at_most_eight_functions_are_shown_and_the_others_counted(count: int, more: str) -> None:
     text = text_of(audit(*map(function, range(count))))
     assert [line for line in text if line.startswith("  function")] == [f"  function{number}" for number in range(8)]

@@ -204,9 +204,8 @@ def test_a_verb_loads_no_other_verb_and_no_optional_library() -> None:
     for arguments in (["target"], ["explain"], ["identify", HASWELL], ["record", "-"]):
         loaded = set(cpufeat(*arguments, code=("-c", code)).stderr.split())
         assert "cpufeat.detection.host" in loaded
-        assert {name for name in loaded if name.startswith("cpufeat.cli.verbs.")} == {
-            f"cpufeat.cli.verbs.{arguments[0]}"
-        }
+        loaded_verbs = {name for name in loaded if name.startswith("cpufeat.cli.verbs.")}
+        assert loaded_verbs == {f"cpufeat.cli.verbs.{arguments[0]}"}
         assert loaded.isdisjoint({"llvmlite", "archspec", "cpuinfo", "rich"})
 
 
