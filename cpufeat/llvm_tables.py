@@ -11,9 +11,6 @@ from cpufeat import tables
 from cpufeat.features import HARDWARE, FeatureSet, family, find, normalize, table
 from cpufeat.support.value import Value
 
-NEWEST = 22
-"""The newest LLVM of which there is a table."""
-
 
 class Llvm(Value):
     """One version's tables, in LLVM's spelling, sets as space-separated text until they are asked for."""
@@ -47,18 +44,31 @@ class Llvm(Value):
         return ",".join(signed + [option[0] + spelled[option[1:]] for option in options if option[1:] in spelled])
 
 
+_versions: dict[str, tuple[int, ...]] = {}
 _loaded: dict[tuple[str, int], Llvm] = {}
 
 
 def versions(arch: str) -> tuple[int, ...]:
     """Return the LLVM versions that have a table, oldest first."""
-    names = os.listdir(os.path.join(tables.DATA, family(arch)))
-    return tuple(sorted(int(name[5:-4]) for name in names if name.startswith("llvm-") and name.endswith(".tsv")))
+    folder = family(arch)
+    if folder not in _versions:
+        names = os.listdir(os.path.join(tables.DATA, folder))
+        numbers = [int(name[5:-4]) for name in names if name.startswith("llvm-") and name.endswith(".tsv")]
+        _versions[folder] = tuple(sorted(numbers))
+    return _versions[folder]
 
 
-def cpu_features(arch: str, cpu: str, version: int = NEWEST) -> FeatureSet | None:
-    """Return what a CPU has by an LLVM that has a table, None if that does not know it. Reads that one row."""
-    row = tables.row(f"{family(arch)}/llvm-{version}.tsv", "cpu", cpu)
+def newest(arch: str = "x86_64") -> int:
+    """Return the newest LLVM that has a table."""
+    return versions(arch)[-1]
+
+
+def cpu_features(arch: str, cpu: str, version: int | None = None) -> FeatureSet | None:
+    """Return what a CPU has by an LLVM that has a table (the newest, if None), None if that does not know it.
+
+    Reads that one row.
+    """
+    row = tables.row(f"{family(arch)}/llvm-{version or newest(arch)}.tsv", "cpu", cpu)
     return _hardware(arch, row[3]) if row else None
 
 
@@ -70,16 +80,17 @@ def _hardware(arch: str, names: str) -> FeatureSet:
 
 
 def installed() -> int:
-    """Return the major version of the LLVM inside llvmlite, :data:`NEWEST` where llvmlite cannot be loaded."""
+    """Return the major version of the LLVM inside llvmlite, or of the newest table if llvmlite cannot be loaded."""
     try:
         from llvmlite.binding import llvm_version_info
     except (ImportError, OSError):
-        return NEWEST
+        return newest()
     return int(llvm_version_info[0])
 
 
-def load(arch: str, version: int = NEWEST) -> Llvm:
-    """Return a version's tables; a version without any gets what its neighbours have in common."""
+def load(arch: str, version: int | None = None) -> Llvm:
+    """Return a version's tables (None: the newest). A version without any gets what its neighbours have in common."""
+    version = version or newest(arch)
     key = (family(arch), version)
     if key not in _loaded:
         _loaded[key] = _read(arch, version)

@@ -150,7 +150,7 @@ def test_recorded_machines(llvm_python: str, llvm_version: int) -> None:
     assert len(answered) > 500
     assert set().union(*map(differences, answered)) <= listed(llvm_version)
     names = {(answers["cpu"], answers["llvm cpu"]) for answers in answered if answers["llvm cpu"] != "generic"}
-    if llvm_version == llvm_tables.NEWEST:
+    if llvm_version == llvm_tables.newest():
         assert {(ours, llvms) for ours, llvms in names if ours != llvms} == E_CORES
 
 

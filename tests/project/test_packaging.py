@@ -16,7 +16,7 @@ import pytest
 from helpers.paths import PROJECT
 
 import cpufeat
-from cpufeat.llvm_tables import NEWEST
+from cpufeat.llvm_tables import newest
 
 NOT_COPIED = shutil.ignore_patterns(".git", ".venv", "__pycache__", ".*_cache", ".hypothesis", "build", "dist", "tmp")
 ENVIRONMENT = {
@@ -73,7 +73,7 @@ def answers(python: Path, elsewhere: Path) -> Path:
     assert target == str(here)
     printed = run(python, "-m", "cpufeat", "target", "--print", "features", directory=elsewhere)
     assert printed == run(python.parent / "cpufeat", "target", "--print", "features", directory=elsewhere)
-    assert printed.strip() == here.llvm_features(NEWEST)
+    assert printed.strip() == here.llvm_features(newest())
     return Path(data)
 
 

@@ -10,13 +10,13 @@ import sys
 import pytest
 from helpers.paths import PROJECT
 
-from cpufeat import tables
+from cpufeat import llvm_tables, tables
 
 GENERATOR = PROJECT / "tools" / "llvm_tables.py"
-VERSIONS = (14, 15, 20, 22)
-EVERY_LLVM_HAS = ("x86", "aarch64", "arm", "riscv", "powerpc", "s390x")
-TABLES = [(arch, version) for arch in EVERY_LLVM_HAS for version in VERSIONS]
-TABLES += [("loongarch", 20), ("loongarch", 22)]  # experimental before LLVM 16, so not built
+VERSIONS = llvm_tables.versions("x86_64")
+FAMILIES = {family: arch for arch, family, *_ in tables.rows("architectures.tsv")}
+"""Every folder of tables, and an architecture of it."""
+TABLES = [(family, version) for family, arch in FAMILIES.items() for version in llvm_tables.versions(arch)]
 
 ON_LINUX = sys.platform == "linux"  # where LLVM's own tables can be found, through /proc
 

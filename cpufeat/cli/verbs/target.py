@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from cpufeat.cli.options import OK, add_machine, add_on_missing
-from cpufeat.llvm_tables import NEWEST
+from cpufeat.llvm_tables import newest
 from cpufeat.resolution import resolve
 from cpufeat.support.value import TYPE_CHECKING
 
@@ -22,9 +22,9 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--llvm",
         type=int,
-        default=NEWEST,
+        default=newest(),
         metavar="N",
-        help=f"the LLVM version whose names and features to print (default: {NEWEST})",
+        help=f"the LLVM version whose names and features to print (default: {newest()})",
     )
     parser.add_argument("--json", action="store_true", help="print JSON, with the decisions made")
     add_machine(parser)

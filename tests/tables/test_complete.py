@@ -1,0 +1,90 @@
+"""What an addition may leave out: each of these fails with a sentence that names the file and the row to add."""
+
+from __future__ import annotations
+
+import pytest
+
+from cpufeat import llvm_tables, tables
+from cpufeat.cpus import cpus, lookup
+from cpufeat.errors import UnknownNameError
+from cpufeat.features import find
+from cpufeat.levels import levels
+
+ARCHITECTURES: dict[str, list[str]] = {}
+for arch, family, *_ in tables.rows("architectures.tsv"):
+    ARCHITECTURES.setdefault(family, []).append(arch)
+TABLES = [(family, version) for family, (arch, *_) in ARCHITECTURES.items() for version in llvm_tables.versions(arch)]
+
+
+def versions(family: str) -> tuple[int, ...]:
+    return llvm_tables.versions(ARCHITECTURES[family][0])
+
+
+def names(family: str, version: int, kind: str) -> list[str]:
+    """The names of LLVM's features or CPUs, in its table."""
+    return [name for of_kind, name, *_ in tables.rows(f"{family}/llvm-{version}.tsv") if of_kind == kind]
+
+
+def is_feature(family: str, name: str) -> bool:
+    try:
+        find(ARCHITECTURES[family][0], name)
+    except UnknownNameError:
+        return False
+    return True
+
+
+def test_there_are_tables() -> None:
+    assert len(TABLES) > 20
+
+
+def test_an_llvm_has_a_table_of_every_family() -> None:
+    """LLVM 15 has no LoongArch yet: a family may begin late, and then has every version."""
+    every = sorted({version for _, version in TABLES})
+    missing = [
+        f"data/{family}/llvm-{version}.tsv"
+        for family in ARCHITECTURES
+        for version in every
+        if version > versions(family)[0] and version not in versions(family)
+    ]
+    assert not missing, (
+        f"half an LLVM was added: there is no {', '.join(missing)}. "
+        "Run tools/llvm_tables.py with an llvmlite that has this LLVM: it writes all of them"
+    )
+
+
+@pytest.mark.parametrize(("family", "version"), TABLES)
+def test_a_feature_of_an_llvm_has_a_row(family: str, version: int) -> None:
+    missing = [name for name in names(family, version, "feature") if not is_feature(family, name)]
+    assert not missing, (
+        f"LLVM {version} has features that data/{family}/features.tsv has not: {', '.join(missing)}. "
+        "Add a row for each, or a spelling llvm=NAME to the row of the feature that it is"
+    )
+
+
+@pytest.mark.parametrize(("family", "version"), TABLES)
+def test_a_cpu_of_an_llvm_has_a_row(family: str, version: int) -> None:
+    archs = ARCHITECTURES[family]
+    missing = [name for name in names(family, version, "cpu") if all(lookup(arch, name) is None for arch in archs)]
+    assert not missing, (
+        f"LLVM {version} has CPUs that data/{family}/cpus.tsv has not: {', '.join(missing)}. "
+        "Add a row for each, with its predecessor, or a spelling llvm=NAME to the row of the CPU that it is"
+    )
+
+
+@pytest.mark.parametrize("family", ARCHITECTURES)
+def test_a_row_of_a_cpu_is_one_of_an_llvm(family: str) -> None:
+    archs = ARCHITECTURES[family]
+    known = {name for version in versions(family) for name in names(family, version, "cpu")}
+    known |= {level for arch in archs for level in levels(arch)}
+    unknown = [name for name in cpus(archs[0]) if name not in known]
+    assert not unknown, (
+        f"data/{family}/cpus.tsv has CPUs that no LLVM knows: {', '.join(unknown)}. "
+        "A row has LLVM's name; a name that only other systems use is a spelling of the nearest row"
+    )
+
+
+@pytest.mark.parametrize("family", ARCHITECTURES)
+def test_a_predecessor_has_a_row(family: str) -> None:
+    known = cpus(ARCHITECTURES[family][0])
+    dangling = [f"{cpu.name} ({cpu.predecessor})" for cpu in known.values() if cpu.predecessor not in ("", *known)]
+    assert not dangling, f"data/{family}/cpus.tsv names predecessors that have no row: {', '.join(dangling)}"
