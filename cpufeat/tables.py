@@ -62,6 +62,8 @@ class Architecture(Value):
     level: str
     cpu: str
     requires: str
+    also_runs: str
+    qemu: str
 
 
 def architecture(arch: str) -> Architecture:

@@ -1,4 +1,4 @@
-"""Will a file run there: what its instructions use against what a machine, or a CPU, has."""
+"""Check whether a file runs on a machine or CPU: compare the features that it uses with those that are there."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cpufeat.errors import ArtifactError, AuditError, TargetError, UnknownNameEr
 from cpufeat.features import FeatureSet
 from cpufeat.levels import level_features, level_of
 from cpufeat.support.value import Value
-from cpufeat.tables import architecture, rows
+from cpufeat.tables import architecture, has_tables, rows
 from cpufeat.target import Target
 
 if TYPE_CHECKING:
@@ -23,25 +23,23 @@ if TYPE_CHECKING:
     from cpufeat.auditing.report import Audit, FunctionNeeds
     from cpufeat.detection.host import Host
 
-_ALSO_RUNS = {"x86_64": ("i686",)}
-"""Architectures whose CPUs run the code of another one as well."""
-
 
 class Lack(Value):
-    """A feature that a file uses, and that is not there."""
+    """A feature that a file uses and that the machine or CPU lacks."""
 
     feature: str
     why: str
-    """Why it is not there, empty if nothing can be said."""
+    """Why the machine lacks it, empty if that is unknown."""
     function: str
-    """The first that uses it."""
+    """The first function that uses it."""
     place: str
-    """Of the first instruction that does: section and offset, ``.text+0x40``."""
+    """The address of the first instruction that uses it, in an object as section and offset: ``.text+0x40``."""
     address: int
-    """The same; in an object, one that the audit made up."""
+    """The same address as a number; in an object, it was made up by the audit."""
     instruction: str
+    """That instruction as assembly."""
     certain: bool
-    """False where that may be data, by its looks."""
+    """False where the instruction may be data that looks like code."""
 
 
 class Check(Value):
@@ -49,53 +47,59 @@ class Check(Value):
 
     file: str
     on: str
+    """The machine's name, or the request for a CPU."""
     runs: bool
     certain: bool = True
-    """False where it may run all the same: it uses what is not there, and all that is known is that no check was seen
-    (``docs/audit.md`` says what an audit cannot see)."""
+    """False if the file may run in spite of :attr:`runs`: it uses a missing feature, but the audit may have missed a
+    run-time check (``docs/audit.md`` says which)."""
     reasons: tuple[str, ...] = ()
-    """Why it does not: ``its guard lets nothing run without avx2, fma``."""
+    """Why it does not run: ``its guard refuses to run without avx2, fma``."""
     lacks: tuple[Lack, ...] = ()
-    """What it uses there with no run-time check that was seen, and each first use."""
+    """The missing features that it uses without a run-time check that the audit saw."""
     guarded: tuple[str, ...] = ()
-    """Features that are not there and that it uses, but only behind run-time checks."""
+    """The missing features that it uses only behind run-time checks."""
     variants: tuple[str, ...] = ()
-    """Of each artifact with variants that it was linked from, the one that is chosen there."""
+    """The variant that is selected there, of each artifact with variants in the file."""
     rebuild: tuple[tuple[str, ...], ...] = ()
-    """What to compile it for instead: each a single target, or variants, best first."""
+    """What to compile the file for instead, best first: each item is one target, or a list of variants."""
 
 
 def check(file: str | os.PathLike[str], on: Host | str | None = None) -> Check:
-    """Return whether a file runs on a machine (this one, if None), or on a CPU or level that a request names.
+    """Return whether a file runs on a machine (by default this one), or on the CPU or level of a request.
 
-    It is judged by its instructions (:func:`cpufeat.audit`), by those that are reached without a run-time check of the
-    CPU. Raises AuditError for what is no binary or has members of several architectures where only a CPU is given,
-    OSError, and UnknownNameError and TargetError for a request that makes no sense.
+    The file is judged by the instructions that are reached without a run-time check of the CPU (:func:`cpufeat.audit`).
+    Raises AuditError for a file that is no binary, or that has members of several architectures where ``on`` is a
+    request; OSError; UnknownNameError and TargetError for a bad request.
     """
     content, name = content_of(file)
-    audited = audit_content(content, name)
-    if isinstance(on, str):
-        if not audited.arch:
-            raise AuditError(f"{audited.name}: of several architectures: which one is meant?")
-        try:
-            target = Target.parse(on, _triple(audited.arch))
-        except UnknownNameError:
-            elsewhere = _family_with(on)
-            if not elsewhere:
-                raise
-            return _of_another_architecture(audited, on, elsewhere)
-        return _judged(audited, target.features, content, on, None)
-    host = on or detect()
-    member = _of_architecture(audited, host.arch)
+    audit = audit_content(content, name)
+    return _check_request(audit, content, on) if isinstance(on, str) else _check_host(audit, content, on or detect())
+
+
+def _check_request(audit: Audit, content: bytes, request: str) -> Check:
+    if not audit.arch:
+        raise AuditError(f"{audit.name}: has code for several architectures: check one of its members, or on a machine")
+    try:
+        target = Target.parse(request, _triple(audit.arch))
+    except UnknownNameError:
+        family = _family_with(request)
+        if not family:
+            raise
+        return _wrong_architecture(audit, request, family)
+    return _compare(audit, target.features, content, request, None)
+
+
+def _check_host(audit: Audit, content: bytes, host: Host) -> Check:
+    member = _member_for(audit, host.arch)
     if member is None:
-        return _of_another_architecture(audited, called(host), host.arch)
-    return _judged(member, FeatureSet(member.arch, host.features.names), content, called(host), host)
+        return _wrong_architecture(audit, called(host), host.arch)
+    return _compare(member, FeatureSet(member.arch, host.features.names), content, called(host), host)
 
 
 def called(host: Host) -> str:
-    """Return what people call a machine, and its CPU's name to LLVM."""
-    known_as = host.name or host.brand
-    return f"{known_as} ({host.cpu})" if known_as else host.cpu
+    """Return a machine's name or brand and, in brackets, its CPU as LLVM names it."""
+    name = host.name or host.brand
+    return f"{name} ({host.cpu})" if name else host.cpu
 
 
 def _triple(arch: str) -> str:
@@ -103,7 +107,7 @@ def _triple(arch: str) -> str:
 
 
 def _family_with(request: str) -> str:
-    """Return the first family of architectures that has the CPU or level of a request, empty if none has."""
+    """Return the first family of architectures that has the CPU or level of a request, empty if there is none."""
     for arch, *_ in rows("architectures.tsv"):
         try:
             Target.parse(request, _triple(arch))
@@ -113,91 +117,94 @@ def _family_with(request: str) -> str:
     return ""
 
 
-def _of_another_architecture(audited: Audit, on: str, there: str) -> Check:
-    archs = dict.fromkeys(one.arch for one in (audited, *audited.members) if one.arch)
-    return Check(audited.name, on, runs=False, reasons=(f"it is for {', '.join(archs)}, and that is {there}",))
+def _wrong_architecture(audit: Audit, on: str, arch: str) -> Check:
+    archs = dict.fromkeys(member.arch for member in (audit, *audit.members) if member.arch)
+    reason = f"its code is for {', '.join(archs)}, but the CPU is {arch}"
+    return Check(audit.name, on, runs=False, reasons=(reason,))
 
 
-def _of_architecture(audited: Audit, arch: str) -> Audit | None:
-    """Return the audit of what is for an architecture: the file's, or of a universal binary the member's."""
-    wanted = (arch, *_ALSO_RUNS.get(arch, ()))
-    candidates = [one for one in (audited, *audited.members) if one.arch in wanted]
-    return min(candidates, key=lambda one: wanted.index(one.arch), default=None)
+def _member_for(audit: Audit, arch: str) -> Audit | None:
+    """Return the audit of the code that CPUs of an architecture run: the file, or the best member of a container."""
+    runnable = (arch, *(architecture(arch).also_runs.split() if has_tables(arch) else ()))
+    candidates = [member for member in (audit, *audit.members) if member.arch in runnable]
+    return min(candidates, key=lambda member: runnable.index(member.arch), default=None)
 
 
-def _judged(audited: Audit, there: FeatureSet, content: bytes, on: str, host: Host | None) -> Check:
+def _compare(audit: Audit, available: FeatureSet, content: bytes, on: str, host: Host | None) -> Check:
     artifacts = _artifacts(content)
-    lacks = tuple(_lacks(audited, artifacts, there, host))
-    missing = (audited.needs or there) - there
+    lacks = tuple(_lacks(audit, artifacts, available, host))
+    missing = (audit.needs or available) - available
     refusals = (
-        _refused_by_loader(audited, there),
-        *([_without_variant(artifact, there) for artifact in artifacts] or [_refused_by_guard(content, missing)]),
+        _refused_by_loader(audit, available),
+        *([_no_variant(artifact, available) for artifact in artifacts] or [_refused_by_guard(content, missing)]),
     )
     unchecked = _unchecked(lacks)
-    certain = tuple(filter(None, (_other_system(audited, host), *refusals)))
+    certain = tuple(filter(None, (_other_system(audit, host), *refusals)))
     reasons = (*certain, unchecked) if unchecked else certain
     return Check(
-        file=audited.name,
+        file=audit.name,
         on=on,
         runs=not reasons,
         certain=bool(certain) or not reasons,
         reasons=reasons,
         lacks=lacks,
-        guarded=tuple(missing - FeatureSet(there.arch, (lack.feature for lack in lacks))),
-        variants=tuple(variant for artifact in artifacts for variant in _chosen(artifact, there)),
-        rebuild=_rebuild(audited, there) if any(refusals) or unchecked else (),
+        guarded=tuple(missing - FeatureSet(available.arch, (lack.feature for lack in lacks))),
+        variants=tuple(variant for artifact in artifacts for variant in _selected(artifact, available)),
+        rebuild=_rebuild(audit, available) if any(refusals) or unchecked else (),
     )
 
 
-def _other_system(audited: Audit, host: Host | None) -> str:
-    if host is None or loads(host.system, audited.format):
+def _other_system(audit: Audit, host: Host | None) -> str:
+    if host is None or loads(host.system, audit.format):
         return ""
-    return f"it is {audited.format}, which {host.system} does not load"
+    return f"it is {audit.format}, which {host.system} does not load"
 
 
-def _lacks(audited: Audit, artifacts: tuple[Artifact, ...], there: FeatureSet, host: Host | None) -> Iterator[Lack]:
-    """Yield each feature that is missing, and its first use, in what is surely code if there is any.
+def _lacks(audit: Audit, artifacts: tuple[Artifact, ...], available: FeatureSet, host: Host | None) -> Iterator[Lack]:
+    """Yield each missing feature with its first use, if possible in what is certain to be code.
 
-    Clones are left out, and what chooses among them: they run where they can (:func:`_without_variant`).
+    Clones and the code that selects among them are left out: a clone runs only where it can (:func:`_no_variant`).
     """
     clones = tuple(f".{label}" for artifact in artifacts for label in artifact.labels)
-    beyond = [one for one in audited.beyond(there) if not artifacts or not _is_dispatched(one.name, clones)]
+    beyond = [
+        function for function in audit.beyond(available) if not artifacts or not _is_dispatched(function.name, clones)
+    ]
     first: dict[str, FunctionNeeds] = {}
-    for function in sorted(beyond, key=lambda one: not one.certain):
-        for feature in function.bare - there:
+    for function in sorted(beyond, key=lambda function: not function.certain):
+        for feature in function.bare - available:
             first.setdefault(feature, function)
-    for feature in FeatureSet(there.arch, first):
+    for feature in FeatureSet(available.arch, first):
         function, use = first[feature], first[feature].uses[feature][0]
         why = str(host.why_missing(feature)) if host else ""
         yield Lack(feature, why, function.name, use.place, use.address, use.instruction, function.certain)
 
 
 def _unchecked(lacks: tuple[Lack, ...]) -> str:
-    """Return what may be against it: that no check was seen proves no more than that."""
-    surely = [lack.feature for lack in lacks if lack.certain]
-    return f"it uses {', '.join(surely)}, and no run-time check of that was seen" if surely else ""
+    """Return why it may not run, empty for no reason: the audit may have missed a check, so this is not certain."""
+    features = [lack.feature for lack in lacks if lack.certain]
+    return f"it uses {', '.join(features)}, and the audit saw no run-time check of that" if features else ""
 
 
 def _refused_by_guard(content: bytes, missing: FeatureSet) -> str:
     without = [feature for feature in missing if feature in demanded(content)]
-    return f"its guard lets nothing run without {', '.join(without)}" if without else ""
+    return f"its guard refuses to run without {', '.join(without)}" if without else ""
 
 
-def _refused_by_loader(audited: Audit, there: FeatureSet) -> str:
-    """Return what glibc's loader has against a linked file, which it judges by the level that a note says it needs."""
-    level = audited.note.needed if audited.note and audited.kind != "object" else ""
-    if not level or level_features(there.arch, level) <= there:
+def _refused_by_loader(audit: Audit, available: FeatureSet) -> str:
+    """Return why glibc's loader refuses a linked file, empty if it does not: it compares the level in the ISA note."""
+    level = audit.note.needed if audit.note and audit.kind != "object" else ""
+    if not level or level_features(available.arch, level) <= available:
         return ""
-    return f"glibc's loader refuses it, since its ISA note says that it needs {level}"
+    return f"glibc's loader refuses it, because its ISA note requires {level}"
 
 
-# --- cpufeat's own
+# --- artifacts of cpufeat
 
 
 def _artifacts(content: bytes) -> tuple[Artifact, ...]:
     """Return the artifacts with variants that a file was linked from."""
     try:
-        return tuple(one for one in Artifact.all_in(content) if one.dispatch)
+        return tuple(artifact for artifact in Artifact.all_in(content) if artifact.dispatch)
     except ArtifactError:
         return ()
 
@@ -206,20 +213,22 @@ def _is_dispatched(function: str, clones: tuple[str, ...]) -> bool:
     return function.endswith(clones) or function.startswith("__cpufeat_")
 
 
-def _chosen(artifact: Artifact, there: FeatureSet) -> list[str]:
-    """Return the label of the variant that is chosen, if one is."""
+def _selected(artifact: Artifact, available: FeatureSet) -> list[str]:
+    """Return the label of the variant that is selected; none if the CPU runs no variant."""
     pairs = zip(artifact.labels, artifact.variants, strict=True)
-    return [label for label, variant in pairs if variant.target.features.isa <= there][:1]
+    return [label for label, variant in pairs if variant.target.features.isa <= available][:1]
 
 
-def _without_variant(artifact: Artifact, there: FeatureSet) -> str:
-    """Return what the variant that is nearest to being chosen lacks, empty if one is chosen."""
-    missing = [variant.target.features.isa - there for variant in artifact.variants]
-    least = min(range(len(missing)), key=lambda index: len(missing[index]))
-    return f"it lacks {', '.join(missing[least])} for its variant {artifact.labels[least]}" if missing[least] else ""
+def _no_variant(artifact: Artifact, available: FeatureSet) -> str:
+    """Return which features the CPU lacks for the variant that needs fewest of them, empty if one is selected."""
+    missing = [variant.target.features.isa - available for variant in artifact.variants]
+    nearest = min(range(len(missing)), key=lambda index: len(missing[index]))
+    if not missing[nearest]:
+        return ""
+    return f"the CPU runs none of its variants: {artifact.labels[nearest]} needs {', '.join(missing[nearest])}"
 
 
-def _rebuild(audited: Audit, there: FeatureSet) -> tuple[tuple[str, ...], ...]:
-    """Return the level there, and that with the file's own level as the better variant."""
-    level = level_of(there)
-    return tuple(filter(None, ((level,) if level else (), (audited.level, level) if level and audited.level else ())))
+def _rebuild(audit: Audit, available: FeatureSet) -> tuple[tuple[str, ...], ...]:
+    """Return the CPU's level, and the variants of the file's own level and that one."""
+    level = level_of(available)
+    return tuple(filter(None, ((level,) if level else (), (audit.level, level) if level and audit.level else ())))

@@ -1,4 +1,4 @@
-"""What there is to run a program on: CPU models that are emulated whole, and this machine."""
+"""The CPUs that ``verify`` can run a program on: fully emulated qemu-user models, and this machine."""
 
 from __future__ import annotations
 
@@ -19,82 +19,85 @@ if TYPE_CHECKING:
     from cpufeat.running.qemu import Emulator
 
 NATIVE, DEFAULT = "native", "default"
-"""In place of a CPU model: this machine, and what an emulator takes by itself."""
+"""In place of the name of a CPU model: this machine, and the model that the emulator picks by default."""
 
 
-class Processor(Value):
-    """Something to run a program on."""
+class Cpu(Value):
+    """A CPU to run a program on, or the reason why there is none of a level."""
 
     name: str
-    """What people call it: an emulator's CPU model, ``native`` or ``default``; empty if nothing is of the level."""
+    """The emulator's name of the model, :data:`NATIVE` or :data:`DEFAULT`; empty if there is no CPU of the level."""
     level: str = ""
-    """The level that it stands for, empty where that is not known."""
+    """The level that it has, empty if unknown."""
     emulator: Emulator | None = None
+    """None for this machine, and where there is no CPU of the level."""
     reason: str = ""
-    """Why nothing is of the level."""
+    """Why there is no CPU of the level."""
 
     @property
     def model(self) -> str:
-        """The CPU model to ask the emulator for, empty for what it takes by itself."""
+        """The CPU model to request from the emulator, empty for its default."""
         return "" if self.name == DEFAULT else self.name
 
 
-def processors(arch: str, names: Sequence[str] | None = None) -> tuple[Processor, ...]:
-    """Return the named CPUs, by default one for each level, oldest first.
+def select_cpus(arch: str, names: Sequence[str] | None = None) -> tuple[Cpu, ...]:
+    """Return the named CPUs, by default one for each level, lowest level first.
 
     A name is a CPU model of the emulator, with changes (``Haswell,-avx2``), a level, or ``native``. Raises VerifyError
-    for a name that there is not or a list of none, and where there is no emulator.
+    for an unknown name, an empty list, and where there is no emulator.
     """
     if names is not None and not names:
-        raise VerifyError("no CPU is named: leave the list out for one of each level")
+        raise VerifyError("the list of CPUs is empty: leave it out to get one CPU for each level")
     if names is not None and set(names) <= {NATIVE}:
         return tuple(_native(arch) for _ in names)
-    choice = _Choice(qemu.emulator(arch))
+    models = _Models(qemu.emulator(arch))
     if names is not None:
-        return tuple(choice.named(name) for name in names)
-    return tuple(choice.of_level(level) for level in choice.rows) or (choice.default(),)
+        return tuple(models.by_name(name) for name in names)
+    return tuple(models.by_level(level) for level in models.models_of) or (models.default(),)
 
 
-class _Choice:
-    """An emulator's models by the levels that they stand for (``qemu.tsv``), lowest first."""
+class _Models:
+    """The models of an emulator, by the levels that they have (``qemu.tsv``), lowest level first."""
 
-    def __init__(self, qemu: Emulator) -> None:
-        self.qemu, self.models, self.rows = qemu, qemu.models(), _rows(qemu.arch)
+    def __init__(self, emulator: Emulator) -> None:
+        self.emulator, self.names = emulator, emulator.models()
+        self.models_of = models_by_level(emulator.arch)
 
-    def default(self) -> Processor:
-        return Processor(DEFAULT, emulator=self.qemu)
+    def default(self) -> Cpu:
+        return Cpu(DEFAULT, emulator=self.emulator)
 
-    def named(self, name: str) -> Processor:
+    def by_name(self, name: str) -> Cpu:
         if name == NATIVE:
-            return _native(self.qemu.arch)
-        if name in levels(self.qemu.arch):
-            return self.of_level(name)
-        model = self.qemu.find_model(name, self.models)
-        left_out = self.qemu.left_out(model)
-        stands_for = (level for level, models in self.rows.items() if model in models)
-        whole = (level for level in stands_for if not self._needed(level) & left_out)
-        return Processor(model, next(whole, ""), self.qemu)
+            return _native(self.emulator.arch)
+        if name in levels(self.emulator.arch):
+            return self.by_level(name)
+        model = self.emulator.find_model(name, self.names)
+        unemulated = self.emulator.unemulated_features(model)
+        candidates = (level for level, models in self.models_of.items() if model in models)
+        fully_emulated = (level for level in candidates if not self._required(level) & unemulated)
+        return Cpu(model, next(fully_emulated, ""), self.emulator)
 
-    def of_level(self, level: str) -> Processor:
-        """Return the first model that is emulated whole, or else this machine if that is the level it is of."""
-        lacking: frozenset[str] = frozenset()
-        for model in self.rows.get(level, ()):
-            if model in self.models:
-                lacking = self._needed(level) & self.qemu.left_out(model)
-                if not lacking:
-                    return Processor(model, level, self.qemu)
-        native = _native(self.qemu.arch)
+    def by_level(self, level: str) -> Cpu:
+        """Return the first model that is fully emulated; if there is none, this machine if it has that level."""
+        unemulated: frozenset[str] = frozenset()
+        for model in self.models_of.get(level, ()):
+            if model in self.names:
+                unemulated = self._required(level) & self.emulator.unemulated_features(model)
+                if not unemulated:
+                    return Cpu(model, level, self.emulator)
+        native = _native(self.emulator.arch)
         if level == native.level:
             return native
-        why = f"does not emulate {', '.join(sorted(lacking))}" if lacking else "has no CPU model of that level"
-        here = f"this machine is {native.level}" if native.level else f"this machine is no {self.qemu.arch}"
-        return Processor("", level, None, f"{self.qemu.name} {why}, and {here}")
+        why = f"does not emulate {', '.join(sorted(unemulated))}" if unemulated else "has no CPU model of that level"
+        here = f"this machine is {native.level}" if native.level else f"this machine is no {self.emulator.arch}"
+        return Cpu("", level, None, f"{self.emulator.name} {why}, and {here}")
 
-    def _needed(self, level: str) -> frozenset[str]:
-        return level_features(self.qemu.arch, level).names
+    def _required(self, level: str) -> frozenset[str]:
+        return level_features(self.emulator.arch, level).names
 
 
-def _rows(arch: str) -> dict[str, list[str]]:
+def models_by_level(arch: str) -> dict[str, list[str]]:
+    """Return the emulator's CPU models of each level of an architecture, lowest level first; empty if none is known."""
     try:
         rows = tables.rows(f"{family(arch)}/qemu.tsv")
     except FileNotFoundError:
@@ -102,10 +105,10 @@ def _rows(arch: str) -> dict[str, list[str]]:
     return {level: models.split() for level, models in rows if level in levels(arch)}
 
 
-def _native(arch: str) -> Processor:
-    """Return this machine, with the highest level that models stand for, or its own where none do."""
+def _native(arch: str) -> Cpu:
+    """Return this machine with the highest level that has models, or with its own if no level has any."""
     if ThisMachine().arch != arch:
-        return Processor(NATIVE)
+        return Cpu(NATIVE)
     host = detect(ThisMachine())
-    reached = [level for level in _rows(arch) if level_features(arch, level) <= host.features]
-    return Processor(NATIVE, reached[-1] if reached else host.level)
+    supported = [level for level in models_by_level(arch) if level_features(arch, level) <= host.features]
+    return Cpu(NATIVE, supported[-1] if supported else host.level)

@@ -1,8 +1,8 @@
-"""Which code a program chose that runs on this machine itself: read from its memory when it exits.
+"""Find out with ptrace(2) which variants a native process selected.
 
-A dispatcher leaves the address of what it chose in the program's data (:mod:`cpufeat.aot.runtime.dispatcher`), where
-nothing else leaves the address of a clone. Linux stops a traced process at its end, with all its memory (ptrace(2),
-PTRACE_O_TRACEEXIT). Nothing else about the program is changed, and only its first thread is traced.
+A dispatcher stores the address of the selected clone in the program's data (:mod:`cpufeat.aot.runtime.dispatcher`), and
+nothing else stores the address of a clone there. Linux stops a traced process right before its exit, while its memory
+is still mapped (PTRACE_O_TRACEEXIT). Nothing else about the program changes, and only its first thread is traced.
 """
 
 from __future__ import annotations
@@ -21,48 +21,48 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
 if sys.platform == "win32":
-    raise ImportError("there is no ptrace(2)")
+    raise ImportError("Windows has no ptrace(2)")
 
 _CONT, _SEIZE, _LISTEN = 7, 0x4206, 0x4208
-_TRACE_EXIT, _EVENT_EXIT, _EVENT_STOP = 1 << 6, 6, 128
+_O_TRACEEXIT, _EVENT_EXIT, _EVENT_STOP = 1 << 6, 6, 128
 """<linux/ptrace.h>"""
-_STOPS = (signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
+_STOP_SIGNALS = (signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
 _AT_ENTRY = 9
 """<linux/auxvec.h>"""
-_WORDS: dict[int, Literal["I", "Q"]] = {32: "I", 64: "Q"}
+_WORD_FORMATS: dict[int, Literal["I", "Q"]] = {32: "I", 64: "Q"}
 _SHELL = "/bin/sh"
-_FAILED = re.compile(rf"^{_SHELL}: (?:(?:line )?\d+: )?(.*)", re.M)
-_PATIENCE = 0.002
-"""Seconds between two looks at a process."""
-_END = 10.0
-"""Seconds that a killed process may take to be gone."""
-_MOST = 64 << 20
-"""Bytes of a program's data that are looked through."""
+_SHELL_ERROR = re.compile(rf"^{_SHELL}: (?:(?:line )?\d+: )?(.*)", re.M)
+_POLL_INTERVAL = 0.002
+"""Seconds between two checks of a process."""
+_KILL_TIMEOUT = 10.0
+"""Seconds that a killed process may take to exit."""
+_MAX_MAPPING = 64 << 20
+"""Bytes of each mapping of a program's data that are searched."""
 
 
 class Trace:
-    """Waits for a program, and finds out at its exit which of some addresses its data holds."""
+    """Runs a program, and finds out at its exit which of some functions its data has pointers to."""
 
     def __init__(self, path: str, bits: int, entry: int, starts: Collection[int]) -> None:
-        """Look for some of the file's own addresses, those where code begins; ``bits`` are those of a pointer."""
+        """Search for pointers of ``bits`` to the functions at ``starts``, in the file's own addresses."""
         self._path, self._bits, self._entry, self._starts = os.path.realpath(path), bits, entry, frozenset(starts)
         self._seen: frozenset[int] | None = None
 
     def seen(self) -> frozenset[int] | None:
-        """Return what was found, None if the program could not be followed to its exit."""
+        """Return the functions with a pointer, by start; None if the program could not be traced to its exit."""
         return self._seen
 
     def command(self, program: list[str]) -> list[str]:
-        """Return what starts a program that :meth:`wait` is to wait for: it stops before it is one."""
+        """Return a command line that stops itself and then becomes the program, for :meth:`wait` to continue it."""
         return [_SHELL, "-c", 'kill -STOP $$; exec "$@"', _SHELL, *program]
 
     def wait(self, process: int, seconds: float) -> int | None:
-        """Let a program run, and return what ``waitpid`` says of its end; None when the time is over."""
+        """Run a stopped program to its end; return the status of ``waitpid``, None if that takes too long."""
         until = time.monotonic() + seconds
         status = _change(process, until, os.WUNTRACED)
         if status is None or not os.WIFSTOPPED(status):
             return status
-        is_traced = _ptrace(_SEIZE, process, _TRACE_EXIT)
+        is_traced = _ptrace(_SEIZE, process, _O_TRACEEXIT)
         os.kill(process, signal.SIGCONT)
         if not is_traced:
             return _change(process, until)
@@ -70,65 +70,65 @@ class Trace:
         try:
             status = self._follow(process, until)
         finally:
-            if status is None:  # once more it may stop, at its exit, where only its tracer can let it go
+            if status is None:  # it stops once more at its exit, and only its tracer can continue it
                 os.kill(process, signal.SIGKILL)
-                self._follow(process, time.monotonic() + _END)
+                self._follow(process, time.monotonic() + _KILL_TIMEOUT)
         return status
 
     def _follow(self, process: int, until: float) -> int | None:
-        """Let a traced program go on, whatever it stops for, until it ends."""
+        """Continue a traced program at every stop until it ends; return its status, None if that takes too long."""
         while True:
             status = _change(process, until)
             if status is None or not os.WIFSTOPPED(status):
                 return status
             event, number = status >> 16, os.WSTOPSIG(status)
             if event == _EVENT_EXIT:
-                self._seen = self._found(process)
-            is_stopped_by_signal = event == _EVENT_STOP and number in _STOPS
+                self._seen = self._pointed_to(process)
+            is_stopped_by_signal = event == _EVENT_STOP and number in _STOP_SIGNALS
             _ptrace(_LISTEN if is_stopped_by_signal else _CONT, process, 0 if event else number)
 
-    def _found(self, process: int) -> frozenset[int] | None:
-        word = _WORDS[self._bits]
+    def _pointed_to(self, process: int) -> frozenset[int] | None:
+        word = _WORD_FORMATS[self._bits]
         try:
             auxv = dict(struct.iter_unpack(f"={2 * word}", Path(f"/proc/{process}/auxv").read_bytes()))
             bias = auxv[_AT_ENTRY] - self._entry
-            held = self._held(process, word, frozenset(start + bias for start in self._starts))
+            addresses = self._search(process, word, frozenset(start + bias for start in self._starts))
         except (OSError, ValueError, KeyError, struct.error):
             return None
-        return frozenset(address - bias for address in held)
+        return frozenset(address - bias for address in addresses)
 
-    def _held(self, process: int, word: Literal["I", "Q"], wanted: frozenset[int]) -> set[int]:
-        """Return the words that are wanted of those in the program's own data."""
-        held: set[int] = set()
+    def _search(self, process: int, word: Literal["I", "Q"], wanted: frozenset[int]) -> set[int]:
+        """Return those of the wanted words that the program's own data has."""
+        present: set[int] = set()
         with Path(f"/proc/{process}/mem").open("rb", buffering=0) as memory:
             for line in Path(f"/proc/{process}/maps").read_text(errors="replace").splitlines():
-                place, permissions, _, _, _, *path = line.split(maxsplit=5)
+                addresses, permissions, _, _, _, *path = line.split(maxsplit=5)
                 if path == [self._path] and "x" not in permissions:
-                    start, end = (int(address, 16) for address in place.split("-"))
-                    content = os.pread(memory.fileno(), min(end - start, _MOST), start)
-                    held |= wanted.intersection(memoryview(content).cast(word))
-        return held
+                    start, end = (int(address, 16) for address in addresses.split("-"))
+                    content = os.pread(memory.fileno(), min(end - start, _MAX_MAPPING), start)
+                    present |= wanted.intersection(memoryview(content).cast(word))
+        return present
 
 
-def failure(said: str) -> str:
-    """Return why a program could not be started, by what the shell said; empty if it could."""
-    failed = _FAILED.search(said)
-    return failed[1] if failed else ""
+def failure(stderr: str) -> str:
+    """Return the shell's message about why it could not start a program, empty if there is none."""
+    error = _SHELL_ERROR.search(stderr)
+    return error[1] if error else ""
 
 
 def _change(process: int, until: float, options: int = 0) -> int | None:
-    """Wait until a process stops or ends, and return how; None when the time is over."""
+    """Wait until a process stops or ends, and return the status of ``waitpid``; None if that takes too long."""
     while True:
         changed, status = os.waitpid(process, options | os.WNOHANG)
         if changed:
             return status
         if time.monotonic() > until:
             return None
-        time.sleep(_PATIENCE)
+        time.sleep(_POLL_INTERVAL)
 
 
 def _ptrace(request: int, process: int, data: int) -> bool:
-    """Return whether the kernel did it. It may refuse, in a container for instance."""
+    """Call ptrace(2) and return whether the kernel permitted it: in some containers it does not."""
     library = ctypes.CDLL(None)
     library.ptrace.argtypes, library.ptrace.restype = [ctypes.c_long] * 4, ctypes.c_long
     return bool(library.ptrace(request, process, 0, data) == 0)

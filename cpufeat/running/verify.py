@@ -1,4 +1,4 @@
-"""Running a program on other CPUs: does it do the same on each, or refuse in words, and which code of it ran."""
+"""Run a program on other CPUs, and compare: the results, refusals to run, and which variants ran."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cpufeat.aot.artifact import Artifact
-from cpufeat.auditing.formats.elf import elf_image
+from cpufeat.auditing.formats.loader import format_of, image_of
 from cpufeat.errors import ArtifactError, AuditError, VerifyError
 from cpufeat.running import qemu
-from cpufeat.running.cpus import Processor, processors
+from cpufeat.running.cpus import select_cpus
 from cpufeat.running.qemu import Watch
 from cpufeat.support import files, processes
 from cpufeat.support.value import Value
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from cpufeat.auditing.formats.image import Image
+    from cpufeat.running.cpus import Cpu
     from cpufeat.running.ptrace import Trace
     from cpufeat.support.processes import Ended
 
@@ -31,12 +32,12 @@ TIME_LIMIT = 60.0
 RIGHT, REFUSED, NOT_RUN = "right", "refused", "not run"
 DIFFERS, DIED, EXPIRED, FAILED = "differs", "died", "took too long", "did not start"
 FINE = (RIGHT, REFUSED, NOT_RUN)
-"""The results that are no fault."""
+"""The results that are not a failure of the program."""
 _REFUSALS = {
     126: re.compile(r"^.*: this CPU lacks: .*", re.M),
     127: re.compile(r"^.*CPU ISA level is lower than required.*", re.M),
 }
-"""What the guard (:mod:`cpufeat.aot.runtime.guard`) says, and glibc's loader, by exit status."""
+"""Exit status -> the message of the guard (:mod:`cpufeat.aot.runtime.guard`), and of glibc's loader."""
 _NOT_LOADED = {
     127: re.compile(
         r"^.*: (?:error while loading shared libraries|symbol lookup error|relocation error|undefined symbol): .*"
@@ -47,42 +48,44 @@ _NOT_LOADED = {
     ),
     1: re.compile(r"^.*: version .* not found \(required by .*", re.M),
 }
-"""What the loaders of glibc and musl say where a program lacks a library, or one lacks something, by exit status."""
+"""Exit status -> the messages of glibc's and musl's loaders about a missing library, symbol or version."""
 _NO_ELF = {"win32": "Windows", "darwin": "macOS"}
-"""Systems, as Python calls them, that run no ELF programs and for which there is no qemu-user."""
-_A = {"object": "an object", "library": "a library", "executable": "has no entry point"}
-_LONGEST = 1000
-"""Characters of a message."""
+"""``sys.platform`` of systems that run no ELF programs and that qemu-user does not support, and their names."""
+_NOT_EXECUTABLE = {"object": "an object", "library": "a library", "executable": "has no entry point"}
+_MAX_MESSAGE = 1000
+"""Characters."""
 
 
 class Run(Value):
-    """What came of a program on one CPU."""
+    """The result of a program on one CPU."""
 
     cpu: str
-    """The emulator's CPU model, or ``native``; empty if there was none of the level."""
+    """The emulator's CPU model, ``native`` or ``default``; empty if there is no CPU of the level."""
     level: str
-    """The level that it stands for, empty where that is not known."""
+    """The level of the CPU, empty if unknown."""
     emulator: str
-    """``qemu-x86_64``; empty where the program ran on this machine itself, or not at all."""
+    """``qemu-x86_64``; empty if the program ran on this machine itself, or not at all."""
     result: str
-    """``right``: as on the first CPU where it ran to an end. ``differs``: in what it wrote to stdout, or in its exit
-    status. ``refused``: in words. ``died``: of a signal. ``took too long``, ``did not start``, ``not run``."""
+    """``right``: it exited, with the same stdout and status as on the first CPU. ``differs``: with another stdout or
+    status. ``refused``: its guard or loader said that the CPU lacks something. ``died``: by a signal. Or ``took too
+    long``, ``did not start``, ``not run``."""
     message: str = ""
-    """Its words, or what was wrong."""
+    """The message of the refusal, or of what went wrong."""
     status: int | None = None
-    """The exit status, None where it has none."""
+    """The exit status, None if it did not exit by itself."""
     signal: str = ""
-    """What it died of: ``SIGILL``."""
+    """The name of the signal that ended it: ``SIGILL``."""
     variants: tuple[str, ...] | None = None
-    """The variants of which code was run, best first (natively: of which code was chosen to be run); None where that
-    was not observed, or there are none."""
+    """The variants that ran (natively: that were selected), best first; None if there are none, or if that was not
+    observed."""
     seconds: float = 0.0
+    """How long it ran."""
     stdout: bytes = b""
-    """The first :data:`cpufeat.support.processes.KEPT` bytes."""
+    """The first :data:`cpufeat.support.processes.KEPT` bytes of it."""
     size: int = 0
-    """Of all that it wrote there."""
+    """Bytes written to stdout."""
     sha256: str = ""
-    """Of that."""
+    """SHA-256 of stdout, in hexadecimal."""
 
 
 def verify(
@@ -92,25 +95,25 @@ def verify(
     *,
     time_limit: float = TIME_LIMIT,
 ) -> Iterator[Run]:
-    """Run an executable on each of these CPUs in turn, and return what comes of it, run by run.
+    """Run an executable on each CPU in turn, and yield the result of each run as it ends.
 
-    ``cpus`` are those of :func:`cpufeat.running.cpus.processors`; ``arguments`` are the program's own. It runs in the
-    current folder, with this process's environment, without input, and on each for no longer than ``time_limit``
-    seconds. The first that runs to its end is what the others are compared with. Raises VerifyError for what is no ELF
-    executable, for a CPU that there is not or a list of none, without an emulator, and on Windows and macOS.
+    ``cpus``: names as for :func:`cpufeat.running.cpus.select_cpus`, by default one CPU for each level. ``arguments``:
+    the program's own. The program runs in the current folder with this process's environment and empty stdin, for at
+    most ``time_limit`` seconds on each CPU. The first run that exits is the reference for the others. Raises
+    VerifyError for a file that is no ELF executable, for an unknown CPU or an empty list, without an emulator, and on
+    Windows and macOS.
     """
     if sys.platform in _NO_ELF:
         raise VerifyError(f"{os.fspath(file)}: {_NO_ELF[sys.platform]} runs no ELF programs: verify it on Linux")
     program = _read(file)
-    return _runs(program, processors(program.arch, cpus), list(arguments), time_limit)
+    return _runs(program, select_cpus(program.arch, cpus), list(arguments), time_limit)
 
 
-def _runs(program: _Program, chosen: Sequence[Processor], arguments: list[str], time_limit: float) -> Iterator[Run]:
+def _runs(program: _Program, cpus: Sequence[Cpu], arguments: list[str], time_limit: float) -> Iterator[Run]:
     reference: Run | None = None
-    bias = functools.cache(lambda emulator: emulator.bias(program.path) if program.clones else None)
-    for processor in chosen:
-        emulator = processor.emulator
-        run = _run(program, processor, arguments, time_limit, bias(emulator) if emulator else None)
+    bias = functools.cache(lambda emulator: emulator.load_bias(program.path) if program.clones else None)
+    for cpu in cpus:
+        run = _run(program, cpu, arguments, time_limit, bias(cpu.emulator) if cpu.emulator else None)
         if run.result == RIGHT:
             reference = reference or run
             run = _compared(run, reference)
@@ -121,21 +124,22 @@ def _runs(program: _Program, chosen: Sequence[Processor], arguments: list[str], 
 
 
 class _Program(Value):
-    """An executable, and what is looked for while it runs."""
+    """An executable, and the functions to observe while it runs."""
 
     path: str
     arch: str
     bits: int
-    """Of a pointer."""
+    """The size of a pointer: 32 or 64."""
     entry: int
     clones: Mapping[int, str]
-    """Where each clone of a function begins, and the variant that it is of."""
+    """Start of each clone of a function -> its variant."""
     variants: tuple[str, ...]
-    """All that the file's notes list, best first."""
+    """All variants in the file's notes, best first."""
 
 
 def _is_elf(content: bytes) -> bool:
-    return content.startswith(b"\x7fELF")
+    known = format_of(content)
+    return known is not None and known.name == "ELF"
 
 
 def _read(file: str | os.PathLike[str]) -> _Program:
@@ -147,38 +151,40 @@ def _read(file: str | os.PathLike[str]) -> _Program:
     except (OSError, ValueError) as error:
         raise VerifyError(files.failure(path, error)) from None
     if not _is_elf(content):
-        raise VerifyError(f"{path}: no ELF file: only an ELF executable can be run on other CPUs")
+        raise VerifyError(f"{path}: not an ELF file: only an ELF executable can be run on other CPUs")
     try:
-        image = elf_image(content, str(path))
+        image = image_of(content, str(path))
         variants = tuple(dict.fromkeys(label for artifact in Artifact.all_in(content) for label in _labels(artifact)))
     except (AuditError, ArtifactError) as error:
         raise VerifyError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from None
     if image.kind != "executable" or image.entry is None:
-        raise VerifyError(f"{path}: {_A[image.kind]}: only an executable can be run")
+        raise VerifyError(f"{path}: {_NOT_EXECUTABLE[image.kind]}: only an executable can be run")
     return _Program(str(path), image.arch, image.bits, image.entry, _clones(image, variants), variants)
 
 
 def _labels(artifact: Artifact) -> tuple[str, ...]:
-    """Return what the functions of several variants are called by; those of a single one are called as they are."""
+    """Return the suffixes of the clones in an artifact; functions that are not multiversioned have none."""
     return artifact.labels if artifact.dispatch else ()
 
 
 def _clones(image: Image, variants: tuple[str, ...]) -> dict[int, str]:
-    ends = {f".{label}": label for label in variants}
+    suffixes = {f".{label}": label for label in variants}
     code = (symbol for symbol in image.symbols if symbol.kind == "function")
-    return {symbol.address: ends[end] for symbol in code for end in ends if symbol.name.endswith(end)}
+    return {
+        symbol.address: label for symbol in code for suffix, label in suffixes.items() if symbol.name.endswith(suffix)
+    }
 
 
-# --- a run
+# --- one run
 
 
-def _run(program: _Program, processor: Processor, arguments: list[str], time_limit: float, bias: int | None) -> Run:
-    """Run a program on one CPU; ``bias`` is where an emulator loads it, None where nothing is to be watched."""
+def _run(program: _Program, cpu: Cpu, arguments: list[str], time_limit: float, bias: int | None) -> Run:
+    """Run a program on one CPU; ``bias``: the emulator's load bias, None if it is unknown or there are no clones."""
     from cpufeat.running import ptrace
 
-    emulator = processor.emulator
-    run = Run(processor.name, processor.level, emulator.name if emulator else "", NOT_RUN, processor.reason)
-    if not processor.name:
+    emulator = cpu.emulator
+    run = Run(cpu.name, cpu.level, emulator.name if emulator else "", NOT_RUN, cpu.reason)
+    if not cpu.name:
         return run
     watch = None if bias is None else Watch(program.entry, program.clones, bias)
     trace = (
@@ -188,7 +194,7 @@ def _run(program: _Program, processor: Processor, arguments: list[str], time_lim
     )
     command = [program.path, *arguments]
     if emulator:
-        command = emulator.command(processor.model, watch) + command
+        command = emulator.command(cpu.model, watch) + command
     try:
         ended = processes.run(
             trace.command(command) if trace else command,
@@ -202,10 +208,10 @@ def _run(program: _Program, processor: Processor, arguments: list[str], time_lim
     result, message = _judged(ended, time_limit, qemu.failure if emulator else ptrace.failure)
     return run.replace(
         result=result,
-        message=message[:_LONGEST],
+        message=message[:_MAX_MESSAGE],
         status=None if ended.expired or ended.status < 0 else ended.status,
         signal=processes.signal_name(-ended.status) if ended.status < 0 and not ended.expired else "",
-        variants=_ran(program, watch or trace),
+        variants=_variants_that_ran(program, watch or trace),
         seconds=ended.seconds,
         stdout=ended.stdout.start,
         size=ended.stdout.size,
@@ -213,8 +219,8 @@ def _run(program: _Program, processor: Processor, arguments: list[str], time_lim
     )
 
 
-def _ran(program: _Program, watch: Watch | Trace | None) -> tuple[str, ...] | None:
-    seen = watch.seen() if watch else None
+def _variants_that_ran(program: _Program, observer: Watch | Trace | None) -> tuple[str, ...] | None:
+    seen = observer.seen() if observer else None
     if seen is None:
         return None
     ran = {program.clones[address] for address in seen}
@@ -222,25 +228,28 @@ def _ran(program: _Program, watch: Watch | Trace | None) -> tuple[str, ...] | No
 
 
 def _judged(ended: Ended, time_limit: float, failure: Callable[[str], str]) -> tuple[str, str]:
-    """Return the result of a run by itself, and its message. ``failure`` finds the words of what could not start it."""
-    said = qemu.without_warnings(ended.stderr.start.decode(errors="replace"))
+    """Return the result of a run by itself, and its message.
+
+    ``failure`` finds in stderr the message of an emulator or shell that could not start the program.
+    """
+    stderr = qemu.without_warnings(ended.stderr.start.decode(errors="replace"))
     if ended.expired:
         return EXPIRED, f"it ran for longer than {time_limit:g} s"
     if ended.status < 0:
         return DIED, signal.strsignal(-ended.status) or ""
-    for result, words in ((REFUSED, _REFUSALS), (FAILED, _NOT_LOADED)):
-        found = words[ended.status].search(said) if ended.status in words else None
-        if found:
-            return result, found[0]
-    why = failure(said) if ended.status else ""
+    for result, patterns in ((REFUSED, _REFUSALS), (FAILED, _NOT_LOADED)):
+        message = patterns[ended.status].search(stderr) if ended.status in patterns else None
+        if message:
+            return result, message[0]
+    why = failure(stderr) if ended.status else ""
     return (FAILED, why) if why else (RIGHT, "")
 
 
 def _compared(run: Run, reference: Run) -> Run:
-    """Return a run that came to an end, as right or different from the first that did."""
+    """Return a run that exited, with its result as compared with the first run that did."""
     if run.status != reference.status:
         return run.replace(result=DIFFERS, message=f"exit status {run.status}, on {reference.cpu} {reference.status}")
     if (run.size, run.sha256) == (reference.size, reference.sha256):
         return run
-    same = len(os.path.commonprefix((run.stdout, reference.stdout)))  # noqa: RUF071 - they are no paths
-    return run.replace(result=DIFFERS, message=f"its output is that on {reference.cpu} only up to byte {same}")
+    same = len(os.path.commonprefix((run.stdout, reference.stdout)))  # noqa: RUF071 - not paths
+    return run.replace(result=DIFFERS, message=f"its output differs from that on {reference.cpu} after byte {same}")

@@ -10,6 +10,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
+from helpers.build_binaries import assembled
 from helpers.paths import MACHINES
 from helpers.requirements import unavailable
 
@@ -19,6 +20,7 @@ from cpufeat.cli.options import BAD, NO, OK
 from cpufeat.detection.dumps import load
 from cpufeat.detection.systems import ThisMachine
 from cpufeat.features import FeatureSet
+from cpufeat.running.check import called
 from cpufeat.running.verify import DIED, REFUSED, RIGHT
 
 if TYPE_CHECKING:
@@ -82,7 +84,7 @@ def test_it_runs_where_it_runs_and_nowhere_else(qemu: str, built, feature: str) 
 def test_what_is_missing_is_named_with_why_where_and_how_to_rebuild(built) -> None:
     answer = check(built("avx2"), machine("qemu-nehalem"))
     assert (answer.on, answer.runs, answer.certain) == ("Nehalem (nehalem)", False, False)
-    assert answer.reasons == ("it uses avx2, and no run-time check of that was seen",)
+    assert answer.reasons == ("it uses avx2, and the audit saw no run-time check of that",)
     (lack,) = answer.lacks
     assert (lack.feature, lack.function, lack.certain) == ("avx2", "uses", True)
     assert lack.instruction.startswith("vpabsb ymm0")
@@ -145,6 +147,56 @@ def test_what_it_says_to_rebuild_for_runs_there(tmp_path: Path) -> None:
         assert check(tmp_path / "again.o", host).runs
 
 
+def test_without_a_machine_or_request_a_file_is_checked_on_this_machine(built) -> None:
+    program = built("")
+    assert check(program) == check(program, detect())
+    assert check(program).on == called(detect())
+    lacking = detect().features.names.isdisjoint({"avx2"})
+    assert check(built("avx2")).runs != lacking
+
+
+def test_a_machine_is_called_by_its_name_or_brand_and_its_cpu() -> None:
+    host = machine("qemu-nehalem")
+    assert called(host.replace(name="Nehalem", brand="QEMU CPU")) == "Nehalem (nehalem)"
+    assert called(host.replace(name="", brand="QEMU CPU")) == "QEMU CPU (nehalem)"
+    assert called(host.replace(name="", brand="")) == "nehalem"
+
+
+AVX2_INSTRUCTION = ".byte 0xc4, 0xe2, 0x7d, 0x1c, 0xc0"
+"""vpabsb ymm0, ymm0"""
+
+
+def test_code_that_may_be_data_is_listed_but_is_no_reason(tmp_path: Path) -> None:
+    text = f".type f, @function\nf: ret\n.size f, .-f\n{AVX2_INSTRUCTION}\nret\n"
+    answer = check(assembled(tmp_path, text), machine("qemu-nehalem"))
+    assert (answer.runs, answer.certain, answer.reasons, answer.rebuild) == (True, True, (), ())
+    assert [(lack.feature, lack.certain) for lack in answer.lacks] == [("avx2", False)]
+
+
+def test_the_first_use_is_in_certain_code_if_there_is_any(tmp_path: Path) -> None:
+    function = f".globl f\n.type f, @function\nf: {AVX2_INSTRUCTION}\nret\n.size f, .-f\n"
+    before = f".type e, @function\ne: ret\n.size e, .-e\n{AVX2_INSTRUCTION}\nret\n"
+    answer = check(assembled(tmp_path, before + function), machine("qemu-nehalem"))
+    assert [(lack.feature, lack.function, lack.certain) for lack in answer.lacks] == [("avx2", "f", True)]
+    assert not answer.runs
+
+
+@pytest.mark.parametrize(
+    ("name", "counts"), [("plain", True), ("kernel.x86-64-v3", False), ("__cpufeat_more", False), ("x86-64-v3", True)]
+)
+def test_clones_and_their_selection_are_no_lack_and_other_functions_are(
+    tmp_path: Path, compiler: str, name: str, counts: bool
+) -> None:
+    text = (
+        f'.globl "{name}"\n.type "{name}", @function\n"{name}": {AVX2_INSTRUCTION}\nret\n.size "{name}", .-"{name}"\n'
+    )
+    beside = assembled(tmp_path, text)
+    aot.compile(KERNEL, targets=["x86-64-v3", "x86-64"]).save(tmp_path / "kernel.o")
+    library = tmp_path / "both.so"
+    subprocess.run([compiler, "-shared", tmp_path / "kernel.o", beside, "-o", library], check=True)
+    assert [lack.function for lack in check(library, machine("qemu-nehalem")).lacks] == [name] * counts
+
+
 @pytest.mark.parametrize(("request_", "runs"), [("x86-64-v2", False), ("x86-64-v3", True), ("haswell", True)])
 def test_a_cpu_or_level_is_a_request(built, request_: str, runs: bool) -> None:
     assert check(built("avx2"), request_).runs == runs
@@ -166,13 +218,13 @@ def test_variants_run_by_the_one_that_is_chosen(tmp_path: Path) -> None:
     aot.compile(KERNEL, targets=targets[:2]).save(path)
     answer = check(path, machine("qemu-nehalem"))
     assert (answer.runs, answer.variants) == (False, ())
-    assert any(re.search("it lacks .*avx2.* for its variant x86-64-v3", reason) for reason in answer.reasons)
+    assert any(re.search("runs none of its variants: x86-64-v3 needs .*avx2", reason) for reason in answer.reasons)
 
 
 def test_another_architecture_and_another_system_are_said(built) -> None:
     nehalem = machine("qemu-nehalem")
     older = nehalem.replace(arch="i686", features=FeatureSet("i686", nehalem.features.names - {"64bit"}))
-    assert check(built(""), older).reasons == ("it is for x86_64, and that is i686",)
+    assert check(built(""), older).reasons == ("its code is for x86_64, but the CPU is i686",)
     assert check(built(""), older).certain
     assert check(built(""), older).rebuild == ()
     mac = machine("qemu-haswell").replace(system="darwin")
@@ -187,7 +239,7 @@ def test_another_architecture_and_another_system_are_said(built) -> None:
 def test_a_cpu_of_another_architecture_is_an_answer(built, request_: str, family: str) -> None:
     answer = check(built(""), request_)
     assert (answer.on, answer.runs, answer.certain) == (request_, False, True)
-    assert answer.reasons == (f"it is for x86_64, and that is {family}",)
+    assert answer.reasons == (f"its code is for x86_64, but the CPU is {family}",)
 
 
 def test_32_bit_code_runs_on_64_bit_cpus(tmp_path: Path, compiler: str, built) -> None:
@@ -214,7 +266,7 @@ def test_what_glibcs_loader_refuses_does_not_run(qemu: str, tmp_path: Path, comp
             pytest.skip("this glibc is older than 2.33, or the linker leaves the note out")
         answer = check(program, machine(MODELS[run.cpu]))
         assert answer.runs == (run.result == RIGHT)
-    assert "its ISA note says that it needs x86-64-v3" in check(program, machine("qemu-nehalem")).reasons[0]
+    assert "its ISA note requires x86-64-v3" in check(program, machine("qemu-nehalem")).reasons[0]
 
 
 # --- the command line
@@ -224,7 +276,7 @@ def test_the_words_and_the_exit_status(built, capfd: pytest.CaptureFixture[str])
     program = str(built("avx2"))
     assert main(["check", program, "--machine", str(MACHINES / "qemu-nehalem.json")]) == NO
     said = capfd.readouterr().out.splitlines()
-    reason = "it uses avx2, and no run-time check of that was seen"
+    reason = "it uses avx2, and the audit saw no run-time check of that"
     assert said[0] == f"{program}: may not run on Nehalem (nehalem): {reason}"
     assert said[1].startswith("  avx2: used in uses at 0x")
     assert said[-1].endswith("--target x86-64-v2, or as variants: --target x86-64-v3 --target x86-64-v2")
@@ -236,7 +288,7 @@ def test_json_says_the_same(built, capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["check", str(built("bmi2")), "--cpu", "x86-64-v2", "--json"]) == NO
     answer = json.loads(capfd.readouterr().out)
     assert (answer["on"], answer["runs"], answer["certain"]) == ("x86-64-v2", False, False)
-    assert answer["reasons"] == ["it uses bmi2, and no run-time check of that was seen"]
+    assert answer["reasons"] == ["it uses bmi2, and the audit saw no run-time check of that"]
     assert answer["lacks"][0]["function"] == "uses"
 
 

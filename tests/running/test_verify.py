@@ -26,9 +26,8 @@ from cpufeat.cli.verbs.verify import cpus
 from cpufeat.detection import recording
 from cpufeat.detection.host import detect
 from cpufeat.detection.systems import ThisMachine
-from cpufeat.running import cpus as processors_module
-from cpufeat.running import qemu
-from cpufeat.running.cpus import NATIVE, processors
+from cpufeat.running.cpus import NATIVE, models_by_level, select_cpus
+from cpufeat.running.qemu import Emulator, emulator
 from cpufeat.running.verify import DIED, DIFFERS, EXPIRED, FAILED, NOT_RUN, REFUSED, RIGHT, Run, verify
 from cpufeat.support import processes
 
@@ -92,7 +91,7 @@ print(record(ThisMachine()).to_json())
 
 
 def test_by_default_there_is_a_processor_for_each_level_and_it_has_that_level(qemu: str) -> None:
-    chosen = processors("x86_64")
+    chosen = select_cpus("x86_64")
     assert [one.level for one in chosen] == list(levels.levels("x86_64"))
     for one in chosen:
         if one.emulator:
@@ -105,17 +104,17 @@ def test_by_default_there_is_a_processor_for_each_level_and_it_has_that_level(qe
 
 
 def test_each_model_of_the_table_is_of_its_level_or_known_not_to_be_emulated_whole(qemu: str) -> None:
-    one = qemu.emulator("x86_64")
+    one = emulator("x86_64")
     known = one.models()
-    for level, models in processors_module._rows("x86_64").items():
+    for level, models in models_by_level("x86_64").items():
         for model in set(models).intersection(known):
             found = detect(probe([qemu, "-cpu", model])).level
-            is_whole = one.left_out(model).isdisjoint(levels.level_features("x86_64", level))
+            is_whole = one.unemulated_features(model).isdisjoint(levels.level_features("x86_64", level))
             assert (found == level) == is_whole, model
 
 
 def test_what_is_left_out_is_what_cpuid_then_lacks(qemu: str) -> None:
-    left_out = qemu.emulator("x86_64").left_out("Skylake-Server")
+    left_out = emulator("x86_64").unemulated_features("Skylake-Server")
     assert {"avx512f", "avx512bw"} <= left_out or "avx512f" in detect(probe([qemu, "-cpu", "Skylake-Server"])).features
     assert left_out.isdisjoint(detect(probe([qemu, "-cpu", "Skylake-Server"])).features)
 
@@ -134,19 +133,19 @@ def test_lists_of_cpus(text: str, found: list[str]) -> None:
 
 
 def test_names_are_found_whatever_their_case_and_others_are_errors_with_what_is_near(qemu: str) -> None:
-    assert [one.name for one in processors("x86_64", ["haswell,-avx", "NEHALEM"])] == ["Haswell,-avx", "Nehalem"]
-    assert [one.level for one in processors("x86_64", ["x86-64-v2", "Westmere", "phenom"])] == ["x86-64-v2"] * 2 + [""]
+    assert [one.name for one in select_cpus("x86_64", ["haswell,-avx", "NEHALEM"])] == ["Haswell,-avx", "Nehalem"]
+    assert [one.level for one in select_cpus("x86_64", ["x86-64-v2", "Westmere", "phenom"])] == ["x86-64-v2"] * 2 + [""]
     with pytest.raises(VerifyError, match="no CPU model 'Hasvell'; did you mean Haswell"):
-        processors("x86_64", ["Hasvell"])
+        select_cpus("x86_64", ["Hasvell"])
     with pytest.raises(VerifyError, match=r"Haswell,-nonsense: Property .*nonsense' not found"):
-        processors("x86_64", ["Haswell,-nonsense"])
+        select_cpus("x86_64", ["Haswell,-nonsense"])
 
 
 def test_without_an_emulator_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     with pytest.raises(VerifyError, match=r"needs qemu-aarch64, .*: install qemu-user"):
-        processors("aarch64")
-    assert processors("x86_64", [NATIVE])[0].emulator is None
+        select_cpus("aarch64")
+    assert select_cpus("x86_64", [NATIVE])[0].emulator is None
 
 
 # --- what comes of it
@@ -183,7 +182,7 @@ def test_a_program_that_dies_says_of_what_and_leaves_no_core_dump(
 def test_another_output_or_status_differs_from_the_first_right_run(qemu: str, built) -> None:
     runs = list(verify(built(ASKS), ["Nehalem", "Conroe", "max", "max,-avx"]))
     assert results(runs) == [RIGHT, RIGHT, DIFFERS, RIGHT]
-    assert runs[2].message == "its output is that on Nehalem only up to byte 4"
+    assert runs[2].message == "its output differs from that on Nehalem after byte 4"
     by_status = list(
         verify(built(HELLO.replace("return c", 'return __builtin_cpu_supports("avx") != 0')), ["Nehalem", "max"])
     )
@@ -489,8 +488,8 @@ ARM_LEVELS = ["armv9-a", "armv8.4-a", "armv8.3-a", "armv8.2-a", "armv8.1-a", "ar
 
 
 def test_on_64_bit_arm_each_model_of_the_table_is_of_its_level(for_arm: Path) -> None:
-    known = qemu.emulator("aarch64").models()
-    rows = [(level, model) for level, models in processors_module._rows("aarch64").items() for model in models]
+    known = emulator("aarch64").models()
+    rows = [(level, model) for level, models in models_by_level("aarch64").items() for model in models]
     there = [(level, model) for level, model in rows if model in known]
     runs = list(verify(for_arm, [model for _, model in there]))
     assert [run.variants for run in runs] == [(level,) for level, _ in there]
@@ -499,8 +498,8 @@ def test_on_64_bit_arm_each_model_of_the_table_is_of_its_level(for_arm: Path) ->
 
 
 def test_on_64_bit_arm_a_level_without_a_model_is_said(for_arm: Path) -> None:
-    known = qemu.emulator("aarch64").models()
-    for run, (level, models) in zip(verify(for_arm), processors_module._rows("aarch64").items(), strict=True):
+    known = emulator("aarch64").models()
+    for run, (level, models) in zip(verify(for_arm), models_by_level("aarch64").items(), strict=True):
         assert run.level == level
         assert (run.result == RIGHT) == bool(set(models) & set(known))
         assert (run.result == NOT_RUN) == ("no CPU model of that level" in run.message)
@@ -518,7 +517,7 @@ EXITS = {
 def test_programs_of_other_architectures(arch: str, tmp_path: Path) -> None:
     """One a level, or the emulator's own choice where no models stand for levels."""
     try:
-        qemu.emulator(arch)
+        emulator(arch)
     except VerifyError as error:
         pytest.skip(str(error))
     target, code = EXITS[arch]
@@ -576,7 +575,7 @@ def test_where_a_level_cannot_be_verified_that_is_said_and_is_no_fault(
     monkeypatch.setattr(
         module, "detect", lambda machine: detect(machine).replace(features=features.FeatureSet("x86_64"))
     )
-    monkeypatch.setattr(qemu.Emulator, "left_out", lambda self, model: frozenset({"avx512f"}))
+    monkeypatch.setattr(Emulator, "unemulated_features", lambda self, model: frozenset({"avx512f"}))
     runs = list(verify(built(HELLO)))
     assert results(runs) == [RIGHT, RIGHT, RIGHT, NOT_RUN]
     assert (runs[3].level, runs[3].cpu) == ("x86-64-v4", "")
