@@ -33,16 +33,29 @@ class Llvm(Value):
 
         ``options`` (``+prefer_256_bit``) follow, those that this LLVM knows.
         """
-        ours = {name: find(self.arch, name).name for name in self.implied}
-        on = {
-            name
-            for name, implied in self.implied.items()
-            if ours[name] in features and all(ours[other] in features for other in implied.split())
-        }
-        spelled = {find(self.arch, name).name: name for name in self.options}
-        signed = [("+" if name in on else "-") + name for name in self.implied]
+        requirements, spelled = self._by_own_names()
+        wanted = features.names
+        signed = [("+" if needs <= wanted else "-") + name for name, needs in requirements.items()]
         return ",".join(signed + [option[0] + spelled[option[1:]] for option in options if option[1:] in spelled])
 
+    def _by_own_names(self) -> tuple[dict[str, frozenset[str]], dict[str, str]]:
+        """Return the features that each of LLVM's features needs to be on, and LLVM's spelling of options.
+
+        Features and options are cpufeat's names. Looking up hundreds of them takes longer than all the rest.
+        """
+        key = (self.arch, self.version)
+        if key not in _own_names:
+            ours = {name: find(self.arch, name).name for name in self.implied}
+            needs = {
+                name: frozenset((ours[name], *(ours[other] for other in implied.split())))
+                for name, implied in self.implied.items()
+            }
+            _own_names[key] = needs, {find(self.arch, name).name: name for name in self.options}
+        return _own_names[key]
+
+
+_own_names: dict[tuple[str, int], tuple[dict[str, frozenset[str]], dict[str, str]]] = {}
+"""Kept by architecture and version."""
 
 _versions: dict[str, tuple[int, ...]] = {}
 _loaded: dict[tuple[str, int], Llvm] = {}
