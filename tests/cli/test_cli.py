@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from helpers.corpora import needs_corpora
 from helpers.paths import MACHINES, PROJECT, SHARED
 
 from cpufeat import Recording, Target, __version__, aot, detect
@@ -268,7 +269,7 @@ def test_a_file_name_of_any_bytes_prints_in_one_line_and_round_trips_in_json(tmp
     assert "\x1b" not in plain.stdout
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason="needs ../shared, the public collections of dumps and their score")
+@needs_corpora
 def test_most_collected_machines_are_identified_correctly() -> None:
     """2,203 files in six calls: a few seconds, and nearly every x86 machine is named right."""
     command = [sys.executable, str(SHARED / "score_identify.py"), "--show", "0"]

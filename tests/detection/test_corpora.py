@@ -8,7 +8,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-import pytest
+from helpers.corpora import needs_corpora
 from helpers.paths import PROJECT, SHARED
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ WRONG = {
 """Every answer that the script takes for wrong: what is wrong, and why."""
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason="needs ../shared, the public collections, no part of the project")
+@needs_corpora
 def test_every_dump_is_read_and_every_wrong_answer_is_explained() -> None:
     command = [sys.executable, str(SHARED / "score_identify.py"), "--show", "1000"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120, cwd=PROJECT)

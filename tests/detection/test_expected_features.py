@@ -12,8 +12,8 @@ from fnmatch import fnmatch
 from typing import TYPE_CHECKING
 
 import pytest
+from helpers.corpora import corpora
 from helpers.machines import EVERY_STATE
-from helpers.paths import CORPORA
 
 from cpufeat.detection import dumps, host
 from cpufeat.detection.recording import Recording
@@ -91,12 +91,6 @@ def ours(project: str, arch: str, has: Mapping[str, bool]) -> dict[str, bool]:
     return found
 
 
-def folder(part: str) -> Path:
-    if not (CORPORA / part).exists():
-        pytest.skip(f"needs ../shared/corpora/{part}, which is not part of the project")
-    return CORPORA / part
-
-
 def of_leaves(leaves: Leaves, arch: str = "x86_64") -> Recording:
     """A machine of some leaves; the highest are those that there are."""
     bounds: Leaves = {}
@@ -111,7 +105,7 @@ def of_leaves(leaves: Leaves, arch: str = "x86_64") -> Recording:
 
 def of_gentoo() -> Iterator[Expectation]:
     """Lists of every flag that is there (https://github.com/projg2/cpuid2cpuflags/tree/master/tests)."""
-    files = {path: _fields(path) for path in sorted(folder("raw/cpuid2cpuflags").glob("tests/*/*.txt"))}
+    files = {path: _fields(path) for path in sorted(corpora("raw/cpuid2cpuflags").glob("tests/*/*.txt"))}
     for path, fields in files.items():
         kin = [other for other_path, other in files.items() if other_path.parent == path.parent]
         known = {flag for other in kin for flag in other["expected"][0].split()}
@@ -138,8 +132,8 @@ def _of_gentoo(kind: str, fields: dict[str, list[str]]) -> Recording:
 
 def of_pytorch() -> Iterator[Expectation]:
     """``cpuinfo_has_*`` in test/mock/*.cc (https://github.com/pytorch/cpuinfo); 32-bit Arm is in test_arm.py."""
-    truths = json.loads((folder("raw/pytorch-cpuinfo") / "truth.json").read_text())
-    for path in sorted(folder("cases/pytorch-cpuinfo").iterdir()):
+    truths = json.loads((corpora("raw/pytorch-cpuinfo") / "truth.json").read_text())
+    for path in sorted(corpora("cases/pytorch-cpuinfo").iterdir()):
         name = path.name.partition(".")[0]
         machine = dumps.load(str(path))[1]
         if machine.arch != "arm" and name in truths:
@@ -148,7 +142,7 @@ def of_pytorch() -> Iterator[Expectation]:
 
 def of_google() -> Iterator[Expectation]:
     """test/cpuinfo_x86_test.cc (https://github.com/google/cpu_features)."""
-    google = folder("raw/google-cpu_features")
+    google = corpora("raw/google-cpu_features")
     for test in json.loads((google / "x86_leaves.json").read_text()):
         leaves: Leaves = {}
         for key, words in test["leaves"].items():
@@ -163,7 +157,7 @@ def of_google() -> Iterator[Expectation]:
 
 def of_archspec() -> Iterator[Expectation]:
     """The features that the named microarchitecture has (https://github.com/archspec/archspec-json/tree/master/tests)."""
-    archspec = folder("raw/archspec-json")
+    archspec = corpora("raw/archspec-json")
     known = json.loads((archspec / "cpu" / "microarchitectures.json").read_text())["microarchitectures"]
     for path in sorted((archspec / "tests" / "targets").iterdir()):
         target = known[path.name.split("-", 2)[2]]

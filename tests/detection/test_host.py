@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from helpers.machines import AMD, INTEL, features_of, leaves, machine
+from helpers.corpora import needs_corpora
+from helpers.llvm_data import features_of
+from helpers.machines import AMD, INTEL, leaves, machine
 from helpers.paths import CORPUS
 
 import cpufeat
@@ -182,7 +184,7 @@ def test_levels_are_the_psabis() -> None:
         assert level_of(full.without([min(needed)])) == level
 
 
-@pytest.mark.skipif(not CORPUS.is_dir(), reason="needs ../shared/corpora")
+@needs_corpora
 def test_long_nops_of_32_bit_cpus_are_those_that_llvm_knows() -> None:
     """Those of AMD's K7 are left out: nothing but AMD's name tells it from VIA's, which lack them."""
     machines = [dumps.load(str(path))[1] for path in sorted(CORPUS.glob("*/*.cpuid"))]

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-import pytest
+from helpers.corpora import needs_corpora
 from helpers.machines import made_up
 from helpers.paths import CORPUS, SCRIPTS
 from helpers.qemu import NO_64_BIT, models, run, side_by_side
@@ -142,10 +142,9 @@ def cores(path: Path) -> list[cpufeat.Recording]:
     return [core.replace(xcr0=Cpuid(core).xcr0()[0]) for core in each]
 
 
+@needs_corpora
 def test_recorded_machines(llvm_python: str, llvm_version: int) -> None:
     paths = sorted(CORPUS.glob("*/*.cpuid"))
-    if not paths:
-        pytest.skip("needs the recorded machines in ../shared/corpora, which are not part of the project")
     answered = ask_about((core for path in paths for core in cores(path)), llvm_python)
     assert len(answered) > 500
     assert set().union(*map(differences, answered)) <= listed(llvm_version)

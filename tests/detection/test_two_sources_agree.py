@@ -5,8 +5,8 @@ from __future__ import annotations
 import tarfile
 from typing import TYPE_CHECKING
 
-import pytest
-from helpers.paths import CORPORA, PROJECT
+from helpers.corpora import corpora
+from helpers.paths import PROJECT
 
 from cpufeat.detection import crosscheck, dumps, host
 from cpufeat.detection.probe import lscpu
@@ -16,7 +16,6 @@ from cpufeat.features import NO_SPELLING, FeatureSet, family, implied, table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 KERNEL_LEAVES_OUT = {
     ("zen5-kvm", "rdseed"): "an early Zen 5, whose RDSEED may return 0 (AMD-SB-7055): Linux withdraws the flag",
@@ -26,12 +25,6 @@ LSCPU_LEAVES_OUT = {
     "armv7": "printed without a line on the architecture, so that no version of it is known",
     "linux_fedora_5_s390x.lscpu.txt": "without te and edat: not the guest that cpuinfo is of",
 }
-
-
-def corpora(part: str) -> Path:
-    if not (CORPORA / part).exists():
-        pytest.skip(f"needs ../shared/corpora/{part}, which is not part of the project")
-    return CORPORA / part
 
 
 def shown(arch: str, features: FeatureSet) -> frozenset[str]:

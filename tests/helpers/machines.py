@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cpufeat import llvm_tables
 from cpufeat.detection.recording import Recording
 from cpufeat.features import FeatureSet, implied, table
 
@@ -48,12 +47,6 @@ def _signature(family: int, model: int, stepping: int) -> int:
 
 
 INTEL, AMD = "GenuineIntel", "AuthenticAMD"
-
-
-def features_of(cpu: str) -> set[str]:
-    found = llvm_tables.load("x86_64").cpu_features(cpu)
-    assert found is not None
-    return set(found)
 
 
 EAX, EBX, ECX, EDX = range(4)

@@ -8,8 +8,10 @@ import re
 from typing import TYPE_CHECKING
 
 import pytest
+from helpers.corpora import needs_corpora
+from helpers.llvm_data import features_of
 from helpers.machines import leaves, machine
-from helpers.paths import PROJECT
+from helpers.paths import CORPUS, PROJECT
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -34,14 +36,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.filterwarnings("ignore::cpufeat.errors.CpufeatWarning")
 
 RECORDED = sorted((PROJECT / "data" / "machines").glob("*.json"))
-CASES = PROJECT.parent / "shared" / "corpora" / "cases"
 INTEL = "GenuineIntel"
-
-
-def features_of(cpu: str) -> set[str]:
-    found = llvm_tables.cpu_features("x86_64", cpu)
-    assert found is not None
-    return set(found)
 
 
 def hybrid() -> Recording:
@@ -168,13 +163,13 @@ def test_any_brand_fits_and_carries_no_control_characters(brand: str) -> None:
     assert all(line.isprintable() for line in lines)
 
 
-@pytest.mark.skipif(not CASES.is_dir(), reason="needs ../shared/corpora, the public collections of dumps")
+@needs_corpora
 def test_pages_of_collected_machines_fit() -> None:
-    names = [line.split("\t")[0] for line in (CASES / "truth.tsv").read_text().splitlines()]
+    names = [line.split("\t")[0] for line in (CORPUS / "truth.tsv").read_text().splitlines()]
     refused = []
     for name in names:
         try:
-            text = text_of(explain(load(str(CASES / name))[1], None, origin=name))
+            text = text_of(explain(load(str(CORPUS / name))[1], None, origin=name))
         except CpufeatError as error:
             refused.append(str(error))
             continue
@@ -197,10 +192,10 @@ IN_THEIR_WORDS = {
 }
 
 
-@pytest.mark.skipif(not CASES.is_dir(), reason="needs ../shared/corpora, the public collections of dumps")
+@needs_corpora
 @pytest.mark.parametrize(("name", "words"), IN_THEIR_WORDS.items(), ids=str)
 def test_a_core_is_called_what_its_architecture_calls_it(name: str, words: str) -> None:
-    account = explain(load(str(CASES / name))[1], None)
+    account = explain(load(str(CORPUS / name))[1], None)
     assert words in " ".join(text_of(account).split())
     assert FeatureSet(account.host.arch, account.host.withheld).isa.names == account.host.withheld.keys()
 

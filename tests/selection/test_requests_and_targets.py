@@ -7,7 +7,8 @@ import json
 import warnings
 
 import pytest
-from helpers.machines import AMD, INTEL, features_of, machine
+from helpers.llvm_data import features_of
+from helpers.machines import AMD, INTEL, machine
 from hypothesis import given
 from hypothesis import strategies as st
 

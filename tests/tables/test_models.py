@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from archspec.cpu.schema import TARGETS_JSON
-from helpers.paths import CORPORA
+from helpers.corpora import corpora
 from helpers.requirements import unavailable
 
 from cpufeat import llvm_tables, tables
@@ -62,12 +62,6 @@ INTEL_NAMES = {
 """What LLVM calls the cores of Intel's map, where it has another name for them."""
 
 
-def needs_corpora(part: str) -> Path:
-    if not (CORPORA / part).exists():
-        pytest.skip(f"needs the recorded machines in ../shared/corpora/{part}, which are not part of the project")
-    return CORPORA / part
-
-
 def numbers(ranges: str) -> list[int]:
     """The ends of every range, which is where a mistake would be."""
     return [999] if ranges == "*" else [int(end) for part in ranges.split(",") for end in part.split("-")]
@@ -95,7 +89,7 @@ def test_rows_name_cpus_and_features_that_exist() -> None:
 
 
 def test_intels_own_map_of_models() -> None:
-    with (needs_corpora("raw/intel-perfmon") / "mapfile.csv").open(newline="") as file:
+    with (corpora("raw/intel-perfmon") / "mapfile.csv").open(newline="") as file:
         listed = [row for row in csv.DictReader(file) if row["EventType"] in ("core", "hybridcore")]
     assert len(listed) > 80
     for row in listed:
@@ -111,7 +105,7 @@ def test_intels_own_map_of_models() -> None:
 
 
 def test_recorded_machines() -> None:
-    cases = needs_corpora("cases")
+    cases = corpora("cases")
     listed = [line.split("\t") for line in (cases / "truth.tsv").read_text().splitlines()]
     named = [(path, truth) for path, _, arch, truth in listed if arch in (ARCH, "i686") and truth != "-"]
     found = {path: host.detect(dumps.load(str(cases / path))[1]).cpu for path, _ in named}

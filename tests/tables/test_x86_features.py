@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from archspec.cpu.schema import CPUID_JSON, TARGETS_JSON
+from helpers.llvm_data import llvm_rows
 from llvmlite import binding
 
 from cpufeat import llvm_tables, tables
@@ -58,13 +59,8 @@ ARCHSPEC_ONLY = {"flush_l1d", "tsc_adjust"}
 """Facts about the system that archspec counts as features of a microarchitecture."""
 
 
-def llvm_rows(version: int, kind: str) -> list[tuple[str, str, list[str]]]:
-    rows = tables.rows(f"x86/llvm-{version}.tsv")
-    return [(name, class_, features.split()) for row_kind, name, class_, features in rows if row_kind == kind]
-
-
 def llvm_names(version: int) -> list[str]:
-    return [name for name, _, _ in llvm_rows(version, "feature")]
+    return [name for name, _, _ in llvm_rows("x86", version, "feature")]
 
 
 def ours(names: Iterable[str]) -> set[str]:
@@ -103,7 +99,7 @@ def known_by(feature: Feature) -> str | None:
 def test_every_llvm_feature_is_classed(version: int) -> None:
     assert unknown(llvm_names(version)) == set()
     contradicted, undetectable = set(), set()
-    for name, class_, _ in llvm_rows(version, "feature"):
+    for name, class_, _ in llvm_rows("x86", version, "feature"):
         feature = find(ARCH, name)
         compared = class_ == "isa" and feature.kind != "codegen" and feature.name not in TUNING_THAT_LLVM_INLINES_BY
         if compared != (known_by(feature) is not None):
@@ -121,7 +117,7 @@ def test_rows_are_llvms_and_no_others() -> None:
 @pytest.mark.parametrize("version", VERSIONS)
 def test_closure_contains_llvms(version: int) -> None:
     short = {}
-    for name, _, llvm_implies in llvm_rows(version, "feature"):
+    for name, _, llvm_implies in llvm_rows("x86", version, "feature"):
         lacking = ours(llvm_implies) - implied(ARCH, find(ARCH, name).name)
         if lacking:
             short[name] = lacking
@@ -131,7 +127,7 @@ def test_closure_contains_llvms(version: int) -> None:
 def test_closure_goes_beyond_the_newest_llvm_only_where_listed() -> None:
     newest: dict[str, set[str]] = {}
     for version in VERSIONS:
-        newest |= {find(ARCH, name).name: ours(names) for name, _, names in llvm_rows(version, "feature")}
+        newest |= {find(ARCH, name).name: ours(names) for name, _, names in llvm_rows("x86", version, "feature")}
     beyond = {}
     for feature in FEATURES.values():
         extra = set(feature.implies) - newest[feature.name]
@@ -143,7 +139,7 @@ def test_closure_goes_beyond_the_newest_llvm_only_where_listed() -> None:
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("name", LEVELS)
 def test_levels_are_llvms(name: str, version: int) -> None:
-    (has,) = (features for cpu, _, features in llvm_rows(version, "cpu") if cpu == name)
+    (has,) = (features for cpu, _, features in llvm_rows("x86", version, "cpu") if cpu == name)
     assert level(name) == FeatureSet(ARCH, ours(has)).closed()
 
 

@@ -20,6 +20,7 @@ import iced_x86
 import pytest
 from elftools.elf.elffile import ELFFile
 from elftools.elf.relocation import RelocationSection
+from helpers.corpora import needs_corpora
 from helpers.detection_programs import (
     ASKED,
     EXTENDED_LEAVES,
@@ -156,6 +157,7 @@ def trusted(machine: Recording) -> set[str]:
     return {name for name in names if not implied("aarch64", name) & {"lse", "fullfp16"}}
 
 
+@needs_corpora
 def test_machines_by_the_words_of_their_kernel() -> None:
     """The words are turned into bits by the kernel's header."""
     bits = {name.lower(): (word, bit) for word, name, bit in capabilities("aarch64")}
@@ -173,8 +175,6 @@ def test_machines_by_the_words_of_their_kernel() -> None:
         features = emitted(LINUX_ON_ARM).features(machine, LINUX_ON_ARM)
         assert features == trusted(machine), path.name
         found.add(frozenset(features))
-    if not CORPUS.is_dir():
-        pytest.skip("needs ../shared/corpora, which is not part of the project")
     assert len(found) >= 18
 
 
@@ -196,10 +196,9 @@ def test_any_capabilities_of_freebsd(auxv) -> None:
     assert emitted("aarch64-unknown-freebsd14").features(machine, "aarch64-unknown-freebsd14") == trusted(machine)
 
 
+@needs_corpora
 def test_recorded_macs() -> None:
     paths = sorted((CORPORA / "raw" / "archspec-json" / "tests" / "targets").glob("darwin-*-m*"))
-    if not paths:
-        pytest.skip("needs ../shared/corpora, which is not part of the project")
     found = [check(dumps.load(str(path))[1].replace(arch="aarch64"), MAC) for path in paths]
     assert found
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import re
 import tarfile
-from typing import TYPE_CHECKING
 
 import pytest
 from archspec.cpu.schema import TARGETS_JSON
-from helpers.paths import CORPORA
+from helpers.corpora import corpora
 from helpers.zig import arm_cores, capabilities
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,9 +23,6 @@ from cpufeat.detection.recording import Recording
 from cpufeat.features import HARDWARE, FeatureSet, find, implied, table
 from cpufeat.levels import level_features, levels
 from cpufeat.target import Target
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 ARCH = "aarch64"
 TRIPLE = "aarch64-unknown-linux-gnu"
@@ -51,12 +47,6 @@ NOT_AS_ZIG = {
     ("0x61", 0x021): "the A14's",
     ("0x68", 0x000): "an emulator's",
 }
-
-
-def needs_corpora(part: str) -> Path:
-    if not (CORPORA / part).exists():
-        pytest.skip(f"needs the recorded machines in ../shared/corpora/{part}, which are not part of the project")
-    return CORPORA / part
 
 
 def cpuinfo(flags: str, *cores: tuple[int, int, int]) -> bytes:
@@ -222,7 +212,7 @@ def test_features_without_a_core_are_told_apart_by_level() -> None:
 
 
 def test_a_new_core_is_tuned_for_as_its_vendors_most_alike() -> None:
-    recorded = needs_corpora("cases") / "archspec-json" / "linux-rhel9-neoverse_n2.cpuinfo"
+    recorded = corpora("cases") / "archspec-json" / "linux-rhel9-neoverse_n2.cpuinfo"
     found = host.detect(
         Recording(arch=ARCH, files={"/proc/cpuinfo": recorded.read_bytes().replace(b"0xd49", b"0xdff")})
     )
@@ -240,7 +230,7 @@ def test_the_exynos_9810_has_only_what_all_its_cores_have() -> None:
 
 
 def test_lscpu_of_several_kinds_says_what_cpuinfo_does() -> None:
-    tests, name = needs_corpora("raw/util-linux") / "tests", "arm-A510-A710-A715-X3"
+    tests, name = corpora("raw/util-linux") / "tests", "arm-A510-A710-A715-X3"
     with tarfile.open(tests / "ts" / "lscpu" / "dumps" / f"{name}.tar.gz") as tar:
         (member,) = (member for member in tar if member.name.endswith("proc/cpuinfo"))
         file = tar.extractfile(member)
@@ -282,7 +272,7 @@ def test_nothing_read_is_nothing_said() -> None:
 
 
 def test_recorded_machines() -> None:
-    cases = needs_corpora("cases")
+    cases = corpora("cases")
     listed = [line.split("\t") for line in (cases / "truth.tsv").read_text().splitlines()]
     of_arm = [(path, truth) for path, _, arch, truth in listed if arch == ARCH]
     assert len(of_arm) > 80
@@ -293,7 +283,7 @@ def test_recorded_machines() -> None:
 
 
 def test_googles_expectations() -> None:
-    folder = needs_corpora("raw/google-cpu_features") / "aarch64"
+    folder = corpora("raw/google-cpu_features") / "aarch64"
     for path in folder.glob("*.json"):
         expected = json.loads(path.read_text())
         files = {"/proc/cpuinfo": path.with_suffix(".cpuinfo").read_bytes()}
@@ -311,7 +301,7 @@ def test_googles_expectations() -> None:
 
 
 def test_rusts_auxiliary_vectors() -> None:
-    folder = needs_corpora("raw/stdarch-auxv") / "crates" / "std_detect" / "src" / "detect" / "test_data"
+    folder = corpora("raw/stdarch-auxv") / "crates" / "std_detect" / "src" / "detect" / "test_data"
     expected = {"linux-no-hwcap2": None, "linux-empty-hwcap2": 0, "linux-hwcap2": 0x70101}
     for name, second in expected.items():
         content = (folder / f"{name}-aarch64.auxv").read_bytes()

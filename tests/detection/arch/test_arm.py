@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING
 
 import pytest
-from helpers.paths import CORPORA, CORPUS
+from helpers.corpora import corpora
+from helpers.paths import CORPUS
 from helpers.zig import arm_cores, capabilities
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,9 +22,6 @@ from cpufeat.detection.recording import Recording
 from cpufeat.features import HARDWARE, find, implied, table
 from cpufeat.levels import level_features, levels
 from cpufeat.target import Target
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 ARCH = "armv7l"
 TRIPLE = "armv7-unknown-linux-gnueabihf"
@@ -75,12 +72,6 @@ BETTER_TRUTH = {"pytorch-cpuinfo/huawei-honor-6.log.cpuinfo": "cortex-a7+cortex-
 """The Kirin 920 has both, and its kernel names both, in one line: ``CPU part: 0xc07 & 0xc0f``."""
 CUT_OFF = {"blu-r1-hd", "lenovo-a6600-plus", "xiaomi-mi-5c"}
 """Kernels whose ``Features`` lack words of AT_HWCAP2 (``evtstrm sha2``), which pytorch/cpuinfo reads in the vector."""
-
-
-def needs_corpora(part: str) -> Path:
-    if not (CORPORA / part).exists():
-        pytest.skip(f"needs the recorded machines in ../shared/corpora/{part}, which are not part of the project")
-    return CORPORA / part
 
 
 def cpuinfo(flags: str, part: int, *, implementer: int = 0x41, stepping: int = 0x23, name: str = "(v7l)") -> bytes:
@@ -274,7 +265,7 @@ def test_nothing_read_is_nothing_said() -> None:
 
 
 def test_recorded_machines() -> None:
-    cases = needs_corpora("cases")
+    cases = corpora("cases")
     listed = [line.split("\t") for line in (cases / "truth.tsv").read_text().splitlines()]
     of_arm = [(path, truth) for path, _, arch, truth in listed if arch.startswith("arm")]
     assert len(of_arm) > 90
@@ -285,7 +276,7 @@ def test_recorded_machines() -> None:
 
 
 def test_googles_expectations() -> None:
-    folder = needs_corpora("raw/google-cpu_features") / "arm"
+    folder = corpora("raw/google-cpu_features") / "arm"
     for path in folder.glob("*.json"):
         expected = json.loads(path.read_text())
         machine = of_cpuinfo(path.with_suffix(".cpuinfo").read_bytes())
@@ -302,7 +293,7 @@ def test_googles_expectations() -> None:
 
 
 def test_rusts_auxiliary_vector_of_a_raspberry_pi_3() -> None:
-    folder = needs_corpora("raw/stdarch-auxv") / "crates" / "std_detect" / "src" / "detect" / "test_data"
+    folder = corpora("raw/stdarch-auxv") / "crates" / "std_detect" / "src" / "detect" / "test_data"
     content = (folder / "linux-rpi3.auxv").read_bytes()
     numbers = [int.from_bytes(content[at : at + 4], "little") for at in range(0, len(content), 4)]
     vector = dict(zip(numbers[::2], numbers[1::2], strict=True))
@@ -312,7 +303,7 @@ def test_rusts_auxiliary_vector_of_a_raspberry_pi_3() -> None:
 
 
 def test_pytorchs_expectations() -> None:
-    truths = json.loads((needs_corpora("raw/pytorch-cpuinfo") / "truth.json").read_text())
+    truths = json.loads((corpora("raw/pytorch-cpuinfo") / "truth.json").read_text())
     compared = 0
     for path in (CORPUS / "pytorch-cpuinfo").glob("*.cpuinfo"):
         name = path.name.partition(".")[0]

@@ -5,22 +5,19 @@ from __future__ import annotations
 import json
 import re
 import tarfile
-from typing import TYPE_CHECKING
 
 import pytest
-from helpers.paths import CORPORA
+from helpers.corpora import corpora
+from helpers.llvm_data import llvm_rows
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cpufeat import llvm_tables, tables
+from cpufeat import llvm_tables
 from cpufeat.cpus import cpus, find_cpu
 from cpufeat.detection import dumps, host
 from cpufeat.detection.recording import Recording
 from cpufeat.features import find, implied, table
 from cpufeat.levels import level_features
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 ARCH = "loongarch64"
 FEATURES = table(ARCH)
@@ -42,34 +39,23 @@ def detect(features: str = "", model: str = "Loongson-3A5000", hwcap: int | None
     return host.detect(Recording(arch=ARCH, files=files, auxv={} if hwcap is None else {AT_HWCAP: hwcap}))
 
 
-def llvm_rows(version: int, kind: str) -> list[tuple[str, str, list[str]]]:
-    rows = tables.rows(f"loongarch/llvm-{version}.tsv")
-    return [(name, class_, features.split()) for row_kind, name, class_, features in rows if row_kind == kind]
-
-
-def needs_corpora(part: str) -> Path:
-    if not (CORPORA / part).exists():
-        pytest.skip(f"needs the recorded machines in ../shared/corpora/{part}, which are not part of the project")
-    return CORPORA / part
-
-
 # --- the tables
 
 
 def test_rows_are_llvms_or_only_the_kernels() -> None:
-    known = {find(ARCH, name).name for version in VERSIONS for name, _, _ in llvm_rows(version, "feature")}
+    known = {find(ARCH, name).name for version in VERSIONS for name, _, _ in llvm_rows("loongarch", version, "feature")}
     assert {name for name, feature in FEATURES.items() if feature.kind != "other"} == known
     assert {name for name, feature in FEATURES.items() if feature.kind == "other"} <= set(HWCAPS)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_closure_contains_llvms(version: int) -> None:
-    for name, _, others in llvm_rows(version, "feature"):
+    for name, _, others in llvm_rows("loongarch", version, "feature"):
         assert {find(ARCH, other).name for other in others} <= implied(ARCH, find(ARCH, name).name), name
 
 
 def test_closure_goes_no_further_than_the_newest_llvm() -> None:
-    for name, _, others in llvm_rows(VERSIONS[-1], "feature"):
+    for name, _, others in llvm_rows("loongarch", VERSIONS[-1], "feature"):
         beyond = set(FEATURES[find(ARCH, name).name].implies) - {find(ARCH, other).name for other in others}
         assert beyond <= {"32s"}, name
 
@@ -80,7 +66,10 @@ def test_every_bit_that_the_kernel_names_is_read() -> None:
 
 
 def test_levels_are_what_llvms_cpus_have() -> None:
-    cpu = {name: {find(ARCH, feature).name for feature in features} for name, _, features in llvm_rows(22, "cpu")}
+    cpu = {
+        name: {find(ARCH, feature).name for feature in features}
+        for name, _, features in llvm_rows("loongarch", 22, "cpu")
+    }
     assert level_features(ARCH, "loongarch64").names - {"32s"} == cpu["loongarch64"] - {"32s"}
     assert level_features(ARCH, "la64v1.0").names == cpu["generic-la64"]
     assert level_features(ARCH, "la64v1.1").names == cpu["la664"] - {"lasx", "lbt", "lvz"}
@@ -88,7 +77,7 @@ def test_levels_are_what_llvms_cpus_have() -> None:
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_every_cpu_of_llvm_has_a_name_here(version: int) -> None:
-    assert {find_cpu(ARCH, name) for name, _, _ in llvm_rows(version, "cpu")} <= cpus(ARCH).keys()
+    assert {find_cpu(ARCH, name) for name, _, _ in llvm_rows("loongarch", version, "cpu")} <= cpus(ARCH).keys()
 
 
 # --- readings
@@ -147,7 +136,7 @@ def test_a_cleared_bit_never_adds_a_feature(hwcap: int, bit: int) -> None:
 
 
 def test_google_cpu_features_expectations() -> None:
-    folder = needs_corpora("raw/google-cpu_features/loongarch")
+    folder = corpora("raw/google-cpu_features/loongarch")
     names = dict(zip(map(str.upper, HWCAPS), HWCAPS, strict=True)) | {"FPU": "d"}
     for expected in folder.glob("*.json"):
         said = json.loads(expected.read_text())
@@ -158,7 +147,7 @@ def test_google_cpu_features_expectations() -> None:
 
 
 def test_trees_of_util_linux() -> None:
-    folder = needs_corpora("raw/util-linux/tests/ts/lscpu")
+    folder = corpora("raw/util-linux/tests/ts/lscpu")
     for name, level in {"kvm_on_loongson_3c6000": "la64v1.0", "loongson_3a5000_hv": "la64v1.0"}.items():
         with tarfile.open(folder / "dumps" / f"loongarch-{name}.tar.gz") as tree:
             content = tree.extractfile(f"loongarch-{name}/proc/cpuinfo")

@@ -7,7 +7,8 @@ from collections import Counter
 
 import pytest
 from archspec.cpu.schema import TARGETS_JSON
-from helpers.paths import CORPORA, CORPUS
+from helpers.corpora import needs_corpora
+from helpers.paths import CORPUS
 from hypothesis import given
 from hypothesis import strategies as st
 from llvmlite import binding
@@ -212,9 +213,8 @@ def test_nothing_read_is_nothing_said() -> None:
     assert powerpc.read(Recording(arch=ARCH)) == []
 
 
+@needs_corpora
 def test_recorded_machines() -> None:
-    if not CORPORA.exists():
-        pytest.skip("needs the recorded machines in ../shared/corpora, which are not part of the project")
     listed = [line.split("\t") for line in (CORPUS / "truth.tsv").read_text().splitlines()]
     of_power = [(path, truth) for path, _, arch, truth in listed if arch.startswith("ppc")]
     assert len(of_power) > 20

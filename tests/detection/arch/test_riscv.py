@@ -6,10 +6,10 @@ import json
 import re
 import tarfile
 from collections import Counter
-from typing import TYPE_CHECKING
 
 import pytest
-from helpers.paths import CORPORA
+from helpers.corpora import corpora
+from helpers.llvm_data import llvm_rows
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -22,9 +22,6 @@ from cpufeat.detection.probe.isa_string import extensions
 from cpufeat.detection.recording import Recording
 from cpufeat.features import HARDWARE, find, implied, table
 from cpufeat.levels import level_features
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 ARCH = "riscv64"
 FEATURES = table(ARCH)
@@ -64,45 +61,36 @@ def detect(*isas: str, after: str = "", hwcap: int | None = None, probes: dict[i
     return host.detect(Recording(arch=ARCH, files=files, auxv=auxv, probes=probes or {}))
 
 
-def llvm_rows(version: int, kind: str) -> list[tuple[str, str, list[str]]]:
-    rows = tables.rows(f"riscv/llvm-{version}.tsv")
-    return [(name, class_, features.split()) for row_kind, name, class_, features in rows if row_kind == kind]
-
-
 def ours(names: list[str]) -> set[str]:
     return {find(ARCH, name).name for name in names}
-
-
-def needs_corpora(part: str) -> Path:
-    if not (CORPORA / part).exists():
-        pytest.skip(f"needs the recorded machines in ../shared/corpora/{part}, which are not part of the project")
-    return CORPORA / part
 
 
 # --- the tables
 
 
 def test_rows_are_llvms_or_only_the_kernels() -> None:
-    known = set().union(*(ours([name for name, _, _ in llvm_rows(version, "feature")]) for version in VERSIONS))
+    known = set().union(
+        *(ours([name for name, _, _ in llvm_rows("riscv", version, "feature")]) for version in VERSIONS)
+    )
     assert {name for name, feature in FEATURES.items() if feature.kind != "other"} == known
     assert not {name for name, feature in FEATURES.items() if feature.kind == "other"} & known
 
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_what_llvm_does_not_compare_is_no_hardware(version: int) -> None:
-    for name, class_, _ in llvm_rows(version, "feature"):
+    for name, class_, _ in llvm_rows("riscv", version, "feature"):
         assert class_ == "isa" or name in ("32bit", "64bit") or find(ARCH, name).kind not in HARDWARE, name
 
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_closure_contains_llvms(version: int) -> None:
-    rows = llvm_rows(version, "feature")
+    rows = llvm_rows("riscv", version, "feature")
     short = {name: ours(others) - implied(ARCH, find(ARCH, name).name) for name, _, others in rows}
     assert {name: lacking for name, lacking in short.items() if lacking} == {}
 
 
 def test_closure_goes_beyond_the_newest_llvm_only_where_that_aborts_otherwise() -> None:
-    newest = {find(ARCH, name).name: ours(others) for name, _, others in llvm_rows(VERSIONS[-1], "feature")}
+    newest = {find(ARCH, name).name: ours(others) for name, _, others in llvm_rows("riscv", VERSIONS[-1], "feature")}
     beyond = {name: set(FEATURES[name].implies) - others for name, others in newest.items()}
     assert {name: extra for name, extra in beyond.items() if extra} == {
         "zvl32b": {"zve32x", "zicsr"},
@@ -137,7 +125,7 @@ def test_no_two_rows_claim_a_spelling() -> None:
 @pytest.mark.parametrize("level", ["rva20u64", "rva22u64", "rva23u64"])
 @pytest.mark.parametrize("version", [20, 22])
 def test_levels_are_llvms_profiles_less_promises(level: str, version: int) -> None:
-    (has,) = (ours(features) for name, _, features in llvm_rows(version, "feature") if name == level)
+    (has,) = (ours(features) for name, _, features in llvm_rows("riscv", version, "feature") if name == level)
     # LLVM 20 does not let C imply Zca, nor a length of vectors follow from V.
     assert has - level_features(ARCH, level).names <= PROMISES
     more = set() if version == 22 else {"zca", "zvl128b", "zvl64b", "zvl32b"}
@@ -163,9 +151,9 @@ def test_every_model_row_decides_what_it_names() -> None:
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_every_cpu_of_llvm_has_a_name_here_and_a_chain_of_predecessors(version: int) -> None:
-    for name, _, _ in llvm_rows(version, "cpu"):
+    for name, _, _ in llvm_rows("riscv", version, "cpu"):
         assert find_cpu(ARCH, name) in cpus(ARCH)
-    known = {name for name, _, _ in llvm_rows(version, "cpu")}
+    known = {name for name, _, _ in llvm_rows("riscv", version, "cpu")}
     for cpu in cpus(ARCH):
         chain = [cpu]
         while cpus(ARCH)[chain[-1]].predecessor:
@@ -338,7 +326,7 @@ ISA:                 rv64imafdc zicntr zicsr zifencei zihpm zba zbb
 
 
 def test_recorded_machines() -> None:
-    cases = needs_corpora("cases")
+    cases = corpora("cases")
     listed = [line.split("\t") for line in (cases / "truth.tsv").read_text().splitlines()]
     named = [(path, truth.split("|")) for path, _, arch, truth in listed if arch == ARCH]
     found = {path: host.detect(dumps.load(str(cases / path))[1]).cpu for path, _ in named}
@@ -348,7 +336,7 @@ def test_recorded_machines() -> None:
 
 def test_google_cpu_features_expectations() -> None:
     names = {"RV64I": "64bit", "RV32I": "32bit", **{letter: letter.lower() for letter in "MAFDQCV"}}
-    folder = needs_corpora("raw/google-cpu_features/riscv")
+    folder = corpora("raw/google-cpu_features/riscv")
     for expected in folder.glob("*.json"):
         said = json.loads(expected.read_text())
         found = host.detect(dumps.load(str(expected.with_suffix(".cpuinfo")))[1])
@@ -357,7 +345,7 @@ def test_google_cpu_features_expectations() -> None:
 
 
 def test_trees_of_util_linux() -> None:
-    folder = needs_corpora("raw/util-linux/tests/ts/lscpu/dumps")
+    folder = corpora("raw/util-linux/tests/ts/lscpu/dumps")
     expected = {
         "rv64-linux": ("sifive-u74", "rv64gc"),
         "rv64-visionfive2": ("sifive-u74", "rva20u64"),

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 
 import pytest
-from helpers.paths import CORPORA, CORPUS
+from helpers.corpora import needs_corpora
+from helpers.paths import CORPUS
 from hypothesis import given
 from hypothesis import strategies as st
 from llvmlite import binding
@@ -198,9 +199,8 @@ def test_another_architectures_cpuinfo_says_nothing() -> None:
     assert s390x.read(Recording(arch=ARCH, files={"/proc/cpuinfo": foreign})) == []
 
 
+@needs_corpora
 def test_recorded_machines() -> None:
-    if not CORPORA.exists():
-        pytest.skip("needs the recorded machines in ../shared/corpora, which are not part of the project")
     listed = [line.split("\t") for line in (CORPUS / "truth.tsv").read_text().splitlines()]
     paths = [path for path, _, arch, _ in listed if arch == ARCH]
     assert len(paths) > 8

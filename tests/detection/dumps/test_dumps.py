@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from helpers.corpora import needs_corpora
 from helpers.dumps import CPUID_R, CPUINFO, EXAMPLES, INSTLATX64, LSCPU, LSCPU_JSON
 from helpers.paths import CORPUS, PROJECT
 from hypothesis import example, given
@@ -207,9 +208,8 @@ def test_any_bytes_are_a_machine_or_an_error_that_says_why(content: bytes) -> No
         assert lscpu.online(fields) >= 1
 
 
+@needs_corpora
 def test_every_dump_of_every_architecture_is_read() -> None:
-    if not CORPUS.exists():
-        pytest.skip("needs the recorded machines in ../shared/corpora, which are not part of the project")
     listed = [line.split("\t") for line in (CORPUS / "truth.tsv").read_text().splitlines()]
     assert len(listed) > 2000
     for path, expected, arch, _ in listed:

@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 import pytest
+from helpers.corpora import corpora
 from helpers.paths import CORPORA
 
 from cpufeat.detection import host
@@ -53,8 +54,7 @@ SAYS_LESS = {
 def answer(monkeypatch: pytest.MonkeyPatch, stem: str, arch: str) -> dict[str, Any]:
     """What py-cpuinfo says on a machine where only the recorded programs can be run."""
     library = pytest.importorskip("cpuinfo.cpuinfo")
-    if not RECORDED.exists():
-        pytest.skip("needs ../shared/corpora/raw/py-cpuinfo, which is not part of the project")
+    corpora("raw/py-cpuinfo")
     asks = {name: staticmethod(lambda: False) for name in vars(library.DataSource) if name.startswith("has_")}
     programs = {}
     for program, asked in ASKS.items():

@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from helpers.corpora import needs_corpora
+from helpers.llvm_data import features_of
 from helpers.machines import leaves, machine
 from helpers.paths import CORPORA
 from llvmlite import binding
 
 import cpufeat
-from cpufeat import llvm_tables
 from cpufeat.detection import host, instructions, systems
 from cpufeat.detection.dumps import load, parse
 from cpufeat.detection.recorder import record
@@ -38,15 +39,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 ARCHSPEC = CORPORA / "raw" / "archspec-json" / "tests" / "targets"
-needs_archspec = pytest.mark.skipif(not ARCHSPEC.is_dir(), reason="needs ../shared/corpora, archspec-json's recordings")
 needs_x86_64 = pytest.mark.skipif(ThisMachine().cpuid(0) is None or sys.maxsize < 2**32, reason="needs x86-64's CPUID")
 INTEL = "GenuineIntel"
-
-
-def features_of(cpu: str, arch: str = "x86_64") -> set[str]:
-    found = llvm_tables.load(arch).cpu_features(cpu)
-    assert found is not None
-    return set(found)
 
 
 @pytest.mark.parametrize(
@@ -181,7 +175,7 @@ def test_avx512_of_a_mac_is_usable_though_xcr0_does_not_have_it_yet() -> None:
     assert host.detect(recorded.replace(sysctls={"hw.optional.avx512f": 1}, xcr0=0)).level == "x86-64-v2"
 
 
-@needs_archspec
+@needs_corpora
 @pytest.mark.parametrize(
     ("name", "cpu", "count"),
     [
@@ -206,7 +200,7 @@ def test_recorded_macs(name: str, cpu: str, count: int) -> None:
     assert cpufeat.resolve("native", host=found).target.triple.endswith("-apple-macosx")
 
 
-@needs_archspec
+@needs_corpora
 def test_a_mac_that_refuses_cpuid_has_avx_and_no_avx512() -> None:
     found = host.detect(load(str(ARCHSPEC / "darwin-mojave-haswell"))[1])
     assert (found.source, found.level) == ("sysctl", "x86-64-v3")
@@ -219,7 +213,7 @@ def test_a_mac_that_refuses_cpuid_has_avx_and_no_avx512() -> None:
 # --- Windows
 
 
-@needs_archspec
+@needs_corpora
 @pytest.mark.parametrize(
     ("name", "cpu"), [("windows-cpuid-broadwell", "broadwell"), ("windows-cpuid-icelake", "tigerlake")]
 )
