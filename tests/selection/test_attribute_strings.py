@@ -21,7 +21,8 @@ from cpufeat.features import FeatureSet, find, table
 ARCH = "x86_64"
 TRIPLE = "x86_64-unknown-linux-gnu"
 BASELINE = cpu_features(ARCH, "x86-64")
-CPUS = [cpu for cpu in cpus(ARCH) if cpu_features(ARCH, cpu) >= BASELINE]
+OF_LLVM = {cpu for version in llvm_tables.versions(ARCH) for cpu in llvm_tables.load(ARCH, version).cpus}
+CPUS = [cpu for cpu in cpus(ARCH) if cpu in OF_LLVM and cpu_features(ARCH, cpu) >= BASELINE]
 REQUESTS = [
     "haswell,+avx512f,-fma",
     "haswell-avx",
