@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-_FEW = 3
+_MAX_SUGGESTIONS = 3
 
 
 class CpufeatError(Exception):
@@ -15,7 +15,11 @@ class UnknownNameError(CpufeatError, ValueError):
     def __init__(self, kind: str, name: str, nearest: tuple[str, ...] = ()) -> None:
         """Say that ``name`` is no known ``kind`` (``"x86 feature"``), and which names come ``nearest``, or are all."""
         self.kind, self.name, self.nearest = kind, name, nearest
-        hint = f"did you mean {' or '.join(nearest)}?" if len(nearest) <= _FEW else f"known are {', '.join(nearest)}"
+        hint = (
+            f"did you mean {' or '.join(nearest)}?"
+            if len(nearest) <= _MAX_SUGGESTIONS
+            else f"known are {', '.join(nearest)}"
+        )
         super().__init__(f"unknown {kind} {name!r}{f'; {hint}' if nearest else ''}")
 
 

@@ -165,10 +165,10 @@ class Group(Value):
     members: str
     unasked: str
 
-    def has(self, name: str, rests_on: frozenset[str]) -> bool:
-        """Whether a feature is of the group, by its name and by all that it rests on."""
+    def has(self, name: str, depends_on: frozenset[str]) -> bool:
+        """Whether a feature is of the group, by its name and by all that it depends on."""
         starts = tuple(member[:-1] for member in self.members.split() if member.endswith("*"))
-        return not rests_on.isdisjoint(self.members.split()) or name.startswith(starts)
+        return not depends_on.isdisjoint(self.members.split()) or name.startswith(starts)
 
 
 @cache
@@ -178,8 +178,8 @@ def groups(arch: str) -> tuple[Group, ...]:
 
 
 def _group(arch: str, name: str) -> Group:
-    rests_on = implied(arch, name)
-    return next((group for group in reversed(groups(arch)) if group.has(name, rests_on)), Group(OTHERS, "", ""))
+    depends_on = implied(arch, name)
+    return next((group for group in reversed(groups(arch)) if group.has(name, depends_on)), Group(OTHERS, "", ""))
 
 
 def heading(arch: str, name: str) -> str:

@@ -23,7 +23,7 @@ NO_SPELLING = "!"
 
 
 class Feature(Value):
-    """One row: a capability of one architecture, where to read it and what it rests on."""
+    """One row: a capability of one architecture, where to read it and what it depends on."""
 
     name: str
     """LLVM's newest name, lower case, with ``.`` and ``-`` written ``_``."""
@@ -33,15 +33,15 @@ class Feature(Value):
     """Where hardware says it (``7.0:EBX[16]``: CPUID leaf 7, subleaf 0), empty where nothing does."""
     state: str
     """The operating-system state that it needs, a row of ``states.tsv``, or empty."""
-    basis: str
+    implies_text: str
     """:attr:`implies` as the table writes it."""
-    elsewhere: str
+    spellings_text: str
     """:attr:`spellings` as the table writes them."""
 
     @property
     def implies(self) -> tuple[str, ...]:
-        """The features that it directly rests on."""
-        return tuple(self.basis.split())
+        """The features that it directly depends on."""
+        return tuple(self.implies_text.split())
 
     @property
     def condition(self) -> Condition:
@@ -51,7 +51,7 @@ class Feature(Value):
     @property
     def spellings(self) -> dict[str, tuple[str, ...]]:
         """Names in other systems, where they differ from ``name`` by more than case and punctuation."""
-        pairs = (item.split("=", 1) for item in self.elsewhere.split())
+        pairs = (item.split("=", 1) for item in self.spellings_text.split())
         return {system: tuple(names.split(",")) for system, names in pairs}
 
     def flags(self, system: str) -> tuple[str, ...]:
@@ -123,7 +123,7 @@ def nearest(name: str, known: Iterable[str]) -> tuple[str, ...]:
 
 
 def closure(arch: str, names: Iterable[str]) -> frozenset[str]:
-    """Return features' names and all that they rest on, directly or not."""
+    """Return features' names and all that they depend on, directly or not."""
     features, found, waiting = table(arch), set(), list(names)
     while waiting:
         name = waiting.pop()
@@ -134,7 +134,7 @@ def closure(arch: str, names: Iterable[str]) -> frozenset[str]:
 
 
 def implied(arch: str, name: str) -> frozenset[str]:
-    """Return a feature's name and all that it rests on, directly or not."""
+    """Return a feature's name and all that it depends on, directly or not."""
     key = (arch, name)
     if key not in _closures:
         _closures[key] = closure(arch, [name])

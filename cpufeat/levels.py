@@ -13,7 +13,7 @@ _rows: dict[str, list[tuple[str, str, tuple[str, ...]]]] = {}
 
 
 def _levels(arch: str) -> list[tuple[str, str, tuple[str, ...]]]:
-    """Return each level, the one that it extends, and what it adds: the lowest and those that rest on it."""
+    """Return each level, the one that it extends, and what it adds: the lowest and those that depend on it."""
     if arch not in _rows:
         found: dict[str, tuple[str, str, tuple[str, ...]]] = {}
         for level, below, adds in tables.rows(f"{family(arch)}/levels.tsv"):

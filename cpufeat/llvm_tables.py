@@ -86,7 +86,7 @@ def cpu_features(arch: str, cpu: str, version: int | None = None) -> FeatureSet 
 
 
 def _hardware(arch: str, names: str) -> FeatureSet:
-    """Return the hardware features among names in LLVM's spelling, with what they rest on."""
+    """Return the hardware features among names in LLVM's spelling, with what they depend on."""
     known = table(arch)
     features = [known.get(name) or find(arch, name) for name in normalize(names).split()]
     return FeatureSet(arch, [feature.name for feature in features if feature.kind in HARDWARE]).closed()
@@ -131,7 +131,7 @@ def _read(arch: str, version: int) -> Llvm:
 
 
 def _common(version: int, older: Llvm, newer: Llvm) -> Llvm:
-    """Names that both know; a feature rests on whatever either says, a CPU has what both say."""
+    """Names that both know; a feature depends on whatever either says, a CPU has what both say."""
     return Llvm(
         version,
         newer.arch,

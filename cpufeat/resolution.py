@@ -100,7 +100,7 @@ def disable(host: Host) -> tuple[Host, tuple[Decision, ...]]:
 def _disablements(gone: FeatureSet, names: set[str]) -> Iterator[Decision]:
     for name in gone:
         causes = ", ".join(sorted(implied(gone.arch, name) & names))
-        reason = DISABLED if name in names else f"{DISABLED}, it rests on {causes}"
+        reason = DISABLED if name in names else f"{DISABLED}, it depends on {causes}"
         yield Decision("environment", name, reason, DISABLE_VARIABLE)
 
 
@@ -125,7 +125,7 @@ def _permitted(request: Request, host: Host) -> FeatureSet:
 
 def _removals(text: str, asked: Wanted) -> Iterator[Decision]:
     for name, causes in asked.also_removed.items():
-        yield Decision("removed", name, f"rests on {', '.join(causes)}, which was removed", text)
+        yield Decision("removed", name, f"depends on {', '.join(causes)}, which was removed", text)
 
 
 def _permissions(host: Host, permitted: FeatureSet) -> Iterator[Decision]:

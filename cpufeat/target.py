@@ -26,7 +26,7 @@ class Target(Value):
     cpu: str
     """LLVM's name of the CPU to tune for, or a level: no promise that its features are there."""
     features: FeatureSet
-    """All that code may use, closed under what each feature rests on."""
+    """All that code may use, closed under what each feature depends on."""
     options: tuple[str, ...] = ()
     """LLVM's tuning and code generation flags asked for (``+prefer_256_bit``): never compared."""
 
@@ -121,7 +121,9 @@ class Target(Value):
             arch = of_triple(triple)
             features = FeatureSet(arch, map(str, names))
             if features != features.closed():
-                raise TargetError(f"its features lack {', '.join(features.closed() - features)}, which others rest on")
+                raise TargetError(
+                    f"its features lack {', '.join(features.closed() - features)}, which others depend on"
+                )
             if cpu not in levels(arch):
                 find_cpu(arch, cpu)
             return cls(triple, cpu, features, tuple(map(str, options)))

@@ -38,7 +38,7 @@ class FunctionNeeds(Value):
     guarded: bool | None
     """Whether it is reached only behind a run-time check; None where that cannot be told."""
     why: str
-    """What :attr:`guarded` rests on."""
+    """What :attr:`guarded` depends on."""
     certain: bool
     """False for code that is taken for code by its looks alone, and may be data."""
 

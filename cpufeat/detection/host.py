@@ -51,7 +51,7 @@ class Host(Value):
     """The LLVM CPU that code for it is best tuned for, or a level."""
     cores: tuple[Core, ...]
     features: FeatureSet
-    """What runs here, closed under what each feature rests on."""
+    """What runs here, closed under what each feature depends on."""
     withheld_reported: dict[str, Withheld]
     """The reported features that are not usable, with the reason."""
     unreported: FeatureSet
@@ -155,7 +155,7 @@ def _merge(machine: Machine, readings: list[Reading], identities: list[Identity]
 
 
 def _usable(arch: str, reading: Reading) -> FeatureSet:
-    """What is reported and not withheld, as far as all that it rests on is usable too."""
+    """What is reported and not withheld, as far as all that it depends on is usable too."""
     known, names = table(arch), reading.reported.keys() - reading.withheld.keys()
     while unfounded := {name for name in names if not names.issuperset(known[name].implies)}:
         names -= unfounded
@@ -170,7 +170,7 @@ def _which_cores(name: str, usable: list[FeatureSet], identities: list[Identity]
 def _missing_base(arch: str, name: str, reading: Reading, withheld: dict[str, Withheld]) -> Withheld:
     base = min(implied(arch, name) - (reading.reported.keys() - withheld.keys()))
     reason = UNSEEN if base in reading.undetermined else NOT_REPORTED
-    return withheld.get(base) or Withheld(reason, f"it rests on {base}")
+    return withheld.get(base) or Withheld(reason, f"it depends on {base}")
 
 
 def _cores(readings: list[Reading], identities: list[Identity]) -> tuple[Core, ...]:

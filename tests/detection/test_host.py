@@ -100,7 +100,7 @@ def test_an_unknown_vendor_is_a_level() -> None:
     assert host.detect(machine("NobodysCPU!!", 6, 1, features_of("haswell"))).cpu == "x86-64-v3"
 
 
-def test_a_reported_feature_rests_on_what_is_not_reported() -> None:
+def test_a_reported_feature_depends_on_what_is_not_reported() -> None:
     """A hypervisor that masks AVX-512F but forgets the rest: never over-report."""
     words = leaves(INTEL, 6, 85, 4, features_of("skylake-avx512"))
     eax, ebx, ecx, edx = words[7, 0]

@@ -28,7 +28,7 @@ LSCPU_LEAVES_OUT = {
 
 
 def shown(arch: str, features: FeatureSet) -> frozenset[str]:
-    """Those for which, and for all that they rest on, the kernel has a flag."""
+    """Those for which, and for all that they depend on, the kernel has a flag."""
     hidden = {name for name, row in table(arch).items() if NO_SPELLING in row.spellings.get("kernel", ())}
     return frozenset(name for name in features.isa if hidden.isdisjoint(implied(arch, name)))
 

@@ -2,7 +2,7 @@
 
 Such a test loops over a table that is empty, or compares where nothing is left to compare. What counts is an ``assert``
 that was reached, here or in a helper, in any thread, and ``pytest.raises`` or ``pytest.warns``; what fixtures assert
-does not. It rests on ``enable_assertion_pass_hook`` in pyproject.toml.
+does not. It depends on ``enable_assertion_pass_hook`` in pyproject.toml.
 """
 
 from __future__ import annotations

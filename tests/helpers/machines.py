@@ -17,7 +17,7 @@ _REGISTERS = ["EAX", "EBX", "ECX", "EDX"]
 
 
 def leaves(vendor: str, family: int, model: int, stepping: int, features: set[str], *, core_type: int = 0) -> Leaves:
-    """CPUID of an x86-64 processor that reports ``features`` and all that they rest on."""
+    """CPUID of an x86-64 processor that reports ``features`` and all that they depend on."""
     words: dict[tuple[int, int], list[int]] = {
         (0, 0): [0x24, *(int.from_bytes(vendor.encode()[at : at + 4], "little") for at in (0, 8, 4))],
         (1, 0): [_signature(family, model, stepping), 0, 1 << 27, 0],
@@ -74,7 +74,7 @@ WITH_FEATURES = [
 
 
 def made_up(generator: random.Random) -> Recording:
-    """A machine with some features, all that they rest on, stray bits, and some state enabled."""
+    """A machine with some features, all that they depend on, stray bits, and some state enabled."""
     share = generator.choice((0.05, 0.3, 0.7, 0.95))
     some = {name for name, feature in table("x86_64").items() if feature.bit and generator.random() < share}
     if generator.random() < 0.1:

@@ -77,7 +77,7 @@ def lowest(triple: str) -> Target:
 
 @functools.cache
 def told(triple: str) -> list[str]:
-    """The ISA features of which, and of all that they rest on, something tells on such a system."""
+    """The ISA features of which, and of all that they depend on, something tells on such a system."""
     arch, tests = lowest(triple).arch, feature_tests(lowest(triple))
 
     def is_told(name: str) -> bool:

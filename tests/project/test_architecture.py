@@ -1,4 +1,4 @@
-"""How the modules rest on one another, and what the first moments of a process load, open and map."""
+"""How the modules depend on one another, and what the first moments of a process load, open and map."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def child(folder: str, name: str) -> str:
 
 
 def arrows(folder: str) -> dict[str, set[str]]:
-    """For each module or folder that lies directly in a folder, those beside it that it rests on."""
+    """For each module or folder that lies directly in a folder, those beside it that it depends on."""
     inside = {name for name in MODULES if name.startswith(f"{folder}.")}
     found: dict[str, set[str]] = {child(folder, name): set() for name in inside}
     for name in inside:
@@ -128,7 +128,7 @@ def test_imports_point_down() -> None:
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: str(folder.relative_to(PACKAGE.parent)))
-def test_no_module_rests_on_itself(folder: Path) -> None:
+def test_no_module_depends_on_itself(folder: Path) -> None:
     left = arrows(dotted(folder))
     assert left
     while left:

@@ -235,7 +235,7 @@ def test_missing_features_raise_when_asked_to(haswell: cpufeat.Host) -> None:
         cpufeat.resolve(host=haswell, on_missing="ignore")  # type: ignore[arg-type]
 
 
-def test_a_removal_takes_along_what_rests_on_it_and_says_so(haswell: cpufeat.Host) -> None:
+def test_a_removal_takes_along_what_depends_on_it_and_says_so(haswell: cpufeat.Host) -> None:
     resolution = cpufeat.resolve("haswell,-avx", host=haswell)
     assert not resolution.target.features.names & {"avx", "avx2", "fma", "f16c"}
     assert {d.subject for d in resolution.decisions if d.kind == "removed"} == {"avx2", "fma", "f16c"}

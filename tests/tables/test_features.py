@@ -44,11 +44,11 @@ def test_an_unknown_name_raises_with_the_nearest() -> None:
         FeatureSet("x86_64", ["neon"])
 
 
-def test_closing_adds_what_a_feature_rests_on() -> None:
+def test_closing_adds_what_a_feature_depends_on() -> None:
     assert {"avx512f", "avx2", "avx", "sse2"} <= FeatureSet("x86_64", ["avx512vnni"]).closed().names
 
 
-def test_removing_takes_along_what_rests_on_it() -> None:
+def test_removing_takes_along_what_depends_on_it() -> None:
     full = FeatureSet("x86_64", ["avx512vnni", "bmi2", "vaes"]).closed()
     left = full.without(["avx2"])
     assert "bmi2" in left

@@ -152,7 +152,7 @@ def test_rows_are_well_formed() -> None:
         assert set(feature.implies) <= FEATURES.keys(), feature.name
 
 
-def test_a_feature_needs_the_state_of_what_it_rests_on() -> None:
+def test_a_feature_needs_the_state_of_what_it_depends_on() -> None:
     bits = {state: set(xcr0.split()) for state, xcr0, *_ in tables.rows("x86/states.tsv")} | {"": set()}
     for feature in FEATURES.values():
         needed = set().union(*(bits[FEATURES[other].state] for other in implied(ARCH, feature.name)))

@@ -72,8 +72,8 @@ def lowered(asks: dict[Asked, list[str]], target: Target, version: int) -> dict[
 
 def decision(beyond: FeatureSet, functions: list[str], target: Target) -> Decision:
     """Return the decision to compile functions without features that they ask for."""
-    rests_on = frozenset().union(*(implied(beyond.arch, name) - {name} for name in beyond))
-    heads = [name for name in beyond if name not in rests_on]
+    depends_on = frozenset().union(*(implied(beyond.arch, name) - {name} for name in beyond))
+    heads = [name for name in beyond if name not in depends_on]
     reason = f"asks for {_some(heads)}, which the target does not permit: compiled for {target.cpu} as the rest"
     return Decision("function", _some(functions), reason, "target-cpu and target-features of the function")
 

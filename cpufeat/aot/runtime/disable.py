@@ -23,7 +23,7 @@ def call(targets: Sequence[Target]) -> str:
 def disabled(targets: Sequence[Target], attributes: str) -> str:
     """Define what :func:`call` calls. It needs ``getenv``.
 
-    A target's features are closed, so that a target without a feature has nothing that rests on it.
+    A target's features are closed, so that a target without a feature has nothing that depends on it.
     """
     body, kind = Body("__cpufeat_listed"), f"i{len(targets)}"
     found = "0"

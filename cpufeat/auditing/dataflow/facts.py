@@ -137,7 +137,7 @@ class Facts:
         return True
 
     def reject_mixed(self) -> bool:
-        """Reject memory that holds facts and other values, and forget what rests on it; tell whether there was any."""
+        """Reject memory that holds facts and other values, and forget what depends on it. Tell whether any was."""
         shared = (self._stored | self._implied) & self._mixed
         if shared <= self._rejected:
             return False

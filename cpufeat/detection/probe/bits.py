@@ -74,7 +74,7 @@ def reported(arch: str, held: Mapping[str, str]) -> dict[str, str]:
 
 
 def closed(arch: str, held: Mapping[str, str], words: Mapping[str, str]) -> dict[str, str]:
-    """Return the features whose bits are held, or that the kernel names, each with all that it rests on.
+    """Return the features whose bits are held, or that the kernel names, each with all that it depends on.
 
     ``words`` are the kernel's, with the evidence for each. A row's bit may be the name of a row above: ``zba&zbb&zbs``.
     """

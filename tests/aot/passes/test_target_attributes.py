@@ -59,7 +59,7 @@ def test_a_function_that_asks_for_more_is_a_decision(own, named):
         (decision,) = aot.compile(asking(own), Target.parse("x86-64")).decisions
     assert (len(warned), decision.kind, decision.subject) == (1, "function", "loud")
     assert named in decision.reason
-    assert "avx512f" not in decision.reason, "what the features named rest on goes without saying"
+    assert "avx512f" not in decision.reason, "what the features named depend on goes without saying"
     with pytest.raises(CompileError, match=f"function loud: asks for .*{named}") as caught:
         aot.compile(asking(own), Target.parse("x86-64"), on_missing="error")
     assert caught.value.function == "loud"

@@ -117,7 +117,7 @@ HYBRID = 1 << 15
 @settings(max_examples=400, deadline=None)
 @given(REGISTERS, st.integers(0, 2**64 - 1) | st.sampled_from([0, 7, 0xE7, EVERY_STATE]))
 def test_any_registers(leaves, xcr0) -> None:
-    """Limits of leaves and subleaves that make no sense, bits without what they rest on, any state."""
+    """Limits of leaves and subleaves that make no sense, bits without what they depend on, any state."""
     eax, ebx, ecx, edx = leaves[7, 0]
     check(Recording(leaves={0: {**leaves, (7, 0): (eax, ebx, ecx, edx & ~HYBRID)}}, xcr0=xcr0))
 

@@ -1,4 +1,4 @@
-"""Guarded or bare on 64-bit Arm: what there is only there, real binaries of its, and the words that it rests on."""
+"""Guarded or bare on 64-bit Arm: what there is only there, real binaries of its, and the words that it depends on."""
 
 from __future__ import annotations
 

@@ -72,8 +72,8 @@ def of_words(*words: int) -> Recording:
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_every_llvm_feature_has_a_row_whose_closure_contains_llvms(version: int) -> None:
-    for name, rests_on in llvm_tables.load(ARCH, version).implied.items():
-        features = (find(ARCH, other) for other in rests_on.split())
+    for name, depends_on in llvm_tables.load(ARCH, version).implied.items():
+        features = (find(ARCH, other) for other in depends_on.split())
         ours = {feature.name for feature in features if feature.kind in HARDWARE}
         assert ours <= implied(ARCH, find(ARCH, name).name), name
 
@@ -159,11 +159,11 @@ def test_archspecs_names_and_features_are_known() -> None:
 
 @pytest.mark.parametrize("level", levels(ARCH))
 def test_a_level_has_no_more_than_llvms(level: str) -> None:
-    """LLVM's feature for the version (v8.2a) is without what Armv9-A has by default: SVE2 and what rests on it."""
+    """LLVM's feature for the version (v8.2a) is without what Armv9-A has by default: SVE2 and what depends on it."""
     bundle = "v" + level.removeprefix("armv").replace("-", "")
-    rests_on = next(row for row in tables.rows("aarch64/llvm-22.tsv") if row[:2] == ["feature", bundle])[3].split()
+    depends_on = next(row for row in tables.rows("aarch64/llvm-22.tsv") if row[:2] == ["feature", bundle])[3].split()
     assert level_features(ARCH, "armv8-a") == FeatureSet(ARCH, ["fp_armv8", "neon"])
-    of_llvm = {find(ARCH, name).name for name in rests_on} | {"fp_armv8", "neon"}
+    of_llvm = {find(ARCH, name).name for name in depends_on} | {"fp_armv8", "neon"}
     scalable = {"fullfp16", "sve", "sve2", "sve2p1", "sve2p2", "sve2p3", "faminmax", "lut", "fprcvt"}
     assert level_features(ARCH, level).names - scalable <= of_llvm
 

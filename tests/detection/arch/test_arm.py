@@ -96,8 +96,8 @@ def of_words(hwcap: int, hwcap2: int = 0, platform: str = "v7l") -> Recording:
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_every_llvm_feature_has_a_row_whose_closure_contains_llvms(version: int) -> None:
-    for name, rests_on in llvm_tables.load(ARCH, version).implied.items():
-        features = (find(ARCH, other) for other in rests_on.split())
+    for name, depends_on in llvm_tables.load(ARCH, version).implied.items():
+        features = (find(ARCH, other) for other in depends_on.split())
         ours = {feature.name for feature in features if feature.kind in HARDWARE}
         assert ours <= implied(ARCH, find(ARCH, name).name), name
 

@@ -56,8 +56,8 @@ def cpuinfo(cpu: str, pvr: str, processors: int = 1) -> str:
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_every_llvm_feature_has_a_row_whose_closure_contains_llvms(version: int) -> None:
-    for name, rests_on in llvm_tables.load(ARCH, version).implied.items():
-        ours = {find(ARCH, other).name for other in rests_on.split()}
+    for name, depends_on in llvm_tables.load(ARCH, version).implied.items():
+        ours = {find(ARCH, other).name for other in depends_on.split()}
         assert ours <= implied(ARCH, find(ARCH, name).name), name
 
 
