@@ -13,10 +13,14 @@ import subprocess
 import sys
 
 import pytest
-from helpers.requirements import unavailable
 
-from cpufeat import llvm_tables
+pytest.register_assert_rewrite("helpers")  # before the first import of one
 
+from helpers.requirements import unavailable  # noqa: E402
+
+from cpufeat import llvm_tables  # noqa: E402
+
+pytest_plugins = ["helpers.checks"]
 os.environ["CPUFEAT_CACHE"] = "0"  # tests compile, and leave this user's cache alone; those of the cache have their own
 LLVM_VERSIONS = llvm_tables.versions("x86_64")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -85,8 +86,9 @@ OPTIONAL = {
 
 
 def aarch64_models() -> list[str]:
+    """All that qemu has; CI runs the most telling, since LLVM's library takes ten seconds to load on each."""
     emulator = shutil.which(ARM64.emulator)
-    if not emulator:
+    if not emulator or os.environ.get("CI") == "true":
         return sorted(ISSUE)
     listed = subprocess.run([emulator, "-cpu", "help"], capture_output=True, text=True, check=False, timeout=60).stdout
     return re.findall(r"^  (\S+)", listed, re.M)

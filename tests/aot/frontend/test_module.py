@@ -169,7 +169,8 @@ def test_a_data_layout_of_something_else_is_an_error(layout):
 
 def test_the_targets_own_data_layout_is_accepted():
     layout = Target.parse("x86-64").create_target_machine().target_data
-    aot.compile(f'target datalayout = "{layout}"\ntarget triple = "{GNU}"\n{TEXT}', BASELINE)
+    stated = aot.compile(f'target datalayout = "{layout}"\ntarget triple = "{GNU}"\n{TEXT}', BASELINE)
+    assert stated.object == aot.compile(TEXT, BASELINE).object
 
 
 def test_a_target_whose_objects_hold_no_note_is_an_error():

@@ -904,7 +904,8 @@ def test_what_is_passed_in_other_registers_without_sse2(kind):
 
 def test_a_name_that_a_vector_type_has_does_not_matter_behind_a_pointer():
     module = "%v = type { <8 x float>, %v* }\ndefine void @f(%v* %a) { ret void }"
-    aot.compile(module, targets=LEVELS)
+    compiled = aot.compile(module, targets=LEVELS).object
+    assert {f"f.{level}" for level in LEVELS} <= functions(compiled).keys()
 
 
 @pytest.mark.parametrize("options", [{"targets": LEVELS, "dispatch": "pointer"}, {"target": "x86-64-v2"}])
