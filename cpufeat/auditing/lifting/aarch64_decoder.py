@@ -1,7 +1,7 @@
-"""What each 32-bit word of AArch64 code does to control and data flow (Arm ARM, DDI 0487, section C4.1).
+"""What each instruction word of AArch64 does to control and data flow (Arm ARM, DDI 0487, section C4.1).
 
-Capstone tells the same, fifty times more slowly, and a test holds the two against each other. A word is decoded as far
-as facts and addresses are followed: what computes in vector registers makes nothing of what it reads.
+Capstone tells the same fifty times more slowly, and a test compares the two. A word is decoded as far as facts and
+addresses are followed: an instruction that computes in vector registers is taken to read nothing.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from cpufeat.support.value import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    Decoded = tuple[Step, ...]
-    Decode = Callable[[int, int], Decoded]
+    Steps = tuple[Step, ...]
+    Lift = Callable[[int, int], Steps]
+    """From a word and its address to its steps."""
 
 WORD = 4
 PAGE = 4096
@@ -53,19 +54,19 @@ _PLAIN = Step(
 )
 
 
-def decoded(word: int, address: int) -> Decoded:
-    """Return what a word does, one thing after another: both halves of a pair, a base register that moves along."""
-    return _decoded(word, address) if _is_relative(word) else _decoded_anywhere(word)
+def lift_word(word: int, address: int) -> Steps:
+    """Return what a word does, one step after another: both halves of a pair, the change of a base register."""
+    return _lift(word, address) if _is_relative(word) else _lift_anywhere(word)
 
 
 @lru_cache(1 << 16)
-def _decoded_anywhere(word: int) -> Decoded:
-    return _decoded(word, 0)
+def _lift_anywhere(word: int) -> Steps:
+    return _lift(word, 0)
 
 
-def _decoded(word: int, address: int) -> Decoded:
-    found = next((row.decode for row in _ROWS[word >> 25 & 0xF] if word & row.mask == row.value), _nothing)
-    return found(word, address)
+def _lift(word: int, address: int) -> Steps:
+    lift = next((row.lift for row in _ROWS[word >> 25 & 0xF] if word & row.mask == row.value), _nothing)
+    return lift(word, address)
 
 
 def _is_relative(word: int) -> bool:
@@ -112,56 +113,56 @@ def _base(word: int) -> int:
     return _n(word) + 1
 
 
-# --- nothing, and immediates
+# --- instructions without effects that matter; immediates
 
 
-def _nothing(_word: int, _address: int) -> Decoded:
+def _nothing(_word: int, _address: int) -> Steps:
     return (_PLAIN,)
 
 
-def _undefined(word: int, _address: int) -> Decoded:
+def _undefined(word: int, _address: int) -> Steps:
     return (_PLAIN._replace(flow=STOP, padding=word == 0),)
 
 
-def _address_of(word: int, address: int) -> Decoded:
+def _address_of(word: int, address: int) -> Steps:
     """ADR, ADRP."""
     distance = _signed((word >> 5 & 0x7FFFF) << 2 | word >> 29 & 3, 21)
     value = (address & -PAGE) + distance * PAGE if word >> 31 else address + distance
     return (_PLAIN._replace(writes=_x(_d(word)), constant=value & ADDRESSES),)
 
 
-def _add_immediate(word: int, _address: int) -> Decoded:
+def _add_immediate(word: int, _address: int) -> Steps:
     """ADD, SUB, ADDS, SUBS; MOV to and from the stack pointer, CMP."""
     immediate = (word >> 10 & 0xFFF) << 12 * (word >> 22 & 1)
     offset = -immediate if word >> 30 & 1 else immediate
     if word >> 29 & 1:
-        return (_summed(word, (_base(word),))._replace(offset=offset if _d(word) != _ZERO else 0),)
+        return (_sum(word, (_base(word),))._replace(offset=offset if _d(word) != _ZERO else 0),)
     target = _d(word) + 1
     pushed = offset if target == _base(word) == STACK else 0
     return (_PLAIN._replace(reads=(_base(word),), writes=(target,), offset=offset, counts=bool(offset), pushed=pushed),)
 
 
-def _summed(word: int, reads: tuple[int, ...]) -> Step:
-    """Return a step that makes a sum, or of which only the flags are left."""
+def _sum(word: int, reads: tuple[int, ...]) -> Step:
+    """Return the step of an addition or subtraction; a comparison is one that writes the flags alone."""
     flags = (FLAGS,) * (word >> 29 & 1)
     return _PLAIN._replace(reads=reads, writes=_x(_d(word)) + flags, counts=_d(word) != _ZERO)
 
 
-def _other_immediate(word: int, _address: int) -> Decoded:
-    """ADDG, SUBG, which have stack pointers, and SMAX and its like, which have none."""
+def _other_immediate(word: int, _address: int) -> Steps:
+    """ADDG and SUBG, whose register 31 is the stack pointer; SMAX and others, whose register 31 is zero."""
     tags = not word >> 22 & 1
     target, source = (_d(word) + 1,) if tags else _x(_d(word)), (_base(word),) if tags else _x(_n(word))
     return (_PLAIN._replace(reads=source, writes=target),)
 
 
-def _logical_immediate(word: int, _address: int) -> Decoded:
+def _logical_immediate(word: int, _address: int) -> Steps:
     """AND, ORR, EOR, ANDS; MOV of a pattern of bits, TST."""
     operation = word >> 29 & 3
     target = (*_x(_d(word)), FLAGS) if operation == 3 else (_d(word) + 1,)
     return (_PLAIN._replace(reads=_x(_n(word)), writes=target, sets=operation == 1),)
 
 
-def _move(word: int, _address: int) -> Decoded:
+def _move(word: int, _address: int) -> Steps:
     """MOVN, MOVZ, MOVK."""
     operation, value = word >> 29 & 3, (word >> 5 & 0xFFFF) << 16 * (word >> 21 & 3)
     width = (1 << (64 if word >> 31 else 32)) - 1
@@ -169,44 +170,44 @@ def _move(word: int, _address: int) -> Decoded:
     return (_PLAIN._replace(writes=_x(_d(word)), partial=operation == 3, sets=True, number=number),)
 
 
-def _bitfield(word: int, _address: int) -> Decoded:
+def _bitfield(word: int, _address: int) -> Steps:
     """SBFM, BFM, UBFM, and shifts and extensions, which are such."""
     kept = _x(_d(word)) if word >> 29 & 3 == 1 else ()
     return (_PLAIN._replace(reads=_x(_n(word)) + kept, writes=_x(_d(word))),)
 
 
-def _extract(word: int, _address: int) -> Decoded:
+def _extract(word: int, _address: int) -> Steps:
     return (_PLAIN._replace(reads=_x(_n(word)) + _x(_m(word)), writes=_x(_d(word))),)
 
 
-# --- branches, and the system
+# --- branches and system instructions
 
 
-def _branch(word: int, address: int) -> Decoded:
+def _branch(word: int, address: int) -> Steps:
     """B, BL."""
     target = address + WORD * _signed(word & 0x3FFFFFF, 26) & ADDRESSES
     return (_PLAIN._replace(flow=CALL if word >> 31 else JUMP, target=target),)
 
 
-def _conditional(word: int, address: int) -> Decoded:
+def _conditional(word: int, address: int) -> Steps:
     target = address + WORD * _signed(word >> 5 & 0x7FFFF, 19) & ADDRESSES
     reads = (FLAGS,) if word & 0x7E000000 == 0x54000000 else _x(_d(word))
     return (_PLAIN._replace(flow=BRANCH, target=target, reads=reads),)
 
 
-def _test_bit(word: int, address: int) -> Decoded:
+def _test_bit(word: int, address: int) -> Steps:
     target = address + WORD * _signed(word >> 5 & 0x3FFF, 14) & ADDRESSES
     return (_PLAIN._replace(flow=BRANCH, target=target, reads=_x(_d(word))),)
 
 
-def _compare(word: int, address: int) -> Decoded:
+def _compare(word: int, address: int) -> Steps:
     """CB: with a register or a number."""
     target = address + WORD * _signed(word >> 5 & 0x1FF, 9) & ADDRESSES
     other = () if word >> 24 & 1 else _x(_m(word))
     return (_PLAIN._replace(flow=BRANCH, target=target, reads=_x(_d(word)) + other),)
 
 
-def _to_register(word: int, _address: int) -> Decoded:
+def _to_register(word: int, _address: int) -> Steps:
     """BR, BLR, RET, and those that authenticate; ERET."""
     operation, reads = word >> 21 & 7, _x(_n(word))
     if operation > 1:
@@ -214,23 +215,23 @@ def _to_register(word: int, _address: int) -> Decoded:
     return (_PLAIN._replace(flow=CALL if operation else JUMP, reads=reads),)
 
 
-def _exception(word: int, _address: int) -> Decoded:
+def _exception(word: int, _address: int) -> Steps:
     """SVC, whose result is in ``x0``; BRK, HLT."""
     if word >> 21 & 7 == 0:
         return (_PLAIN._replace(writes=_x(0)),)
     return (_PLAIN._replace(flow=STOP, padding=True),)
 
 
-def _system(word: int, _address: int) -> Decoded:
+def _system(word: int, _address: int) -> Steps:
     """MRS, MSR, SYS, hints."""
     if word == _CHKFEAT:
         return (_PLAIN._replace(writes=(_SCRATCH,), probes=True),)
     if word >> 21 & 1:
-        return (_PLAIN._replace(writes=_x(_d(word)), probes=asks(word)),)
+        return (_PLAIN._replace(writes=_x(_d(word)), probes=asks_cpu(word)),)
     return (_PLAIN._replace(reads=_x(_d(word)), writes=(FLAGS,) * (word >> 20 & 1), padding=word == _NOP),)
 
 
-def asks(word: int) -> bool:
+def asks_cpu(word: int) -> bool:
     """Tell whether an instruction asks the CPU what it is: MRS of MIDR_EL1 and of ID registers (D24.2), CHKFEAT."""
     if word & 0xFFFFF800 != 0xD5380000:
         return word == _CHKFEAT
@@ -248,15 +249,15 @@ def _transfer(registers: tuple[int, ...], memory: Memory) -> Step:
 
 
 def _moved(base: int, distance: int) -> Step:
-    """Return the step that moves a base register along."""
+    """Return the step that adds a distance to a base register."""
     return _PLAIN._replace(reads=(base,), writes=(base,), offset=distance, pushed=distance if base == STACK else 0)
 
 
-def _indexed(accesses: Decoded, base: int, distance: int, *, before: bool) -> Decoded:
+def _indexed(accesses: Steps, base: int, distance: int, *, before: bool) -> Steps:
     return (_moved(base, distance), *accesses) if before else (*accesses, _moved(base, distance))
 
 
-class _One(NamedTuple):
+class _Access(NamedTuple):
     """A load or store of one register."""
 
     registers: tuple[int, ...]
@@ -265,37 +266,38 @@ class _One(NamedTuple):
     prefetch: bool
 
 
-def _one(word: int) -> _One:
+def _access_of(word: int) -> _Access:
     size, operation = word >> 30, word >> 22 & 3
     if word >> 26 & 1:
-        return _One(_v(_d(word)), 1 << (size | (operation & 2) << 1), bool(operation & 1), False)
-    return _One(_x(_d(word)), 1 << size, operation != 0, size == 3 and operation == 2)
+        return _Access(_v(_d(word)), 1 << (size | (operation & 2) << 1), bool(operation & 1), False)
+    return _Access(_x(_d(word)), 1 << size, operation != 0, size == 3 and operation == 2)
 
 
-def _access(word: int, displacement: int, scaled: int = 0) -> Decoded:
-    one = _one(word)
-    if one.prefetch:
+def _access_at(word: int, displacement: int, scaled: int = 0) -> Steps:
+    access = _access_of(word)
+    if access.prefetch:
         return (_PLAIN,)
-    return (_transfer(one.registers, Memory(_base(word), scaled, displacement, one.size, one.load, not one.load)),)
+    memory = Memory(_base(word), scaled, displacement, access.size, access.load, not access.load)
+    return (_transfer(access.registers, memory),)
 
 
-def _unsigned_offset(word: int, _address: int) -> Decoded:
-    return _access(word, (word >> 10 & 0xFFF) * _one(word).size)
+def _unsigned_offset(word: int, _address: int) -> Steps:
+    return _access_at(word, (word >> 10 & 0xFFF) * _access_of(word).size)
 
 
-def _register_offset(word: int, _address: int) -> Decoded:
-    return _access(word, 0, next(iter(_x(_m(word))), 0))
+def _register_offset(word: int, _address: int) -> Steps:
+    return _access_at(word, 0, next(iter(_x(_m(word))), 0))
 
 
-def _signed_offset(word: int, _address: int) -> Decoded:
-    """LDUR and its like, unprivileged ones, and those that move the base register before or afterwards."""
+def _signed_offset(word: int, _address: int) -> Steps:
+    """LDUR and others, unprivileged ones, and those that change the base register before or after the access."""
     distance, mode = _signed(word >> 12 & 0x1FF, 9), word >> 10 & 3
     if not mode & 1:
-        return _access(word, distance)
-    return _indexed(_access(word, 0), _base(word), distance, before=mode == 3)
+        return _access_at(word, distance)
+    return _indexed(_access_at(word, 0), _base(word), distance, before=mode == 3)
 
 
-def _authenticated(word: int, _address: int) -> Decoded:
+def _authenticated(word: int, _address: int) -> Steps:
     """LDRAA, LDRAB."""
     distance = 8 * _signed((word >> 22 & 1) << 9 | word >> 12 & 0x1FF, 10)
     before = bool(word >> 11 & 1)
@@ -303,7 +305,7 @@ def _authenticated(word: int, _address: int) -> Decoded:
     return _indexed(access, _base(word), distance, before=True) if before else access
 
 
-def _literal(word: int, address: int) -> Decoded:
+def _literal(word: int, address: int) -> Steps:
     operation, vector = word >> 30, word >> 26 & 1
     if operation == 3:
         return (_PLAIN,)
@@ -313,7 +315,7 @@ def _literal(word: int, address: int) -> Decoded:
     return (_transfer(registers, Memory(0, 0, place, size, True, False)),)
 
 
-def _pair(word: int, _address: int) -> Decoded:
+def _pair(word: int, _address: int) -> Steps:
     """LDP, STP; LDPSW, STGP."""
     operation, vector, load = word >> 30, word >> 26 & 1, bool(word >> 22 & 1)
     size = 4 << operation if vector else 8 if operation == 2 or (operation == 1 and not load) else 4
@@ -327,7 +329,7 @@ def _pair(word: int, _address: int) -> Decoded:
     return _indexed(accesses, _base(word), distance, before=mode == 3) if mode & 1 else accesses
 
 
-def _exclusive(word: int, _address: int) -> Decoded:
+def _exclusive(word: int, _address: int) -> Steps:
     """LDXR, STXR, LDAR, STLR, CAS, and those of pairs."""
     size, load = 1 << (word >> 30), bool(word >> 22 & 1)
     ordered, paired = word >> 23 & 1, word >> 21 & 1
@@ -340,14 +342,14 @@ def _exclusive(word: int, _address: int) -> Decoded:
     return (access,) if load or ordered else (access, _PLAIN._replace(writes=status))
 
 
-def _compare_and_swap(word: int, size: int, count: int) -> Decoded:
-    old = tuple(one for number in range(count) for one in _x(_m(word) + number))
-    new = tuple(one for number in range(count) for one in _x(_d(word) + number))
+def _compare_and_swap(word: int, size: int, count: int) -> Steps:
+    old = tuple(register for number in range(count) for register in _x(_m(word) + number))
+    new = tuple(register for number in range(count) for register in _x(_d(word) + number))
     return (_PLAIN._replace(reads=old + new, writes=old, memory=(Memory(_base(word), 0, 0, size, True, True),)),)
 
 
-def _atomic(word: int, _address: int) -> Decoded:
-    """LDADD, LDSET, SWP and their like; LDAPR."""
+def _atomic(word: int, _address: int) -> Steps:
+    """LDADD, LDSET, SWP and others; LDAPR."""
     size = 1 << (word >> 30)
     if word & 0x3FFFFC00 == 0x38BFC000:
         return (_transfer(_x(_d(word)), Memory(_base(word), 0, 0, size, True, False)),)
@@ -356,7 +358,7 @@ def _atomic(word: int, _address: int) -> Decoded:
     return (_PLAIN._replace(reads=_x(_m(word)), writes=_x(_d(word)), memory=(memory,), counts=adds),)
 
 
-def _structures(word: int, _address: int) -> Decoded:
+def _structures(word: int, _address: int) -> Steps:
     """LD1 to LD4, ST1 to ST4, of whole registers or single elements."""
     single, load, wide = word >> 24 & 1, bool(word >> 22 & 1), word >> 30 & 1
     if single:
@@ -377,21 +379,21 @@ def _structures(word: int, _address: int) -> Decoded:
     return access, _PLAIN._replace(reads=(_base(word), *_x(_m(word))), writes=(_base(word),), counts=True)
 
 
-def _copied(word: int, _address: int) -> Decoded:
-    """CPY and SET, which count their registers down (FEAT_MOPS)."""
+def _copied(word: int, _address: int) -> Steps:
+    """CPY and SET, which decrement their registers (FEAT_MOPS)."""
     registers = _x(_d(word)) + _x(_n(word)) + _x(_m(word))
     return (_PLAIN._replace(reads=registers, writes=(*registers, FLAGS)),)
 
 
-def _tag(word: int, _address: int) -> Decoded:
-    """LDG, STG and their like."""
+def _tag(word: int, _address: int) -> Steps:
+    """LDG, STG and others."""
     distance, mode = 16 * _signed(word >> 12 & 0x1FF, 9), word >> 10 & 3
     load = mode == 0
     access = (_PLAIN._replace(writes=_x(_d(word)) if load else (), reads=() if load else (_d(word) + 1,)),)
     return _indexed(access, _base(word), distance, before=mode == 3) if mode & 1 else access
 
 
-def _other_transfer(word: int, _address: int) -> Decoded:
+def _other_transfer(word: int, _address: int) -> Steps:
     memory = Memory(_base(word), 0, 0, 0, True, False)
     return (_PLAIN._replace(reads=_x(_d(word)), writes=_x(_d(word)) + _x(_m(word)), memory=(memory,)),)
 
@@ -399,101 +401,101 @@ def _other_transfer(word: int, _address: int) -> Decoded:
 # --- registers
 
 
-def _logical(word: int, _address: int) -> Decoded:
-    """AND, ORR, EOR and their like; MOV, MVN, TST."""
+def _logical(word: int, _address: int) -> Steps:
+    """AND, ORR, EOR and others; MOV, MVN, TST."""
     reads = _x(_n(word)) + _x(_m(word))
     flags = (FLAGS,) if word >> 29 & 3 == 3 else ()
     zero = not reads and not word >> 21 & 1
     return (_PLAIN._replace(reads=reads, writes=_x(_d(word)) + flags, sets=not reads, number=0 if zero else None),)
 
 
-def _add(word: int, _address: int) -> Decoded:
-    return (_summed(word, _x(_n(word)) + _x(_m(word))),)
+def _add(word: int, _address: int) -> Steps:
+    return (_sum(word, _x(_n(word)) + _x(_m(word))),)
 
 
-def _add_extended(word: int, _address: int) -> Decoded:
+def _add_extended(word: int, _address: int) -> Steps:
     reads = (_base(word), *_x(_m(word)))
     if word >> 29 & 1:
-        return (_summed(word, reads),)
+        return (_sum(word, reads),)
     return (_PLAIN._replace(reads=reads, writes=(_d(word) + 1,), counts=True),)
 
 
-def _carry(word: int, _address: int) -> Decoded:
-    """ADC, SBC; RMIF and SETF, which only make flags."""
+def _carry(word: int, _address: int) -> Steps:
+    """ADC, SBC; RMIF and SETF, which write the flags alone."""
     if word >> 10 & 0x3F:
         return (_PLAIN._replace(reads=_x(_n(word)), writes=(FLAGS,), partial=True),)
     flags = (FLAGS,) * (word >> 29 & 1)
     return (_PLAIN._replace(reads=(*_x(_n(word)), *_x(_m(word)), FLAGS), writes=_x(_d(word)) + flags, counts=True),)
 
 
-def _conditional_compare(word: int, _address: int) -> Decoded:
+def _conditional_compare(word: int, _address: int) -> Steps:
     other = () if word >> 11 & 1 else _x(_m(word))
     return (_PLAIN._replace(reads=(*_x(_n(word)), *other, FLAGS), writes=(FLAGS,)),)
 
 
-def _select(word: int, _address: int) -> Decoded:
+def _select(word: int, _address: int) -> Steps:
     """CSEL, CSINC, CSINV, CSNEG; CSET."""
     return (_PLAIN._replace(reads=(*_x(_n(word)), *_x(_m(word)), FLAGS), writes=_x(_d(word)), chooses=True),)
 
 
-def _two_sources(word: int, _address: int) -> Decoded:
+def _two_sources(word: int, _address: int) -> Steps:
     flags = (FLAGS,) * (word >> 29 & 1)
     return (_PLAIN._replace(reads=_x(_n(word)) + _x(_m(word)), writes=_x(_d(word)) + flags),)
 
 
-def _one_source(word: int, _address: int) -> Decoded:
-    """RBIT, REV, CLZ; PACIA and its like, which change what they sign."""
+def _one_source(word: int, _address: int) -> Steps:
+    """RBIT, REV, CLZ; PACIA and others, which change what they sign."""
     signed = _x(_d(word)) if word >> 16 & 1 else ()
     return (_PLAIN._replace(reads=_x(_n(word)) + signed, writes=_x(_d(word))),)
 
 
-def _three_sources(word: int, _address: int) -> Decoded:
+def _three_sources(word: int, _address: int) -> Steps:
     return (_PLAIN._replace(reads=_x(_n(word)) + _x(_m(word)) + _x(_a(word)), writes=_x(_d(word))),)
 
 
 # --- vectors
 
 
-def _vector(word: int, _address: int) -> Decoded:
+def _vector(word: int, _address: int) -> Steps:
     return (_PLAIN._replace(writes=_v(_d(word))),)
 
 
-def _to_vector(word: int, _address: int) -> Decoded:
+def _to_vector(word: int, _address: int) -> Steps:
     """FMOV, DUP, INS, SCVTF from a general register."""
     return (_PLAIN._replace(reads=_x(_n(word)), writes=_v(_d(word))),)
 
 
-def _from_vector(word: int, _address: int) -> Decoded:
+def _from_vector(word: int, _address: int) -> Steps:
     """FMOV, UMOV, SMOV, FCVTZS to a general register."""
     return (_PLAIN._replace(reads=_v(_n(word)), writes=_x(_d(word))),)
 
 
-def _conversion(word: int, address: int) -> Decoded:
+def _conversion(word: int, address: int) -> Steps:
     return (_to_vector if word >> 16 & 7 in (2, 3, 7) else _from_vector)(word, address)
 
 
-def _flags(_word: int, _address: int) -> Decoded:
+def _flags(_word: int, _address: int) -> Steps:
     return (_PLAIN._replace(writes=(FLAGS,)),)
 
 
-def _scalable_count(word: int, _address: int) -> Decoded:
-    """What counts elements and predicates in a general register, and ADDVL, which may move the stack pointer."""
+def _scalable_count(word: int, _address: int) -> Steps:
+    """SVE: counts of elements and predicates in a general register; ADDVL, which may change the stack pointer."""
     target = (_d(word) + 1,) if word & 0xFF20F000 == 0x04205000 and not word >> 23 & 1 else _x(_d(word))
     return (_PLAIN._replace(writes=(*target, FLAGS)),)
 
 
-def _scalable(word: int, _address: int) -> Decoded:
-    """SVE otherwise: it may make flags, and what loads or stores has a base."""
+def _scalable(word: int, _address: int) -> Steps:
+    """Other SVE: it may write the flags, and loads and stores have a base."""
     memory = (Memory(_base(word), 0, 0, 0, True, False),) if word >> 31 else ()
     return (_PLAIN._replace(writes=(FLAGS,), memory=memory),)
 
 
 class _Row(NamedTuple):
-    """Words that are a value under a mask."""
+    """The words that equal a value under a mask, and what lifts them."""
 
     mask: int
     value: int
-    decode: Decode
+    lift: Lift
 
 
 _IMMEDIATE = (
@@ -553,9 +555,9 @@ _VECTOR = (
 )
 _SCALABLE = (
     _Row(0xFF20F000, 0x04205000, _scalable_count),  # ADDVL, ADDPL, RDVL, and those of streaming mode
-    _Row(0xFF20E000, 0x0420E000, _scalable_count),  # CNTB, INCB, SQINCB and their like
+    _Row(0xFF20E000, 0x0420E000, _scalable_count),  # CNTB, INCB, SQINCB and others
     _Row(0xFF38C000, 0x25208000, _scalable_count),  # CNTP
-    _Row(0xFF38F800, 0x25288800, _scalable_count),  # INCP, SQINCP and their like
+    _Row(0xFF38F800, 0x25288800, _scalable_count),  # INCP, SQINCP and others
     _Row(0xFF3EE000, 0x0520A000, _scalable_count),  # LASTA, LASTB
     _Row(0xFF3EE000, 0x0530A000, _scalable_count),  # CLASTA, CLASTB
     _Row(0x00000000, 0x00000000, _scalable),
@@ -569,4 +571,4 @@ _ROWS: tuple[tuple[_Row, ...], ...] = (
     *(_IMMEDIATE, _IMMEDIATE, _CONTROL, _CONTROL),
     *(_TRANSFER, _REGISTER, _TRANSFER, _VECTOR),
 )
-"""By bits 28 to 25."""
+"""By bits 28 to 25: the rows, of which the first that matches applies."""

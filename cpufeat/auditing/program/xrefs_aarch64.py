@@ -12,8 +12,9 @@ from array import array
 from bisect import bisect_left, bisect_right
 from functools import cache, cached_property
 
-from cpufeat.auditing.lifting.aarch64 import jumps, words_of
-from cpufeat.auditing.lifting.aarch64_decoder import PAGE, WORD, decoded
+from cpufeat.auditing.lifting.aarch64_constants import words_of
+from cpufeat.auditing.lifting.aarch64_decoder import PAGE, WORD, lift_word
+from cpufeat.auditing.lifting.aarch64_jump_tables import jump_tables
 from cpufeat.auditing.program.xrefs import Reference
 from cpufeat.support.value import TYPE_CHECKING
 
@@ -67,8 +68,8 @@ class PageXrefs:
         """Return a function from indirect jumps to where they may lead: what its table holds, or else pointers."""
         image = self._program.image
         by_table = {
-            place: frozenset(jump.targets(image.bytes_at(jump.table, jump.length * jump.width)))
-            for place, jump in jumps(self._program.bytes_of(function), function.start).items()
+            place: frozenset(table.targets(image.bytes_at(table.address, table.length * table.width)))
+            for place, table in jump_tables(self._program.bytes_of(function), function.start).items()
         }
         by_pointer = frozenset(pointed)
         return lambda step: by_table.get(step.address, by_pointer)
@@ -106,7 +107,7 @@ class PageXrefs:
                     found.append(target << 32 | place)
             for match in _OTHERS.finditer(tops):
                 place = base + WORD * match.start()
-                (step,) = decoded(words[match.start()], self._low + place)
+                (step,) = lift_word(words[match.start()], self._low + place)
                 named = step.target if step.target is not None else step.constant
                 target = (step.memory[0].displacement if named is None and step.memory else named or 0) - self._low
                 if 0 <= target < self._extent:

@@ -16,8 +16,9 @@ from helpers.paths import GUARDS
 import cpufeat
 from cpufeat import aot
 from cpufeat.auditing.formats.loader import images
-from cpufeat.auditing.lifting.aarch64 import jumps, words_of
-from cpufeat.auditing.lifting.aarch64_decoder import STACK, decoded
+from cpufeat.auditing.lifting.aarch64_constants import words_of
+from cpufeat.auditing.lifting.aarch64_decoder import STACK, lift_word
+from cpufeat.auditing.lifting.aarch64_jump_tables import jump_tables
 from cpufeat.features import find
 
 if TYPE_CHECKING:
@@ -273,9 +274,10 @@ def test_jump_tables_are_read_to_their_end(number: int, level: str, tmp_path: Pa
     options = (level, "-fno-sanitize=all", "-c", source)
     (image,) = images(build(tmp_path / "switch.o", *options, triple=TRIPLE))
     (function,) = (one for one in image.functions if one.name == "f")
-    (jump,) = jumps(image.bytes_at(function.start, function.end - function.start), function.start).values()
-    targets = jump.targets(image.bytes_at(jump.table, jump.length * jump.width))
-    assert jump.length == number
+    code = image.bytes_at(function.start, function.end - function.start)
+    (table,) = jump_tables(code, function.start).values()
+    targets = table.targets(image.bytes_at(table.address, table.length * table.width))
+    assert table.length == number
     assert len(set(targets)) == number
     assert all(function.start < target < function.end and target % 4 == 0 for target in targets)
 
@@ -389,7 +391,7 @@ def test_no_register_is_written_that_the_words_do_not_tell() -> None:
     seen, wrong = 0, []
     for word, instruction in described():
         written = {number(instruction, register) for register in instruction.regs_access()[1]} - {0, LINK}
-        told = {register for step in decoded(word, 0x1000) for register in step.writes}
+        told = {register for step in lift_word(word, 0x1000) for register in step.writes}
         seen += bool(written)
         if not written <= told and instruction.mnemonic not in READ_ONLY:
             wrong.append(f"{word:08x} {instruction.mnemonic} {instruction.op_str}: {written - told}")
@@ -403,7 +405,7 @@ def test_branches_lead_where_capstone_says() -> None:
         immediates = [one.imm for one in instruction.operands if one.type == capstone.arm64.ARM64_OP_IMM]
         if capstone.CS_GRP_BRANCH_RELATIVE in instruction.groups and immediates:
             seen += 1
-            (step,) = decoded(word, 0x1000)
+            (step,) = lift_word(word, 0x1000)
             if step.target != immediates[-1] % (1 << 64):
                 wrong.append(f"{word:08x} {instruction.mnemonic} {instruction.op_str}: {step.target}")
     assert wrong == []
@@ -448,4 +450,4 @@ def test_code_without_end_is_given_up(number: int, bare: list[str], tmp_path: Pa
 def test_kernels_have_words_for_all_of_their_code(tmp_path: Path) -> None:
     (image,) = images(kernels(tmp_path, triple=TRIPLE, cpu="generic+sve2"))
     code = b"".join(bytes(one.content) for one in image.sections if one.executable)
-    assert all(decoded(word, 0) for word in words_of(code))
+    assert all(lift_word(word, 0) for word in words_of(code))
