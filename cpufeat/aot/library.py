@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from cpufeat.aot.llvm.llvmlite_setup import initialize
+from cpufeat.aot.objects.elf import is_exported, is_shared
 from cpufeat.aot.objects.jit_object import loadable
 from cpufeat.errors import ArtifactError
 
@@ -53,7 +54,7 @@ def _link(elf: Elf) -> Library:
     from llvmlite import binding
 
     initialize()
-    names = [symbol.name for symbol in elf.symbols() if symbol.is_exported]
+    names = [symbol.name for symbol in elf.all_symbols() if is_exported(symbol)]
     builder = binding.JITLibraryBuilder().add_object_img(elf.content).add_current_process()
     for name in names:
         builder.export_symbol(name)
@@ -61,7 +62,7 @@ def _link(elf: Elf) -> Library:
     try:
         return Library(jit, builder.link(jit, "artifact"), names)
     except RuntimeError as error:
-        needed = {symbol.name for symbol in elf.symbols() if symbol.is_shared and not symbol.shndx}
+        needed = {symbol.name for symbol in elf.all_symbols() if is_shared(symbol) and not symbol.shndx}
         lacking = sorted(name for name in needed - {_TABLE} if binding.address_of_symbol(name) is None)
         why = f"there is no {', '.join(lacking)} in it" if lacking else str(error)
         raise ArtifactError(f"the code cannot be linked into this process: {why}") from None

@@ -258,7 +258,7 @@ def test_what_overlaps_does_not_multiply(artifact):
     with pytest.raises(ArtifactError, match="its notes overlap"):
         aot.Artifact.open(many)
     with pytest.raises(ArtifactError, match="names do not end"):
-        Elf(with_field(SMALL, b".strtab", SH_SIZE, 1)).symbols()
+        Elf(with_field(SMALL, b".strtab", SH_SIZE, 1)).all_symbols()
 
 
 @given(st.binary(max_size=80))

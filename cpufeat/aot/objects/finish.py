@@ -6,7 +6,8 @@ An ELF file is parsed once, and written once after all edits.
 from __future__ import annotations
 
 from cpufeat.aot.objects import gnu_property, init_array, note
-from cpufeat.aot.objects.elf import MAGIC, Elf
+from cpufeat.aot.objects.elf import Elf
+from cpufeat.binary_format.elf import MAGIC
 
 
 def finish(content: bytes, text: str, *, isa_level: str = "") -> bytes:

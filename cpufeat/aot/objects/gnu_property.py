@@ -9,7 +9,7 @@ import functools
 from typing import TYPE_CHECKING
 
 from cpufeat import llvm_tables
-from cpufeat.aot.objects.elf import EM_X86_64, SHF_ALLOC, SHT_NOTE
+from cpufeat.binary_format.elf import EM_X86_64, SHF_ALLOC, SHT_NOTE
 from cpufeat.binary_format.gnu_property import ISA_1_NEEDED, SECTION, note
 from cpufeat.levels import level_features, levels
 

@@ -1,8 +1,8 @@
-"""Constructors that every linker finds.
+"""Move an ELF object's constructors from ``.ctors`` to ``.init_array``, where every linker finds them.
 
-LLVM as llvmlite sets it up lists constructors in ``.ctors`` sections, last one first, as was once the custom. GNU ld
-turns those into ``.init_array``; lld, which ``zig cc`` uses, leaves them where nothing looks: they never run. In COFF
-and Mach-O objects LLVM lists them where the linker looks.
+LLVM as llvmlite sets it up lists constructors in ``.ctors`` sections, the last one first, as was once the custom. GNU
+ld turns those into ``.init_array``; lld, which ``zig cc`` uses, does not: they would never run. In COFF and Mach-O
+objects LLVM lists them where linkers look.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from __future__ import annotations
 import re
 import struct
 
-from cpufeat.aot.objects.elf import SHT_FINI_ARRAY, SHT_INIT_ARRAY, SHT_REL, SHT_RELA, Elf
+from cpufeat.aot.objects.elf import Elf
+from cpufeat.binary_format.elf import SHT_FINI_ARRAY, SHT_INIT_ARRAY, SHT_REL, SHT_RELA
 from cpufeat.errors import ArtifactError
 
 _OLD = re.compile(rb"\.(ctors|dtors)(?:\.(\d{5}))?\0")
 _NEW = {b"ctors": (b".init_array", SHT_INIT_ARRAY), b"dtors": (b".fini_array", SHT_FINI_ARRAY)}
-_POINTER = {1: "I", 2: "Q"}
 
 
 def modernize(elf: Elf) -> Elf:
@@ -43,12 +43,12 @@ def _modernize(elf: Elf) -> Elf:
 
 
 def _reverse(elf: Elf, index: int, body: bytearray) -> None:
-    """Put a section's pointers, and what relocates them, into the opposite order."""
-    pointer = struct.Struct(elf.order + _POINTER[elf.elf_class])
+    """Reverse the order of a section's pointers and of the relocations of these."""
+    pointer = struct.Struct(elf.order + elf.word)
     section = elf.sections[index]
-    slots = [row[0] for row in pointer.iter_unpack(elf.bytes_of(section))]
-    struct.pack_into(f"{elf.order}{len(slots)}{_POINTER[elf.elf_class]}", body, section.offset, *reversed(slots))
-    for relocations in (other for other in elf.sections if other.type in (SHT_REL, SHT_RELA) and other.info == index):
+    slots = [row[0] for row in pointer.iter_unpack(elf.content_of(section))]
+    struct.pack_into(f"{elf.order}{len(slots)}{elf.word}", body, section.offset, *reversed(slots))
+    for relocations in (each for each in elf.sections if each.type in (SHT_REL, SHT_RELA) and each.info == index):
         for at in range(relocations.offset, relocations.offset + relocations.size, relocations.entsize):
             (where,) = pointer.unpack_from(body, at)
             pointer.pack_into(body, at, section.size - pointer.size - where)

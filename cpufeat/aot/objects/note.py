@@ -13,7 +13,8 @@ import struct
 from typing import TYPE_CHECKING
 
 from cpufeat.aot.objects import coff, macho
-from cpufeat.aot.objects.elf import MAGIC, SHF_ALLOC, SHT_NOTE, Elf
+from cpufeat.aot.objects.elf import Elf
+from cpufeat.binary_format.elf import MAGIC, SHF_ALLOC, SHT_NOTE
 from cpufeat.errors import ArtifactError
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def _parts(content: bytes) -> Iterator[tuple[str, bytes]]:
         notes = [section for section in elf.sections if section.type == SHT_NOTE]
         names = elf.names() if notes else b""
         ours = (section for section in notes if names.startswith(SECTION, section.name))
-        yield from ((elf.order, elf.bytes_of(section)) for section in ours)
+        yield from ((elf.order, bytes(elf.content_of(section))) for section in ours)
 
 
 def _texts(order: str, content: bytes) -> list[str]:

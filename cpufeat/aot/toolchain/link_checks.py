@@ -18,9 +18,9 @@ from elftools.elf.elffile import ELFFile
 from elftools.elf.relocation import RelocationSection
 from elftools.elf.sections import SymbolTableSection
 
-from cpufeat.aot.objects.elf import MAGIC
 from cpufeat.auditing.checks.alignment import misaligned
 from cpufeat.auditing.formats.loader import images
+from cpufeat.binary_format.elf import MAGIC
 from cpufeat.errors import ArtifactError
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from cpufeat.aot.llvm import triples
 from cpufeat.aot.objects import note
-from cpufeat.aot.objects.elf import MAGIC as ELF_MAGIC
 from cpufeat.aot.toolchain import link_checks, zig
+from cpufeat.binary_format.elf import MAGIC as ELF_MAGIC
 from cpufeat.errors import ArtifactError, CpufeatWarning, LinkError, TargetError
 from cpufeat.support import files, processes
 

@@ -3,28 +3,7 @@
 from __future__ import annotations
 
 from cpufeat.auditing.formats.eh_frame import frame_ranges
-from cpufeat.auditing.formats.elf_tables import (
-    MAGIC,
-    SHF_ALLOC,
-    SHF_EXECINSTR,
-    SHF_TLS,
-    SHF_WRITE,
-    SHN_ABS,
-    SHN_COMMON,
-    SHN_UNDEF,
-    STB_LOCAL,
-    STT_FUNC,
-    STT_GNU_IFUNC,
-    STT_NOTYPE,
-    STT_OBJECT,
-    ElfFile,
-    SectionHeader,
-    SymbolRow,
-    packed_relocations,
-    read,
-    relocations_of,
-    symbols_of,
-)
+from cpufeat.auditing.formats.elf_tables import ElfFile, read
 from cpufeat.auditing.formats.function_bounds import functions
 from cpufeat.auditing.formats.image import SPACING, Image, Section, Symbol
 from cpufeat.auditing.formats.relocation import Fix, Layout, Part, word_at
@@ -37,12 +16,14 @@ from cpufeat.auditing.formats.relocation_aarch64 import (
     PAGE21,
     TABLE15,
 )
+from cpufeat.binary_format import elf
+from cpufeat.binary_format.elf import SHF_ALLOC, SHF_EXECINSTR, SHF_TLS, SHF_WRITE, SHT_REL, SHT_RELA, STT_OBJECT
 from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-_SYMBOL_KINDS = {STT_NOTYPE: "label", STT_OBJECT: "data", STT_FUNC: "function", STT_GNU_IFUNC: "resolver"}
+_SYMBOL_KINDS = {elf.STT_NOTYPE: "label", STT_OBJECT: "data", elf.STT_FUNC: "function", elf.STT_GNU_IFUNC: "resolver"}
 _FIXES = {
     "x86_64": {
         1: Fix(64),  # R_X86_64_64
@@ -100,7 +81,7 @@ _SPACING = {"aarch64": 1024}
 
 def is_elf(content: bytes) -> bool:
     """Whether a file's first bytes are those of an ELF file."""
-    return content.startswith(MAGIC)
+    return content.startswith(elf.MAGIC)
 
 
 def elf_image(content: bytes, name: str) -> Image:
@@ -109,35 +90,33 @@ def elf_image(content: bytes, name: str) -> Image:
     return _object(file) if file.kind == "object" else _linked(file)
 
 
-def _defined(entry: SymbolRow) -> bool:
-    return entry.section not in (SHN_UNDEF, SHN_ABS, SHN_COMMON)
+def _defined(entry: elf.Symbol) -> bool:
+    return entry.shndx not in (elf.SHN_UNDEF, elf.SHN_ABS, elf.SHN_COMMON)
 
 
-def _symbols(entries: Iterable[tuple[SymbolRow, int, bool]]) -> tuple[Symbol, ...]:
+def _symbols(entries: Iterable[tuple[elf.Symbol, int, bool]]) -> tuple[Symbol, ...]:
     """Return the symbols among table rows with their addresses, and whether other files can see them."""
     kinds = _SYMBOL_KINDS
     return tuple(
-        Symbol(address, entry.size, entry.name, kinds[entry.info & 0xF], visible)
+        Symbol(address, entry.size, entry.name, kinds[entry.type], visible)
         for entry, address, visible in entries
-        if entry.name and entry.info & 0xF in kinds and not _is_mapping(entry)
+        if entry.name and entry.type in kinds and not _is_mapping(entry)
     )
 
 
-def _is_mapping(entry: SymbolRow) -> bool:
+def _is_mapping(entry: elf.Symbol) -> bool:
     """Whether a symbol of Arm's ABI says what begins here: ``$x`` code, ``$d`` data."""
     return entry.name[:1] == "$" and entry.name[1:2] in ("x", "d", "a", "t") and entry.name[2:3] in ("", ".")
 
 
-def _data(entries: Iterable[tuple[SymbolRow, int]], sections: Sequence[Section]) -> tuple[tuple[int, int], ...]:
+def _data(entries: Iterable[tuple[elf.Symbol, int]], sections: Sequence[Section]) -> tuple[tuple[int, int], ...]:
     """Return the stretches of code sections that symbols call data, from table rows with their addresses."""
     code = [section for section in sections if section.executable]
     found = []
     for section in code:
         inside = [(at, entry) for entry, at in entries if section.address <= at < section.end]
         found += [
-            (at, min(at + entry.size, section.end))
-            for at, entry in inside
-            if entry.info & 0xF == STT_OBJECT and entry.size
+            (at, min(at + entry.size, section.end)) for at, entry in inside if entry.type == STT_OBJECT and entry.size
         ]
         marks = sorted((at, entry.name[1]) for at, entry in inside if _is_mapping(entry))
         ends = [at for at, _ in marks[1:]] + [section.end]
@@ -149,34 +128,36 @@ def _data(entries: Iterable[tuple[SymbolRow, int]], sections: Sequence[Section])
 
 
 def _object(file: ElfFile) -> Image:
-    headers = file.headers
+    headers = file.sections
     placed = [index for index, header in enumerate(headers) if header.flags & SHF_ALLOC and not header.flags & SHF_TLS]
     layout = Layout(
         (
-            (headers[index].size, headers[index].alignment, bool(headers[index].flags & SHF_EXECINSTR))
+            (headers[index].size, headers[index].addralign, bool(headers[index].flags & SHF_EXECINSTR))
             for index in placed
         ),
-        file.bits // 8,
+        file.elf.bits // 8,
         spacing=_SPACING.get(file.arch, SPACING),
         table=_GOT if file.arch == "aarch64" else "",
     )
     address = dict(zip(placed, layout.addresses, strict=True))
-    content: dict[int, memoryview | bytearray] = {index: file.content_of(index) for index in placed}
-    tables = {index: symbols_of(file, index) for index in file.of_type("SHT_SYMTAB")}
+    content: dict[int, memoryview | bytearray] = {index: file.elf.content_of(headers[index]) for index in placed}
+    tables = {index: file.elf.symbols(index) for index in file.of_type(elf.SHT_SYMTAB)}
     values = {index: [_object_value(entry, address, layout) for entry in rows] for index, rows in tables.items()}
     fixes = _FIXES.get(file.arch, {})
-    for index in file.of_type("SHT_REL", "SHT_RELA"):
+    for index in file.of_type(SHT_REL, SHT_RELA):
         section, targets = headers[index].info, values.get(headers[index].link, [])
         if section not in content:
             continue
         changed = content[section] = bytearray(content[section])
-        for one in relocations_of(file, index):
-            if one.type in fixes and one.symbol < len(targets):
+        for relocation in file.elf.relocations(file.sections[index]):
+            if relocation.type in fixes and relocation.symbol < len(targets):
                 part = Part(changed, address[section])
-                layout.apply(part, one.offset, fixes[one.type], targets[one.symbol], one.addend)
-    sections = [_section(headers[index], address[index], memoryview(content[index])) for index in placed]
+                layout.apply(
+                    part, relocation.offset, fixes[relocation.type], targets[relocation.symbol], relocation.addend
+                )
+    sections = [_section(file, headers[index], address[index], memoryview(content[index])) for index in placed]
     rows = [
-        (entry, value, entry.info >> 4 != STB_LOCAL)
+        (entry, value, entry.binding != elf.STB_LOCAL)
         for index, entries in tables.items()
         for entry, value in zip(entries, values[index], strict=True)
         if _defined(entry)
@@ -184,82 +165,93 @@ def _object(file: ElfFile) -> Image:
     return _image(file, sections, rows, layout)
 
 
-def _object_value(entry: SymbolRow, address: Mapping[int, int], layout: Layout) -> int:
-    if _defined(entry) or entry.section == SHN_ABS:
-        return address.get(entry.section, 0) + entry.value
+def _object_value(entry: elf.Symbol, address: Mapping[int, int], layout: Layout) -> int:
+    if _defined(entry) or entry.shndx == elf.SHN_ABS:
+        return address.get(entry.shndx, 0) + entry.value
     return layout.external(entry.name)
 
 
 def _linked(file: ElfFile) -> Image:
     loaded = [
-        (header, file.content_of(index))
-        for index, header in enumerate(file.headers)
-        if header.flags & SHF_ALLOC and not (header.flags & SHF_TLS and header.type == "SHT_NOBITS")
+        (header, file.elf.content_of(header))
+        for header in file.sections
+        if header.flags & SHF_ALLOC and not (header.flags & SHF_TLS and header.type == elf.SHT_NOBITS)
     ]
-    sections = [_section(header, header.address, content) for header, content in loaded]
+    sections = [_section(file, header, header.addr, content) for header, content in loaded]
     above = max((section.end for section in sections), default=0)
-    layout = Layout([], file.bits // 8, above, _SPACING.get(file.arch, SPACING))
-    dynamic = {index: symbols_of(file, index) for index in file.of_type("SHT_DYNSYM")}
+    layout = Layout([], file.elf.bits // 8, above, _SPACING.get(file.arch, SPACING))
+    dynamic = {index: file.elf.symbols(index) for index in file.of_type(elf.SHT_DYNSYM)}
     exported = {entry.value for rows in dynamic.values() for entry in rows if _defined(entry)}
-    tables = [symbols_of(file, index) for index in file.of_type("SHT_SYMTAB")] or list(dynamic.values())
+    tables = [file.elf.symbols(index) for index in file.of_type(elf.SHT_SYMTAB)] or list(dynamic.values())
     rows = [(entry, entry.value, entry.value in exported) for entries in tables for entry in entries if _defined(entry)]
     sections.sort(key=lambda section: section.address)
     layout.pointers.update(_pointers(file, dynamic, layout, sections))
     chosen = [
-        layout.pointers[one.offset]
-        for index in file.of_type("SHT_REL", "SHT_RELA")
-        for one in relocations_of(file, index)
-        if one.type == _IRELATIVE.get(file.arch) and one.offset in layout.pointers
+        layout.pointers[relocation.offset]
+        for index in file.of_type(SHT_REL, SHT_RELA)
+        for relocation in file.elf.relocations(file.sections[index])
+        if relocation.type == _IRELATIVE.get(file.arch) and relocation.offset in layout.pointers
     ]
     return _image(file, sections, rows, layout, chosen)
 
 
 def _pointers(
-    file: ElfFile, dynamic: Mapping[int, Sequence[SymbolRow]], layout: Layout, sections: Sequence[Section]
+    file: ElfFile, dynamic: Mapping[int, Sequence[elf.Symbol]], layout: Layout, sections: Sequence[Section]
 ) -> Iterator[tuple[int, int]]:
     """Return what the loader stores where, in the file's own addresses."""
     own, symbolic = _RELATIVE_TYPES.get(file.arch, ()), _SYMBOL_TYPES.get(file.arch, ())
-    in_place = list(packed_relocations(file))
-    for index in file.of_type("SHT_REL", "SHT_RELA"):
-        entries = dynamic.get(file.headers[index].link, ())
-        for one in relocations_of(file, index):
-            if one.type in symbolic and one.symbol < len(entries):
-                entry = entries[one.symbol]
+    in_place = [
+        place for index in file.of_type(elf.SHT_RELR) for place in file.elf.packed_relocations(file.sections[index])
+    ]
+    for index in file.of_type(SHT_REL, SHT_RELA):
+        entries = dynamic.get(file.sections[index].link, ())
+        for relocation in file.elf.relocations(file.sections[index]):
+            if relocation.type in symbolic and relocation.symbol < len(entries):
+                entry = entries[relocation.symbol]
                 value = entry.value if _defined(entry) else layout.external(entry.name)
-                yield one.offset, value + (one.addend or 0)
-            elif one.type in own and one.addend is not None:
-                yield one.offset, one.addend
-            elif one.type in own:
-                in_place.append(one.offset)
+                yield relocation.offset, value + (relocation.addend or 0)
+            elif relocation.type in own and relocation.addend is not None:
+                yield relocation.offset, relocation.addend
+            elif relocation.type in own:
+                in_place.append(relocation.offset)
     for place in in_place:
-        target = word_at(sections, place, file.bits // 8, "little" if file.order == "<" else "big")
+        target = word_at(sections, place, file.elf.bits // 8, "little" if file.elf.order == "<" else "big")
         if target is not None:
             yield place, target
 
 
-def _section(header: SectionHeader, address: int, content: memoryview) -> Section:
+def _section(file: ElfFile, header: elf.Section, address: int, content: memoryview) -> Section:
     executable, writable = bool(header.flags & SHF_EXECINSTR), bool(header.flags & SHF_WRITE)
     return Section(
-        header.name, address, content, header.size, executable, writable, max(header.alignment, 1), header.offset
+        file.name_of(header),
+        address,
+        content,
+        header.size,
+        executable,
+        writable,
+        max(header.addralign, 1),
+        header.offset,
     )
 
 
 def _image(
     file: ElfFile,
     sections: list[Section],
-    rows: list[tuple[SymbolRow, int, bool]],
+    rows: list[tuple[elf.Symbol, int, bool]],
     layout: Layout,
     resolvers: Iterable[int] = (),
 ) -> Image:
     sections.sort(key=lambda section: section.address)
     symbols = _symbols(rows)
     frames = [section for section in sections if section.name == ".eh_frame"]
-    unwound = [stretch for one in frames for stretch in frame_ranges(one.content, one.address, file.order, file.bits)]
+    unwound = [
+        stretch for one in frames for stretch in frame_ranges(one.content, one.address, file.elf.order, file.elf.bits)
+    ]
     return Image(
         name=file.name,
         format="ELF",
         arch=file.arch,
-        bits=file.bits,
+        bits=file.elf.bits,
         kind=file.kind,
         sections=tuple(sections),
         symbols=symbols,
