@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import re
 import struct
+from typing import TYPE_CHECKING
 
-from cpufeat.aot.objects.elf import Elf
 from cpufeat.binary_format.elf import SHT_FINI_ARRAY, SHT_INIT_ARRAY, SHT_REL, SHT_RELA
 from cpufeat.errors import ArtifactError
+
+if TYPE_CHECKING:
+    from cpufeat.aot.objects.elf import Elf
 
 _OLD = re.compile(rb"\.(ctors|dtors)(?:\.(\d{5}))?\0")
 _NEW = {b"ctors": (b".init_array", SHT_INIT_ARRAY), b"dtors": (b".fini_array", SHT_FINI_ARRAY)}

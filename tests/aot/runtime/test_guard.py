@@ -34,11 +34,12 @@ from helpers.qemu import NO_64_BIT, models, run, side_by_side
 from helpers.run_emitted_ir import LINUX, LINUX_ON_ARM, Emitted, compile_all, features_text, told
 
 from cpufeat.aot.objects import init_array
-from cpufeat.aot.objects.elf import MAGIC, Elf
+from cpufeat.aot.objects.elf import Elf
 from cpufeat.aot.objects.gnu_property import isa_level, with_isa_level
 from cpufeat.aot.runtime import selector
 from cpufeat.aot.runtime.guard import guard
 from cpufeat.aot.runtime.guard_table import level_to_state, narrow
+from cpufeat.binary_format.elf import MAGIC
 from cpufeat.decisions import NEEDS_PERMISSION
 from cpufeat.detection import dumps
 from cpufeat.detection.host import Host, detect
