@@ -1,1 +1,5 @@
-"""What every part of ``aot`` knows of LLVM: jobs, textual IR and triples. Nothing here loads llvmlite."""
+"""LLVM as all of ``aot`` uses it: ground under the stages.
+
+``job`` is what LLVM is given and returns, ``builder`` writes textual IR, ``module_text`` parses it, ``triples``
+compares triples, ``llvmlite_setup`` finds and initializes llvmlite. None of them loads llvmlite before it is called.
+"""

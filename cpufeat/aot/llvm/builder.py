@@ -1,4 +1,4 @@
-"""Text of LLVM IR. Pointers are written with their types, which every LLVM from 14 on reads."""
+"""Build functions in textual LLVM IR. Pointers are typed, which every LLVM from 14 on reads."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ if TYPE_CHECKING:
 
 
 class Body:
-    """Straight-line instructions of a function in SSA form. What was computed once is not computed again."""
+    """Straight-line instructions of a function in SSA form, each distinct instruction once."""
 
     def __init__(self, function: str, prefix: str = "v") -> None:
-        """Begin a part of the function of that name, whose values are called by a prefix and a number."""
+        """Start a basic block of the function ``function``; values are named by the prefix and a number."""
         self._function, self._prefix = function, prefix
         self._values: dict[str, str] = {}
         self._texts: dict[bytes, str] = {}
 
     def let(self, instruction: str) -> str:
-        """Return the name of an instruction's value."""
+        """Return the name of an instruction's value, adding the instruction unless it is there."""
         return self._values.setdefault(instruction, f"%{self._prefix}{len(self._values)}")
 
     def text(self, content: str) -> str:

@@ -1,4 +1,4 @@
-"""What is asked of LLVM and what comes back: values that need no LLVM."""
+"""A job for LLVM, and its result: plain values that are sent to the worker and back."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from cpufeat.support.value import Value
 Llvmlite = Any
 """An object of llvmlite, which has no types."""
 Range = tuple[int, int]
-"""Of the defined functions, in order: the first, and the one after the last."""
+"""A range of the defined functions, in order: the index of the first, and of the one after the last."""
 Asked = tuple[str, str]
 """A function's own ``target-cpu`` and ``target-features``, each empty where it has none."""
 
 
 class EmitError(CompileError):
-    """LLVM could not generate code for this target; a lower one may do."""
+    """LLVM could not generate code for this target; a lower target may work."""
 
 
 class LimitError(EmitError):
-    """Code generation took more time or memory than it was given."""
+    """Code generation exceeded its limit of time or memory."""
 
 
 class Clones(NamedTuple):
-    """The clones of all functions for one of several targets."""
+    """The clones of all functions for one of several targets: multiversioning."""
 
     label: str
-    """What their names end in."""
+    """The suffix of their names."""
     cpu: str
     features: str
 
@@ -36,26 +36,28 @@ class Job(Value):
     """One module for one target, or with a clone of each function for each of several."""
 
     name: str
-    """What messages call the module."""
+    """The module's name in messages."""
     is_bitcode: bool
     triple: str
     cpu: str
     features: str
     opt: int
     only: Range | None = None
-    """The range of defined functions to emit, all others being left to some other object."""
+    """The range of defined functions to emit; all others become external."""
     clones: tuple[Clones, ...] = ()
-    """Best first; what is no clone is compiled for ``cpu`` and ``features``. Empty where there is one target."""
+    """Best first; everything but the clones is compiled for ``cpu`` and ``features``. Empty for a single target."""
     lowest_runs: bool = True
-    """Whether any machine can run the last of the clones."""
+    """Whether every machine can run the last of the clones."""
     mechanism: str = ""
-    """How functions are dispatched: ``ifunc`` or ``pointer``."""
+    """How functions are dispatched: ``ifunc`` or ``pointer``; empty for a single target."""
     resolver_parameters: str = ""
+    """The parameters of an ``ifunc`` resolver, in IR."""
     pre_guard_cpu: str = ""
-    """What runs before the guard (:mod:`cpufeat.aot.passes.pre_guard`) is compiled for it; empty where nothing is
-    guarded."""
+    """The CPU for which code that runs before the guard is compiled (:mod:`cpufeat.aot.passes.pre_guard`).
+
+    Empty without a guard."""
     helpers: tuple[str, ...] = ()
-    """Modules of cpufeat's own to link with this one, as text."""
+    """cpufeat's own modules to link with this one, as IR text."""
 
 
 class Emitted(Value):

@@ -1,4 +1,4 @@
-"""Whether a module that was made for one triple may be compiled for another."""
+"""Compare triples: whether a module made for one can be compiled for another."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ _ENVIRONMENT_VERSION = re.compile(r"(\d+\.[\d.]+|(?<=android)\d+)$")
 
 
 def conflict(own: str, wanted: str) -> str:
-    """Return what a module's own triple and the target's differ in, empty if code for one is code for the other.
+    """Return how a module's triple conflicts with the target's, in words; empty if they are compatible.
 
-    The vendor and versions do not matter, nor what either leaves out: ``x86_64-linux-gnu`` is
-    ``x86_64-pc-linux-gnu``. ``unknown-unknown-unknown``, which ``llvmlite.ir`` writes, says nothing.
+    Vendors and versions are not compared, nor parts that either omits: ``x86_64-linux-gnu`` is
+    ``x86_64-pc-linux-gnu``. ``unknown-unknown-unknown``, which ``llvmlite.ir`` writes, is compatible with all.
     """
-    named = zip(("architecture", "system", "environment"), parts(own), parts(wanted), strict=True)
-    both = [(word, mine, theirs) for word, mine, theirs in named if mine and theirs]
-    return ", ".join(f"{word} {mine} and {theirs}" for word, mine, theirs in both if mine != theirs)
+    compared = zip(("architecture", "system", "environment"), parts(own), parts(wanted), strict=True)
+    differing = [(part, ours, theirs) for part, ours, theirs in compared if ours and theirs and ours != theirs]
+    return ", ".join(f"{part} {ours} and {theirs}" for part, ours, theirs in differing)
 
 
 def parts(triple: str) -> tuple[str, str, str]:
-    """Return architecture, system and environment, without versions, empty where unknown.
+    """Return architecture, system and environment, without versions; empty where unknown.
 
-    An architecture that cpufeat knows is called as it calls it, macOS is ``darwin``.
+    Architectures have cpufeat's names, macOS is ``darwin``.
     """
     spelled, _, system, environment = (*normalized(triple.lower()).split("-"), "", "", "")[:4]
     try:

@@ -1,6 +1,6 @@
-"""The caller's side of the worker: start it, ask it, survive its death, and say what it died of.
+"""Client of the LLVM worker process: start, call, time out, restart.
 
-One worker a process, started by the first job and kept. A forked child starts its own.
+Each process has one worker, which the first job starts and later jobs use. A forked child starts its own.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import contextlib
 import math
 import mmap
 import os
-import re
 import subprocess
 import sys
 import tempfile
@@ -18,8 +17,9 @@ import threading
 from typing import TYPE_CHECKING, cast
 
 from cpufeat.aot.llvm import llvmlite_setup
-from cpufeat.aot.llvm.job import EmitError, Emitted, LimitError
+from cpufeat.aot.llvm.job import EmitError, Emitted
 from cpufeat.aot.worker import protocol
+from cpufeat.aot.worker.diagnosis import Crash, cause_of_end
 from cpufeat.errors import CompileError, CpufeatError, TargetError
 
 if TYPE_CHECKING:
@@ -37,22 +37,21 @@ for name, path in zip(sys.argv[1::2], sys.argv[2::2]):
 from cpufeat.aot.worker.server import serve
 serve()
 """
-"""Loads these very copies of llvmlite and cpufeat: neither the current folder nor ``PYTHONPATH`` is searched."""
+"""Loads the caller's copies of llvmlite and cpufeat, by path: ``sys.path`` and ``PYTHONPATH`` are not searched."""
 
-_START_LIMIT, _GRACE = 60.0, 1.0
-_KILLED = -9
-"""The status of a process that SIGKILL ended; Windows has no such signal."""
+_START_SECONDS = 60.0
+"""Time limit for the process to start, and to answer whether it is alive."""
+_EXIT_SECONDS = 1.0
+"""Time limit for the process to exit by itself."""
 _ERRORS: dict[str, type[CpufeatError]] = {
     "CompileError": CompileError,
     "EmitError": EmitError,
     "TargetError": TargetError,
 }
-_TELLING = re.compile(r"LLVM ERROR:|\berror:|Assertion |terminate called|what\(\):")
-_OUT_OF_MEMORY = re.compile(r"out of memory|bad_alloc|MemoryError|Cannot allocate memory", re.IGNORECASE)
-_FUNCTION = re.compile(r"In function:? '?(.+?)'?$", re.MULTILINE)
-_MOST_SAID = 1 << 16
+_MAX_STDERR = 1 << 16
+"""Bytes of stderr that are read."""
 _BROKEN = (EOFError, OSError, ValueError, KeyError, TypeError)
-"""What a pipe to a dead process, or an answer that makes no sense, raises."""
+"""What a pipe to a dead process, or an invalid reply, raises."""
 
 
 class Worker:
@@ -70,22 +69,22 @@ class Worker:
         self._stdin = cast("IO[bytes]", self._process.stdin)
         self._stdout = cast("IO[bytes]", self._process.stdout)
         try:
-            with self._conversation(_START_LIMIT):
+            with self._conversation(_START_SECONDS):
                 self.llvm = tuple(int(part) for part in protocol.receive(self._stdout)[0]["llvm"])
         except _BROKEN:
-            raise CompileError(f"the worker process for LLVM did not start: {self._end(self.stop())}") from None
+            raise CompileError(f"the worker process for LLVM did not start: {self._cause_of_end()}") from None
 
     @property
     def pid(self) -> int:
-        """The process's number."""
+        """The process ID."""
         return self._process.pid
 
     def answers(self) -> bool:
-        """Whether the process is alive; it is let go if not."""
+        """Whether the process is alive; if not, it is stopped."""
         if self._stdin.closed:
             return False
         try:
-            with self._conversation(_START_LIMIT):
+            with self._conversation(_START_SECONDS):
                 protocol.send(self._stdin, {})
                 protocol.receive(self._stdout)
         except _BROKEN:
@@ -102,35 +101,25 @@ class Worker:
         """
         os.ftruncate(self._stderr.fileno(), 0)
         os.lseek(self._stderr.fileno(), 0, os.SEEK_SET)
-        failure, over_limit = CompileError, CompileError
+        is_accepted = False
         with self._conversation(time_limit) as expired:
             try:
                 protocol.send(self._stdin, {**vars(job), "memory": memory_limit}, source)
                 reply, content = protocol.receive(self._stdout)
                 if reply.get("accepted"):
-                    failure, over_limit = EmitError, LimitError
+                    is_accepted = True
                     reply, content = protocol.receive(self._stdout)
                 return self._emitted(reply, content)
             except CpufeatError:
                 raise
             except _BROKEN:
                 with contextlib.suppress(subprocess.TimeoutExpired):
-                    self._process.wait(_GRACE)
-                status = self._process.poll()
-                said = self.stop()
-        if expired.is_set():
-            raise over_limit(f"LLVM took longer than the {time_limit:g} s that it was given")
-        if memory_limit is not None and _OUT_OF_MEMORY.search(said):
-            raise over_limit(f"LLVM ran out of the {memory_limit / 2**20:.0f} MiB that it was given")
-        if status is None:
-            raise failure("the worker process for LLVM gave an answer that makes no sense")
-        if status == _KILLED:
-            raise over_limit("LLVM was killed from outside, perhaps by the system for want of memory")
-        named = _FUNCTION.search(said)
-        raise failure(self._end(said), named[1] if named else None)
+                    self._process.wait(_EXIT_SECONDS)
+                status, stderr = self._process.poll(), self.stop()
+        raise Crash(status, stderr, time_limit if expired.is_set() else None, memory_limit, is_accepted).error()
 
     def _emitted(self, reply: dict[str, Any], content: bytes) -> Emitted:
-        """Return what a reply says, or raise its error. The worker read a stranger's module: nothing is trusted."""
+        """Return the contents of a reply, or raise its error. The worker read an untrusted module: check all types."""
         if "error" in reply:
             error = _ERRORS[reply["error"]](str(reply["message"]))
             if isinstance(error, CompileError) and reply["function"] is not None:
@@ -140,36 +129,40 @@ class Worker:
             (str(cpu), str(features)): [str(name) for name in names]
             for cpu, features, names in reply["requested_targets"]
         }
-        return Emitted(content, requested, [str(name) for name in reply["functions"]], self.llvm, self._said())
+        return Emitted(content, requested, [str(name) for name in reply["functions"]], self.llvm, self._stderr_text())
 
     def stop(self) -> str:
-        """End the process, and return what it wrote to stderr."""
+        """Kill the process, and return what it wrote to stderr."""
         self._process.kill()
         self._process.wait()
-        said = self._said()
+        stderr = self._stderr_text()
         self.forget()
-        return said
+        return stderr
 
     def finish(self) -> None:
-        """Let the process end by itself, which it does when its stdin does."""
+        """Close the process's stdin, upon which it exits."""
         self._stdin.close()
         try:
-            self._process.wait(_GRACE)
+            self._process.wait(_EXIT_SECONDS)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
         self.forget()
 
     def forget(self) -> None:
-        """Let go of the process: it has ended, or is another's."""
+        """Close the pipes to a process that has ended, or belongs to the parent of this one."""
         for file in (self._stdin, self._stdout, self._stderr):
             file.close()
         if self._process.returncode is None:
             self._process.returncode = 0
 
+    def _cause_of_end(self) -> str:
+        stderr = self.stop()
+        return f"it {cause_of_end(self._process.returncode, stderr)}"
+
     @contextlib.contextmanager
     def _conversation(self, seconds: float | None) -> Iterator[threading.Event]:
-        """Kill the process when the time is over, which sets the event, and on what interrupts a question or answer."""
+        """Kill the process at the time limit, which sets the event, and when an exception interrupts a message."""
         expired = threading.Event()
 
         def expire() -> None:
@@ -190,23 +183,13 @@ class Worker:
             timer.cancel()
             timer.join()
 
-    def _said(self) -> str:
-        """Return what the worker wrote, by a mapping: reading would move the end at which it writes."""
+    def _stderr_text(self) -> str:
+        """Return what the worker wrote to stderr, by a mapping: reading would move the offset at which it writes."""
         try:
             with mmap.mmap(self._stderr.fileno(), 0, access=mmap.ACCESS_READ) as written:
-                return written[:_MOST_SAID].decode(errors="replace")
+                return written[:_MAX_STDERR].decode(errors="replace")
         except ValueError:  # nothing
             return ""
-
-    def _end(self, said: str) -> str:
-        """Say what ended the process: its status, and the line that tells, else the last one."""
-        from cpufeat.support.processes import signal_name
-
-        lines = [line.strip() for line in said.splitlines() if line.strip()]
-        telling = [line for line in lines if _TELLING.search(line)] or lines[-1:]
-        status = self._process.returncode
-        how = signal_name(-status) if status < 0 else f"status {status}"
-        return f"LLVM ended with {how}" + (f": {telling[0]}" if telling else "")
 
 
 _lock = threading.Lock()

@@ -1,4 +1,4 @@
-"""Messages between a process and its worker: lengths, then JSON, then bytes. Nothing in them is executed."""
+"""Messages between a process and its worker: two lengths, a JSON header, bytes. Nothing in them is executed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from typing import IO, Any
 
 _LENGTHS = struct.Struct("<IQ")
-_MOST = 1 << 32
+_MAX_SIZE = 1 << 32
+"""Bytes of a header, and of a content, that are accepted."""
 
 
 def send(file: IO[bytes], header: dict[str, Any], content: bytes = b"") -> None:
@@ -23,9 +24,9 @@ def send(file: IO[bytes], header: dict[str, Any], content: bytes = b"") -> None:
 
 
 def receive(file: IO[bytes]) -> tuple[dict[str, Any], bytes]:
-    """Read a message. Raises EOFError at the end of the file, ValueError for what is no message."""
+    """Read a message. Raises EOFError at the end of the file, ValueError for anything but a message."""
     text_length, content_length = _LENGTHS.unpack(_exactly(file, _LENGTHS.size))
-    if max(text_length, content_length) > _MOST:
+    if max(text_length, content_length) > _MAX_SIZE:
         raise ValueError(f"a message of {max(text_length, content_length)} bytes")
     try:
         header = json.loads(_exactly(file, text_length))

@@ -1,4 +1,7 @@
-"""The process that LLVM may end: it answers jobs on stdin, one at a time. See :mod:`cpufeat.aot.worker.client`."""
+"""The LLVM worker process: read jobs from stdin, one at a time, and write objects or errors to stdout.
+
+An abort in LLVM ends this process only (:mod:`cpufeat.aot.worker.client`).
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ _Message = tuple[dict[str, Any], bytes]
 
 
 def serve() -> None:
-    """Answer jobs until the parent closes the pipe, which its end does as well, also in the middle of a job."""
+    """Answer jobs until the parent closes the pipe or ends, even in the middle of a job."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     replies = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)
@@ -55,7 +58,7 @@ def _answer(header: dict[str, Any], source: bytes, replies: IO[bytes]) -> _Messa
 
 
 def _limit(name: str, soft: int | None) -> None:
-    """Set a soft limit, or lift it to the hard one. Windows has no such limits."""
+    """Set a soft limit, or raise it to the hard limit if None. Windows has no such limits."""
     if sys.platform == "win32":
         return
     import resource
@@ -70,7 +73,7 @@ def _limit(name: str, soft: int | None) -> None:
 
 
 def _address_space() -> int:
-    """Return how many bytes are mapped here, most of it libLLVM (proc(5), ``statm``); 0 where that cannot be read."""
+    """Return the bytes mapped into this process, mostly libLLVM (proc(5), ``statm``); 0 where that cannot be read."""
     if sys.platform == "win32":
         return 0
     try:

@@ -621,7 +621,7 @@ def test_what_came_of_a_failure_is_not_kept(kept: Path, monkeypatch: pytest.Monk
 
     def failing(worker: client.Worker, job: Job, *arguments: Any) -> Emitted:
         if job.cpu == V3.cpu:
-            raise LimitError("LLVM took longer than the 1 s that it was given")
+            raise LimitError("LLVM exceeded the time limit of 1 s")
         return emit(worker, job, *arguments)
 
     monkeypatch.setattr(client.Worker, "emit", failing)
