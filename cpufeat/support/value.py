@@ -68,4 +68,5 @@ class Value:
 
 
 def _hashable(value: object) -> object:
+    """Return a dictionary's items: a host and a resolution have such fields, and are hashable as every value."""
     return frozenset(value.items()) if isinstance(value, dict) else value

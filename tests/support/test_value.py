@@ -31,6 +31,14 @@ def test_each_is_given_once(given: tuple[tuple[int, ...], dict[str, int]]) -> No
         Point(*arguments, **named)
 
 
+def test_a_dictionary_is_hashed_by_its_items() -> None:
+    class Named(Value):
+        names: dict[str, int]
+
+    assert hash(Named({"a": 1, "b": 2})) == hash(Named({"b": 2, "a": 1}))
+    assert hash(Named({"a": 1})) != hash(Named({"a": 2}))
+
+
 def test_they_do_not_change() -> None:
     point = Point(1, 2)
     for change in (lambda: setattr(point, "x", 3), lambda: delattr(point, "x")):
