@@ -42,12 +42,12 @@ def cpus(arch: str) -> dict[str, Cpu]:
 
 
 def lookup(arch: str, spelling: str) -> str | None:
-    """Return LLVM's name of the level or CPU that any system spells so, None if there is none."""
+    """Return LLVM's name of the level or CPU with that spelling in any system, None if there is none."""
     return _all_spellings(arch).get(_normalize(spelling))
 
 
 def find_cpu(arch: str, spelling: str) -> str:
-    """Return LLVM's name of the level or CPU that any system spells so.
+    """Return LLVM's name of the level or CPU with that spelling in any system.
 
     Raises UnknownNameError with the nearest names.
     """
@@ -59,7 +59,7 @@ def find_cpu(arch: str, spelling: str) -> str:
 
 
 def cpu_features(arch: str, cpu: str) -> FeatureSet:
-    """Return what a level or a CPU (in LLVM's spelling) has, by the newest LLVM that knows it."""
+    """Return the features of a level or CPU (in LLVM's spelling), according to the newest LLVM that knows it."""
     if cpu in levels(arch):
         return level_features(arch, cpu)
     for version in reversed(llvm_tables.versions(arch)):
@@ -70,15 +70,15 @@ def cpu_features(arch: str, cpu: str) -> FeatureSet:
 
 
 def required_features(arch: str) -> FeatureSet:
-    """Return what every CPU must have that runs an architecture's code: without it, LLVM cannot generate any.
+    """Return the features without which LLVM cannot generate code for an architecture.
 
-    For 64-bit code that is the lowest level, for other code nothing.
+    For 64-bit code they are the lowest level; other code needs none.
     """
     return level_features(arch, baseline(arch)) if architecture(arch).requires else FeatureSet(arch)
 
 
 def base_features(arch: str, cpu: str) -> FeatureSet:
-    """Return what an architecture's code may use on a level or CPU: what that has, and what the code requires.
+    """Return the features that an architecture's code may use on a level or CPU: its own and the required ones.
 
     Raises TargetError for a CPU that cannot run the architecture's code.
     """

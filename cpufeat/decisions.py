@@ -1,4 +1,4 @@
-"""What was decided, and from what: the values that ``explain`` prints."""
+"""Decisions and their evidence: why a feature is withheld, and what was changed about a request."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ DISABLED = "disabled by the user"
 
 
 class Withheld(Value):
-    """Why a feature is not usable: one of the reasons above, and the evidence for it."""
+    """Why a feature is not usable: one of the reasons above, and the evidence."""
 
     reason: str
     evidence: str
@@ -23,17 +23,17 @@ class Withheld(Value):
 
 
 class Decision(Value):
-    """One thing that came out otherwise than was asked, or than a reading says."""
+    """One difference between a request or a reading and the result."""
 
     kind: str
     """``identity``, ``disagreement``, ``source``, ``dropped``, ``added``, ``removed``, ``permission``, ``environment``,
-    ``function``, ``fallback``: what sort of decision this is."""
+    ``function`` or ``fallback``."""
     subject: str
-    """What it is about: a feature, a CPU, a variable, a function."""
+    """The feature, CPU, variable or function that it is about."""
     reason: str
-    """The sentence for people."""
+    """A sentence for people."""
     evidence: str = ""
-    """Where the fact comes from."""
+    """Where the fact comes from: ``CPUID 7.0:EBX[16]``, a variable, a file."""
 
     def __str__(self) -> str:
         return f"{self.subject}: {self.reason}" + (f" ({self.evidence})" if self.evidence else "")

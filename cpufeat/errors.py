@@ -1,4 +1,4 @@
-"""What can go wrong. ``str(error)`` is the message for people; the attributes are for programs."""
+"""The exceptions of cpufeat. ``str(error)`` is the message for people; the attributes are for programs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class UnknownNameError(CpufeatError, ValueError):
     """A feature, CPU, level or architecture that no table has."""
 
     def __init__(self, kind: str, name: str, nearest: tuple[str, ...] = ()) -> None:
-        """Say that ``name`` is no known ``kind`` (``"x86 feature"``), and which names come ``nearest``, or are all."""
+        """Report an unknown ``name`` of a ``kind`` (``"x86 feature"``), and suggest up to three ``nearest`` names."""
         self.kind, self.name, self.nearest = kind, name, nearest
         hint = (
             f"did you mean {' or '.join(nearest)}?"
@@ -24,17 +24,17 @@ class UnknownNameError(CpufeatError, ValueError):
 
 
 class MissingFeaturesError(CpufeatError):
-    """Features that were asked for and that the host cannot run; ``missing`` maps each name to the reason."""
+    """Requested features that the host cannot run; ``missing`` maps each name to the reason."""
 
     def __init__(self, subject: str, missing: dict[str, str]) -> None:
-        """Say that ``subject`` needs what is ``missing``."""
+        """Report that ``subject`` needs the ``missing`` features."""
         self.missing = missing
         listed = "; ".join(f"{name}: {reason}" for name, reason in missing.items())
         super().__init__(f"{subject} needs what this host cannot run ({listed})")
 
 
 class DumpError(CpufeatError, ValueError):
-    """A recorded machine that cannot be read; the message names the file and, where there is one, the line."""
+    """A recorded machine that cannot be read; the message names the file and, if known, the line."""
 
 
 class TargetError(CpufeatError, ValueError):
@@ -42,7 +42,7 @@ class TargetError(CpufeatError, ValueError):
 
 
 class CompileError(CpufeatError):
-    """LLVM refused, aborted, hung or ran out of memory; ``function`` is the function it was at, where that is known."""
+    """LLVM failed, aborted, hung or ran out of memory; ``function`` is the function that it was compiling, if known."""
 
     def __init__(self, message: str, function: str | None = None) -> None:
         """Keep the ``function`` beside the message."""
@@ -51,20 +51,20 @@ class CompileError(CpufeatError):
 
 
 class LinkError(CpufeatError):
-    """A linker that refused, hung or is missing; the message has its own words."""
+    """A linker that failed, hung or is missing; the message quotes it."""
 
 
 class ArtifactError(CpufeatError):
-    """A file that is no artifact of cpufeat, or a damaged one."""
+    """A file that is not an artifact of cpufeat, or a damaged artifact."""
 
 
 class AuditError(CpufeatError, ValueError):
-    """A file that is no binary, or a damaged one, or one of an architecture that is not audited; names the file."""
+    """A file that is not a binary, is damaged, or is of an architecture that cannot be audited; names the file."""
 
 
 class VerifyError(CpufeatError):
-    """A program that cannot be run on other CPUs here: it is no executable, or there is no emulator, or no such CPU."""
+    """A program that cannot be run on other CPUs here: not an executable, no emulator for it, or no such CPU."""
 
 
 class CpufeatWarning(UserWarning):
-    """A request that was granted with something left out."""
+    """A request was granted with features left out."""

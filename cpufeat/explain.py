@@ -1,6 +1,6 @@
-"""Why each answer is what it is: the account of a machine and of a request against it.
+"""Explain a detection and a resolution: a verdict in one sentence, and every fact with its evidence.
 
-How it reads on a terminal is the matter of :mod:`cpufeat.cli.explain_page`.
+:mod:`cpufeat.cli.explain_page` lays it out for a terminal.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ GENERIC = "generic"
 
 
 class Explanation(Value):
-    """A resolution with everything that was found on the way to it."""
+    """A resolution with the evidence for it."""
 
     origin: str
-    """The file that was read, empty for this machine."""
+    """The recording that was read, empty for this machine."""
     resolution: Resolution
     disagreements: tuple[Decision, ...]
-    """What the kernel says otherwise than CPUID."""
+    """Where the kernel's account differs from CPUID."""
 
     @property
     def host(self) -> Host:
@@ -50,19 +50,20 @@ class Explanation(Value):
 
     @property
     def faults(self) -> dict[str, Withheld]:
-        """The ISA features that the CPU of the model number has by LLVM and that fault here, and why."""
+        """The ISA features that the CPU of the model number has according to LLVM and that fault here, and why."""
         return {name: why for name, why in self._missing.items() if why.reason != UNSEEN}
 
     @property
     def unseen(self) -> dict[str, Withheld]:
-        """The ISA features that the CPU of the model number has by LLVM, of which the source does not tell."""
+        """The ISA features that the CPU of the model number has according to LLVM and that the source cannot show."""
         return {name: why for name, why in self._missing.items() if why.reason == UNSEEN}
 
     @property
     def unused(self) -> FeatureSet:
-        """The ISA features usable here that the CPU of the model number has not.
+        """The ISA features usable here that the CPU of the model number lacks.
 
-        Without those that others of that CPU come to: AArch64's ``crypto`` is ``aes`` and ``sha2``.
+        A feature that only combines others does not count if the CPU has those: AArch64's ``crypto`` is ``aes`` and
+        ``sha2``.
         """
         host, named = self.host, self._named
         if not host.named:
@@ -98,19 +99,19 @@ def _proven(feature: Feature) -> list[str]:
 def explain(
     machine: Machine, request: str | None, *, on_missing: OnMissing = "fallback", origin: str = ""
 ) -> Explanation:
-    """Return the account of what ``request`` comes to on ``machine``. Raises what detect and resolve raise."""
+    """Explain how ``request`` resolves on ``machine``. Raises the errors of detect and resolve."""
     host = detect(machine)
     resolution = resolve(request, host=host, on_missing=on_missing)
     return Explanation(origin, resolution, disagreements(machine, host))
 
 
 def verdict_without_tables(arch: str) -> str:
-    """Return all that can be said of a machine of an architecture without tables."""
+    """Return the verdict on a machine whose architecture has no tables."""
     return f"No tables are known for {arch}: compile for {GENERIC}, nothing can be told of the features."
 
 
 def verdict(explanation: Explanation) -> tuple[str, str]:
-    """Return the account in one sentence, and whether that is ``good``, to be heeded (``warn``) or ``bad``."""
+    """Return the explanation in one sentence, and its severity: ``good``, ``warn`` or ``bad``."""
     host, resolution = explanation.host, explanation.resolution
     if resolution.request != NATIVE:
         return _verdict_on_request(resolution)
@@ -138,21 +139,21 @@ def _verdict_on_request(resolution: Resolution) -> tuple[str, str]:
 
 
 def _most_basic(arch: str, names: Collection[str]) -> str:
-    """Name the two features on which most of the others rest, rather not those that go by another's name elsewhere."""
+    """Name the two features that most others imply, preferably not those that the kernel shows under another name."""
     known = table(arch)
 
     def rank(name: str) -> tuple[bool, int]:
-        goes_by_another = any(flag in known for flag in known[name].spellings.get("kernel", ()))
-        return goes_by_another, -sum(name in implied(arch, other) for other in names)
+        has_foreign_flag = any(flag in known for flag in known[name].spellings.get("kernel", ()))
+        return has_foreign_flag, -sum(name in implied(arch, dependent) for dependent in names)
 
     first = sorted(names, key=rank)[:2]
     return ", ".join(first) + (f" and {len(names) - 2} more" if len(names) > 2 else "")
 
 
 def used_unasked(arch: str, name: str) -> bool:
-    """Whether compilers use a feature wherever they may (AVX), rather than where a program calls it by name (PKU).
+    """Whether compilers use a feature on their own (AVX), rather than only where a program calls it by name (PKU).
 
-    Taken to be so of what a level adds to the baseline, and of the groups that say so.
+    They do so with what a level adds to the baseline, and with the groups that say so.
     """
     _, *above = levels(arch).values()
     return any(name in adds for adds in above) or _group(arch, name).unasked == "yes"
@@ -165,25 +166,25 @@ class Group(Value):
     members: str
     unasked: str
 
-    def has(self, name: str, depends_on: frozenset[str]) -> bool:
-        """Whether a feature is of the group, by its name and by all that it depends on."""
+    def has(self, name: str, implies: frozenset[str]) -> bool:
+        """Whether a feature belongs to the group, by its name and all that it implies."""
         starts = tuple(member[:-1] for member in self.members.split() if member.endswith("*"))
-        return not depends_on.isdisjoint(self.members.split()) or name.startswith(starts)
+        return not implies.isdisjoint(self.members.split()) or name.startswith(starts)
 
 
 @cache
 def groups(arch: str) -> tuple[Group, ...]:
-    """Return the headings under which features that are in no level go."""
+    """Return the groups of features that belong to no level."""
     return tuple(Group(*row) for row in tables.rows(f"{family(arch)}/groups.tsv"))
 
 
 def _group(arch: str, name: str) -> Group:
-    depends_on = implied(arch, name)
-    return next((group for group in reversed(groups(arch)) if group.has(name, depends_on)), Group(OTHERS, "", ""))
+    implies = implied(arch, name)
+    return next((group for group in reversed(groups(arch)) if group.has(name, implies)), Group(OTHERS, "", ""))
 
 
 def heading(arch: str, name: str) -> str:
-    """Return what a feature that is in no level goes under."""
+    """Return the heading for a feature that belongs to no level."""
     return PRIVILEGED if table(arch)[name].kind == PRIVILEGED else _group(arch, name).name
 
 
@@ -191,7 +192,7 @@ def heading(arch: str, name: str) -> str:
 
 
 def to_json(explanation: Explanation) -> dict[str, Any]:
-    """Return the account as what :func:`json.dumps` takes: every fact with its evidence, nothing grouped."""
+    """Return the explanation as a value for :func:`json.dumps`: every fact with its evidence, nothing grouped."""
     host, target = explanation.host, explanation.resolution.target
     return {
         "verdict": verdict(explanation)[0],
@@ -210,8 +211,8 @@ def to_json(explanation: Explanation) -> dict[str, Any]:
             "level": target.level,
         },
         "decisions": [
-            {"kind": one.kind, "subject": one.subject, "reason": one.reason, "evidence": one.evidence}
-            for one in (*host.decisions, *explanation.resolution.decisions, *explanation.disagreements)
+            {key: getattr(decision, key) for key in ("kind", "subject", "reason", "evidence")}
+            for decision in (*host.decisions, *explanation.resolution.decisions, *explanation.disagreements)
         ],
         "trusting_the_name": {
             "cpu": host.named,
@@ -223,7 +224,7 @@ def to_json(explanation: Explanation) -> dict[str, Any]:
 
 
 def identity(host: Host) -> dict[str, Any]:
-    """Return what a machine is, without its features."""
+    """Return a machine's identity, without its features."""
     keys = ("arch", "system", "libc", "vendor", "family", "model", "stepping", "brand", "name", "hypervisor", "cpu")
     cores = [{"cpu": core.cpu, "count": core.count} for core in host.cores]
     return {**{key: getattr(host, key) for key in keys}, "cores": cores, "level": host.level}

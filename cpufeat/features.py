@@ -1,4 +1,4 @@
-"""Features and sets of them: names, what implies what, comparison.
+"""Features and sets of features: names, implications, comparison.
 
 The rows are those of ``data/<family>/features.tsv``; the header of that file says what each column holds.
 """
@@ -23,14 +23,14 @@ NO_SPELLING = "!"
 
 
 class Feature(Value):
-    """One row: a capability of one architecture, where to read it and what it depends on."""
+    """One row: a capability of one architecture, where it is reported, and what it implies."""
 
     name: str
     """LLVM's newest name, lower case, with ``.`` and ``-`` written ``_``."""
     kind: str
     """``isa``, ``privileged``, ``tuning`` or ``codegen``; only ``isa`` decides what runs where."""
     bit: str
-    """Where hardware says it (``7.0:EBX[16]``: CPUID leaf 7, subleaf 0), empty where nothing does."""
+    """Where hardware reports it (``7.0:EBX[16]``: CPUID leaf 7, subleaf 0), empty where nothing does."""
     state: str
     """The operating-system state that it needs, a row of ``states.tsv``, or empty."""
     implies_text: str
@@ -40,7 +40,7 @@ class Feature(Value):
 
     @property
     def implies(self) -> tuple[str, ...]:
-        """The features that it directly depends on."""
+        """The features that it directly implies."""
         return tuple(self.implies_text.split())
 
     @property
@@ -50,27 +50,27 @@ class Feature(Value):
 
     @property
     def spellings(self) -> dict[str, tuple[str, ...]]:
-        """Names in other systems, where they differ from ``name`` by more than case and punctuation."""
+        """Its names in other systems, where they differ from ``name`` by more than case and punctuation."""
         pairs = (item.split("=", 1) for item in self.spellings_text.split())
         return {system: tuple(names.split(",")) for system, names in pairs}
 
     def flags(self, system: str) -> tuple[str, ...]:
-        """Return the words that a system, or only its newer versions, have for the feature; empty if none has one."""
+        """Return the feature's names in a system or in its newer versions, empty if it has none in any."""
         return tuple(flag for flag in self.spellings.get(system, (self.name,)) if flag != NO_SPELLING)
 
     @property
     def kernel_flags(self) -> tuple[str, ...]:
-        """The flags of which every Linux shows one in ``/proc/cpuinfo`` for the feature; empty if not all do."""
+        """The flags of which every Linux shows one in ``/proc/cpuinfo``; empty if some Linux shows none."""
         return () if NO_SPELLING in self.spellings.get("kernel", ()) else self.flags("kernel")
 
 
 def normalize(spelling: str) -> str:
-    """Return a spelling in the form of our names: ``SSE4.1`` and ``has_sse4_1`` are both ``sse4_1``."""
+    """Return a spelling in the form of the table's names: ``SSE4.1`` and ``has_sse4_1`` are both ``sse4_1``."""
     return spelling.strip().lower().removeprefix("has_").replace(".", "_").replace("-", "_")
 
 
 def family(arch: str) -> str:
-    """Return the folder of tables for an architecture. Raises UnknownNameError."""
+    """Return the folder in ``data/`` that has an architecture's tables. Raises UnknownNameError."""
     return architecture(arch).family
 
 
@@ -92,17 +92,17 @@ def table(arch: str) -> dict[str, Feature]:
 
 
 def find(arch: str, spelling: str) -> Feature:
-    """Return the feature that any system spells so. Raises UnknownNameError with the nearest names."""
+    """Return the feature with that spelling in any system. Raises UnknownNameError with the nearest names."""
     known, name = table(arch), normalize(spelling)
     if name in known:
         return known[name]
-    others = _other_spellings(arch)
-    if name in others:
-        return known[others[name]]
-    raise UnknownNameError(f"{family(arch)} feature", spelling, nearest(name, [*known, *others]))
+    foreign = _foreign_spellings(arch)
+    if name in foreign:
+        return known[foreign[name]]
+    raise UnknownNameError(f"{family(arch)} feature", spelling, nearest(name, [*known, *foreign]))
 
 
-def _other_spellings(arch: str) -> dict[str, str]:
+def _foreign_spellings(arch: str) -> dict[str, str]:
     folder = family(arch)
     if folder not in _spellings:
         _spellings[folder] = {
@@ -123,18 +123,18 @@ def nearest(name: str, known: Iterable[str]) -> tuple[str, ...]:
 
 
 def closure(arch: str, names: Iterable[str]) -> frozenset[str]:
-    """Return features' names and all that they depend on, directly or not."""
-    features, found, waiting = table(arch), set(), list(names)
+    """Return the names of features and of all that they imply, directly or not."""
+    features, closed, waiting = table(arch), set(), list(names)
     while waiting:
         name = waiting.pop()
-        if name not in found:
-            found.add(name)
+        if name not in closed:
+            closed.add(name)
             waiting += features[name].implies
-    return frozenset(found)
+    return frozenset(closed)
 
 
 def implied(arch: str, name: str) -> frozenset[str]:
-    """Return a feature's name and all that it depends on, directly or not."""
+    """Return the names of a feature and of all that it implies, directly or not."""
     key = (arch, name)
     if key not in _closures:
         _closures[key] = closure(arch, [name])
@@ -144,7 +144,7 @@ def implied(arch: str, name: str) -> frozenset[str]:
 class FeatureSet:
     """An immutable set of one architecture's features, by name, in table order.
 
-    ``<=``, ``&``, ``|`` and ``-`` work on sets of the same tables; others raise TargetError.
+    ``<=``, ``&``, ``|`` and ``-`` take two sets of the same tables, and raise TargetError for any others.
     """
 
     __slots__ = ("arch", "names")
@@ -152,7 +152,7 @@ class FeatureSet:
     names: frozenset[str]
 
     def __init__(self, arch: str, names: Iterable[str] = ()) -> None:
-        """Hold ``names``, each a name of the table of ``arch``. Raises UnknownNameError for another."""
+        """Create a set of ``names``. Raises UnknownNameError for a name that is not in the architecture's table."""
         object.__setattr__(self, "arch", arch)
         object.__setattr__(self, "names", frozenset(names))
         known = table(arch)
@@ -164,22 +164,22 @@ class FeatureSet:
         raise AttributeError("FeatureSet is immutable")
 
     def closed(self) -> FeatureSet:
-        """Return the set with all that its members imply."""
+        """Return the set with all features that its members imply."""
         return self._with(closure(self.arch, self.names))
 
     def without(self, removed: Iterable[str]) -> FeatureSet:
-        """Return the set less ``removed`` and less whatever implies one of them."""
+        """Return the set without the ``removed`` features and without all that imply one of them."""
         gone = frozenset(removed)
         return self._with(name for name in self.names if gone.isdisjoint(implied(self.arch, name)))
 
     def of_kind(self, *kinds: str) -> FeatureSet:
-        """Return the members of those classes (``"isa"``, ``"privileged"``, ...)."""
+        """Return the members of those kinds (``"isa"``, ``"privileged"``, ...)."""
         known = table(self.arch)
         return self._with(name for name in self.names if known[name].kind in kinds)
 
     @property
     def isa(self) -> FeatureSet:
-        """The members that decide what runs where."""
+        """The ISA features among them, which decide what runs where."""
         return self.of_kind("isa")
 
     def _with(self, names: Iterable[str]) -> FeatureSet:

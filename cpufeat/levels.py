@@ -1,4 +1,4 @@
-"""Architecture levels: the sets of features that distributions and compilers build for.
+"""Architecture levels (x86-64-v3, rva22u64): the sets of features that distributions and compilers build for.
 
 The rows are those of ``data/<family>/levels.tsv``, lowest first (x86: the x86-64 psABI, section 3.1.1).
 """
@@ -13,13 +13,13 @@ _rows: dict[str, list[tuple[str, str, tuple[str, ...]]]] = {}
 
 
 def _levels(arch: str) -> list[tuple[str, str, tuple[str, ...]]]:
-    """Return each level, the one that it extends, and what it adds: the lowest and those that depend on it."""
+    """Return each level, the one that it extends, and what it adds: the lowest one and all that extend it."""
     if arch not in _rows:
-        found: dict[str, tuple[str, str, tuple[str, ...]]] = {}
+        rows: dict[str, tuple[str, str, tuple[str, ...]]] = {}
         for level, below, adds in tables.rows(f"{family(arch)}/levels.tsv"):
-            if below in found or level == architecture(arch).level:
-                found[level] = level, below, tuple(adds.split())
-        _rows[arch] = list(found.values())
+            if below in rows or level == architecture(arch).level:
+                rows[level] = level, below, tuple(adds.split())
+        _rows[arch] = list(rows.values())
     return _rows[arch]
 
 
@@ -34,7 +34,7 @@ def baseline(arch: str) -> str:
 
 
 def level_features(arch: str, level: str) -> FeatureSet:
-    """Return all that a level has. Raises KeyError for what is no level."""
+    """Return all features of a level. Raises KeyError for an unknown level."""
     extends = {name: (below, adds) for name, below, adds in _levels(arch)}
     names: list[str] = []
     while level:
@@ -44,9 +44,9 @@ def level_features(arch: str, level: str) -> FeatureSet:
 
 
 def ladder(features: FeatureSet) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the levels up to the highest that is reached, lowest first, and those that extend that one.
+    """Return the levels up to the highest that the features reach, lowest first, and the levels that extend that one.
 
-    Where none is reached, of the lowest ones that which lacks least.
+    If they reach none, the second part is the lowest level of which fewest features are missing.
     """
     extends = {name: below for name, below, _ in _levels(features.arch)}
     top = level_of(features)
@@ -60,7 +60,7 @@ def ladder(features: FeatureSet) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 def level_of(features: FeatureSet) -> str:
-    """Return the last level of the table whose features are all there, empty if not even the lowest."""
+    """Return the last level of the table that the features reach, empty if not even the lowest."""
     reached = {""}
     last = ""
     for name, below, adds in _levels(features.arch):

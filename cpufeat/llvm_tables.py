@@ -1,6 +1,6 @@
-"""What each version of LLVM knows: its features, what they imply for it, and its CPUs.
+"""The features, implications and CPUs that each version of LLVM knows.
 
-Read from ``data/<family>/llvm-NN.tsv``, which ``tools/llvm_tables.py`` generates from LLVM itself.
+The tables ``data/<family>/llvm-NN.tsv`` are generated from LLVM itself by ``tools/llvm_tables.py``.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from cpufeat.support.value import Value
 
 
 class Llvm(Value):
-    """One version's tables, in LLVM's spelling, sets as space-separated text until they are asked for."""
+    """One version's table of one architecture, in LLVM's spelling. Sets stay text until they are used."""
 
     version: int
     arch: str
     implied: dict[str, str]
-    """Every hardware feature, and all that it implies."""
+    """Every hardware feature, and all features that it implies."""
     options: frozenset[str]
-    """Tuning flags and code generation options: known by name, no fact about hardware."""
+    """The names of tuning flags and code generation options, which are no facts about hardware."""
     cpus: dict[str, str]
     """Every CPU, and all its hardware features."""
 
     def cpu_features(self, cpu: str) -> FeatureSet | None:
-        """Return what a CPU has by this LLVM, None if this LLVM does not know it."""
+        """Return a CPU's features according to this LLVM, None if this LLVM does not know the CPU."""
         return _hardware(self.arch, self.cpus[cpu]) if cpu in self.cpus else None
 
     def attribute_string(self, features: FeatureSet, options: tuple[str, ...] = ()) -> str:
@@ -77,7 +77,7 @@ def newest(arch: str = "x86_64") -> int:
 
 
 def cpu_features(arch: str, cpu: str, version: int | None = None) -> FeatureSet | None:
-    """Return what a CPU has by an LLVM that has a table (the newest, if None), None if that does not know it.
+    """Return a CPU's features according to an LLVM that has a table (None: the newest), None if it is unknown there.
 
     Reads that one row.
     """
@@ -86,7 +86,7 @@ def cpu_features(arch: str, cpu: str, version: int | None = None) -> FeatureSet 
 
 
 def _hardware(arch: str, names: str) -> FeatureSet:
-    """Return the hardware features among names in LLVM's spelling, with what they depend on."""
+    """Return the hardware features among names in LLVM's spelling, with all that they imply."""
     known = table(arch)
     features = [known.get(name) or find(arch, name) for name in normalize(names).split()]
     return FeatureSet(arch, [feature.name for feature in features if feature.kind in HARDWARE]).closed()
@@ -113,9 +113,9 @@ def load(arch: str, version: int | None = None) -> Llvm:
 def _read(arch: str, version: int) -> Llvm:
     known = versions(arch)
     if version not in known:
-        older = [other for other in known if other < version][-1:]
-        newer = [other for other in known if other > version][:1]
-        neighbours = [load(arch, other) for other in older + newer]
+        older = [neighbour for neighbour in known if neighbour < version][-1:]
+        newer = [neighbour for neighbour in known if neighbour > version][:1]
+        neighbours = [load(arch, neighbour) for neighbour in older + newer]
         return neighbours[0] if len(neighbours) == 1 else _common(version, *neighbours)
     rows = tables.rows(f"{family(arch)}/llvm-{version}.tsv")
     features = table(arch)
@@ -131,7 +131,7 @@ def _read(arch: str, version: int) -> Llvm:
 
 
 def _common(version: int, older: Llvm, newer: Llvm) -> Llvm:
-    """Names that both know; a feature depends on whatever either says, a CPU has what both say."""
+    """Return the names that both know: a feature implies what it implies in either, a CPU has what it has in both."""
     return Llvm(
         version,
         newer.arch,

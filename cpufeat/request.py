@@ -33,18 +33,18 @@ class Request(Value):
 
     @property
     def options(self) -> tuple[str, ...]:
-        """The changes that are no hardware features (``+prefer_256_bit``), the last of each name."""
+        """The changes to tuning and code generation flags (``+prefer_256_bit``), the last of each name."""
         last = {feature.name: sign for sign, feature in self.changes if feature.kind not in HARDWARE}
         return tuple([sign + name for name, sign in last.items()])
 
 
 class Wanted(Value):
-    """The features that a request comes to."""
+    """The features that a request asks for."""
 
     features: FeatureSet
     """Closed under implication."""
     also_removed: dict[str, tuple[str, ...]]
-    """What went with a removed feature: each name, and the removed features that it depends on."""
+    """The features lost with a removed one: each name, and the removed features that it depends on."""
 
 
 def parse(text: str, arch: str) -> Request:
@@ -85,7 +85,7 @@ def wanted(request: Request, base: FeatureSet) -> Wanted:
 
 
 def _pieces(part: str) -> list[str]:
-    """Cut before every sign: ``x86-64-v3+avx512f`` is ``x86``, ``-64``, ``-v3``, ``+avx512f``."""
+    """Split before every sign: ``x86-64-v3+avx512f`` is ``x86``, ``-64``, ``-v3``, ``+avx512f``."""
     pieces = [""]
     for character in part:
         if character in "+-":
@@ -106,7 +106,7 @@ def _longest_base(arch: str, pieces: list[str]) -> tuple[str, list[str]]:
 
 
 def _changes(arch: str, pieces: list[str], text: str) -> Iterator[tuple[str, Feature]]:
-    """Read signed features; a name may hold a minus, so the longest that is known is taken."""
+    """Parse signed features. A name may contain a minus: the longest known name is taken."""
     while pieces:
         if len(pieces[0]) == 1:
             raise TargetError(f"{text!r}: a sign without a feature")

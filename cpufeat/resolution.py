@@ -1,4 +1,4 @@
-"""A request against a host: the target granted, and a decision for each thing that was changed."""
+"""Resolve a request against a host: the target that is granted, and a decision for everything that was changed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DISABLE_VARIABLE = "CPUFEAT_DISABLE"
 
 
 class Resolution(Value):
-    """What was asked, of which host, what is granted, and why it differs."""
+    """A request, the host, the target granted, and why that differs from the request."""
 
     request: str
     host: Host
@@ -35,7 +35,7 @@ class Resolution(Value):
 
     @property
     def dropped(self) -> dict[str, str]:
-        """The features asked for that the host cannot run, and why."""
+        """The requested features that the host cannot run, and why."""
         return {decision.subject: decision.reason for decision in self.decisions if decision.kind == "dropped"}
 
 
@@ -43,12 +43,12 @@ _granted: dict[str | None, Target] = {}
 
 
 def target_for_host(request: str | None = None, *, on_missing: OnMissing = "fallback") -> Target:
-    """Return what to compile for on this machine.
+    """Return the target to compile for on this machine.
 
-    ``request`` is ``native``, a level, a CPU, with changes (:mod:`cpufeat.request`); None is ``CPUFEAT_TARGET`` or
-    else ``native``. The machine and the environment are read once; an answer that left nothing out is kept for the
-    next call. What the host lacks is left out with a CpufeatWarning, or with ``on_missing="error"`` raised as
-    MissingFeaturesError. Raises UnknownNameError and TargetError for a request that makes no sense.
+    ``request`` is ``native``, a level or a CPU, with changes (:mod:`cpufeat.request`); None is the request in
+    ``CPUFEAT_TARGET``, or else ``native``. Features that the host lacks are left out with a CpufeatWarning, or raise
+    MissingFeaturesError with ``on_missing="error"``. A target that left nothing out is kept for the next call, so that
+    the machine and the environment are read once. Raises UnknownNameError and TargetError for an invalid request.
     """
     if request in _granted:
         return _granted[request]
@@ -59,9 +59,9 @@ def target_for_host(request: str | None = None, *, on_missing: OnMissing = "fall
 
 
 def resolve(request: str | None = None, *, host: Host | None = None, on_missing: OnMissing = "fallback") -> Resolution:
-    """Return the target that a request comes to on a host (this machine, if None), with the decisions made.
+    """Return the target that a request resolves to on a host (None: this machine), with the decisions made.
 
-    Requests, fallback and errors are those of :func:`target_for_host`.
+    ``request``, ``on_missing`` and the errors are those of :func:`target_for_host`.
     """
     if on_missing not in ("fallback", "error"):
         raise TargetError(f'on_missing is {on_missing!r}, not "fallback" or "error"')
@@ -83,7 +83,7 @@ def resolve(request: str | None = None, *, host: Host | None = None, on_missing:
 
 
 def disable(host: Host) -> tuple[Host, tuple[Decision, ...]]:
-    """Return the host without what ``CPUFEAT_DISABLE`` lists and what depends on that, and a decision for each feature.
+    """Return the host without the features in ``CPUFEAT_DISABLE`` and all that depend on them, and a decision for each.
 
     Commas or spaces separate the names. Raises UnknownNameError.
     """
@@ -105,7 +105,7 @@ def _disablements(gone: FeatureSet, names: set[str]) -> Iterator[Decision]:
 
 
 def _text(request: str | None) -> tuple[str, tuple[Decision, ...]]:
-    """Return the request, or what stands in for it, with a decision if the environment named that."""
+    """Return the request or its default, with a decision if the environment provided it."""
     if request is not None:
         return request, ()
     named = os.environ.get(TARGET_VARIABLE, "").strip()
@@ -149,7 +149,7 @@ def _warn(text: str, missing: dict[str, Withheld]) -> None:
 
 
 def _frames_inside(package: str) -> int:
-    """The stack level of the first caller outside this package: the line that a person can change."""
+    """Return the stack level of the first caller outside this package: the line that the user can change."""
     import sys
 
     frame, level = sys._getframe(1), 1

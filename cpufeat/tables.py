@@ -1,4 +1,4 @@
-"""The one reader of ``data/``, and its first table: the architectures that have others.
+"""Read the tables in ``data/``, of which the first lists the architectures that have tables.
 
 A table is tab-separated text, one fact a line, ``#`` for comments, ``-`` for an empty cell. No other cell begins with
 ``-``, and every row is as long as the table's header.
@@ -32,8 +32,8 @@ def text(name: str) -> str:
 
 def lines(name: str) -> list[str]:
     """Return the rows of the table ``data/name`` without its header, each with tabs between its cells."""
-    every = text(name).replace("\t-", "\t").splitlines()
-    return [line for line in every if line and line[0] != "#"][1:]
+    written = text(name).replace("\t-", "\t").splitlines()
+    return [line for line in written if line and line[0] != "#"][1:]
 
 
 def rows(name: str) -> list[list[str]]:
@@ -43,11 +43,11 @@ def rows(name: str) -> list[list[str]]:
 
 def row(name: str, *first: str) -> list[str] | None:
     """Return the row of ``data/name`` that begins with the cells ``first``, None if there is none."""
-    whole = text(name)
-    start = whole.find("\n{}\t".format("\t".join(first))) + 1
+    table = text(name)
+    start = table.find("\n{}\t".format("\t".join(first))) + 1
     if not start:
         return None
-    line = whole[start:].partition("\n")[0]
+    line = table[start:].partition("\n")[0]
     return line.replace("\t-", "\t").split("\t")
 
 
@@ -77,14 +77,14 @@ def architecture(arch: str) -> Architecture:
 
 
 def has_tables(arch: str) -> bool:
-    """Whether an architecture has a row."""
+    """Whether there are tables for an architecture."""
     return row(_ARCHITECTURES, arch) is not None
 
 
 def of_triple(triple: str) -> str:
     """Return a triple's architecture (``powerpc64le-unknown-linux-gnu``: ``ppc64le``). Raises UnknownNameError."""
     first = triple.partition("-")[0]
-    named = (
+    matching = (
         arch for arch, _, spelling, others, *_ in rows(_ARCHITECTURES) if first in (arch, spelling, *others.split())
     )
-    return next(named, None) or architecture(first).arch
+    return next(matching, None) or architecture(first).arch

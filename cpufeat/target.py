@@ -1,4 +1,4 @@
-"""What to compile for: a triple, a CPU to tune for, and an explicit, closed set of features."""
+"""The target to compile for: a triple, a CPU to tune for, and an explicit, closed set of features."""
 
 from __future__ import annotations
 
@@ -22,51 +22,52 @@ class Target(Value):
     """A target. ``a <= b``: code for a runs wherever code for b does. ``a & b`` runs on both."""
 
     triple: str
-    """LLVM's triple, ``x86_64-unknown-linux-gnu``: what is given may leave out the vendor."""
+    """LLVM's triple, ``x86_64-unknown-linux-gnu``. It is normalized: the argument may leave out the vendor."""
     cpu: str
-    """LLVM's name of the CPU to tune for, or a level: no promise that its features are there."""
+    """LLVM's name of the CPU to tune for, or a level. It says nothing about features."""
     features: FeatureSet
-    """All that code may use, closed under what each feature depends on."""
+    """All features that code may use, closed under implication."""
     options: tuple[str, ...] = ()
-    """LLVM's tuning and code generation flags asked for (``+prefer_256_bit``): never compared."""
+    """Requested tuning and code generation flags of LLVM (``+prefer_256_bit``); targets compare without them."""
 
     def __init__(self, triple: str, cpu: str, features: FeatureSet, options: tuple[str, ...] = ()) -> None:
         super().__init__(normalized(triple), cpu, features, options)  # type: ignore[call-arg]
 
     @classmethod
     def parse(cls, request: str, triple: str = "x86_64-unknown-linux-gnu") -> Target:
-        """Return the target that a request names, whatever this machine is: not ``native``.
+        """Return the target of a request, independent of this machine.
 
-        Raises UnknownNameError, and TargetError for a request that is relative to a host or that fits no ``triple``.
+        Raises UnknownNameError, and TargetError for a request that is relative to a host (``native``) or that does not
+        fit the ``triple``.
         """
         arch = of_triple(triple)
         parsed = parse(request, arch)
         if parsed.is_native:
-            raise TargetError(f"{request!r} is relative to a host, and none is meant here: name a level or a CPU")
+            raise TargetError(f"{request!r} is relative to a host, and there is none here: name a level or a CPU")
         return cls(triple, parsed.base, wanted(parsed, base_features(arch, parsed.base)).features, parsed.options)
 
     @property
     def arch(self) -> str:
-        """The architecture, the triple's first part."""
+        """The architecture, as the kernel calls it (``x86_64``, ``ppc64le``)."""
         return self.features.arch
 
     @property
     def level(self) -> str:
-        """The highest psABI level that the features hold, empty if not even the baseline."""
+        """The highest architecture level that the features reach, empty if not even the lowest."""
         return level_of(self.features)
 
     def llvm_features(self, version: int | None = None) -> str:
-        """Return LLVM's attribute string: ``+`` or ``-`` for every hardware feature that this LLVM knows.
+        """Return LLVM's attribute string: ``+`` or ``-`` for every hardware feature that this LLVM knows, in its order.
 
-        ``version`` is LLVM's major version, by default that of the installed llvmlite. The order is LLVM's own.
+        ``version`` is LLVM's major version, by default that of the installed llvmlite.
         """
         return self._llvm(version).attribute_string(self.features, self.options)
 
     def llvm_cpu(self, version: int | None = None) -> str:
         """Return the CPU's name, or that of its nearest predecessor that this LLVM knows."""
-        known, table, cpu = self._llvm(version).cpus, cpus(self.arch), self.cpu
-        while cpu not in known and cpu in table:
-            cpu = table[cpu].predecessor
+        known, rows, cpu = self._llvm(version).cpus, cpus(self.arch), self.cpu
+        while cpu not in known and cpu in rows:
+            cpu = rows[cpu].predecessor
         return cpu if cpu in known else architecture(self.arch).cpu
 
     def _llvm(self, version: int | None) -> llvm_tables.Llvm:
@@ -112,7 +113,7 @@ class Target(Value):
 
     @classmethod
     def from_json(cls, text: str) -> Target:
-        """Read :meth:`to_json`'s text. Raises TargetError for any other."""
+        """Return the target that :meth:`to_json` wrote. Raises TargetError for any other text."""
         import json
 
         try:

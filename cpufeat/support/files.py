@@ -1,4 +1,4 @@
-"""Files: read up to a size, written whole or not at all, and what is said of one that cannot be."""
+"""Read files up to a size limit, write them atomically, format I/O errors."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
     from io import FileIO
 
 LARGEST = 4 << 30
-"""Bytes of a file that is read: more than any binary has."""
+"""The default size limit in bytes: more than any binary has."""
 DATA, PROGRAM = 0o666, 0o777
-"""Modes of new files, less what the umask takes."""
+"""Modes of new files, before the umask."""
 _HEAD, _BLOCK = 64, 1 << 20
 
 
 def read(path: str | os.PathLike[str], *, most: int = LARGEST, wanted: Callable[[bytes], object] = bool) -> bytes:
-    """Return what a file holds, or no more than its first 64 bytes, where those are not ``wanted``.
+    """Return the content of a file, or only its first 64 bytes if ``wanted`` is false of them.
 
-    Raises OSError, with EFBIG for a file of more than ``most`` bytes, and ValueError for a path that can be none.
+    Raises OSError, with EFBIG for a file of more than ``most`` bytes, and ValueError for an invalid path.
     """
     with Path(path).open("rb", buffering=0) as file:
         content = _blocks(file, _HEAD)
@@ -37,7 +37,7 @@ def read(path: str | os.PathLike[str], *, most: int = LARGEST, wanted: Callable[
 
 
 def _whole(file: FileIO, head: bytes, most: int) -> bytes:
-    """Read as far as the end, or a little farther than ``most`` bytes: a device may have no end."""
+    """Read to the end, but at most one byte more than ``most``: a device may have no end."""
     status = os.fstat(file.fileno())
     if not stat.S_ISREG(status.st_mode) or status.st_size > most:
         return head + _blocks(file, most - len(head) + 1)
@@ -46,7 +46,7 @@ def _whole(file: FileIO, head: bytes, most: int) -> bytes:
 
 
 def _blocks(file: FileIO, size: int) -> bytes:
-    """Read so many bytes, or fewer where the file ends."""
+    """Read ``size`` bytes, or fewer if the file ends before."""
     content = BytesIO()
     while content.tell() < size and (block := file.read(min(size - content.tell(), _BLOCK))):
         content.write(block)
@@ -54,10 +54,10 @@ def _blocks(file: FileIO, size: int) -> bytes:
 
 
 def write(path: str | os.PathLike[str], content: bytes, *, mode: int = DATA, replaces: bool = True) -> None:
-    """Write a file under another name beside its place, and move it there.
+    """Write a file atomically: under a temporary name in the same folder, then renamed.
 
-    A link is followed; what is no regular file (``/dev/null``) is written to as it is. Not ``replaces``: only where
-    there is no file, or else FileExistsError. Raises OSError and ValueError; then nothing has changed.
+    Links are followed, and a special file (``/dev/null``) is written to in place. Without ``replaces``, raises
+    FileExistsError if there is a file. Raises OSError and ValueError; the old file is then unchanged.
     """
     final = Path(os.path.realpath(path))
     if final.exists() and not final.is_file():
@@ -76,5 +76,5 @@ def write(path: str | os.PathLike[str], content: bytes, *, mode: int = DATA, rep
 
 
 def failure(path: str | os.PathLike[str], error: OSError | ValueError) -> str:
-    """Return what is said of a file that could not be read or written: ``PATH: No such file or directory``."""
+    """Format the error of a file that could not be read or written: ``PATH: No such file or directory``."""
     return f"{os.fspath(path)}: {getattr(error, 'strerror', None) or error}"

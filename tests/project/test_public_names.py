@@ -7,12 +7,15 @@ import importlib
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
+from typing import TYPE_CHECKING
 
 import pytest
 
 import cpufeat
 from cpufeat import aot
+
+if TYPE_CHECKING:
+    from types import ModuleType
 
 PACKAGES = [cpufeat, aot]
 
