@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["CONVENTION", "PROBES", "constant_addresses", "probes", "steps", "stub_at", "stub_pointer"]
 
 PROBES = rb".[\x00-\x07]\x38\xd5|\x1f\x25\x03\xd5"
-"""What the bytes of MRS of an ID register, and of CHKFEAT, look like."""
+"""Matches the bytes of MRS from an ID register, of CHKFEAT, and a few others."""
 _ADRP = re.compile(rb"[\x90\xb0\xd0\xf0]")
 """The last bytes of ADRP."""
 _HINT, _ANY_HINT = 0xD503201F, 0xFFFFF01F
@@ -46,7 +46,7 @@ def steps(code: bytes, address: int, _may_hold_address: MayHoldAddress) -> list[
 
 
 def probes(code: bytes, _address: int) -> bool:
-    """Tell whether there is an instruction in the code that asks the CPU what it is."""
+    """Tell whether the code has an instruction that asks the CPU what it is."""
     return any(asks_cpu(word) for word in words_of(code))
 
 

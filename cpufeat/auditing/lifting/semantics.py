@@ -1,4 +1,4 @@
-"""What an instruction does to control and data flow, in words that do not depend on the architecture."""
+"""The intermediate representation: what an instruction does to control and data flow, for every architecture."""
 
 from __future__ import annotations
 
@@ -13,10 +13,13 @@ if TYPE_CHECKING:
     """From an instruction's start and end to whether its immediate operand may be an address."""
 
 FLAGS = -1
-"""In place of a register's number: the condition flags."""
+"""The number of the condition flags, which are treated as a register."""
 
 NEXT, JUMP, BRANCH, CALL, STOP = range(5)
-"""Where control goes on: after the instruction, elsewhere, either, elsewhere and back, nowhere (returns are this)."""
+"""Where control continues: at the next instruction, at the target, at either, at the target and then the next, nowhere.
+
+A return is ``STOP``.
+"""
 
 
 class Memory(NamedTuple):
@@ -27,9 +30,9 @@ class Memory(NamedTuple):
     scaled: int
     """The index register."""
     displacement: int
-    """Signed; where there is neither base nor index, the address."""
+    """Signed; the address if there is neither base nor index."""
     size: int
-    """In bytes, 0 where it is not fixed."""
+    """In bytes, 0 if it is not fixed."""
     read: bool
     written: bool
 
@@ -40,72 +43,72 @@ class Memory(NamedTuple):
 
 
 class Step(NamedTuple):
-    """One instruction."""
+    """One instruction, or on AArch64 one of the things that an instruction does in turn."""
 
     address: int
     following: int
     """The address of the next one."""
     flow: int
     target: int | None
-    """Where a direct call, jump or branch leads; None for an indirect one."""
+    """The address to which a direct call, jump or branch leads; None for an indirect one."""
     reads: tuple[int, ...]
-    """The registers whose values make what it writes, without those that only address memory."""
+    """The registers from which it computes what it writes, without those that only address memory."""
     writes: tuple[int, ...]
     partial: bool
-    """Whether what it writes may keep a part of what was there (narrow registers, x86's conditional moves)."""
+    """Whether a register that it writes may keep some of its value (narrow registers, x86's conditional moves)."""
     memory: tuple[Memory, ...]
     constant: int | None
-    """What it makes of no register: an address (``lea``), an immediate operand."""
+    """An address that it computes without a register (``lea``), or an immediate operand that may be one."""
     offset: int
-    """What it adds to a register that it copies."""
+    """The number that it adds to the register that it copies."""
     counts: bool
-    """Whether it adds or subtracts."""
+    """Whether its result is a sum or difference."""
     pushed: int
-    """What it adds to the stack pointer."""
+    """The number that it adds to the stack pointer."""
     probes: bool
-    """Whether it asks the CPU what it is: all that it writes are facts about the CPU."""
+    """Whether it asks the CPU what it is, so that everything it writes is an answer."""
     sets: bool
-    """Whether a number in the code decides what it writes, or which bits of it are set."""
+    """Whether it writes a number in the code, or sets bits that one selects."""
     number: int | None
-    """What it writes, where that is known; it may be an address."""
+    """The number that it writes, if that is in the code; it may be an address."""
     returns: bool
     padding: bool
-    """Whether compilers fill gaps with it."""
+    """Whether compilers fill gaps between functions with it."""
     chooses: bool
-    """Whether the flags decide which of its operands it hands on."""
+    """Whether the flags select which of its operands it writes (conditional moves)."""
     copies: bool = False
-    """Whether it does nothing but to move what one register or place in memory holds to another."""
+    """Whether it only copies a register or memory operand to another."""
     mask: int = 0
-    """The bits that it leaves of a value (x86's AND), or says of whether they are zero (TEST, BT); 0: it does not."""
+    """The bits of a value that it keeps (x86's AND) or tests for zero (TEST, BT); 0 for other instructions."""
     if_zero: bool | None = None
-    """Whether a branch is taken if those are zero; None for one that does not ask for that."""
+    """Whether a branch is taken if the bits just tested are zero; None for branches on another condition."""
 
 
 class Convention(NamedTuple):
-    """Which registers a call uses for what."""
+    """A calling convention, and how its architecture asks about features."""
 
     stack: int
     arguments: tuple[int, ...]
     results: tuple[int, ...]
-    """The registers of results in C; other languages have more."""
+    """The registers of results in C; other languages use more."""
     lost: frozenset[int]
-    """Those that a call does not preserve, with the flags."""
+    """The registers that a call does not preserve, and the flags."""
     answers: frozenset[int]
-    """The registers in which a function of some language may give a result."""
+    """The registers in which a function of any language may return a result."""
     resolvers: tuple[int, ...]
-    """The arguments that tell an ``ifunc`` resolver what the CPU can do."""
+    """The registers of arguments that tell an ``ifunc`` resolver what the CPU can do."""
     asking: str
-    """What the instructions are called that ask it."""
+    """The name of the instructions, or registers, that tell what the CPU can do."""
     word: int
-    """Bytes above the stack pointer at a function's start that are not the caller's: the address to return to."""
+    """Bytes above the stack pointer at a function's start that hold the return address; the caller's frame follows."""
     leaf: int = 0
-    """The register that says what an instruction is to tell, 0 where there is none."""
+    """The register that selects what the instruction answers (the leaf of CPUID), 0 if there is none."""
     feature_bits: Mapping[int, Mapping[int, int]] = {}
     """By the number in that register: the registers in which the instruction tells of features, and in which bits."""
     pages: bool = False
-    """Whether addresses are made of that of a page and what is added to it."""
+    """Whether code computes addresses from that of a page and an offset in it."""
     asks_system: bool = False
-    """Whether programs usually ask the system, and not the CPU: what the system answers is at first hand then."""
+    """Whether programs usually ask the system and not the CPU; its answers count like the CPU's own then."""
 
 
 class Lifter(Protocol):
@@ -113,13 +116,13 @@ class Lifter(Protocol):
 
     CONVENTION: Convention
     PROBES: bytes
-    """What the bytes of instructions that ask the CPU what it is look like, as a regular expression."""
+    """A regular expression that matches the bytes of the instructions that ask the CPU what it is."""
 
     def steps(self, code: bytes, address: int, may_hold_address: MayHoldAddress, /) -> list[Step]:
-        """Return the steps of the instructions at an address; what cannot be decoded ends a path."""
+        """Return the steps of the code at an address; bytes that cannot be decoded are a step that ends the path."""
 
     def probes(self, code: bytes, address: int, /) -> bool:
-        """Tell whether there is an instruction in the code that asks the CPU what it is."""
+        """Tell whether the code has an instruction that asks the CPU what it is."""
 
     def constant_addresses(
         self, code: bytes, address: int, may_hold_address: MayHoldAddress, /

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from functools import cache
 
 from iced_x86 import (
@@ -18,6 +17,7 @@ from iced_x86 import (
 )
 
 from cpufeat.auditing.lifting.semantics import BRANCH, CALL, FLAGS, JUMP, NEXT, STOP, Convention, Memory, Step
+from cpufeat.support.conditions import parse
 from cpufeat.support.value import TYPE_CHECKING
 from cpufeat.tables import rows
 
@@ -44,30 +44,32 @@ _IMMEDIATES = (OpKind.IMMEDIATE32, OpKind.IMMEDIATE64, OpKind.IMMEDIATE32TO64)
 _ADDENDS = (OpKind.IMMEDIATE32TO64, OpKind.IMMEDIATE8TO64)
 _READS = (OpAccess.READ, OpAccess.COND_READ, OpAccess.READ_WRITE, OpAccess.READ_COND_WRITE)
 _WRITES = (OpAccess.WRITE, OpAccess.COND_WRITE, OpAccess.READ_WRITE, OpAccess.READ_COND_WRITE)
-_MAYBE = (OpAccess.COND_WRITE, OpAccess.READ_COND_WRITE)
+_CONDITIONAL_WRITES = (OpAccess.COND_WRITE, OpAccess.READ_COND_WRITE)
 _PROBES = (Mnemonic.CPUID, Mnemonic.XGETBV)
-_FREE = (Register.RIP, Register.NONE)
-"""Bases of memory operands at an address of their own, unless they have an index."""
+_CONSTANT_BASES = (Register.RIP, Register.NONE)
+"""Bases of memory operands at a constant address, unless they have an index."""
+_FULL_WRITE = 4
+"""Bytes: what is written to fewer leaves the rest of the register as it was."""
 _SEGMENTS = (Register.FS, Register.GS)
 _EXCLUSIVE_OR = (Mnemonic.XOR, Mnemonic.PXOR, Mnemonic.XORPS)
 _COUNTS = (Mnemonic.ADD, Mnemonic.SUB, Mnemonic.INC, Mnemonic.DEC, Mnemonic.LEA, Mnemonic.XADD)
 _PADDING = (Mnemonic.NOP, Mnemonic.INT3)
-_HALT = (Mnemonic.HLT, Mnemonic.UD2, Mnemonic.INVALID)
+_HALTS = (Mnemonic.HLT, Mnemonic.UD2, Mnemonic.INVALID)
 _COPIES = (Mnemonic.MOV, Mnemonic.PUSH, Mnemonic.POP)
 _IF_ZERO = {
     **dict.fromkeys((Mnemonic.JE, Mnemonic.JNS, Mnemonic.JAE), True),
     **dict.fromkeys((Mnemonic.JNE, Mnemonic.JS, Mnemonic.JB), False),
 }
-"""After TEST and AND, or BT, which says by the carry flag what a bit is."""
+"""Whether a branch is taken if the bits just tested are zero: after TEST and AND, or BT, which sets the carry flag."""
 _SIGN = (Mnemonic.JS, Mnemonic.JNS)
-_HIGH = (Register.AH, Register.BH, Register.CH, Register.DH)
-_WHOLE = 0xFFFF_FFFF
-"""All bits of a register that CPUID fills."""
+_HIGH_BYTES = (Register.AH, Register.BH, Register.CH, Register.DH)
+_ALL_BITS = 0xFFFF_FFFF
+"""All bits of the registers that CPUID writes."""
 _OSXSAVE = "1.0:ECX[27]"
-"""That there is XGETBV to ask further (``data/x86/states.tsv``)."""
+"""The bit of CPUID that tells whether there is XGETBV (``data/x86/states.tsv``)."""
 _TWO_BYTE_NOP = b"\x66\x90"
 PROBES = rb"\x0f(?:\xa2|\x01\xd0)"
-"""What the bytes of CPUID and XGETBV look like."""
+"""Matches the bytes of CPUID and XGETBV."""
 
 _SCRATCH: frozenset[int] = frozenset(
     [
@@ -78,14 +80,18 @@ _SCRATCH: frozenset[int] = frozenset(
 
 
 def _feature_bits() -> dict[int, dict[int, int]]:
-    """Return the registers that tell of features, by the leaf of CPUID, and their bits; all of one with a number."""
-    wanted = " ".join([_OSXSAVE, *(row[2] for row in rows("x86/features.tsv"))])
-    letters = {"A": Register.RAX, "B": Register.RBX, "C": Register.RCX, "D": Register.RDX}
-    found: dict[int, dict[int, int]] = {}
-    for leaf, letter, bit in re.findall(r"([0-9A-F]+)\.[0-9A-F]+:E(\w)X\[([-0-9]+)\]", wanted):
-        told = found.setdefault(int(leaf, 16), {})
-        told[letters[letter]] = told.get(letters[letter], 0) | (1 << int(bit) if bit.isdecimal() else _WHOLE)
-    return found
+    """Return, by leaf of CPUID, the registers that tell of features and the bits in each that do.
+
+    All bits count in a register that holds a number made of several, such as a version.
+    """
+    conditions = [parse(_OSXSAVE), *(parse(bit) for _, _, bit, *_ in rows("x86/features.tsv"))]
+    registers = {"AX": Register.RAX, "BX": Register.RBX, "CX": Register.RCX, "DX": Register.RDX}
+    leaves: dict[int, dict[int, int]] = {}
+    for term in (term for condition in conditions for term in condition.terms):
+        leaf, _, name = term.word.partition(":E")
+        masks, register = leaves.setdefault(int(leaf.partition(".")[0], 16), {}), registers[name]
+        masks[register] = masks.get(register, 0) | (1 << term.low if term.width == 1 else _ALL_BITS)
+    return leaves
 
 
 CONVENTION = Convention(
@@ -104,7 +110,7 @@ CONVENTION = Convention(
 
 
 def steps(code: bytes, address: int, may_hold_address: MayHoldAddress) -> list[Step]:
-    """Return the steps of the instructions at an address; what cannot be decoded ends a path."""
+    """Return the steps of the code at an address; bytes that cannot be decoded are a step that ends the path."""
     information = InstructionInfoFactory()
     return [
         _step(instruction, information.info(instruction), may_hold_address)
@@ -119,7 +125,9 @@ def constant_addresses(code: bytes, address: int, may_hold_address: MayHoldAddre
         if any(kind in _DIRECT for kind in kinds):
             yield instruction.ip, instruction.near_branch_target
         elif (
-            OpKind.MEMORY in kinds and instruction.memory_base in _FREE and instruction.segment_prefix not in _SEGMENTS
+            OpKind.MEMORY in kinds
+            and instruction.memory_base in _CONSTANT_BASES
+            and instruction.segment_prefix not in _SEGMENTS
         ):
             yield instruction.ip, instruction.memory_displacement
         for index, kind in enumerate(kinds):
@@ -127,8 +135,12 @@ def constant_addresses(code: bytes, address: int, may_hold_address: MayHoldAddre
                 yield instruction.ip, instruction.immediate(index)
 
 
+def _has_constant_base(instruction: Instruction) -> bool:
+    return instruction.memory_base in _CONSTANT_BASES and instruction.segment_prefix not in _SEGMENTS
+
+
 def probes(code: bytes, address: int) -> bool:
-    """Tell whether there is an instruction in the code that asks the CPU what it is."""
+    """Tell whether the code has an instruction that asks the CPU what it is."""
     return any(instruction.mnemonic in _PROBES for instruction in Decoder(64, code, ip=address))
 
 
@@ -136,7 +148,7 @@ def stub_pointer(code: bytes, address: int) -> int | None:
     """Return the place of the pointer through which a stub (a PLT entry) jumps, None for code that is no stub."""
     for instruction in Decoder(64, code, ip=address):
         if instruction.flow_control == FlowControl.INDIRECT_BRANCH and instruction.op0_kind == OpKind.MEMORY:
-            return instruction.memory_displacement if instruction.memory_base in _FREE else None
+            return instruction.memory_displacement if instruction.memory_base in _CONSTANT_BASES else None
         if instruction.mnemonic != Mnemonic.ENDBR64:
             return None
     return None
@@ -154,7 +166,7 @@ def stub_at(content: bytes, offset: int) -> tuple[int, int]:
 def _step(instruction: Instruction, information: InstructionInfo, may_hold_address: MayHoldAddress) -> Step:
     memory = tuple(_memory(used) for used in information.used_memory() if used.segment not in _SEGMENTS)
     registers = [(used.register, used.access) for used in information.used_registers()]
-    addressing = {register for one in memory for register in (one.base, one.scaled)}
+    addressing = {register for operand in memory for register in (operand.base, operand.scaled)}
     operands = {
         _full(instruction.op_register(index))
         for index in range(instruction.op_count)
@@ -163,11 +175,12 @@ def _step(instruction: Instruction, information: InstructionInfo, may_hold_addre
     reads = [_full(register) for register, access in registers if access in _READS]
     written = [register for register, access in registers if access in _WRITES]
     flags, reads_flags = instruction.rflags_modified, bool(instruction.rflags_read)
-    partial = any(_width(register) < 4 for register in written) or any(access in _MAYBE for _, access in registers)
+    narrow = any(_width(register) < _FULL_WRITE for register in written)
+    partial = narrow or any(access in _CONDITIONAL_WRITES for _, access in registers)
     return Step(
         address=instruction.ip,
         following=instruction.next_ip,
-        flow=STOP if instruction.mnemonic in _HALT else FLOWS.get(instruction.flow_control, NEXT),
+        flow=STOP if instruction.mnemonic in _HALTS else FLOWS.get(instruction.flow_control, NEXT),
         target=_target(instruction),
         reads=tuple(register for register in reads if register not in addressing or register in operands)
         + (FLAGS,) * reads_flags,
@@ -205,11 +218,11 @@ def _mask(instruction: Instruction) -> int:
         return 0
     if instruction.op1_kind in (OpKind.REGISTER, OpKind.MEMORY):
         itself = instruction.op0_register == instruction.op1_register and instruction.op1_kind == OpKind.REGISTER
-        return _WHOLE if itself and instruction.mnemonic == Mnemonic.TEST else 0
+        return _ALL_BITS if itself and instruction.mnemonic == Mnemonic.TEST else 0
     number = instruction.immediate(1)
     if instruction.mnemonic == Mnemonic.BT:
         return 1 << (number & 31)
-    return number << 8 if instruction.op0_register in _HIGH else number
+    return number << 8 if instruction.op0_register in _HIGH_BYTES else number
 
 
 def _sets_bits(instruction: Instruction) -> bool:
@@ -222,7 +235,7 @@ def _target(instruction: Instruction) -> int | None:
 
 def _constant(instruction: Instruction, may_hold_address: MayHoldAddress) -> int | None:
     if instruction.mnemonic == Mnemonic.LEA:
-        return instruction.memory_displacement if instruction.memory_base in _FREE else None
+        return instruction.memory_displacement if instruction.memory_base in _CONSTANT_BASES else None
     last = instruction.op_count - 1
     if (
         last < 0
@@ -234,7 +247,7 @@ def _constant(instruction: Instruction, may_hold_address: MayHoldAddress) -> int
 
 
 def _offset(instruction: Instruction) -> int:
-    if instruction.mnemonic == Mnemonic.LEA and instruction.memory_base not in _FREE:
+    if instruction.mnemonic == Mnemonic.LEA and instruction.memory_base not in _CONSTANT_BASES:
         return _signed(instruction.memory_displacement)
     sign = {Mnemonic.ADD: 1, Mnemonic.SUB: -1}.get(instruction.mnemonic, 0)
     return sign * _signed(instruction.immediate(1)) if sign and instruction.op1_kind in _ADDENDS else 0
