@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from cpufeat.auditing.lifting.semantics import JUMP
 from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -42,7 +41,5 @@ class Frame(NamedTuple):
     effects: Effects
 
     def leaves(self, step: Step) -> bool:
-        """Tell whether a step is a direct jump out of the function (a tail call)."""
-        return (
-            step.flow == JUMP and step.target is not None and not self.function.start <= step.target < self.function.end
-        )
+        """Tell whether a jump is a direct one out of the function (a tail call)."""
+        return step.target is not None and not self.function.start <= step.target < self.function.end

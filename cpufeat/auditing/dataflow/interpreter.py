@@ -189,7 +189,7 @@ class _Transfer:
             labels |= {IMPLIED}
         if FACT in labels and (step.flow == BRANCH or (step.flow == JUMP and step.target is None)):
             self._test(step, labels, index)
-        if step.flow == CALL or self.frame.leaves(step):
+        if step.flow == CALL or (step.flow == JUMP and self.frame.leaves(step)):
             self._call(step, state, labels)
         else:
             self._write(step, state, labels, index)

@@ -124,11 +124,7 @@ def constant_addresses(code: bytes, address: int, may_hold_address: MayHoldAddre
         kinds = [instruction.op_kind(index) for index in range(instruction.op_count)]
         if any(kind in _DIRECT for kind in kinds):
             yield instruction.ip, instruction.near_branch_target
-        elif (
-            OpKind.MEMORY in kinds
-            and instruction.memory_base in _CONSTANT_BASES
-            and instruction.segment_prefix not in _SEGMENTS
-        ):
+        elif OpKind.MEMORY in kinds and _has_constant_base(instruction):
             yield instruction.ip, instruction.memory_displacement
         for index, kind in enumerate(kinds):
             if kind in _IMMEDIATES and may_hold_address(instruction.ip, instruction.next_ip):
