@@ -1,4 +1,4 @@
-"""From a file to an account of it: reading, decoding, and what the analyses say."""
+"""Audit a file: read it, decode its code, analyse the images and put the results together."""
 
 from __future__ import annotations
 
@@ -17,41 +17,41 @@ if TYPE_CHECKING:
     from cpufeat.auditing.formats.image import Image
 
 AUDITED = ("x86_64", "i686", "aarch64")
-"""Architectures whose code is decoded."""
-_FIRST = 3
-"""How many places of a kind are told."""
-_DEEPEST = 2
-"""Containers in containers: a universal binary of archives."""
+"""Architectures whose code can be decoded."""
+_MAX_USES = 3
+"""How many uses of a feature or mnemonic a report lists, the first by address."""
+_MAX_DEPTH = 2
+"""Levels of containers in containers: a universal binary of archives."""
 
 
 def audit(file: str | os.PathLike[str] | bytes, *, progress: Progress | None = None) -> Audit:
     """Return what a binary needs of a CPU, from its own instructions.
 
     ``file``: the path or the content of an ELF or Mach-O file, a COFF object, a PE file, an archive or a universal
-    binary, of x86 or 64-bit Arm. ``progress`` is told now and then how many bytes of code are decoded, of how many.
-    Raises AuditError for any other file and for a damaged one, and OSError.
+    binary, of x86 or 64-bit Arm. ``progress`` is called from time to time with the number of bytes of code that are
+    decoded, and with their total. Raises AuditError for any other file and for a damaged one, and OSError.
     """
     return audit_content(*loader.content_of(file), progress)
 
 
 def audit_content(content: bytes, name: str, progress: Progress | None = None, depth: int = 0) -> Audit:
-    """Do what :func:`audit` does, with what was read before; it stands in so many archives. Raises AuditError."""
+    """Audit the content of a file of that name, inside of ``depth`` containers. Raises AuditError."""
     known = loader.format_of(content)
     if known is None or known.members is None:
         return audit_image(loader.image_of(content, name), progress)
-    if depth == _DEEPEST:
-        raise AuditError(f"{name}: too many archives in one another")
+    if depth == _MAX_DEPTH:
+        raise AuditError(f"{name}: too many nested containers")
     audits, skipped = [], []
     for member, member_name in known.members(content, name):
         if loader.is_binary(member):
             audits.append(audit_content(member, member_name, progress, depth + 1))
         else:
             skipped.append(member_name)
-    return _together(name, known.name, audits, skipped)
+    return _container_audit(name, known.name, audits, skipped)
 
 
-def _together(name: str, kind: str, members: Sequence[Audit], skipped: Sequence[str]) -> Audit:
-    """Return the audit of a file with members."""
+def _container_audit(name: str, kind: str, members: Sequence[Audit], skipped: Sequence[str]) -> Audit:
+    """Return the audit of a container."""
     archs = {member.arch for member in members}
     arch = archs.pop() if len(archs) == 1 else ""
     return Audit(
@@ -74,19 +74,20 @@ def _together(name: str, kind: str, members: Sequence[Audit], skipped: Sequence[
 
 
 def _union(arch: str, sets: Iterable[FeatureSet | None]) -> FeatureSet | None:
-    return FeatureSet(arch, {name for one in sets if one is not None for name in one}) if arch else None
+    return FeatureSet(arch, {name for features in sets if features is not None for name in features}) if arch else None
 
 
 def audit_image(image: Image, progress: Progress | None = None) -> Audit:
-    """Return what one image needs. Raises AuditError for an architecture whose code is not audited."""
+    """Return the audit of an image. Raises AuditError for an architecture that is not one of :data:`AUDITED`."""
     from cpufeat.auditing.checks.alignment import misaligned
     from cpufeat.auditing.checks.guarded_uses import guards
     from cpufeat.auditing.checks.isa_note import isa_note
 
     scan, text = decoded(image, progress)
-    found = guards(image, {body.function: body.uses for body in scan.functions if body.uses})
-    functions = tuple(_function(image, body, found[body.function.start], text) for body in scan.functions if body.uses)
-    needs = FeatureSet(image.arch, {name for body in scan.functions for name in body.uses})
+    above_baseline = [scanned for scanned in scan.functions if scanned.uses]
+    guard_of = guards(image, {scanned.function: scanned.uses for scanned in above_baseline})
+    functions = tuple(_function(image, scanned, guard_of[scanned.function.start], text) for scanned in above_baseline)
+    needs = FeatureSet(image.arch, {name for scanned in above_baseline for name in scanned.uses})
     bare = FeatureSet(image.arch, {name for function in functions for name in function.bare})
     return Audit(
         name=image.name,
@@ -98,8 +99,8 @@ def audit_image(image: Image, progress: Progress | None = None) -> Audit:
         needs=needs,
         bare=bare,
         functions=functions,
-        harmless=_merged(image, (body.harmless for body in scan.functions), text),
-        others=_merged(image, (body.others for body in scan.functions), text),
+        harmless=_merged(image, (scanned.harmless for scanned in scan.functions), text),
+        others=_merged(image, (scanned.others for scanned in scan.functions), text),
         misaligned=misaligned(image),
         note=isa_note(image, needs, bare),
         undecoded=scan.undecoded,
@@ -108,7 +109,7 @@ def audit_image(image: Image, progress: Progress | None = None) -> Audit:
 
 
 def decoded(image: Image, progress: Progress | None = None) -> tuple[Scan, Callable[[Image, int], str]]:
-    """Return what is in the code, and the function that writes an instruction.
+    """Return the scan of an image's code, and the function that returns an instruction as assembly.
 
     Raises AuditError for an architecture that is not one of :data:`AUDITED`.
     """
@@ -123,30 +124,30 @@ def decoded(image: Image, progress: Progress | None = None) -> tuple[Scan, Calla
     raise AuditError(f"{image.name}: {image.arch} code: only x86 and 64-bit Arm are audited")
 
 
-def _function(image: Image, body: FunctionUses, guard: Guard, text: Callable[[Image, int], str]) -> FunctionNeeds:
-    start = body.function.start
+def _function(image: Image, scanned: FunctionUses, guard: Guard, text: Callable[[Image, int], str]) -> FunctionNeeds:
+    start = scanned.function.start
     return FunctionNeeds(
-        name=body.function.name or image.name_of(start) or image.place_of(start),
+        name=scanned.function.name or image.name_of(start) or image.place_of(start),
         start=start,
-        uses={name: _uses(image, addresses, text) for name, addresses in sorted(body.uses.items())},
+        uses={name: _uses(image, addresses, text) for name, addresses in sorted(scanned.uses.items())},
         bare=FeatureSet(image.arch, guard.bare),
         guarded=guard.guarded,
         why=guard.why,
-        certain=body.certain,
+        certain=scanned.certain,
     )
 
 
 def _uses(image: Image, addresses: Iterable[int], text: Callable[[Image, int], str]) -> tuple[Use, ...]:
-    first = sorted(addresses)[:_FIRST]
+    first = sorted(addresses)[:_MAX_USES]
     return tuple(Use(address, image.place_of(address), text(image, address)) for address in first)
 
 
 def _merged(
-    image: Image, found: Iterable[Mapping[str, Sequence[int]]], text: Callable[[Image, int], str]
+    image: Image, by_function: Iterable[Mapping[str, Sequence[int]]], text: Callable[[Image, int], str]
 ) -> dict[str, tuple[Use, ...]]:
-    """Return the first places of each name."""
+    """Return the first uses of each mnemonic in all functions together."""
     addresses: dict[str, list[int]] = {}
-    for one in found:
-        for name, places in one.items():
-            addresses.setdefault(name, []).extend(places[:_FIRST])
+    for uses in by_function:
+        for mnemonic, uses_addresses in uses.items():
+            addresses.setdefault(mnemonic, []).extend(uses_addresses[:_MAX_USES])
     return {name: _uses(image, addresses[name], text) for name in sorted(addresses)}

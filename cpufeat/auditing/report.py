@@ -1,4 +1,4 @@
-"""What an audit says of a binary."""
+"""The result of an audit, and its JSON form."""
 
 from __future__ import annotations
 
@@ -15,45 +15,45 @@ if TYPE_CHECKING:
 
 
 class Use(NamedTuple):
-    """An instruction."""
+    """An instruction that uses a feature."""
 
     address: int
-    """In an object, one that the audit made up: see :attr:`place`."""
+    """In an object, made up by the audit: see :attr:`place`."""
     place: str
-    """The address as tools name it: in an object section and offset, ``.text+0x40``."""
+    """The address as tools print it: in an object section and offset, ``.text+0x40``."""
     instruction: str
-    """As assembly (x86: Intel's syntax)."""
+    """As assembly, x86 in Intel's syntax."""
 
 
 class FunctionNeeds(Value):
-    """A function with instructions above the baseline."""
+    """The needs of a function with instructions above the baseline."""
 
     name: str
-    """As the file spells it; of code without a name its address, as tools name it."""
+    """Its name in the file; for code without a name, its address as tools print it."""
     start: int
     uses: Mapping[str, tuple[Use, ...]]
     """Feature -> the first (at most three) instructions that need it."""
     bare: FeatureSet
-    """The features of :attr:`uses` that it may need without a run-time check."""
+    """The features of :attr:`uses` that it may use without a run-time check."""
     guarded: bool | None
-    """Whether it is reached only behind a run-time check; None where that cannot be told."""
+    """Whether it is reached only behind a run-time check; None if that is unknown."""
     why: str
-    """What :attr:`guarded` depends on."""
+    """The reason for :attr:`guarded`."""
     certain: bool
-    """False for code that is taken for code by its looks alone, and may be data."""
+    """False for code that only looks like code, and may be data."""
 
 
 class Misaligned(NamedTuple):
-    """An instruction whose memory operand must be aligned and is not, or need not be (in an object)."""
+    """An instruction whose memory operand must be aligned, but is not or, in an object, may not be after linking."""
 
     address: int
-    """Of the instruction."""
+    """The address of the instruction."""
     function: str
     instruction: str
     operand: int
     """The address of the memory."""
     symbol: str
-    """What is there, as far as the file says: a symbol, or section and offset."""
+    """The symbol at :attr:`operand`, or its section and offset."""
     needs: int
     """The alignment in bytes that the instruction needs."""
     has: int
@@ -66,7 +66,7 @@ class IsaNote(Value):
     needed: str
     used: str
     faults: tuple[str, ...] = ()
-    """What is wrong with it, in words."""
+    """A sentence for each fault of the note."""
 
 
 class Undecoded(NamedTuple):
@@ -82,62 +82,66 @@ class Undecoded(NamedTuple):
 
 
 class Audit(Value):
-    """What a binary needs of a CPU, from its own instructions."""
+    """Which CPU features a binary needs, by its own instructions."""
 
     name: str
-    """The file's; of a member of it ``FILE(MEMBER)``."""
+    """The name of the file, or ``FILE(MEMBER)`` for a member of it."""
     format: str
     """The name of a row of :data:`cpufeat.auditing.formats.loader.FORMATS`: ``ELF``."""
     arch: str
-    """Our name; empty for a file with members of several architectures."""
+    """Its name in ``architectures.tsv``; empty for a file with members of several architectures."""
     kind: str
     """``object``, ``executable``, ``library``; empty for a file with members."""
     members: tuple[Audit, ...]
-    """Of an archive or universal binary, each on its own; what a member has one by one is empty here."""
+    """The audit of each member of a container; the container itself has no functions and no other lists."""
     skipped: tuple[str, ...]
-    """Members that are no binaries."""
+    """The names of members that are no binaries."""
     needs: FeatureSet | None
-    """The features that its instructions need, without what those imply; None with several architectures."""
+    """The features that its instructions need, without those that they imply; None with several architectures."""
     bare: FeatureSet | None
-    """Those of :attr:`needs` that may be needed without a run-time check."""
+    """The features of :attr:`needs` that may be used without a run-time check."""
     functions: tuple[FunctionNeeds, ...]
-    """Those with instructions above the baseline, by address."""
+    """The functions with instructions above the baseline, by address."""
     harmless: Mapping[str, tuple[Use, ...]]
-    """Mnemonics of ``harmless.tsv`` that occur, and the first places."""
+    """Mnemonics of ``harmless.tsv`` -> their first (at most three) uses."""
     others: Mapping[str, tuple[Use, ...]]
-    """Mnemonics above the baseline that are of no feature of a compiler, or of the system, and the first places."""
+    """Mnemonics that belong to no feature of a compiler, or to the system -> their first (at most three) uses."""
     misaligned: tuple[Misaligned, ...]
     note: IsaNote | None
     undecoded: tuple[Undecoded, ...]
-    """What was not taken for code, or could not be decoded; an audit without any has seen everything."""
+    """The parts of the code that were not decoded; if there are none, the audit has seen everything."""
     instructions: int
-    """How many were decoded."""
+    """The number of decoded instructions."""
 
     @property
     def level(self) -> str:
-        """The lowest level that has all of :attr:`needs`, empty if none has."""
+        """The lowest level that has all of :attr:`needs`, empty if there is none."""
         return lowest_level(self.needs)
 
     @property
     def bare_level(self) -> str:
-        """The lowest level that has all of :attr:`bare`, empty if none has."""
+        """The lowest level that has all of :attr:`bare`, empty if there is none."""
         return lowest_level(self.bare)
 
     def beyond(self, features: FeatureSet) -> tuple[FunctionNeeds, ...]:
-        """Return the functions that may need more than those features, unchecked; of members as well."""
-        own = (one for one in self.functions if one.bare.arch == features.arch and not one.bare <= features)
+        """Return the functions, in members too, that may use more than those features without a run-time check."""
+        own = (
+            function
+            for function in self.functions
+            if function.bare.arch == features.arch and not function.bare <= features
+        )
         return (*own, *(function for member in self.members for function in member.beyond(features)))
 
 
 def lowest_level(needs: FeatureSet | None) -> str:
-    """Return the first level of the table that has all of some features, empty if none has."""
+    """Return the lowest level that has all of those features, empty if there is none."""
     if needs is None:
         return ""
     return next((level for level in levels(needs.arch) if needs <= level_features(needs.arch, level)), "")
 
 
 def to_json(audit: Audit) -> dict[str, Any]:
-    """Return everything an audit says, in types that JSON has. Addresses are numbers."""
+    """Return an audit as dicts, lists, strings and numbers for JSON. Addresses are numbers."""
     return {
         "name": audit.name,
         "format": audit.format,
@@ -148,11 +152,11 @@ def to_json(audit: Audit) -> dict[str, Any]:
         "bare_level": audit.bare_level,
         "bare": None if audit.bare is None else list(audit.bare),
         "functions": [_function_to_json(function) for function in audit.functions],
-        "harmless": _places_to_json(audit.harmless),
-        "others": _places_to_json(audit.others),
-        "misaligned": [one._asdict() for one in audit.misaligned],
+        "harmless": _uses_to_json(audit.harmless),
+        "others": _uses_to_json(audit.others),
+        "misaligned": [misaligned._asdict() for misaligned in audit.misaligned],
         "note": None if audit.note is None else vars(audit.note) | {"faults": list(audit.note.faults)},
-        "undecoded": [one._asdict() for one in audit.undecoded],
+        "undecoded": [undecoded._asdict() for undecoded in audit.undecoded],
         "instructions": audit.instructions,
         "members": [to_json(member) for member in audit.members],
         "skipped": list(audit.skipped),
@@ -167,9 +171,9 @@ def _function_to_json(function: FunctionNeeds) -> dict[str, Any]:
         "why": function.why,
         "certain": function.certain,
         "bare": list(function.bare),
-        "uses": _places_to_json(function.uses),
+        "uses": _uses_to_json(function.uses),
     }
 
 
-def _places_to_json(places: Mapping[str, tuple[Use, ...]]) -> dict[str, Any]:
-    return {name: [use._asdict() for use in uses] for name, uses in places.items()}
+def _uses_to_json(by_name: Mapping[str, tuple[Use, ...]]) -> dict[str, Any]:
+    return {name: [use._asdict() for use in uses] for name, uses in by_name.items()}

@@ -1,1 +1,6 @@
-"""Will it run: binaries and programs against a machine, an emulated CPU or this one."""
+"""Whether a program runs on a machine or CPU: predict it, or run it there.
+
+``check``: a file and a machine or CPU in, an answer with reasons out, by an audit. ``verify``: an executable in, its
+result on each CPU out; ``cpus`` selects the CPUs, ``qemu`` emulates them, and ``ptrace`` observes a program on this
+machine.
+"""

@@ -1,1 +1,6 @@
-"""From bytes of code to the features that its instructions require."""
+"""From code to the features that its instructions require.
+
+In: an image. Out: a :class:`~cpufeat.auditing.decoding.scan.Scan`. ``regions`` splits the code into functions and gaps;
+``x86`` or ``aarch64``, on their base in ``scan``, look up the opcodes of each region (``opcodes_x86``,
+``opcodes_aarch64``, ``apx``), tell code from data where a region holds both (``code_discovery``), and locate the uses.
+"""

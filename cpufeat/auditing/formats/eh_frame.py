@@ -1,6 +1,6 @@
-"""Where functions begin and end, from the tables that unwind the stack (``.eh_frame``; LSB Core, "Exception Frames").
+"""Read the ranges of functions from the unwind table ``.eh_frame`` (LSB Core, "Exception Frames").
 
-They are there in stripped files too: exceptions and backtraces need them at run time.
+Stripped files have it too: exceptions and backtraces need it at run time.
 """
 
 from __future__ import annotations
@@ -13,16 +13,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _POINTERS = {0x2: "H", 0x3: "I", 0x4: "Q", 0xA: "h", 0xB: "i", 0xC: "q"}
-"""DW_EH_PE: how a pointer is written, apart from 0, which is as wide as an address."""
+"""The format of a pointer in DW_EH_PE_*, as the struct module writes it; 0 stands for the width of an address."""
 _RELATIVE = 0x10
-"""DW_EH_PE_pcrel: counted from where it stands."""
+"""DW_EH_PE_pcrel: relative to the address of the pointer itself."""
 _OMITTED = 0xFF
-_WIDE = 0xFFFFFFFF
-"""A length that stands here is followed by one of 64 bits."""
+"""DW_EH_PE_omit."""
+_EXTENDED_LENGTH = 0xFFFFFFFF
+"""In place of a length: the length follows in 64 bits."""
 
 
 def frame_ranges(content: memoryview, address: int, order: str, bits: int) -> Iterator[tuple[int, int]]:
-    """Return the stretches of code that ``.eh_frame`` at an address describes; nothing from its first damage on."""
+    """Yield the start and end of each function in ``.eh_frame`` at an address, up to the first damage."""
     try:
         yield from _ranges(content, address, order, bits)
     except (struct.error, IndexError, KeyError, ValueError):
@@ -36,11 +37,11 @@ def _ranges(content: memoryview, address: int, order: str, bits: int) -> Iterato
     at = 0
     while at + 4 <= len(content):
         (length,) = word.unpack_from(content, at)
-        wide = length == _WIDE
+        wide = length == _EXTENDED_LENGTH
         if wide:
             (length,) = struct.unpack_from(order + "Q", content, at + 4)
         field = at + (12 if wide else 4)
-        if length == 0:  # crtend.o ends the table so; crtbegin.o's may stand before others
+        if length == 0:  # the end of crtend.o's table; the table of crtbegin.o may precede others
             at = field
             continue
         (distance,) = word.unpack_from(content, field)
@@ -56,9 +57,9 @@ def _ranges(content: memoryview, address: int, order: str, bits: int) -> Iterato
 
 
 def _form(record: bytes, order: str, bits: int) -> tuple[struct.Struct, int]:
-    """Return how the FDEs of a CIE write their two pointers, and whether the first counts from where it stands.
+    """Return the format of the two pointers in the FDEs of a CIE, and 1 if the first is relative to itself, else 0.
 
-    ``record``: from the CIE's version on.
+    ``record``: the CIE from its version on.
     """
     names_end = record.index(0, 1)
     names = record[1:names_end]

@@ -1,4 +1,4 @@
-"""ELF: programs, libraries and objects, as images (System V gABI, chapters 4 and 5; the psABI of each architecture)."""
+"""Read the image of an ELF file (System V gABI, chapters 4 and 5; the psABI of each architecture)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from cpufeat.auditing.formats.eh_frame import frame_ranges
 from cpufeat.auditing.formats.elf_tables import ElfFile, read
 from cpufeat.auditing.formats.function_bounds import functions
 from cpufeat.auditing.formats.image import SPACING, Image, Section, Symbol
-from cpufeat.auditing.formats.relocation import Fix, Layout, Part, word_at
+from cpufeat.auditing.formats.relocation import Fixup, Layout, PatchedSection, word_at
 from cpufeat.auditing.formats.relocation_aarch64 import (
     ADDRESS21,
     BRANCH14,
@@ -24,59 +24,59 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 _SYMBOL_KINDS = {elf.STT_NOTYPE: "label", STT_OBJECT: "data", elf.STT_FUNC: "function", elf.STT_GNU_IFUNC: "resolver"}
-_FIXES = {
+_FIXUPS = {
     "x86_64": {
-        1: Fix(64),  # R_X86_64_64
-        2: Fix(32, relative=True),  # PC32
-        4: Fix(32, relative=True),  # PLT32
-        9: Fix(32, relative=True, slot=True),  # GOTPCREL
-        10: Fix(32),  # 32
-        11: Fix(32),  # 32S
-        24: Fix(64, relative=True),  # PC64
-        41: Fix(32, relative=True, slot=True),  # GOTPCRELX
-        42: Fix(32, relative=True, slot=True),  # REX_GOTPCRELX
+        1: Fixup(64),  # R_X86_64_64
+        2: Fixup(32, relative=True),  # PC32
+        4: Fixup(32, relative=True),  # PLT32
+        9: Fixup(32, relative=True, slot=True),  # GOTPCREL
+        10: Fixup(32),  # 32
+        11: Fixup(32),  # 32S
+        24: Fixup(64, relative=True),  # PC64
+        41: Fixup(32, relative=True, slot=True),  # GOTPCRELX
+        42: Fixup(32, relative=True, slot=True),  # REX_GOTPCRELX
     },
     "i686": {
-        1: Fix(32),  # R_386_32
-        2: Fix(32, relative=True),  # PC32
-        4: Fix(32, relative=True),  # PLT32
+        1: Fixup(32),  # R_386_32
+        2: Fixup(32, relative=True),  # PC32
+        4: Fixup(32, relative=True),  # PLT32
     },
     "aarch64": {
-        257: Fix(64),  # R_AARCH64_ABS64
-        258: Fix(32),  # ABS32
-        260: Fix(64, relative=True),  # PREL64
-        261: Fix(32, relative=True),  # PREL32
-        273: Fix(field=BRANCH19),  # LD_PREL_LO19
-        274: Fix(field=ADDRESS21),  # ADR_PREL_LO21
-        275: Fix(field=PAGE21),  # ADR_PREL_PG_HI21
-        276: Fix(field=PAGE21),  # ADR_PREL_PG_HI21_NC
-        277: Fix(field=OFFSET12),  # ADD_ABS_LO12_NC
-        278: Fix(field=OFFSET12),  # LDST8_ABS_LO12_NC
-        279: Fix(field=BRANCH14),  # TSTBR14
-        280: Fix(field=BRANCH19),  # CONDBR19
-        282: Fix(field=BRANCH26),  # JUMP26
-        283: Fix(field=BRANCH26),  # CALL26
-        284: Fix(field=OFFSET12),  # LDST16_ABS_LO12_NC
-        285: Fix(field=OFFSET12),  # LDST32_ABS_LO12_NC
-        286: Fix(field=OFFSET12),  # LDST64_ABS_LO12_NC
-        299: Fix(field=OFFSET12),  # LDST128_ABS_LO12_NC
-        309: Fix(slot=True, field=BRANCH19),  # GOT_LD_PREL19
-        311: Fix(slot=True, field=PAGE21),  # ADR_GOT_PAGE
-        312: Fix(slot=True, field=OFFSET12),  # LD64_GOT_LO12_NC
-        313: Fix(slot=True, field=TABLE15),  # LD64_GOTPAGE_LO15
-        314: Fix(32, relative=True),  # PLT32
+        257: Fixup(64),  # R_AARCH64_ABS64
+        258: Fixup(32),  # ABS32
+        260: Fixup(64, relative=True),  # PREL64
+        261: Fixup(32, relative=True),  # PREL32
+        273: Fixup(field=BRANCH19),  # LD_PREL_LO19
+        274: Fixup(field=ADDRESS21),  # ADR_PREL_LO21
+        275: Fixup(field=PAGE21),  # ADR_PREL_PG_HI21
+        276: Fixup(field=PAGE21),  # ADR_PREL_PG_HI21_NC
+        277: Fixup(field=OFFSET12),  # ADD_ABS_LO12_NC
+        278: Fixup(field=OFFSET12),  # LDST8_ABS_LO12_NC
+        279: Fixup(field=BRANCH14),  # TSTBR14
+        280: Fixup(field=BRANCH19),  # CONDBR19
+        282: Fixup(field=BRANCH26),  # JUMP26
+        283: Fixup(field=BRANCH26),  # CALL26
+        284: Fixup(field=OFFSET12),  # LDST16_ABS_LO12_NC
+        285: Fixup(field=OFFSET12),  # LDST32_ABS_LO12_NC
+        286: Fixup(field=OFFSET12),  # LDST64_ABS_LO12_NC
+        299: Fixup(field=OFFSET12),  # LDST128_ABS_LO12_NC
+        309: Fixup(slot=True, field=BRANCH19),  # GOT_LD_PREL19
+        311: Fixup(slot=True, field=PAGE21),  # ADR_GOT_PAGE
+        312: Fixup(slot=True, field=OFFSET12),  # LD64_GOT_LO12_NC
+        313: Fixup(slot=True, field=TABLE15),  # LD64_GOTPAGE_LO15
+        314: Fixup(32, relative=True),  # PLT32
     },
 }
-"""In objects: what each type of relocation stores. The others store nothing that an analysis asks for."""
+"""Types of relocations in objects, and how each stores an address. No analysis needs the other types."""
 _RELATIVE_TYPES = {"x86_64": (8, 37, 38), "i686": (8, 42), "aarch64": (1027, 1032)}
-"""In linked files: the types that store an address of the file itself (RELATIVE, IRELATIVE)."""
+"""Types in linked files that store an address of the file itself (RELATIVE, IRELATIVE)."""
 _IRELATIVE = {"x86_64": 37, "i686": 42, "aarch64": 1032}
-"""In linked files: the type that stores what the function at an address of the file itself returns (IRELATIVE)."""
+"""The type in linked files that stores what a resolver of the file itself returns."""
 _SYMBOL_TYPES = {"x86_64": (1, 6, 7), "i686": (1, 6, 7), "aarch64": (257, 1025, 1026)}
-"""In linked files: the types that store a symbol's address (absolute, GLOB_DAT, JUMP_SLOT)."""
+"""Types in linked files that store a symbol's address (absolute, GLOB_DAT, JUMP_SLOT)."""
 _GOT = "_GLOBAL_OFFSET_TABLE_"
 _SPACING = {"aarch64": 1024}
-"""Bytes kept free for what is in another file: glibc reads its ``_dl_hwcap2`` from far within ``_rtld_global_ro``."""
+"""Bytes to reserve for what another file defines: glibc reads ``_dl_hwcap2`` far inside of ``_rtld_global_ro``."""
 
 
 def is_elf(content: bytes) -> bool:
@@ -95,7 +95,7 @@ def _defined(entry: elf.Symbol) -> bool:
 
 
 def _symbols(entries: Iterable[tuple[elf.Symbol, int, bool]]) -> tuple[Symbol, ...]:
-    """Return the symbols among table rows with their addresses, and whether other files can see them."""
+    """Return the symbols in rows of (row, address, whether other files can refer to it)."""
     kinds = _SYMBOL_KINDS
     return tuple(
         Symbol(address, entry.size, entry.name, kinds[entry.type], visible)
@@ -105,23 +105,23 @@ def _symbols(entries: Iterable[tuple[elf.Symbol, int, bool]]) -> tuple[Symbol, .
 
 
 def _is_mapping(entry: elf.Symbol) -> bool:
-    """Whether a symbol of Arm's ABI says what begins here: ``$x`` code, ``$d`` data."""
+    """Whether it is a mapping symbol of Arm's ABI: ``$x`` marks the start of code, ``$d`` of data."""
     return entry.name[:1] == "$" and entry.name[1:2] in ("x", "d", "a", "t") and entry.name[2:3] in ("", ".")
 
 
 def _data(entries: Iterable[tuple[elf.Symbol, int]], sections: Sequence[Section]) -> tuple[tuple[int, int], ...]:
-    """Return the stretches of code sections that symbols call data, from table rows with their addresses."""
+    """Return the parts of code sections that symbols call data; ``entries``: rows with their addresses."""
     code = [section for section in sections if section.executable]
-    found = []
+    data = []
     for section in code:
         inside = [(at, entry) for entry, at in entries if section.address <= at < section.end]
-        found += [
+        data += [
             (at, min(at + entry.size, section.end)) for at, entry in inside if entry.type == STT_OBJECT and entry.size
         ]
         marks = sorted((at, entry.name[1]) for at, entry in inside if _is_mapping(entry))
         ends = [at for at, _ in marks[1:]] + [section.end]
-        found += [(at, end) for (at, mark), end in zip(marks, ends, strict=False) if mark == "d" and at < end]
-    return tuple(sorted(found))
+        data += [(at, end) for (at, mark), end in zip(marks, ends, strict=False) if mark == "d" and at < end]
+    return tuple(sorted(data))
 
 
 # --- images
@@ -143,17 +143,17 @@ def _object(file: ElfFile) -> Image:
     content: dict[int, memoryview | bytearray] = {index: file.elf.content_of(headers[index]) for index in placed}
     tables = {index: file.elf.symbols(index) for index in file.of_type(elf.SHT_SYMTAB)}
     values = {index: [_object_value(entry, address, layout) for entry in rows] for index, rows in tables.items()}
-    fixes = _FIXES.get(file.arch, {})
+    fixups = _FIXUPS.get(file.arch, {})
     for index in file.of_type(SHT_REL, SHT_RELA):
         section, targets = headers[index].info, values.get(headers[index].link, [])
         if section not in content:
             continue
         changed = content[section] = bytearray(content[section])
         for relocation in file.elf.relocations(file.sections[index]):
-            if relocation.type in fixes and relocation.symbol < len(targets):
-                part = Part(changed, address[section])
+            if relocation.type in fixups and relocation.symbol < len(targets):
+                part = PatchedSection(changed, address[section])
                 layout.apply(
-                    part, relocation.offset, fixes[relocation.type], targets[relocation.symbol], relocation.addend
+                    part, relocation.offset, fixups[relocation.type], targets[relocation.symbol], relocation.addend
                 )
     sections = [_section(file, headers[index], address[index], memoryview(content[index])) for index in placed]
     rows = [
@@ -186,20 +186,20 @@ def _linked(file: ElfFile) -> Image:
     rows = [(entry, entry.value, entry.value in exported) for entries in tables for entry in entries if _defined(entry)]
     sections.sort(key=lambda section: section.address)
     layout.pointers.update(_pointers(file, dynamic, layout, sections))
-    chosen = [
+    resolvers = [
         layout.pointers[relocation.offset]
         for index in file.of_type(SHT_REL, SHT_RELA)
         for relocation in file.elf.relocations(file.sections[index])
         if relocation.type == _IRELATIVE.get(file.arch) and relocation.offset in layout.pointers
     ]
-    return _image(file, sections, rows, layout, chosen)
+    return _image(file, sections, rows, layout, resolvers)
 
 
 def _pointers(
     file: ElfFile, dynamic: Mapping[int, Sequence[elf.Symbol]], layout: Layout, sections: Sequence[Section]
 ) -> Iterator[tuple[int, int]]:
-    """Return what the loader stores where, in the file's own addresses."""
-    own, symbolic = _RELATIVE_TYPES.get(file.arch, ()), _SYMBOL_TYPES.get(file.arch, ())
+    """Yield the place and value of each pointer that the loader stores, in the file's own addresses."""
+    relative, symbolic = _RELATIVE_TYPES.get(file.arch, ()), _SYMBOL_TYPES.get(file.arch, ())
     in_place = [
         place for index in file.of_type(elf.SHT_RELR) for place in file.elf.packed_relocations(file.sections[index])
     ]
@@ -210,9 +210,9 @@ def _pointers(
                 entry = entries[relocation.symbol]
                 value = entry.value if _defined(entry) else layout.external(entry.name)
                 yield relocation.offset, value + (relocation.addend or 0)
-            elif relocation.type in own and relocation.addend is not None:
+            elif relocation.type in relative and relocation.addend is not None:
                 yield relocation.offset, relocation.addend
-            elif relocation.type in own:
+            elif relocation.type in relative:
                 in_place.append(relocation.offset)
     for place in in_place:
         target = word_at(sections, place, file.elf.bits // 8, "little" if file.elf.order == "<" else "big")
@@ -245,7 +245,9 @@ def _image(
     symbols = _symbols(rows)
     frames = [section for section in sections if section.name == ".eh_frame"]
     unwound = [
-        stretch for one in frames for stretch in frame_ranges(one.content, one.address, file.elf.order, file.elf.bits)
+        bounds
+        for section in frames
+        for bounds in frame_ranges(section.content, section.address, file.elf.order, file.elf.bits)
     ]
     return Image(
         name=file.name,

@@ -130,4 +130,4 @@ def _check(file: ElfFile) -> None:
     if any(section.addr + section.size > 1 << elf.bits for section in file.sections):
         raise elf.damaged("a section lies outside of memory")
     if any(section.addralign > _MAX_ALIGNMENT or section.addralign.bit_count() > 1 for section in file.sections):
-        raise elf.damaged("a section is aligned to what is no power of two, or too large for one")
+        raise elf.damaged("a section has an alignment that is no power of two, or too large")

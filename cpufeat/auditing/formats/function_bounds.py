@@ -1,4 +1,4 @@
-"""Which stretches of the code are functions, from what a file says of them."""
+"""Find the start and end of each function, from symbols and unwind tables."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from cpufeat.auditing.formats.image import Function
 from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     from cpufeat.auditing.formats.image import Section, Symbol
 
-Known = dict[int, tuple[int, str]]
-"""Start -> size in bytes, 0 where the file does not say, and name."""
+Candidates = dict[int, tuple[int, str]]
+"""Start of a function -> its size in bytes, 0 if unknown, and its name."""
 
 
 def functions(
@@ -21,49 +21,52 @@ def functions(
 ) -> tuple[Function, ...]:
     """Return the functions in executable sections, by address and without overlap.
 
-    ``unwound``: stretches that unwind tables describe, empty where they say only where one begins. What has a size
-    comes first, symbols before the tables; then what ends where the next begins; and a label without a type begins a
-    function where nothing else is.
+    ``unwound``: start and end of each range in the unwind tables; they are equal if only the start is known. Where
+    sources disagree, symbols with a size come first, then ranges of the tables, then symbols and tables without a size,
+    which end where the next function begins, and labels without a type last.
     """
-    named: Known = {}
-    labels: Known = {}
+    named: Candidates = {}
+    labels: Candidates = {}
     for symbol in symbols:
-        known = labels if symbol.kind == "label" else named if symbol.kind in ("function", "resolver") else None
-        if known is not None and (symbol.address not in known or symbol.visible):
-            known[symbol.address] = (symbol.size, symbol.name)
+        same = labels if symbol.kind == "label" else named if symbol.kind in ("function", "resolver") else None
+        if same is not None and (symbol.address not in same or symbol.visible):
+            same[symbol.address] = (symbol.size, symbol.name)
     tables = {start: (max(end - start, 0), labels.get(start, (0, ""))[1]) for start, end in unwound}
     for start in named.keys() & tables.keys():
         named[start] = (named[start][0] or tables[start][0], named[start][1])
-    found: list[Function] = []
-    for known in (_sized(named), _sized(tables), _unsized(tables) | _unsized(named), labels):
-        found = _with(found, known, sections)
-    return tuple(found)
+    bounds: list[Function] = []
+    for candidates in (_sized(named), _sized(tables), _unsized(tables) | _unsized(named), labels):
+        bounds = _with(bounds, candidates, sections)
+    return tuple(bounds)
 
 
-def _sized(known: Known) -> Known:
-    return {start: one for start, one in known.items() if one[0]}
+def _sized(candidates: Candidates) -> Candidates:
+    return {start: (size, name) for start, (size, name) in candidates.items() if size}
 
 
-def _unsized(known: Known) -> Known:
-    return {start: one for start, one in known.items() if not one[0]}
+def _unsized(candidates: Candidates) -> Candidates:
+    return {start: (size, name) for start, (size, name) in candidates.items() if not size}
 
 
-def _with(found: list[Function], known: Mapping[int, tuple[int, str]], sections: Sequence[Section]) -> list[Function]:
-    """Return the functions found, and those that begin outside of them: up to their size, or where the next begins."""
+def _with(known: list[Function], candidates: Candidates, sections: Sequence[Section]) -> list[Function]:
+    """Return the known functions and the candidates that begin outside of them.
+
+    A candidate ends after its size, or where the next function or candidate begins.
+    """
     code = [(section.address, section.address + len(section.content)) for section in sections if section.executable]
     sections_at = [start for start, _ in code]
-    starts, ends = [one.start for one in found], [one.end for one in found]
-    fresh: list[tuple[int, int]] = []
-    for start in sorted(known):
+    starts, ends = [function.start for function in known], [function.end for function in known]
+    new_starts: list[tuple[int, int]] = []
+    for start in sorted(candidates):
         section = bisect_right(sections_at, start) - 1
         before = bisect_right(starts, start) - 1
         if section >= 0 and start < code[section][1] and (before < 0 or start >= ends[before]):
             limit = code[section][1]
-            fresh.append((start, min(limit, starts[before + 1]) if before + 1 < len(starts) else limit))
-    nexts = [start for start, _ in fresh[1:]]
+            new_starts.append((start, min(limit, starts[before + 1]) if before + 1 < len(starts) else limit))
+    nexts = [start for start, _ in new_starts[1:]]
     new = []
-    for index, (start, limit) in enumerate(fresh):
-        size, name = known[start]
+    for index, (start, limit) in enumerate(new_starts):
+        size, name = candidates[start]
         end = min(limit, start + size) if size else limit
         new.append(Function(start, min(end, nexts[index]) if index < len(nexts) else end, name))
-    return sorted(found + new) if found else new
+    return sorted(known + new) if known else new

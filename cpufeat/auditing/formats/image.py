@@ -1,8 +1,8 @@
-"""What the analyses see of a binary, whatever its format: sections, functions, symbols, and where pointers lead.
+"""The image of a binary, the same for every format: sections, functions, symbols and pointers in one address space.
 
-Everything in an image is an address of one space. Where the file gives none, the reader makes one up: the sections of
-an object are laid out one after another with their relocations applied, and what other files define (``externals``)
-stands above them all. So a call, a pointer and a RIP-relative operand lead to an address in every kind of file.
+The reader makes up the addresses that a file does not have: it lays out the sections of an object one after another,
+applies their relocations, and places what other files define (``externals``) above them. So calls, pointers and
+RIP-relative operands lead to an address in every kind of file.
 """
 
 from __future__ import annotations
@@ -21,42 +21,42 @@ SPACING = 64
 
 
 class Function(NamedTuple):
-    """A stretch of code, from ``start`` to before ``end``."""
+    """A function: the code from ``start`` to before ``end``."""
 
     start: int
     end: int
     name: str
-    """As the file spells it, without demangling; empty where it has none."""
+    """Its name in the file, not demangled; empty if there is none."""
 
 
 class Symbol(NamedTuple):
-    """A name that the file itself defines."""
+    """A symbol that the file itself defines."""
 
     address: int
     size: int
-    """In bytes, 0 where the file does not say."""
+    """In bytes, 0 if unknown."""
     name: str
     kind: str
     """``function``, ``resolver`` (what an ELF ``ifunc`` names), ``data`` or ``label`` (of no stated type)."""
     visible: bool
-    """Whether other files can refer to it: in objects a global symbol, in linked files an exported one."""
+    """Whether other files can refer to it: it is global in an object, or exported by a linked file."""
 
 
 class Section(Value):
-    """A part of the file that is in memory at run time: a section, or a segment of a file without sections."""
+    """A part of the file that is loaded into memory: a section, or a segment of a file without sections."""
 
     name: str
     address: int
     content: memoryview
-    """Empty for what starts as zeros; in objects with the relocations applied."""
+    """The bytes in the file, none for zero-initialized data; in objects, with the relocations applied."""
     size: int
-    """In memory."""
+    """Bytes in memory."""
     executable: bool
     writable: bool
     alignment: int
-    """In an object, all that is known of its final address; 1 where the file does not say."""
+    """In bytes, 1 if unknown. In an object, its final address will be a multiple of this."""
     offset: int
-    """In the file (or the member of an archive)."""
+    """From the start of the file, or of the member of an archive."""
 
     @property
     def end(self) -> int:
@@ -68,36 +68,36 @@ class Image(Value):
     """One program, library or object: the file, a member of an archive, or one architecture of a universal binary."""
 
     name: str
-    """Of the file, and in brackets of the member."""
+    """The name of the file, followed by that of the member in brackets."""
     format: str
     """The name of a row of :data:`cpufeat.auditing.formats.loader.FORMATS`: ``ELF``."""
     arch: str
-    """Our name (``x86_64``), or the format's own for one that has no tables."""
+    """Our name (``x86_64``), or the format's name of an architecture that is not in ``architectures.tsv``."""
     bits: int
-    """Of a pointer: 32 or 64."""
+    """The size of a pointer: 32 or 64."""
     kind: str
     """``object``, ``executable`` or ``library``."""
     sections: tuple[Section, ...]
     """By address, without overlap."""
     symbols: tuple[Symbol, ...]
     functions: tuple[Function, ...]
-    """By address, without overlap: from symbols and unwind tables. Code outside of them belongs to nothing known."""
+    """By address, without overlap, from symbols and unwind tables. There may be code outside of them."""
     data: tuple[tuple[int, int], ...]
-    """By address: stretches of executable sections that the file itself says hold no code."""
+    """Start and end of each part of an executable section that the file itself calls data, by address."""
     pointers: Mapping[int, int]
-    """Where a relocation stores an address, and that address (without the bias of position-independent files)."""
+    """Address of each pointer that a relocation stores -> the address that it points to, before any load bias."""
     externals: Mapping[int, str]
-    """The made-up addresses of what other files define, and its name."""
+    """Made-up address of each thing that another file defines -> its name."""
     entry: int | None
-    """Where an executable starts."""
+    """The entry point of an executable."""
     bases: tuple[int, ...] = (0,)
-    """What offsets in jump tables may count from: 0 for addresses; the image base of PE files."""
+    """What entries of jump tables may be relative to: 0 for absolute addresses, and the image base of PE files."""
     narrow: frozenset[int] = frozenset()
-    """In objects: where a relocation stores an address in fewer bytes than a pointer has."""
+    """In objects: the places where a relocation stores an address in fewer bytes than a pointer has."""
     spacing: int = SPACING
-    """Bytes that are kept free for each of :attr:`externals`."""
+    """Bytes that are reserved for each of :attr:`externals`."""
     resolvers: frozenset[int] = frozenset()
-    """Functions that the loader calls to choose others (ELF's ``ifunc``), whether or not a symbol says so."""
+    """Starts of the functions that the loader calls to select others (ELF's ``ifunc``), with or without a symbol."""
 
     @cached_property
     def _section_starts(self) -> list[int]:
@@ -116,21 +116,21 @@ class Image(Value):
         return next((section for section in self.sections if section.name == name), None)
 
     def section_at(self, address: int) -> Section | None:
-        """Return the section that is at an address."""
+        """Return the section that an address is in."""
         at = bisect_right(self._section_starts, address) - 1
         return self.sections[at] if at >= 0 and address < self.sections[at].end else None
 
     def function_at(self, address: int) -> Function | None:
-        """Return the function that an address lies in."""
+        """Return the function that an address is in."""
         at = bisect_right(self._function_starts, address) - 1
         return self.functions[at] if at >= 0 and address < self.functions[at].end else None
 
     def name_of(self, address: int) -> str:
-        """Return the name of what begins at an address, empty if there is none."""
+        """Return the symbol or external name at an address, empty if there is none."""
         return self._names.get(address, "")
 
     def bytes_at(self, address: int, size: int) -> bytes:
-        """Return up to ``size`` bytes of the file at an address; fewer where its section ends."""
+        """Return up to ``size`` bytes of the file at an address; fewer at the end of its section."""
         section = self.section_at(address)
         return bytes(section.content[address - section.address :][:size]) if section else b""
 

@@ -1,4 +1,4 @@
-"""The one way into lief, which reads what is not ELF: quietly, and with damage as an error of ours."""
+"""Call lief with logging silenced and its exceptions turned into AuditError."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def image_by_lief(
 
     lief.logging.disable()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # about numbers that its enumerations do not have
+        warnings.simplefilter("ignore", RuntimeWarning)  # about values that lief's enumerations do not have
         try:
             binary = parse(lief, content)
             if binary is None:
@@ -30,10 +30,10 @@ def image_by_lief(
             return image(binary, memoryview(content), name)
         except AuditError:
             raise
-        except Exception as error:  # what lief raises for damaged files is not written down
+        except Exception as error:  # lief does not document what it raises for damaged files
             raise AuditError(f"{name}: a damaged {kind}: {error}") from None
 
 
 def text(name: str | bytes) -> str:
-    """Return a name as text; lief has bytes for one that is not UTF-8."""
+    """Return a name as text; lief returns bytes for a name that is not UTF-8."""
     return name if isinstance(name, str) else name.decode(errors="replace")

@@ -1,11 +1,11 @@
-"""Mach-O: programs, libraries and objects of Apple's systems, by lief (Apple's ``mach-o/loader.h`` and ``reloc.h``)."""
+"""Read the image of a Mach-O file, with lief (Apple's ``mach-o/loader.h`` and ``reloc.h``)."""
 
 from __future__ import annotations
 
 from cpufeat.auditing.formats.function_bounds import functions
 from cpufeat.auditing.formats.image import Image, Section, Symbol
 from cpufeat.auditing.formats.lief_reader import image_by_lief, text
-from cpufeat.auditing.formats.relocation import Fix, Layout, Part, word_at
+from cpufeat.auditing.formats.relocation import Fixup, Layout, PatchedSection, word_at
 from cpufeat.auditing.formats.relocation_aarch64 import BRANCH26, OFFSET12, PAGE21
 from cpufeat.errors import AuditError
 from cpufeat.support.value import TYPE_CHECKING
@@ -22,30 +22,31 @@ _DEBUG_SEGMENTS = ("__DWARF", "__LD")
 _CODE = 0x80000400
 """S_ATTR_PURE_INSTRUCTIONS, S_ATTR_SOME_INSTRUCTIONS."""
 _ZEROS = ("ZEROFILL", "GB_ZEROFILL", "THREAD_LOCAL_ZEROFILL")
-_MOST_ALIGNED = 15
-"""The largest power of two that ld64 and lld take."""
+_MAX_ALIGNMENT = 15
+"""The largest exponent of two that ld64 and lld accept."""
 _DEBUGGING, _KIND, _IN_SECTION, _EXTERNAL, _PRIVATE_EXTERNAL = 0xE0, 0x0E, 0x0E, 0x01, 0x10
 """N_STAB, N_TYPE, N_SECT, N_EXT, N_PEXT."""
 
 _SECTION_START = "ltmp"
-"""What LLVM calls the start of each section of an AArch64 object."""
+"""The prefix of the symbols that LLVM defines at the start of each section of an AArch64 object."""
 
-_FIXES = {
-    "UNSIGNED": Fix(64),
-    "SIGNED": Fix(32, relative=True, bias=-4),
-    "SIGNED_1": Fix(32, relative=True, bias=-4),
-    "SIGNED_2": Fix(32, relative=True, bias=-4),
-    "SIGNED_4": Fix(32, relative=True, bias=-4),
-    "BRANCH": Fix(32, relative=True, bias=-4),
-    "GOT_LOAD": Fix(32, relative=True, slot=True, bias=-4),
-    "GOT": Fix(32, relative=True, slot=True, bias=-4),
-    "BRANCH26": Fix(field=BRANCH26),
-    "PAGE21": Fix(field=PAGE21),
-    "PAGEOFF12": Fix(field=OFFSET12),
-    "GOT_LOAD_PAGE21": Fix(slot=True, field=PAGE21),
-    "GOT_LOAD_PAGEOFF12": Fix(slot=True, field=OFFSET12),
+_FIXUPS = {
+    "UNSIGNED": Fixup(64),
+    "SIGNED": Fixup(32, relative=True, bias=-4),
+    "SIGNED_1": Fixup(32, relative=True, bias=-4),
+    "SIGNED_2": Fixup(32, relative=True, bias=-4),
+    "SIGNED_4": Fixup(32, relative=True, bias=-4),
+    "BRANCH": Fixup(32, relative=True, bias=-4),
+    "GOT_LOAD": Fixup(32, relative=True, slot=True, bias=-4),
+    "GOT": Fixup(32, relative=True, slot=True, bias=-4),
+    "BRANCH26": Fixup(field=BRANCH26),
+    "PAGE21": Fixup(field=PAGE21),
+    "PAGEOFF12": Fixup(field=OFFSET12),
+    "GOT_LOAD_PAGE21": Fixup(slot=True, field=PAGE21),
+    "GOT_LOAD_PAGEOFF12": Fixup(slot=True, field=OFFSET12),
 }
-"""In objects, by the end of the name of each type. What SIGNED_1 and the like are short of stands in the place."""
+"""Types of relocations in objects, without the architecture's prefix, and how each stores an address. The rest of the
+distance of SIGNED_1 and the like is in the implicit addend."""
 
 
 def is_macho(content: bytes) -> bool:
@@ -97,7 +98,7 @@ def _image(binary: Any, content: memoryview, name: str) -> Image:
 
 
 def _name(member: Any) -> str:
-    """Return the name of a value of an enumeration; lief has plain numbers for those that it does not know."""
+    """Return the name of a member of an enumeration; lief has plain numbers for those that it does not know."""
     return str(getattr(member, "name", member))
 
 
@@ -113,7 +114,7 @@ def _section(section: Any, content: memoryview, name: str) -> Section:
         size=section.size,
         executable=bool(int(section.flags) & _CODE),
         writable=text(section.segment_name).startswith("__DATA"),
-        alignment=1 << min(section.alignment, _MOST_ALIGNED),
+        alignment=1 << min(section.alignment, _MAX_ALIGNMENT),
         offset=section.offset,
     )
 
@@ -134,7 +135,7 @@ def _data_entries(binary: Any) -> Iterable[Any]:
 
 
 def _linked_object(parts: list[Any], sections: list[Section], layout: Layout) -> list[Section]:
-    """Return an object's sections with its relocations applied; those between its own sections are so already."""
+    """Return an object's sections with its relocations applied; those between its own sections are already applied."""
     by_offset = {section.offset: section for section in sections if len(section.content)}
     done = []
     for part in parts:
@@ -143,27 +144,27 @@ def _linked_object(parts: list[Any], sections: list[Section], layout: Layout) ->
         if section is None or not relocations:
             continue
         changed = bytearray(section.content)
-        less = {one.address for one in relocations if _name(one.type).endswith("SUBTRACTOR")}
-        for one in relocations:
-            fix = _FIXES.get(_name(one.type))
-            if fix and one.has_symbol and one.address not in less:
-                offset, symbol = one.address - section.offset, one.symbol
+        subtracted = {row.address for row in relocations if _name(row.type).endswith("SUBTRACTOR")}
+        for row in relocations:
+            fixup = _FIXUPS.get(_name(row.type))
+            if fixup and row.has_symbol and row.address not in subtracted:
+                offset, symbol = row.address - section.offset, row.symbol
                 defined = symbol.raw_type & _KIND == _IN_SECTION
                 target = symbol.value if defined else layout.external(text(symbol.name))
-                layout.apply(Part(changed, section.address), offset, fix, target, None)
+                layout.apply(PatchedSection(changed, section.address), offset, fixup, target, None)
         done.append((section, section.replace(content=memoryview(changed))))
     replaced = {old.address: new for old, new in done}
     return [replaced.get(section.address, section) for section in sections]
 
 
 def _pointers(binary: Any, sections: list[Section], layout: Layout, width: int) -> Iterator[tuple[int, int]]:
-    """Return what the loader stores where."""
-    for one in binary.relocations:
-        target = getattr(one, "target", None)
+    """Yield the place and value of each pointer that the loader stores."""
+    for row in binary.relocations:
+        target = getattr(row, "target", None)
         if target is None:
-            target = word_at(sections, one.address, width)
+            target = word_at(sections, row.address, width)
         if target is not None:
-            yield one.address, target
-    for one in binary.bindings:
-        if one.has_symbol:
-            yield one.address, layout.external(text(one.symbol.name))
+            yield row.address, target
+    for binding in binary.bindings:
+        if binding.has_symbol:
+            yield binding.address, layout.external(text(binding.symbol.name))

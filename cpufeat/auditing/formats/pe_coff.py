@@ -1,11 +1,11 @@
-"""COFF objects and PE files, by lief (Microsoft's "PE Format")."""
+"""Read the images of COFF objects and PE files, with lief (Microsoft's "PE Format")."""
 
 from __future__ import annotations
 
 from cpufeat.auditing.formats.function_bounds import functions
 from cpufeat.auditing.formats.image import Image, Section, Symbol
 from cpufeat.auditing.formats.lief_reader import image_by_lief, text
-from cpufeat.auditing.formats.relocation import Fix, Layout, Part, word_at
+from cpufeat.auditing.formats.relocation import Fixup, Layout, PatchedSection, word_at
 from cpufeat.auditing.formats.relocation_aarch64 import ADDRESS21, BRANCH14, BRANCH19, BRANCH26, OFFSET12, PAGE21
 from cpufeat.support.value import TYPE_CHECKING
 
@@ -33,29 +33,29 @@ _DLL = 0x2000
 _PAGE = 4096
 _ABSOLUTE_BASE_RELOCATIONS = ("DIR64", "HIGHLOW")
 
-_FIXES = {
-    "AMD64_ADDR64": Fix(64),
-    "AMD64_ADDR32": Fix(32),
-    "AMD64_REL32": Fix(32, relative=True, bias=-4),
-    "AMD64_REL32_1": Fix(32, relative=True, bias=-5),
-    "AMD64_REL32_2": Fix(32, relative=True, bias=-6),
-    "AMD64_REL32_3": Fix(32, relative=True, bias=-7),
-    "AMD64_REL32_4": Fix(32, relative=True, bias=-8),
-    "AMD64_REL32_5": Fix(32, relative=True, bias=-9),
-    "I386_DIR32": Fix(32),
-    "I386_REL32": Fix(32, relative=True, bias=-4),
-    "ARM64_ADDR64": Fix(64),
-    "ARM64_ADDR32": Fix(32),
-    "ARM64_REL32": Fix(32, relative=True, bias=-4),
-    "ARM64_BRANCH26": Fix(field=BRANCH26),
-    "ARM64_BRANCH19": Fix(field=BRANCH19),
-    "ARM64_BRANCH14": Fix(field=BRANCH14),
-    "ARM64_REL21": Fix(field=ADDRESS21),
-    "ARM64_PAGEBASE_REL21": Fix(field=PAGE21),
-    "ARM64_PAGEOFFSET_12A": Fix(field=OFFSET12),
-    "ARM64_PAGEOFFSET_12L": Fix(field=OFFSET12),
+_FIXUPS = {
+    "AMD64_ADDR64": Fixup(64),
+    "AMD64_ADDR32": Fixup(32),
+    "AMD64_REL32": Fixup(32, relative=True, bias=-4),
+    "AMD64_REL32_1": Fixup(32, relative=True, bias=-5),
+    "AMD64_REL32_2": Fixup(32, relative=True, bias=-6),
+    "AMD64_REL32_3": Fixup(32, relative=True, bias=-7),
+    "AMD64_REL32_4": Fixup(32, relative=True, bias=-8),
+    "AMD64_REL32_5": Fixup(32, relative=True, bias=-9),
+    "I386_DIR32": Fixup(32),
+    "I386_REL32": Fixup(32, relative=True, bias=-4),
+    "ARM64_ADDR64": Fixup(64),
+    "ARM64_ADDR32": Fixup(32),
+    "ARM64_REL32": Fixup(32, relative=True, bias=-4),
+    "ARM64_BRANCH26": Fixup(field=BRANCH26),
+    "ARM64_BRANCH19": Fixup(field=BRANCH19),
+    "ARM64_BRANCH14": Fixup(field=BRANCH14),
+    "ARM64_REL21": Fixup(field=ADDRESS21),
+    "ARM64_PAGEBASE_REL21": Fixup(field=PAGE21),
+    "ARM64_PAGEOFFSET_12A": Fixup(field=OFFSET12),
+    "ARM64_PAGEOFFSET_12L": Fixup(field=OFFSET12),
 }
-"""In objects: what each type of relocation stores. The others store nothing that an analysis asks for."""
+"""Types of relocations in objects, and how each stores an address. No analysis needs the other types."""
 
 
 def is_pe(content: bytes) -> bool:
@@ -87,7 +87,7 @@ def _parse_pe(lief: Any, content: bytes) -> Any:
 
 
 def _architecture(binary: Any) -> tuple[str, int]:
-    """Return our name of the architecture, and the bits of a pointer."""
+    """Return our name of the architecture, and the size of a pointer in bits."""
     machine = str(getattr(binary.header.machine, "name", binary.header.machine))
     arch = _ARCHITECTURES.get(machine, machine.lower())
     return arch, 64 if "64" in machine else 32
@@ -121,7 +121,7 @@ def _of_object(binary: Any, content: memoryview, name: str) -> Image:
             Section(
                 name=text(part.name),
                 address=address[index],
-                content=_fixed(part, stored, address[index], address, layout),
+                content=_relocated(part, stored, address[index], address, layout),
                 size=part.sizeof_raw_data,
                 executable=bool(flag & (_EXECUTE | _CODE)),
                 writable=bool(flag & _WRITE),
@@ -148,26 +148,26 @@ def _of_object(binary: Any, content: memoryview, name: str) -> Image:
 
 
 def _alignment(flags: int) -> int:
-    """Return what IMAGE_SCN_ALIGN states; without, the linker takes 16."""
+    """Return the alignment of IMAGE_SCN_ALIGN_*; without one, linkers take 16."""
     return 1 << (flags >> 20 & 0xF) - 1 if flags >> 20 & 0xF else 16
 
 
-def _fixed(part: Any, stored: memoryview, place: int, address: dict[int, int], layout: Layout) -> memoryview:
-    """Return what a section holds with its relocations applied."""
-    relocations = [one for one in part.relocations if one.symbol is not None and one.type.name in _FIXES]
+def _relocated(part: Any, stored: memoryview, place: int, address: dict[int, int], layout: Layout) -> memoryview:
+    """Return a section's content with its relocations applied."""
+    relocations = [row for row in part.relocations if row.symbol is not None and row.type.name in _FIXUPS]
     if not relocations:
         return stored
     changed = bytearray(stored)
-    for one in relocations:
-        symbol = one.symbol
+    for row in relocations:
+        symbol = row.symbol
         section = symbol.section_idx - 1
         target = address.get(section, 0) + symbol.value if section >= 0 else layout.external(text(symbol.name))
-        layout.apply(Part(changed, place), one.address, _FIXES[one.type.name], target, None)
+        layout.apply(PatchedSection(changed, place), row.address, _FIXUPS[row.type.name], target, None)
     return memoryview(changed)
 
 
 def _object_symbols(binary: Any, address: dict[int, int]) -> Iterator[Symbol]:
-    # Of ``f`` in a COMDAT, the name may be the end of its section's, ``.text$f``, in the string table: lief finds none.
+    # In a COMDAT, the name of ``f`` may be stored as the end of ``.text$f``, where lief does not find it.
     named = ((symbol.section_idx, text(symbol.name).partition("$")) for symbol in binary.symbols)
     grouped = {section: name for section, (start, _, name) in named if start == ".text"}
     for symbol in binary.symbols:
@@ -200,7 +200,7 @@ def _of_linked(binary: Any, content: memoryview, name: str) -> Image:
     code = [section for section in sections if section.executable]
     symbols = tuple(_linked_symbols(binary, base, code))
     unwound = list(_unwound(binary, base))
-    starts = {start for start, _ in unwound}  # where the exports that are not among them end, nobody says
+    starts = {start for start, _ in unwound}  # the file does not tell where other exports end
     is_library = int(binary.header.characteristics) & _DLL
     return Image(
         name=name,
@@ -235,7 +235,9 @@ def _linked_section(part: Any, content: memoryview, base: int) -> Section:
 
 def _linked_symbols(binary: Any, base: int, code: list[Section]) -> Iterator[Symbol]:
     exported = (
-        [(base + one.address, text(one.name)) for one in binary.get_export().entries] if binary.has_exports else []
+        [(base + entry.address, text(entry.name)) for entry in binary.get_export().entries]
+        if binary.has_exports
+        else []
     )
     for address, name in exported:
         is_code = any(section.address <= address < section.end for section in code)
@@ -243,22 +245,22 @@ def _linked_symbols(binary: Any, base: int, code: list[Section]) -> Iterator[Sym
 
 
 def _unwound(binary: Any, base: int) -> Iterator[tuple[int, int]]:
-    """Return the functions that ``.pdata`` describes, each with the parts that continue its unwinding."""
+    """Yield the functions in ``.pdata``, each together with its chained parts."""
     start = end = 0
-    for one in sorted(binary.exceptions, key=lambda one: one.rva_start):
-        information = getattr(one, "unwind_info", None)
-        continues = information is not None and information.flags & _CHAINED and one.rva_start == end
-        if not continues:
+    for entry in sorted(binary.exceptions, key=lambda entry: entry.rva_start):
+        information = getattr(entry, "unwind_info", None)
+        is_chained = information is not None and information.flags & _CHAINED and entry.rva_start == end
+        if not is_chained:
             if end:
                 yield base + start, base + end
-            start = one.rva_start
-        end = one.rva_end
+            start = entry.rva_start
+        end = entry.rva_end
     if end:
         yield base + start, base + end
 
 
 def _tables(pointers: Mapping[int, int], code: Sequence[Section], width: int) -> Iterator[tuple[int, int]]:
-    """Return the jump tables among the code: addresses in a row, of which a pointer leads to the first."""
+    """Yield the jump tables in code sections: runs of pointers, to the first of which another pointer leads."""
     for table in sorted(set(pointers.values()) & pointers.keys()):
         if any(section.address <= table < section.end for section in code):
             end = table

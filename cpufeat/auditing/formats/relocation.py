@@ -1,4 +1,4 @@
-"""What a linker does first, for an object: sections get addresses, and relocations lead to them."""
+"""Lay out the sections of an object and apply its relocations, as a linker does first."""
 
 from __future__ import annotations
 
@@ -15,35 +15,35 @@ if TYPE_CHECKING:
     from typing import Literal
 
     from cpufeat.auditing.formats.image import Section
-    from cpufeat.auditing.formats.relocation_aarch64 import Field
+    from cpufeat.auditing.formats.relocation_aarch64 import InstructionField
 
 _PAGE = 4096
 
 
-class Fix(NamedTuple):
+class Fixup(NamedTuple):
     """How a relocation of one type stores an address."""
 
     bits: int = 32
-    """16, 32 or 64."""
+    """The size of the place: 16, 32 or 64."""
     relative: bool = False
-    """Less the address of the place itself."""
+    """Whether it stores the distance from the place itself."""
     slot: bool = False
-    """Not the symbol's address, but that of a pointer to it (a GOT entry)."""
+    """Whether it stores the address of a pointer to the symbol (a GOT entry) rather than the symbol's address."""
     bias: int = 0
-    """Added: what COFF and Mach-O take for granted (the distance to the instruction's end)."""
-    field: Field | None = None
-    """Of an AArch64 instruction, which says what it counts and from where."""
+    """Is added: in COFF and Mach-O, the implicit distance from the place to the end of the instruction."""
+    field: InstructionField | None = None
+    """The field of an AArch64 instruction that it fills, in place of ``bits`` and ``relative``."""
 
 
-class Part(NamedTuple):
-    """A section that relocations change."""
+class PatchedSection(NamedTuple):
+    """A section to apply relocations to."""
 
     content: bytearray
     address: int
 
 
 class Layout:
-    """Addresses for what has none: an object's sections, and all that stands in other files."""
+    """Made-up addresses for an object's sections and for what other files define."""
 
     def __init__(
         self,
@@ -53,11 +53,10 @@ class Layout:
         spacing: int = SPACING,
         table: str = "",
     ) -> None:
-        """Place sections of (size, alignment, executable), those with code first.
+        """Place sections of (size, alignment, executable), executable sections first.
 
-        ``word``: bytes of a pointer; ``above``: the first address that is free, in a file that has its addresses;
-        ``spacing``: bytes that are kept free for what is in another file; ``table``: what code calls the table of
-        pointers that it counts from.
+        ``word``: bytes of a pointer; ``above``: the first free address, in a file with addresses; ``spacing``: bytes to
+        reserve for each thing that another file defines; ``table``: the symbol of the GOT that code is relative to.
         """
         self.word, self.spacing, self._table = word, spacing, table
         self.pointers: dict[int, int] = {}
@@ -65,8 +64,9 @@ class Layout:
         self.externals: dict[int, str] = {}
         self._external_addresses: dict[str, int] = {}
         self._slots: dict[int, int] = {}
+        """Target -> the address of a pointer to it."""
         self._entries: dict[int, int] = {}
-        """Those in the table."""
+        """Slots in the GOT of :attr:`_table`."""
         wanted = list(sections)
         self.addresses = [0] * len(wanted)
         end = above
@@ -77,13 +77,13 @@ class Layout:
         self._free = -(-end // _PAGE) * _PAGE + _PAGE
 
     def external(self, name: str) -> int:
-        """Return the made-up address of what another file defines."""
+        """Return the made-up address of a name that another file defines."""
         if name not in self._external_addresses:
             address = self._external_addresses[name] = self._take(TABLE if name == self._table else self.spacing)
             self.externals[address] = name
         return self._external_addresses[name]
 
-    def _slot(self, target: int, field: Field | None) -> int:
+    def _slot(self, target: int, field: InstructionField | None) -> int:
         slots = self._entries if field is TABLE15 else self._slots
         if target not in slots:
             in_table = field is TABLE15
@@ -96,22 +96,22 @@ class Layout:
         self._free = start + size
         return start
 
-    def apply(self, part: Part, offset: int, fix: Fix, target: int, addend: int | None) -> None:
-        """Store the address ``target`` + ``addend`` as a relocation of that kind at an offset of a section does.
+    def apply(self, part: PatchedSection, offset: int, fixup: Fixup, target: int, addend: int | None) -> None:
+        """Apply a relocation at an offset of a section: store ``target`` + ``addend``.
 
-        ``addend`` None: it stands there. What lies outside of the section is left out.
+        ``addend`` None: it is the value stored there. A place that is not wholly inside of the section is skipped.
         """
         content, place = part.content, part.address + offset
-        size = fix.bits // 8
+        size = fixup.bits // 8
         if offset + size > len(content):
             return
         stored = int.from_bytes(content[offset : offset + size], "little")
         if addend is None:
-            addend = relocation_aarch64.addend(stored, fix.field) if fix.field else _signed(stored, fix.bits)
-        value = (self._slot(target, fix.field) if fix.slot else target) + addend + fix.bias
-        if fix.field:
-            value = relocation_aarch64.stored(stored, fix.field, value, place)
-        elif fix.relative:
+            addend = relocation_aarch64.addend(stored, fixup.field) if fixup.field else _signed(stored, fixup.bits)
+        value = (self._slot(target, fixup.field) if fixup.slot else target) + addend + fixup.bias
+        if fixup.field:
+            value = relocation_aarch64.stored(stored, fixup.field, value, place)
+        elif fixup.relative:
             value -= place
         elif size == self.word:
             self.pointers[place] = value
@@ -123,7 +123,7 @@ class Layout:
 def word_at(
     sections: Sequence[Section], address: int, width: int, order: Literal["little", "big"] = "little"
 ) -> int | None:
-    """Return the word that the file has at an address, None where it has none; sections by address, width in bytes."""
+    """Return the word of ``width`` bytes at an address, None if the file has none; sections are sorted by address."""
     at = bisect_right(sections, address, key=lambda section: section.address) - 1
     offset = address - sections[at].address if at >= 0 else 0
     word = bytes(sections[at].content[offset : offset + width]) if at >= 0 else b""

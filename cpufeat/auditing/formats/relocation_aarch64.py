@@ -1,4 +1,4 @@
-"""The fields of AArch64 instructions in which relocations store addresses ("ELF for the Arm 64-bit Architecture")."""
+"""The fields of AArch64 instructions that relocations fill ("ELF for the Arm 64-bit Architecture")."""
 
 from __future__ import annotations
 
@@ -6,35 +6,35 @@ from typing import NamedTuple
 
 _PAGE = 4096
 TABLE = 1 << 15
-"""Bytes of the table of pointers that small position-independent code has (GCC's ``-fpic``)."""
+"""Bytes of the largest GOT of small position-independent code (GCC's ``-fpic``)."""
 _VECTOR, _OPCODE_HIGH = 1 << 26, 1 << 23
 
 
-class Field(NamedTuple):
-    """Bits of an instruction, and what they count."""
+class InstructionField(NamedTuple):
+    """Bits of an instruction that hold an address or distance."""
 
     name: str
     bits: int
     start: int
     unit: int
-    """In bytes."""
+    """The bytes that a value of 1 stands for."""
 
 
-BRANCH26 = Field("B, BL", 26, 0, 4)
-BRANCH19 = Field("B.cond, CBZ, LDR of a literal", 19, 5, 4)
-BRANCH14 = Field("TBZ", 14, 5, 4)
-ADDRESS21 = Field("ADR", 21, 5, 1)
-PAGE21 = Field("ADRP", 21, 5, _PAGE)
-OFFSET12 = Field("ADD, LDR, STR", 12, 10, 1)
-"""The distance from the start of a page, in units of what is loaded."""
-TABLE15 = Field("LDR", 12, 10, 8)
-"""The distance of a pointer from the start of the table of them, of at most 32 KiB."""
+BRANCH26 = InstructionField("B, BL", 26, 0, 4)
+BRANCH19 = InstructionField("B.cond, CBZ, LDR of a literal", 19, 5, 4)
+BRANCH14 = InstructionField("TBZ", 14, 5, 4)
+ADDRESS21 = InstructionField("ADR", 21, 5, 1)
+PAGE21 = InstructionField("ADRP", 21, 5, _PAGE)
+OFFSET12 = InstructionField("ADD, LDR, STR", 12, 10, 1)
+"""The offset in a page, in units of the size of the load or store."""
+TABLE15 = InstructionField("LDR", 12, 10, 8)
+"""The offset of a pointer in a GOT of at most 32 KiB."""
 _SPLIT = (ADDRESS21, PAGE21)
-"""Those whose last two bits stand apart."""
+"""Fields whose two lowest bits are stored apart from the others."""
 
 
-def stored(word: int, field: Field, target: int, place: int) -> int:
-    """Return an instruction at an address with another target."""
+def stored(word: int, field: InstructionField, target: int, place: int) -> int:
+    """Return the instruction word at an address with its field filled for a target."""
     if field is OFFSET12:
         value = target % _PAGE // _size(word)
     elif field is TABLE15:
@@ -51,8 +51,8 @@ def stored(word: int, field: Field, target: int, place: int) -> int:
     return word & ~mask | value << field.start
 
 
-def addend(word: int, field: Field) -> int:
-    """Return the bytes that an instruction adds to a target, in formats that have that in the place itself."""
+def addend(word: int, field: InstructionField) -> int:
+    """Return the addend in bytes that is stored in an instruction, for formats with implicit addends."""
     if field in _SPLIT:
         value = (word >> 5 & 0x7FFFF) << 2 | word >> 29 & 3
         return value - (value << 1 & 0x200000)
@@ -63,7 +63,7 @@ def addend(word: int, field: Field) -> int:
 
 
 def _size(word: int) -> int:
-    """Return the bytes that a load or store with an offset counts in; 1 for ADD."""
+    """Return the unit in bytes of the offset in a load or store; 1 for ADD."""
     if word & 0x3B000000 != 0x39000000:
         return 1
     return 1 << (4 if word & _VECTOR and word & _OPCODE_HIGH and not word >> 30 else word >> 30)

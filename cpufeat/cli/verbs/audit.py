@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 def arguments(parser: ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("file", metavar="FILE", help="an ELF, Mach-O, COFF or PE file, or an archive")
+    parser.add_argument(
+        "file", metavar="FILE", help="an ELF, Mach-O, COFF or PE file, an archive or a universal binary"
+    )
     parser.add_argument("--max", metavar="TARGET", help="exit with 1 if the file needs more than this level or CPU")
     parser.add_argument("--json", action="store_true", help="print every function and address, for programs")
 

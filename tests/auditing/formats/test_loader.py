@@ -50,8 +50,8 @@ def test_a_file_that_is_cut_off_is_damaged_or_refused_by_name(known: Format) -> 
 def test_the_documentation_of_an_audit_names_the_format(known: Format, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["audit", "--help"])
-    shown = capsys.readouterr().out
-    assert known.name in shown, f"`cpufeat audit --help` does not name {known.name} (cpufeat/cli/audit.py)"
+    shown = " ".join(capsys.readouterr().out.split())
+    assert known.name in shown, f"`cpufeat audit --help` does not name {known.name} (cpufeat/cli/verbs/audit.py)"
     assert known.name in (cpufeat.audit.__doc__ or ""), f"the docstring of cpufeat.audit does not name {known.name}"
 
 
@@ -61,11 +61,12 @@ def test_any_other_file_is_of_no_format() -> None:
 
 
 def test_what_is_no_binary_is_refused_with_the_formats_that_are() -> None:
-    with pytest.raises(AuditError, match=r"not a binary \(ELF, Mach-O, PE, COFF, or an archive of them\)"):
+    with pytest.raises(AuditError, match=r"not a binary \(.*, or an archive of them\)") as refusal:
         cpufeat.audit(b"#!/bin/sh\n")
+    assert [known.name for known in FORMATS if known.image and known.name not in str(refusal.value)] == []
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_a_system_loads_its_own_formats_and_any_container(system: str) -> None:
     expected = SYSTEMS[system] | {known.name for known in FORMATS if known.members}
-    assert {name for name in NAMES if loads(system, name)} == expected
+    assert {name for name in NAMES if loads(system, name)} == expected, "name the system of a format in its row"
