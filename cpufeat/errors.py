@@ -15,11 +15,8 @@ class UnknownNameError(CpufeatError, ValueError):
     def __init__(self, kind: str, name: str, nearest: tuple[str, ...] = ()) -> None:
         """Report an unknown ``name`` of a ``kind`` (``"x86 feature"``), and suggest up to three ``nearest`` names."""
         self.kind, self.name, self.nearest = kind, name, nearest
-        hint = (
-            f"did you mean {' or '.join(nearest)}?"
-            if len(nearest) <= _MAX_SUGGESTIONS
-            else f"known are {', '.join(nearest)}"
-        )
+        are_suggestions = len(nearest) <= _MAX_SUGGESTIONS
+        hint = f"did you mean {' or '.join(nearest)}?" if are_suggestions else f"known are {', '.join(nearest)}"
         super().__init__(f"unknown {kind} {name!r}{f'; {hint}' if nearest else ''}")
 
 

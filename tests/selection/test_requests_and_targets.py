@@ -274,11 +274,62 @@ def test_the_environment_only_removes(haswell: cpufeat.Host, monkeypatch: pytest
     assert not resolution.target.features.names & {"fma", "avx2"}
     assert "avx" in resolution.target.features
     assert {d.subject for d in resolution.decisions if d.kind == "environment"} == {"fma", "avx2"}
+    assert {d.evidence for d in resolution.decisions} == {"CPUFEAT_DISABLE"}
+    assert {resolution.host.why_missing(name).evidence for name in ("fma", "avx2")} == {"CPUFEAT_DISABLE"}
     with pytest.warns(cpufeat.CpufeatWarning, match="fma: disabled by the user"):
         cpufeat.resolve("+fma", host=haswell)
     monkeypatch.setenv("CPUFEAT_DISABLE", "avx3")
     with pytest.raises(cpufeat.UnknownNameError, match="avx3"):
         cpufeat.resolve(host=haswell)
+
+
+def test_a_disabled_feature_and_what_depends_on_it_have_reasons_of_their_own(
+    haswell: cpufeat.Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CPUFEAT_DISABLE", "avx bmi")
+    reasons = {decision.subject: decision.reason for decision in cpufeat.resolve(host=haswell).decisions}
+    assert reasons.pop("avx") == reasons.pop("bmi") == "disabled by the user"
+    assert reasons.keys() >= {"avx2", "fma", "f16c"}
+    assert set(reasons.values()) == {"disabled by the user, it depends on avx"}
+
+
+def test_disabling_what_the_host_lacks_changes_nothing(haswell: cpufeat.Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CPUFEAT_DISABLE", "avx512f")
+    resolution = cpufeat.resolve(host=haswell)
+    assert (resolution.host, resolution.decisions) == (haswell, ())
+
+
+def test_a_removal_names_the_feature_that_was_removed(haswell: cpufeat.Host) -> None:
+    removed = {decision.subject: decision for decision in cpufeat.resolve("haswell,-avx", host=haswell).decisions}
+    assert removed["avx2"].reason == "depends on avx, which was removed"
+    assert removed["avx2"].evidence == "haswell,-avx"
+    assert "avx" not in removed
+
+
+def test_the_last_change_to_a_feature_counts() -> None:
+    assert "avx2" in Target.parse("haswell,-avx2,+avx2").features
+    assert "avx2" not in Target.parse("haswell,+avx2,-avx2").features
+    assert Target.parse("haswell,-avx,+avx").features & Target.parse("haswell").features == (
+        Target.parse("haswell,-avx2,-fma,-f16c").features
+    )
+
+
+def test_options_are_the_changes_that_are_no_hardware_features() -> None:
+    text = "haswell,-prefer-256-bit,+avx512f,-fma,+prefer-256-bit,+retpoline"
+    assert Target.parse(text).options == ("+prefer_256_bit", "+retpoline")
+    assert parse(text, "x86_64").options == ("+prefer_256_bit", "+retpoline")
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (cpufeat.UnknownNameError("x86 feature", "avz", ("avx", "avx2")), "did you mean avx or avx2?"),
+        (cpufeat.UnknownNameError("x", "y", ("a", "b", "c")), "did you mean a or b or c?"),
+        (cpufeat.UnknownNameError("x", "y", ("a", "b", "c", "d")), "known are a, b, c, d"),
+    ],
+)
+def test_few_names_are_suggestions_and_more_are_all_there_are(error: cpufeat.UnknownNameError, message: str) -> None:
+    assert str(error).endswith(message)
 
 
 @given(
