@@ -1,43 +1,59 @@
-"""Whether a linked file has the sections of its objects where these must be.
+"""Check that linking preserved section alignment, and look for ifuncs that the linked file exports.
 
 A linker puts a section at a multiple of its ``sh_addralign``, unless a script tells it otherwise (``SUBALIGN``). Then
 code for a target with AVX works, and the same code for plain x86-64 faults (wasmer #5496). A linked file does not say
-where each section went, so pieces that linking leaves as they are, and symbols, are looked for in it; and the audit
+where each section went, so its symbols and pieces that linking leaves unchanged are looked up in it; and the audit
 looks for operands that will fault. Only linkers of ELF take scripts: other formats are left to the audit.
 """
 
 from __future__ import annotations
 
-from io import BytesIO
-from itertools import pairwise
+from itertools import chain, pairwise
 from math import gcd
 from typing import TYPE_CHECKING, NamedTuple
 
-from elftools.common.exceptions import ELFError
-from elftools.elf.elffile import ELFFile
-from elftools.elf.relocation import RelocationSection
-from elftools.elf.sections import SymbolTableSection
-
+from cpufeat.aot.objects.elf import Elf
 from cpufeat.auditing.checks.alignment import misaligned
 from cpufeat.auditing.formats.loader import images
-from cpufeat.binary_format.elf import MAGIC
-from cpufeat.errors import ArtifactError
+from cpufeat.binary_format.elf import (
+    EM_386,
+    EM_ARM,
+    EM_LOONGARCH,
+    EM_RISCV,
+    EM_X86_64,
+    MAGIC,
+    PT_LOAD,
+    SHF_ALLOC,
+    SHF_EXECINSTR,
+    SHF_MERGE,
+    SHF_STRINGS,
+    SHN_LORESERVE,
+    SHN_UNDEF,
+    SHT_DYNSYM,
+    SHT_PROGBITS,
+    SHT_REL,
+    SHT_RELA,
+    SHT_SYMTAB,
+    STB_GLOBAL,
+    STT_FUNC,
+    STT_GNU_IFUNC,
+    STT_OBJECT,
+    STT_SECTION,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from elftools.elf.sections import Section, Symbol
+    from cpufeat.binary_format.elf import Section, Symbol
 
-_ALLOCATED, _EXECUTABLE, _MERGED, _STRINGS = 2, 4, 0x10, 0x20
-_RELAXED = ("EM_RISCV", "EM_LOONGARCH")
-"""Whose linkers remove instructions, so that what follows in a section moves."""
-_IFUNC = "STT_LOOS"
-_REWRITTEN = ".eh_frame"
-"""Linkers take it apart."""
+_RELAXING = (EM_RISCV, EM_LOONGARCH)
+"""Architectures whose linkers remove instructions, so that what follows in a section moves."""
+_REWRITTEN = b".eh_frame"
+"""A section that linkers take apart."""
 _BEFORE, _AFTER = 4, 8
 """How many bytes before and after its place a relocation may change: x86-64's GOTPCRELX rewrites the opcode."""
-_SHORTEST, _LONGEST = 16, 256
-"""Bytes of a piece. A shorter one may be found by chance where it never was, and no operand that it is faults."""
+_MIN_PIECE, _MAX_PIECE = 16, 256
+"""Bytes. A shorter piece may be found by chance where it never was, and no operand of that size faults."""
 
 
 class _Piece(NamedTuple):
@@ -50,38 +66,40 @@ class _Piece(NamedTuple):
 
 
 def faults(objects: Sequence[bytes], linked: bytes) -> list[str]:
-    """Return what is misplaced in what was linked from objects, in words.
+    """Return what is misplaced in a file that was linked from objects, a sentence each.
 
-    What is not found, since the linker left it out or changed it, is not misplaced. Raises ArtifactError for a damaged
+    What is not found, since the linker left it out or changed it, does not count. Raises ArtifactError for a damaged
     file.
     """
     if not linked.startswith(MAGIC):
         return []
-    try:
-        whole = ELFFile(BytesIO(linked))
-        sections = [fault for code in objects for fault in _faults(ELFFile(BytesIO(code)), whole)]
-        is_x86 = whole["e_machine"] in ("EM_X86_64", "EM_386")
-        return sections or (list(_misplaced_operands(objects, linked)) if is_x86 else [])
-    except (ELFError, ValueError, KeyError, IndexError, AttributeError, TypeError) as error:
-        raise ArtifactError(f"a damaged ELF file: {error}") from None
+    whole = Elf(linked)
+    sections = [fault for content in objects for fault in _misplaced_sections(Elf(content), whole)]
+    is_x86 = whole.header.machine in (EM_X86_64, EM_386)
+    return sections or (list(_misplaced_operands(objects, linked)) if is_x86 else [])
 
 
-def shown_ifuncs(linked: bytes) -> list[str]:
+def exported_ifuncs(linked: bytes) -> list[str]:
     """Return the ``ifunc`` symbols that other files see. Raises ArtifactError for a damaged file."""
-    try:
-        table = ELFFile(BytesIO(linked)).get_section_by_name(".dynsym") if linked.startswith(MAGIC) else None
-        symbols = table.iter_symbols() if isinstance(table, SymbolTableSection) else ()
-        return [one.name for one in symbols if one["st_info"]["type"] == _IFUNC and one["st_shndx"] != "SHN_UNDEF"]
-    except (ELFError, ValueError, KeyError, IndexError, AttributeError, TypeError) as error:
-        raise ArtifactError(f"a damaged ELF file: {error}") from None
+    if not linked.startswith(MAGIC):
+        return []
+    symbols = _symbols(Elf(linked), SHT_DYNSYM)
+    return [symbol.name for symbol in symbols if symbol.type == STT_GNU_IFUNC and symbol.shndx != SHN_UNDEF]
 
 
-def _faults(own: ELFFile, whole: ELFFile) -> Iterator[str]:
-    segments = [(segment["p_vaddr"], segment.data()) for segment in whole.iter_segments("PT_LOAD")]
-    pieces = ((piece, _wrong_address(piece, segments)) for piece in dict.fromkeys(_pieces(own)))
-    for (section, alignment, offset, _), address in pieces:
+def _symbols(elf: Elf, kind: int) -> list[Symbol]:
+    tables = (index for index, section in enumerate(elf.sections) if section.type == kind)
+    return list(chain.from_iterable(map(elf.symbols, tables)))
+
+
+def _misplaced_sections(own: Elf, whole: Elf) -> Iterator[str]:
+    loaded = (segment for segment in whole.segments if segment.type == PT_LOAD)
+    segments = [(segment.vaddr, whole.content[segment.offset : segment.offset + segment.filesz]) for segment in loaded]
+    for piece in dict.fromkeys(_pieces(own)):
+        address = _wrong_address(piece, segments)
         if address is not None:
-            yield f"section {section} must be at a multiple of {alignment}, and is at {address - offset:#x}"
+            at = f"{address - piece.offset:#x}"
+            yield f"section {piece.section} must be at a multiple of {piece.alignment}, and is at {at}"
     yield from _misplaced_symbols(own, whole)
 
 
@@ -98,74 +116,88 @@ def _wrong_address(piece: _Piece, segments: Iterable[tuple[int, bytes]]) -> int 
     return wrong
 
 
-def _pieces(own: ELFFile) -> Iterator[_Piece]:
-    places, constants = _relocated(own), _referenced(own)
-    for index, section in enumerate(own.iter_sections()):
-        if _is_loaded(section) and section["sh_type"] == "SHT_PROGBITS" and section.name != _REWRITTEN:
-            if section["sh_flags"] & _MERGED:
-                pieces = _entries(section, constants.get(index, set()))
-            else:
-                pieces = _pieces_of(section, places.get(index, []), relaxed=_is_relaxed(own, section))
-            yield from (piece for piece in pieces if len(piece.content) >= _SHORTEST)
+def _pieces(own: Elf) -> Iterator[_Piece]:
+    relocated, referenced = _relocated(own), _referenced(own)
+    for index, section in enumerate(own.sections):
+        name = _name(own, section)
+        if not _is_aligned(section) or section.type != SHT_PROGBITS or name == _REWRITTEN:
+            continue
+        label, content = name.decode(errors="replace"), bytes(own.content_of(section))
+        if section.flags & SHF_MERGE:
+            pieces = _entries(section, label, content, referenced.get(index, set()))
+        else:
+            pieces = _longest_run(section, label, content, relocated.get(index, []), relaxed=_is_relaxed(own, section))
+        yield from (piece for piece in pieces if len(piece.content) >= _MIN_PIECE)
 
 
-def _entries(section: Section, referenced: set[int]) -> Iterator[_Piece]:
+def _name(elf: Elf, section: Section) -> bytes:
+    names = elf.names()
+    return names[section.name : names.find(b"\0", section.name)]
+
+
+def _entries(section: Section, label: str, content: bytes, referenced: set[int]) -> Iterator[_Piece]:
     """Yield the constants of a section that linkers may merge, but for those that they may leave out.
 
     What is left out may be found by chance, at any address, as a part of something else.
     """
-    content, size = section.data(), section["sh_entsize"]
-    if size and not section["sh_flags"] & _STRINGS:
+    size = section.entsize
+    if size and not section.flags & SHF_STRINGS:
         for at in sorted({offset // size * size for offset in referenced}):
-            yield _Piece(section.name, gcd(section["sh_addralign"], size), 0, content[at : at + size])
+            yield _Piece(label, gcd(section.addralign, size), 0, content[at : at + size])
 
 
-def _pieces_of(section: Section, places: list[int], *, relaxed: bool) -> Iterator[_Piece]:
-    content, alignment = section.data(), section["sh_addralign"]
+def _longest_run(section: Section, label: str, content: bytes, places: list[int], *, relaxed: bool) -> Iterator[_Piece]:
+    """Yield the longest part of a section that no relocation changes; in relaxed code, the part before the first."""
     bounds = [-_AFTER, *sorted(places), len(content) + _BEFORE]
     runs = [(start + _AFTER, end - _BEFORE) for start, end in pairwise(bounds[:2] if relaxed else bounds)]
     start, end = max(runs, key=lambda run: run[1] - run[0])
     if start < end:
-        yield _Piece(section.name, alignment, start % alignment, content[start : min(end, start + _LONGEST)])
+        alignment = section.addralign
+        yield _Piece(label, alignment, start % alignment, content[start : min(end, start + _MAX_PIECE)])
 
 
-def _relocated(own: ELFFile) -> dict[int, list[int]]:
-    """Return where relocations change each section, by its index."""
+def _relocated(own: Elf) -> dict[int, list[int]]:
+    """Return the offsets at which relocations change each section, by its index."""
     places: dict[int, list[int]] = {}
-    for section in own.iter_sections():
-        if isinstance(section, RelocationSection):
-            found = (relocation["r_offset"] for relocation in section.iter_relocations())
-            places.setdefault(section["sh_info"], []).extend(found)
+    for section in own.sections:
+        if section.type in (SHT_REL, SHT_RELA):
+            offsets = (relocation.offset for relocation in own.relocations(section))
+            places.setdefault(section.info, []).extend(offsets)
     return places
 
 
-def _referenced(own: ELFFile) -> dict[int, set[int]]:
+def _referenced(own: Elf) -> dict[int, set[int]]:
     """Return the offsets of the symbols that relocations refer to, by the index of their section."""
+    tables = {index: own.symbols(index) for index, section in enumerate(own.sections) if section.type == SHT_SYMTAB}
     offsets: dict[int, set[int]] = {}
-    for section in own.iter_sections():
-        symbols = own.get_section(section["sh_link"])
-        if isinstance(section, RelocationSection) and isinstance(symbols, SymbolTableSection):
-            for number in {relocation["r_info_sym"] for relocation in section.iter_relocations()}:
-                symbol = symbols.get_symbol(number)
-                if symbol["st_info"]["type"] != "STT_SECTION":
-                    offsets.setdefault(symbol["st_shndx"], set()).add(symbol["st_value"])
+    for section in own.sections:
+        if section.type in (SHT_REL, SHT_RELA) and section.link in tables:
+            symbols = tables[section.link]
+            for number in {relocation.symbol for relocation in own.relocations(section)}:
+                if number >= len(symbols):
+                    raise own.damaged("a relocation refers to a symbol that does not exist")
+                if symbols[number].type != STT_SECTION:
+                    offsets.setdefault(symbols[number].shndx, set()).add(symbols[number].value)
     return offsets
 
 
-def _misplaced_symbols(own: ELFFile, whole: ELFFile) -> Iterator[str]:
-    linked = _by_name(whole, ".symtab") or _by_name(whole, ".dynsym")
-    for name, symbol in _by_name(own, ".symtab").items():
-        section, there = own.get_section(symbol["st_shndx"]), linked.get(name)
-        if there is None or there["st_info"]["type"] != symbol["st_info"]["type"] or not _is_loaded(section):
+def _misplaced_symbols(own: Elf, whole: Elf) -> Iterator[str]:
+    linked = _by_name(whole, SHT_SYMTAB) or _by_name(whole, SHT_DYNSYM)
+    for name, symbol in _by_name(own, SHT_SYMTAB).items():
+        if symbol.shndx >= len(own.sections):
+            raise own.damaged("a symbol is in a section that does not exist")
+        section, there = own.sections[symbol.shndx], linked.get(name)
+        if there is None or there.type != symbol.type or not _is_aligned(section):
             continue
-        address, alignment = there["st_value"] - symbol["st_value"], section["sh_addralign"]
+        address, alignment = there.value - symbol.value, section.addralign
         if address % alignment and not _is_relaxed(own, section):
-            yield f"section {section.name}, with {name}, must be at a multiple of {alignment}, and is at {address:#x}"
+            label = _name(own, section).decode(errors="replace")
+            yield f"section {label}, with {name}, must be at a multiple of {alignment}, and is at {address:#x}"
 
 
 def _misplaced_operands(objects: Sequence[bytes], linked: bytes) -> Iterator[str]:
-    """Yield which instructions of the objects' functions will fault. What else was linked is not judged here."""
-    own = {function.name for code in objects for image in images(code) for function in image.functions}
+    """Yield which instructions of the objects' functions will fault. Code of other files is not judged here."""
+    own = {function.name for content in objects for image in images(content) for function in image.functions}
     for image in images(linked):
         for fault in misaligned(image):
             if fault.function in own - {""}:
@@ -173,23 +205,19 @@ def _misplaced_operands(objects: Sequence[bytes], linked: bytes) -> Iterator[str
                 yield f"{where} needs a multiple of {fault.needs}, and {fault.symbol} is at {fault.operand:#x}"
 
 
-def _by_name(elf: ELFFile, table: str) -> dict[str, Symbol]:
+def _by_name(elf: Elf, kind: int) -> dict[str, Symbol]:
     """Return the functions and data that are defined for other files: no two have one name."""
-    section = elf.get_section_by_name(table)
-    symbols = section.iter_symbols() if isinstance(section, SymbolTableSection) else ()
-    kinds = ("STT_OBJECT",) if elf["e_machine"] == "EM_ARM" else ("STT_OBJECT", "STT_FUNC")  # Thumb: an odd address
+    types = (STT_OBJECT,) if elf.header.machine == EM_ARM else (STT_OBJECT, STT_FUNC)  # Thumb: an odd address
     return {
         symbol.name: symbol
-        for symbol in symbols
-        if symbol["st_info"]["type"] in kinds
-        and symbol["st_info"]["bind"] == "STB_GLOBAL"
-        and isinstance(symbol["st_shndx"], int)
+        for symbol in _symbols(elf, kind)
+        if symbol.type in types and symbol.binding == STB_GLOBAL and SHN_UNDEF < symbol.shndx < SHN_LORESERVE
     }
 
 
-def _is_loaded(section: Section) -> bool:
-    return bool(section["sh_flags"] & _ALLOCATED) and section["sh_addralign"] > 1
+def _is_aligned(section: Section) -> bool:
+    return bool(section.flags & SHF_ALLOC) and section.addralign > 1
 
 
-def _is_relaxed(own: ELFFile, section: Section) -> bool:
-    return own["e_machine"] in _RELAXED and bool(section["sh_flags"] & _EXECUTABLE)
+def _is_relaxed(own: Elf, section: Section) -> bool:
+    return own.header.machine in _RELAXING and bool(section.flags & SHF_EXECINSTR)

@@ -1,4 +1,4 @@
-"""From objects to what people run: programs and libraries, by the system's linker or by Zig's."""
+"""Link objects into programs and shared libraries, by the system's linker or by Zig's."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     Linker = Literal["cc", "zig"]
 
 _NO_PIE = {"-static", "-static-pie", "-no-pie", "-nopie", "-r"}
-"""Arguments that say themselves what kind of executable it is to be."""
-_BEYOND_A_NAME, _LONGEST_NAME = re.compile(r"[^\w.+-]"), 100
+"""Arguments that choose the kind of executable themselves."""
+_NOT_IN_A_FILE_NAME, _MAX_FILE_NAME = re.compile(r"[^\w.+-]"), 100
 
 
 class Input(NamedTuple):
@@ -54,34 +54,31 @@ def link(  # noqa: PLR0913
     triple = _common_triple(inputs)
     if kind == "object":
         if len(inputs) > 1 or arguments:
-            raise ArtifactError("an object is that of one artifact, and nothing is linked into it")
+            raise ArtifactError('kind="object" takes one artifact and no arguments, since nothing is linked')
         _write(output, inputs[0].content)
         return
     driver = _driver(linker, triple)
     try:
         with tempfile.TemporaryDirectory(prefix="cpufeat-") as folder:
-            made = Path(folder, "out", Path(output).name)
-            made.parent.mkdir()
+            result = Path(folder, "out", Path(output).name)
+            result.parent.mkdir()
             objects = _write_objects(inputs, Path(folder, "in"))
-            command = [*driver, "-o", str(made), *_options(kind, inputs[0], arguments), *objects, *arguments]
-            said = _run(command, Path(folder), os.fspath(output), time_limit)
-            linked = _read(made, os.fspath(output), said)
+            command = [*driver, "-o", str(result), *_options(kind, inputs[0], arguments), *objects, *arguments]
+            messages = _run(command, Path(folder), os.fspath(output), time_limit)
+            linked = _read(result, os.fspath(output), messages)
     except OSError as error:
         what = ": ".join(filter(None, (error.filename, error.strerror)))
         raise LinkError(f"{os.fspath(output)}: not linked: {what}") from None
     _check(inputs, linked, os.fspath(output))
-    is_dispatched = kind == "executable" and any(each.is_dispatched for each in inputs)
-    shown = link_checks.shown_ifuncs(linked) if is_dispatched else []
-    if shown:
-        why = f"libraries see {shown[0]}, and glibc may not start a program of which they see an ifunc"
-        raise ArtifactError(f'{os.fspath(output)}: not written, since {why}: compile for dispatch="pointer"')
+    if kind == "executable" and any(each.is_dispatched for each in inputs):
+        _check_ifuncs(linked, os.fspath(output))
     _write(output, linked, files.PROGRAM)
-    if said:
-        warnings.warn(said, CpufeatWarning, stacklevel=2)
+    if messages:
+        warnings.warn(messages, CpufeatWarning, stacklevel=2)
 
 
 def _common_triple(inputs: Sequence[Input]) -> str:
-    """Return the triple that says the most. Raises ArtifactError for artifacts of which two conflict."""
+    """Return the most specific triple. Raises ArtifactError if two of them conflict."""
     if not inputs:
         raise ArtifactError("no artifact to link")
     distinct = list(dict.fromkeys(each.triple for each in inputs))
@@ -93,7 +90,7 @@ def _common_triple(inputs: Sequence[Input]) -> str:
 
 
 def _driver(linker: Linker | None, triple: str) -> list[str]:
-    """Return the start of the command that links for a triple."""
+    """Return the command that links for a triple, to which options and files are appended."""
     if linker not in (None, "cc", "zig"):
         raise ValueError(f"linker is {linker!r}, not 'cc', 'zig' or None")
     differs = "" if linker == "zig" else triples.conflict(triple, _here())
@@ -101,7 +98,7 @@ def _driver(linker: Linker | None, triple: str) -> list[str]:
         raise TargetError(f"cc links for {_here()}, not for {triple}: {differs}; zig links for both")
     system = shutil.which("cc")
     if linker == "cc" and not system:
-        raise LinkError("there is no cc: install a C compiler, or link with zig (pip install 'cpufeat[c]')")
+        raise LinkError("cc was not found: install a C compiler, or link with zig (pip install 'cpufeat[c]')")
     if linker == "zig" or differs or not system or (linker is None and _names_another_version(triple)):
         return [*zig.compiler(triple), "-O2"]
     return [system]
@@ -124,8 +121,9 @@ def _options(kind: Kind, first: Input, arguments: Sequence[str]) -> list[str]:
     options = {"executable": "-pie", "shared": "-shared"}
     if kind not in options:
         raise ValueError(f"kind is {kind!r}, not 'executable', 'shared' or 'object'")
-    chosen = kind == "executable" and (_NO_PIE.intersection(arguments) or not first.content.startswith(ELF_MAGIC))
-    return [] if chosen else [options[kind]]
+    if kind == "executable" and (_NO_PIE.intersection(arguments) or not first.content.startswith(ELF_MAGIC)):
+        return []
+    return [options[kind]]
 
 
 def _write(output: str | os.PathLike[str], content: bytes, mode: int = files.DATA) -> None:
@@ -136,8 +134,8 @@ def _write(output: str | os.PathLike[str], content: bytes, mode: int = files.DAT
 
 
 def _write_objects(inputs: Sequence[Input], folder: Path) -> list[str]:
-    """Write the objects under names that people know them by, and that lead nowhere else: notes may be a stranger's."""
-    names = [_BEYOND_A_NAME.sub("_", each.name)[:_LONGEST_NAME] or "module" for each in inputs]
+    """Write the objects under their modules' names, which may be anybody's: without what is special in a path."""
+    names = [_NOT_IN_A_FILE_NAME.sub("_", each.name)[:_MAX_FILE_NAME] or "module" for each in inputs]
     paths = [folder / str(number) / f"{name}.o" for number, name in enumerate(names)]
     for each, path in zip(inputs, paths, strict=True):
         path.parent.mkdir(parents=True)
@@ -146,28 +144,36 @@ def _write_objects(inputs: Sequence[Input], folder: Path) -> list[str]:
 
 
 def _run(command: Sequence[str], folder: Path, output: str, time_limit: float) -> str:
-    """Return what the linker said."""
+    """Run the linker, and return its messages."""
     ended = processes.run(command, seconds=time_limit, environment=zig.environment(folder / "cache"))
     written = (part.start.decode(errors="replace").strip() for part in (ended.stderr, ended.stdout))
-    said = "\n".join(filter(None, written)).replace(f"{folder}{os.sep}", "")
+    messages = "\n".join(filter(None, written)).replace(f"{folder}{os.sep}", "")
     if ended.expired:
-        raise LinkError(f"{output}: the linker took longer than the {time_limit:g} s that it was given")
+        raise LinkError(f"{output}: the linker exceeded its time limit of {time_limit:g} s")
     if ended.status:
-        raise LinkError(f"{output}: the linker ended with status {ended.status}\n{said}".strip())
-    return said
+        raise LinkError(f"{output}: the linker failed with status {ended.status}\n{messages}".strip())
+    return messages
 
 
-def _read(made: Path, output: str, said: str) -> bytes:
+def _read(result: Path, output: str, messages: str) -> bytes:
     try:
-        return made.read_bytes()
+        return result.read_bytes()
     except FileNotFoundError:
-        raise LinkError(f"{output}: the linker made no file\n{said}".strip()) from None
+        raise LinkError(f"{output}: the linker wrote no file\n{messages}".strip()) from None
 
 
 def _check(inputs: Sequence[Input], linked: bytes, output: str) -> None:
-    """Raise ArtifactError for a linked file that is not what its artifacts ask for."""
+    """Raise ArtifactError for a linked file that lost the note of an object, or the alignment of a section."""
     if not {text for each in inputs for text in note.read(each.content)} <= set(note.read(linked)):
-        raise ArtifactError(f"{output}: not written, since the linker left out cpufeat's note")
+        raise ArtifactError(f"{output}: not written, since the linker dropped cpufeat's note")
     faults = link_checks.faults([each.content for each in inputs], linked)
     if faults:
         raise ArtifactError(f"{output}: not written, since linking lost an alignment: {faults[0]}")
+
+
+def _check_ifuncs(linked: bytes, output: str) -> None:
+    """Raise ArtifactError for a program that exports an ``ifunc``."""
+    exported = link_checks.exported_ifuncs(linked)
+    if exported:
+        why = f"libraries see {exported[0]}, and glibc may not start a program of which they see an ifunc"
+        raise ArtifactError(f'{output}: not written, since {why}: compile for dispatch="pointer"')

@@ -1,4 +1,4 @@
-"""Zig, as the package ``ziglang`` brings it along: clang, a linker and a C library for every target."""
+"""Zig from the package ``ziglang``: its C compiler, linker and C library for a triple."""
 
 from __future__ import annotations
 
@@ -20,32 +20,32 @@ _ARCHITECTURES = {
 }
 _SYSTEMS = {"darwin": "macos", "": "freestanding"}
 _CPUS = {"i686": "i686"}
-"""Where Zig's own choice is more than the architecture's lowest: Pentium 4, and a C library that needs SSE2."""
+"""The CPU to name where Zig's default is above the architecture's lowest: Pentium 4, and a C library with SSE2."""
 
 _WITHOUT_SYSTEM = re.compile(r"[^-]+(-(unknown|none))?|[^-]+-[^-]+-(unknown|none)(-(eabi|eabihf|elf|macho|coff))?")
 
 
 def program() -> str:
-    """Return the path of Zig's program. Raises CpufeatError where ``ziglang`` is not installed."""
+    """Return the path of Zig's executable. Raises CpufeatError if ``ziglang`` is not installed."""
     spec = importlib.util.find_spec("ziglang")
     if spec is None or spec.origin is None:
-        raise CpufeatError("this needs Zig's C compiler and linker: pip install 'cpufeat[c]'")
+        raise CpufeatError("Zig's C compiler and linker are needed: pip install 'cpufeat[c]'")
     return str(Path(spec.origin).absolute().with_name("zig.exe" if sys.platform == "win32" else "zig"))
 
 
 def compiler(triple: str) -> list[str]:
-    """Return the start of a command of Zig's C compiler and linker, for the lowest CPU of a triple's architecture.
+    """Return the command of Zig's C compiler and linker for the lowest CPU of a triple's architecture.
 
-    Raises CpufeatError where ``ziglang`` is not installed.
+    Options and files are appended to it. Raises CpufeatError if ``ziglang`` is not installed.
     """
     arch = triples.parts(triple)[0]
     return [program(), "cc", "-target", target(triple), *([f"-mcpu={_CPUS[arch]}"] if arch in _CPUS else [])]
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """Return this process's environment for a run of Zig whose files go to a folder.
+    """Return the environment for a run of Zig that keeps its files in a folder.
 
-    Only the C libraries that it builds stay in its user's cache: each takes a minute.
+    Only the C libraries that it builds, a minute each, go to its global cache.
     """
     return {**os.environ, "ZIG_LOCAL_CACHE_DIR": str(folder), "NO_COLOR": "1"}
 
@@ -53,13 +53,13 @@ def environment(folder: Path) -> dict[str, str]:
 def target(triple: str) -> str:
     """Return Zig's spelling of an LLVM triple: ``x86_64-linux-gnu.2.28`` for ``x86_64-unknown-linux-gnu2.28``.
 
-    A version of Darwin, the kernel, says nothing: ``macosx14.1`` is a version of the system. Raises TargetError for a
-    system that LLVM does not know.
+    A version of Darwin, the kernel, is ignored; ``macosx14.1`` is a version of the system. Raises TargetError for a
+    system unknown to LLVM.
     """
     arch, system, environment = triples.parts(triple)
     spelled = normalized(triple.lower())
     if not system and not _WITHOUT_SYSTEM.fullmatch(spelled):
-        raise TargetError(f"{triple!r} names no system that LLVM knows (none at all is {arch}-none-elf)")
+        raise TargetError(f"{triple!r} names no system known to LLVM (without a system it is {arch}-none-elf)")
     system_version = re.search(rf"-(?:macosx?|(?!darwin){system or '-'})(\d[\d.]*)", spelled)
     environment_version = spelled.rpartition("-")[2].removeprefix(environment) if environment else ""
     arch = _ARCHITECTURES.get(arch, arch)
