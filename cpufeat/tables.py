@@ -64,6 +64,7 @@ class Architecture(Value):
     requires: str
     also_runs: str
     qemu: str
+    zig: str
 
 
 def architecture(arch: str) -> Architecture:

@@ -10,14 +10,9 @@ from pathlib import Path
 
 from cpufeat.aot.llvm import triples
 from cpufeat.errors import CpufeatError, TargetError
+from cpufeat.tables import architecture, has_tables
 from cpufeat.triples import normalized
 
-_ARCHITECTURES = {
-    "i686": "x86",
-    "ppc64": "powerpc64",
-    "ppc64le": "powerpc64le",
-    **dict.fromkeys(("armv8l", "armv7l", "armv6l", "armv5tel"), "arm"),
-}
 _SYSTEMS = {"darwin": "macos", "": "freestanding"}
 _CPUS = {"i686": "i686"}
 """The CPU to name where Zig's default is above the architecture's lowest: Pentium 4, and a C library with SSE2."""
@@ -62,7 +57,8 @@ def target(triple: str) -> str:
         raise TargetError(f"{triple!r} names no system known to LLVM (without a system it is {arch}-none-elf)")
     system_version = re.search(rf"-(?:macosx?|(?!darwin){system or '-'})(\d[\d.]*)", spelled)
     environment_version = spelled.rpartition("-")[2].removeprefix(environment) if environment else ""
-    arch = _ARCHITECTURES.get(arch, arch)
+    if has_tables(arch):
+        arch = architecture(arch).zig or arch
     if (arch, environment) == ("arm", "android"):
         environment = "androideabi"
     words = (
