@@ -1,4 +1,4 @@
-"""What emitted code uses, by its own instructions, and that it is no more than was permitted."""
+"""Verify emitted code against its target and report the features it uses."""
 
 from __future__ import annotations
 
@@ -12,16 +12,14 @@ from cpufeat.errors import AuditError, CompileError
 from cpufeat.features import FeatureSet, family
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from cpufeat.auditing.decoding.scan import FunctionUses
     from cpufeat.auditing.formats.image import Image
     from cpufeat.target import Target
 
-_OWN = re.compile(r"_?__cpufeat_")
-"""Detection and guard, which ask before they use anything."""
-
-
+_CPUFEAT_FUNCTION = re.compile(r"_?__cpufeat_")
+"""Detection and guard, which check for features before they use them."""
 _RETURN_0 = {
     "x86": bytes.fromhex("31c0 c3"),  # xor eax, eax; ret
     "aarch64": bytes.fromhex("000080d2 c0035fd6"),  # mov x0, #0; ret
@@ -29,19 +27,19 @@ _RETURN_0 = {
 
 
 class _Excess(NamedTuple):
-    """A use of what a target does not permit."""
+    """A use of a feature that a target does not permit."""
 
-    body: FunctionUses
+    function: FunctionUses
     feature: str
     target: Target
 
 
 def used(name: str, code: bytes, targets: Sequence[Target], labels: Sequence[str]) -> tuple[FeatureSet | None, ...]:
-    """Return the features above the baseline that the code for each target uses; None where nobody can tell.
+    """Return the features above the baseline that the code for each target uses; None where that cannot be determined.
 
-    ``labels`` are what the names of each target's functions end in, where there are several targets. All other
-    functions run with every one of them. What stands behind a run-time check of the code's own does not count.
-    Raises CompileError, which names the instruction, for code that uses what its target does not permit.
+    ``labels`` are the suffixes of the functions of each target, where there are several targets. All other functions
+    run with every target. Uses behind a run-time check of the code's own are permitted. Raises CompileError, which
+    names the instruction, for any other use of a feature that the target does not permit.
     """
     if targets[0].arch not in AUDITED:
         return (None,) * len(targets)
@@ -50,44 +48,48 @@ def used(name: str, code: bytes, targets: Sequence[Target], labels: Sequence[str
         scan, text = decoded(image)
     except AuditError as error:
         raise CompileError(f"{name}: what LLVM emitted cannot be audited: {error}") from None
-    bodies = [body for body in scan.functions if body.uses and not _OWN.match(body.function.name)]
-    own = [[body for body in bodies if _runs_with(body, label, labels)] for label in labels]
-    excess = [
-        _Excess(body, feature, target)
-        for target, its in zip(targets, own, strict=True)
-        for body in its
-        if body.certain
-        for feature in body.uses.keys() - target.features.names
+    functions = [each for each in scan.functions if each.uses and not _CPUFEAT_FUNCTION.match(each.function.name)]
+    by_target = [
+        (target, [each for each in functions if _runs_with(each.function.name, label, labels)])
+        for target, label in zip(targets, labels, strict=True)
     ]
-    for body, feature, target in _bare(image, excess):
-        at = body.uses[feature][0]
-        where = f"{text(image, at)} at {image.place_of(at)} uses {feature}, which {target.cpu} does not permit"
-        raise CompileError(f"{name}: function {body.function.name}: {where}", body.function.name)
+    for function, feature, target in _unguarded(image, [each for pair in by_target for each in _excess(*pair)]):
+        address, symbol = function.uses[feature][0], function.function.name
+        instruction = f"{text(image, address)} at {image.place_of(address)}"
+        why = f"{instruction} uses {feature}, which {target.cpu} does not permit"
+        raise CompileError(f"{name}: function {symbol}: {why}", symbol)
     if scan.undecoded:  # perhaps instructions that are newer than the decoder
         return (None,) * len(targets)
     return tuple(
-        FeatureSet(target.arch, {feature for body in its for feature in body.uses if feature in target.features})
-        for target, its in zip(targets, own, strict=True)
+        FeatureSet(target.arch, {feature for each in own for feature in each.uses if feature in target.features})
+        for target, own in by_target
     )
 
 
-def _runs_with(body: FunctionUses, label: str, labels: Sequence[str]) -> bool:
-    """Whether a function runs where the variant of that label was chosen."""
-    name = body.function.name
-    return len(labels) == 1 or name.endswith(f".{label}") or not name.endswith(tuple(f".{one}" for one in labels))
+def _runs_with(function: str, label: str, labels: Sequence[str]) -> bool:
+    """Whether a function runs where the variant with that label was selected."""
+    suffixes = tuple(f".{label}" for label in labels)
+    return len(labels) == 1 or function.endswith(f".{label}") or not function.endswith(suffixes)
 
 
-def _bare(image: Image, excess: Sequence[_Excess]) -> list[_Excess]:
-    """Return what no check of the code's own stands before. That a variant was picked permits it what it may use."""
+def _excess(target: Target, functions: Sequence[FunctionUses]) -> Iterator[_Excess]:
+    for function in functions:
+        if function.certain:
+            for feature in function.uses.keys() - target.features.names:
+                yield _Excess(function, feature, target)
+
+
+def _unguarded(image: Image, excess: Sequence[_Excess]) -> list[_Excess]:
+    """Return the uses that no run-time check of the code's own guards. Selection of a variant is no such check."""
     if not excess:
         return []
-    found = guards(_without_answers(image), {body.function: body.uses for body, _, _ in excess})
-    return [one for one in excess if one.feature in found[one.body.function.start].bare]
+    guarded = guards(_with_constant_answers(image), {each.function.function: each.function.uses for each in excess})
+    return [each for each in excess if each.feature in guarded[each.function.function.start].bare]
 
 
-def _without_answers(image: Image) -> Image:
-    """Return an image of which cpufeat's own code learns nothing about the CPU: its functions return 0."""
-    own = [function for function in image.functions if _OWN.match(function.name)]
+def _with_constant_answers(image: Image) -> Image:
+    """Return an image in which cpufeat's own functions return 0, so that the audit takes none for a run-time check."""
+    own = [function for function in image.functions if _CPUFEAT_FUNCTION.match(function.name)]
     sections = []
     for section in image.sections:
         content = bytearray(section.content)

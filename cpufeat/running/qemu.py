@@ -154,7 +154,7 @@ class Watch:
         """Return the emulator's options that turn the log on."""
         ranges = (self._entry, self._entry), (min(self._starts), max(self._starts))
         logged = ",".join(f"{first + self._bias:#x}..{last + self._bias:#x}" for first, last in ranges)
-        return ["-d", "in_asm", "-D", f"/dev/fd/{self.log.writing}", "-dfilter", logged]
+        return ["-d", "in_asm", "-D", f"/dev/fd/{self.log.write_end}", "-dfilter", logged]
 
     def _read(self, chunk: bytes) -> None:
         *lines, rest = (self._rest + chunk).split(b"\n")

@@ -1,4 +1,4 @@
-"""Running somebody's program for no longer, and keeping no more of what it writes, than was agreed."""
+"""Run a subprocess with limits on time and captured output."""
 
 from __future__ import annotations
 
@@ -19,22 +19,23 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
 KEPT = 1 << 20
-"""Bytes that are kept of each output."""
+"""Bytes of each output that are captured."""
 _CHUNK = 1 << 16
-_GRACE = 1.0
-"""Seconds that what a program has left running may still write."""
-_starting = threading.Lock()
-"""Held while the limits of this process are those of what it starts."""
+_DRAIN_SECONDS = 1.0
+"""How long the output of processes that a program left behind is still read."""
+_limits_lock = threading.Lock()
+"""Held while this process has the resource limits that a program is to inherit."""
 
 
 class Output(Value):
-    """What a program wrote."""
+    """What a program wrote to stdout or stderr."""
 
     start: bytes
     """The first :data:`KEPT` bytes."""
     size: int
+    """Bytes written in all."""
     sha256: str
-    """Of all of it."""
+    """SHA-256 of all bytes written, in hexadecimal."""
 
 
 class Ended(Value):
@@ -43,19 +44,20 @@ class Ended(Value):
     status: int
     """The exit status, or the negative number of the signal that ended it."""
     expired: bool
-    """Whether that was done here, when the time was over."""
+    """Whether :func:`run` killed it at the time limit."""
     seconds: float
+    """How long it ran."""
     stdout: Output
     stderr: Output
 
 
 class Log(NamedTuple):
-    """A pipe that a program is handed beside its outputs, and who is told what comes through."""
+    """A further pipe for a program to write to. :func:`run` closes both ends."""
 
-    reading: int
-    writing: int
-    """Both ends are closed by :func:`run`."""
-    told: Callable[[bytes], None]
+    read_end: int
+    write_end: int
+    on_data: Callable[[bytes], None]
+    """Called with each chunk that is read."""
 
 
 def run(
@@ -66,15 +68,15 @@ def run(
     log: Log | None = None,
     wait: Callable[[int, float], int | None] | None = None,
 ) -> Ended:
-    """Run a program in a session of its own, without input and without a core dump. Raises OSError if there is none.
+    """Run a program in a session of its own, without input and core dumps, for at most ``seconds``.
 
-    ``wait`` takes the place of ``waitpid``: it is given the process and the seconds, and returns its status in the end,
-    or None when the time is over.
+    ``wait``, if given, replaces ``waitpid``: called with the process ID and the seconds, it returns the wait status, or
+    None at the time limit. Raises OSError for a program that cannot be started.
     """
     start = time.monotonic()
     with contextlib.ExitStack() as files:
         if log:
-            files.callback(os.close, log.reading)
+            files.callback(os.close, log.read_end)
         try:
             with _no_core_dumps():
                 process = subprocess.Popen(  # noqa: S603
@@ -83,26 +85,27 @@ def run(
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,
                     env=environment,
-                    pass_fds=(log.writing,) if log else (),
+                    pass_fds=(log.write_end,) if log else (),
                     start_new_session=True,
                 )
         finally:
             if log:
-                os.close(log.writing)
+                os.close(log.write_end)
         readers: list[_Reader] = []
         try:
             files.enter_context(process)
             readers += (_Reader(file.fileno()) for file in (process.stdout, process.stderr) if file)
-            readers += [_Reader(log.reading, log.told)] if log else []
-            expired = not _is_over(process, seconds, wait)
+            readers += [_Reader(log.read_end, log.on_data)] if log else []
+            has_ended = _wait(process, seconds, wait)
         finally:
             took = time.monotonic() - start
             _end(process, readers)
         stdout, stderr = (reader.output() for reader in readers[:2])
-        return Ended(process.returncode, expired, took, stdout, stderr)
+        return Ended(process.returncode, not has_ended, took, stdout, stderr)
 
 
-def _is_over(process: subprocess.Popen[bytes], seconds: float, wait: Callable[[int, float], int | None] | None) -> bool:
+def _wait(process: subprocess.Popen[bytes], seconds: float, wait: Callable[[int, float], int | None] | None) -> bool:
+    """Return whether the program ended within so many seconds."""
     if wait is None:
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(seconds)
@@ -113,13 +116,13 @@ def _is_over(process: subprocess.Popen[bytes], seconds: float, wait: Callable[[i
 
 @contextlib.contextmanager
 def _no_core_dumps() -> Iterator[None]:
-    """Let what is started meanwhile inherit that it leaves no core dump. qemu-user writes one itself, where it may."""
+    """Start programs in this context with core dumps disabled. qemu-user, too, then writes none."""
     if sys.platform == "win32":
         yield
         return
     import resource
 
-    with _starting:
+    with _limits_lock:
         soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
         resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
         try:
@@ -129,12 +132,12 @@ def _no_core_dumps() -> Iterator[None]:
 
 
 def _end(process: subprocess.Popen[bytes], readers: list[_Reader]) -> None:
-    """End a program if it runs, and what it left running if that does not end soon."""
-    is_over = process.poll() is not None
-    until = time.monotonic() + (_GRACE if is_over else 0)
+    """Kill a program if it still runs, and the processes that it left behind unless they end soon."""
+    has_ended = process.poll() is not None
+    until = time.monotonic() + (_DRAIN_SECONDS if has_ended else 0)
     for reader in readers:
         reader.join(max(0, until - time.monotonic()))
-    if not is_over or any(reader.is_alive() for reader in readers):
+    if not has_ended or any(reader.is_alive() for reader in readers):
         _kill(process)
     process.wait()
     for reader in readers:
@@ -142,7 +145,7 @@ def _end(process: subprocess.Popen[bytes], readers: list[_Reader]) -> None:
 
 
 def signal_name(number: int) -> str:
-    """Return what a signal is called, ``SIGSEGV``; those for real time have no names."""
+    """Return a signal's name, ``SIGSEGV``; real-time signals have none, and are ``signal 40``."""
     try:
         return signal.Signals(number).name
     except ValueError:
@@ -150,7 +153,7 @@ def signal_name(number: int) -> str:
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    """End a program and its session; on Windows, which has none, only the program."""
+    """Kill a program and its session; on Windows, which has no sessions, only the program."""
     if sys.platform == "win32":
         process.kill()
         return
@@ -159,11 +162,11 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
 
 
 class _Reader(threading.Thread):
-    """Reads a pipe until its end, or until it is stopped: a process that left the session may keep it open forever."""
+    """Reads a pipe until its end, or until stopped: a process that left the session may keep it open forever."""
 
-    def __init__(self, file: int, told: Callable[[bytes], None] | None = None) -> None:
+    def __init__(self, file: int, on_data: Callable[[bytes], None] | None = None) -> None:
         super().__init__(daemon=True)
-        self._file, self._told = os.dup(file), told
+        self._file, self._on_data = os.dup(file), on_data
         self._start, self._size, self._digest = bytearray(), 0, hashlib.sha256()
         self._wake, self._waker = os.pipe()
         self.start()
@@ -171,14 +174,14 @@ class _Reader(threading.Thread):
     def run(self) -> None:
         with contextlib.suppress(OSError):
             while self._may_read() and (chunk := os.read(self._file, _CHUNK)):
-                if self._told:
-                    self._told(chunk)
+                if self._on_data:
+                    self._on_data(chunk)
                 self._start += chunk[: KEPT - len(self._start)]
                 self._size += len(chunk)
                 self._digest.update(chunk)
 
     def _may_read(self) -> bool:
-        """Wait for something to read, or the end of it, unless it is stopped. Windows cannot wait for two pipes."""
+        """Wait for data or the end of the pipe; return False once stopped. Windows cannot wait for two pipes."""
         if sys.platform == "win32":
             return True
         with selectors.DefaultSelector() as selector:
@@ -187,8 +190,8 @@ class _Reader(threading.Thread):
             return all(key.fd != self._wake for key, _ in selector.select())
 
     def stop(self) -> None:
-        """End the thread, after a while for what is on its way."""
-        self.join(_GRACE)
+        """End the thread, once data on its way has been read."""
+        self.join(_DRAIN_SECONDS)
         os.close(self._waker)
         if sys.platform != "win32":
             self.join()

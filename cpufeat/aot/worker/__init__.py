@@ -1,1 +1,5 @@
-"""The process that LLVM runs in, so that an abort there is an exception here."""
+"""LLVM in a process of its own, so that an abort in LLVM is an exception in the caller.
+
+A job and a module come in, an object comes out. ``client`` (here) sends the job by ``protocol`` to ``server`` (there),
+which has ``codegen`` run LLVM; ``diagnosis`` turns the end of the process into an error.
+"""
