@@ -20,7 +20,7 @@ _HWCAP_CPUID = Term("hwcap[11]")
 
 
 class Linux(FeatureTests):
-    """The auxiliary vector (:mod:`cpufeat.detection.arch.arm`)."""
+    """The auxiliary vector (:mod:`cpufeat.detection.arch.arm_cores`)."""
 
     words: tuple[str, ...] = ("hwcap", "hwcap2", "hwcap3")
     resolver_parameters = "i64 %hwcap, i64* %argument"

@@ -5,7 +5,7 @@ Source: Linux ``Documentation/arch/arm64/elf_hwcaps.rst``. The kernel reports wh
 
 from __future__ import annotations
 
-from cpufeat.detection.arch.arm import cores
+from cpufeat.detection.arch.arm_cores import read_cores
 from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -23,4 +23,4 @@ def read(machine: Machine) -> list[Reading]:
         from cpufeat.detection.arch import aarch64_windows
 
         return aarch64_windows.read(machine)
-    return cores(machine, lambda _: {})
+    return read_cores(machine)

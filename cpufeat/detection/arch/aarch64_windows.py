@@ -6,7 +6,7 @@ The facts are in ``data/aarch64``.
 
 from __future__ import annotations
 
-from cpufeat.detection.arch.arm import biggest_first, reading_of
+from cpufeat.detection.arch.arm_cores import biggest_first, reading_of
 from cpufeat.detection.probe import midr, procfs
 from cpufeat.detection.probe.midr import ArmCore
 from cpufeat.features import Feature, table

@@ -1,0 +1,112 @@
+"""The cores of an Arm machine, 32-bit or 64-bit, and the features that the kernel reports of them.
+
+The facts are in ``data/arm`` and ``data/aarch64``; nothing here knows a core by name.
+"""
+
+from __future__ import annotations
+
+from cpufeat import tables
+from cpufeat.decisions import Withheld
+from cpufeat.detection.arch.identity import Model, among
+from cpufeat.detection.arch.reading import Reading
+from cpufeat.detection.machine import AT_HWCAP
+from cpufeat.detection.probe import bits, fallback, midr
+from cpufeat.detection.probe.midr import ArmCore
+from cpufeat.features import NO_SPELLING, family, table
+from cpufeat.support.value import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cpufeat.detection.machine import Machine
+
+
+def read_cores(
+    machine: Machine,
+    extra_bits: Callable[[ArmCore], dict[str, str]] = lambda core: {},
+    flags: Callable[[ArmCore], frozenset[str]] = lambda core: core.flags,
+) -> list[Reading]:
+    """Return a reading for each kind of core, the biggest first: by ``models.tsv``, unknown ones before all.
+
+    ``extra_bits`` are those of a core that are in no capability word; ``flags`` are its words for features.
+    """
+    arch, kernel_bits = machine.arch, bits.auxiliary(machine)
+    source, cores = _cores(machine)
+    answers = machine.getauxval(AT_HWCAP) is not None
+    if answers:
+        source = "AT_HWCAP"
+        cores = cores or {ArmCore(): max(1, len(machine.online_cpus()))}
+    readings = []
+    for core, count in cores.items():
+        held = {**(kernel_bits if answers else _bits_of_flags(arch, flags(core), source)), **extra_bits(core)}
+        reading = reading_of(source, core, count, bits.reported(arch, held))
+        readings.append(reading.replace(undetermined=bits.undetermined(arch, held)))
+    return biggest_first(arch, readings)
+
+
+def biggest_first(arch: str, readings: list[Reading]) -> list[Reading]:
+    """Return the readings by ``models.tsv``, which goes from small to big, unknown ones before all."""
+    return sorted(readings, key=lambda reading: _size(arch, reading), reverse=True) if len(readings) > 1 else readings
+
+
+def _cores(machine: Machine) -> tuple[str, dict[ArmCore, int]]:
+    cores = midr.from_sysfs(machine) or midr.from_cpuinfo(machine.read_file("/proc/cpuinfo") or b"")
+    if cores:
+        return "/proc/cpuinfo", cores
+    kinds, source = fallback.described(machine)
+    if source:
+        return source, midr.from_lscpu(kinds, tables.rows(_models(machine.arch)))
+    model = machine.sysctl("hw.model")
+    if isinstance(model, str):
+        return "sysctl", midr.from_sysctl(model, max(1, len(machine.online_cpus())), tables.rows(_models(machine.arch)))
+    return "", {}
+
+
+def _bits_of_flags(arch: str, flags: frozenset[str], source: str) -> dict[str, str]:
+    """Return the bits that the kernel's words stand for: a feature's kernel names are its bits', in the same order."""
+    words: dict[str, str] = {}
+    for feature in table(arch).values():
+        names = feature.spellings.get("kernel", (feature.name,))
+        if feature.bit and names != (NO_SPELLING,):
+            words |= dict(zip(names, [term.text for term in feature.condition.terms], strict=True))
+    return {words[flag]: f"{source} feature {flag}" for flag in sorted(flags) if flag in words}
+
+
+def reading_of(source: str, core: ArmCore, count: int, reported: dict[str, str]) -> Reading:
+    """Return the reading of a kind of core; features that its errata break are withheld."""
+    reading = Reading(
+        source=source,
+        vendor=core.implementer,
+        model=core.part,
+        stepping=core.stepping,
+        brand=core.brand,
+        count=count,
+        reported=reported,
+    )
+    return reading.replace(withheld=_errata(reading))
+
+
+def _errata(reading: Reading) -> dict[str, Withheld]:
+    withheld: dict[str, Withheld] = {}
+    for vendor, model, stepping, names, reason, evidence in tables.rows("arm/errata.tsv"):
+        if _may_be(reading, vendor, model, stepping):
+            withheld |= dict.fromkeys(reading.reported.keys() & set(names.split()), Withheld(reason, evidence))
+    return withheld
+
+
+def _may_be(reading: Reading, vendor: str, model: str, stepping: str) -> bool:
+    """Whether a core of which something is known may be of that vendor, model and stepping."""
+    is_known = bool(reading.vendor) or reading.model is not None
+    cells = ((reading.model, model), (reading.stepping, stepping))
+    of_vendor = reading.vendor in ("", vendor)
+    return is_known and of_vendor and all(number is None or among(number, cell) for number, cell in cells)
+
+
+def _size(arch: str, reading: Reading) -> int:
+    rows = [Model(*row) for row in tables.rows(_models(arch))]
+    reported = frozenset(reading.reported)
+    return next((at for at, row in enumerate(rows) if row.cpu and row.fits(reading, reported)), len(rows))
+
+
+def _models(arch: str) -> str:
+    return f"{family(arch)}/models.tsv"
