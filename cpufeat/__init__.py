@@ -7,8 +7,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cpufeat.auditing import Audit as Audit
     from cpufeat.auditing import audit as audit
+    from cpufeat.detection.detect import detect as detect
     from cpufeat.detection.host import Host as Host
-    from cpufeat.detection.host import detect as detect
     from cpufeat.detection.machine import Machine as Machine
     from cpufeat.detection.recording import Recording as Recording
     from cpufeat.detection.systems import ThisMachine as ThisMachine
@@ -50,7 +50,7 @@ _HOME = {
     "Feature": "cpufeat.features",
     "FeatureSet": "cpufeat.features",
     "Host": "cpufeat.detection.host",
-    "detect": "cpufeat.detection.host",
+    "detect": "cpufeat.detection.detect",
     "Machine": "cpufeat.detection.machine",
     "Recording": "cpufeat.detection.recording",
     "ThisMachine": "cpufeat.detection.systems",

@@ -11,7 +11,7 @@ from cpufeat import llvm_tables, tables
 from cpufeat.cpus import NATIVE, cpu_features
 from cpufeat.decisions import DISABLED, UNSEEN
 from cpufeat.detection.crosscheck import disagreements
-from cpufeat.detection.host import Host, detect
+from cpufeat.detection.detect import detect
 from cpufeat.detection.probe import bits
 from cpufeat.features import FeatureSet, family, implied, table
 from cpufeat.levels import levels
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from cpufeat.decisions import Decision, Withheld
+    from cpufeat.detection.host import Host
     from cpufeat.detection.machine import Machine
     from cpufeat.features import Feature
     from cpufeat.resolution import OnMissing

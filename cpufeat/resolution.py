@@ -6,7 +6,7 @@ import os
 
 from cpufeat.cpus import NATIVE, base_features
 from cpufeat.decisions import DISABLED, NEEDS_PERMISSION, Decision, Withheld
-from cpufeat.detection.host import Host, detect
+from cpufeat.detection.detect import detect
 from cpufeat.errors import CpufeatWarning, MissingFeaturesError, TargetError
 from cpufeat.features import FeatureSet, find, implied
 from cpufeat.request import parse, wanted
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Literal
 
+    from cpufeat.detection.host import Host
     from cpufeat.request import Request, Wanted
 
     OnMissing = Literal["fallback", "error"]

@@ -12,7 +12,7 @@ from cpufeat.aot.llvm import triples
 from cpufeat.aot.objects import note
 from cpufeat.aot.objects.finish import finish
 from cpufeat.decisions import Decision
-from cpufeat.detection.host import detect
+from cpufeat.detection.detect import detect
 from cpufeat.detection.systems import ThisMachine
 from cpufeat.errors import ArtifactError, CpufeatError, MissingFeaturesError
 from cpufeat.features import FeatureSet

@@ -14,7 +14,7 @@ from cpufeat.aot.passes import target_attributes
 from cpufeat.aot.runtime.dispatcher import mechanism
 from cpufeat.aot.runtime.guard_table import level_to_state, narrow
 from cpufeat.aot.unit import Unit
-from cpufeat.detection.host import detect
+from cpufeat.detection.detect import detect
 from cpufeat.errors import ArtifactError, CompileError, CpufeatWarning, TargetError
 from cpufeat.resolution import resolve
 from cpufeat.target import Target

@@ -14,7 +14,7 @@ import warnings
 from cpufeat.cli import streams
 from cpufeat.cli.options import BAD, NO, OK, path_of
 from cpufeat.cli.parser import parse
-from cpufeat.detection.host import MACHINE_VARIABLE
+from cpufeat.detection.detect import MACHINE_VARIABLE
 from cpufeat.errors import CompileError, CpufeatError, CpufeatWarning, LinkError, MissingFeaturesError
 from cpufeat.support.value import TYPE_CHECKING
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 
 from cpufeat.detection.crosscheck import disagreements
-from cpufeat.detection.host import detect
+from cpufeat.detection.detect import detect
 from cpufeat.detection.machine import Leaves, Machine
 from cpufeat.detection.probe import x86_flags
 from cpufeat.detection.probe.cpuid import all_leaves

@@ -8,7 +8,7 @@ from cpufeat.aot.artifact import Artifact
 from cpufeat.aot.runtime.guard_table import demanded
 from cpufeat.auditing.auditor import audit_content
 from cpufeat.auditing.formats.loader import content_of, loads
-from cpufeat.detection.host import detect
+from cpufeat.detection.detect import detect
 from cpufeat.errors import ArtifactError, AuditError, TargetError, UnknownNameError
 from cpufeat.features import FeatureSet
 from cpufeat.levels import level_features, level_of

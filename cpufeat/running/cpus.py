@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cpufeat import tables
-from cpufeat.detection.host import detect
+from cpufeat.detection.detect import detect
 from cpufeat.detection.systems import ThisMachine
 from cpufeat.errors import VerifyError
 from cpufeat.features import family

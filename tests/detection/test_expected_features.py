@@ -15,7 +15,8 @@ import pytest
 from helpers.corpora import corpora
 from helpers.machines import EVERY_STATE
 
-from cpufeat.detection import dumps, host
+from cpufeat.detection import dumps
+from cpufeat.detection.detect import detect
 from cpufeat.detection.recording import Recording
 from cpufeat.errors import UnknownNameError
 from cpufeat.features import find
@@ -184,7 +185,7 @@ def test_features_are_what_the_project_expects_or_the_difference_is_explained(pr
     collection, least = COLLECTIONS[project]
     compared, differ = 0, set()
     for name, machine, has in collection():
-        features = host.detect(machine).features
+        features = detect(machine).features
         expected = ours(project, machine.arch, has)
         compared += len(expected)
         differ |= {(name, feature) for feature, expects in expected.items() if (feature in features) != expects}

@@ -10,6 +10,7 @@ from helpers.paths import CORPUS
 
 import cpufeat
 from cpufeat.detection import dumps, host
+from cpufeat.detection.detect import detect
 from cpufeat.detection.machine import Machine
 from cpufeat.detection.recording import Recording
 from cpufeat.features import FeatureSet
@@ -17,7 +18,7 @@ from cpufeat.levels import baseline, level_features, level_of, levels
 
 
 def test_a_plain_machine_is_its_model_and_all_that_it_reports() -> None:
-    found = host.detect(machine(INTEL, 6, 60, features_of("haswell")))
+    found = detect(machine(INTEL, 6, 60, features_of("haswell")))
     assert (found.cpu, found.level, found.cores) == ("haswell", "x86-64-v3", (host.Core("haswell", 1),))
     assert features_of("haswell") <= found.features.names
     assert not found.decisions
@@ -33,7 +34,7 @@ def test_a_plain_machine_is_its_model_and_all_that_it_reports() -> None:
     ],
 )
 def test_a_state_that_is_not_enabled_withholds_what_needs_it(xcr0: int, lost: str | None, level: str) -> None:
-    found = host.detect(machine(INTEL, 6, 85, features_of("skylake-avx512"), xcr0=xcr0))
+    found = detect(machine(INTEL, 6, 85, features_of("skylake-avx512"), xcr0=xcr0))
     assert found.level == level
     if lost:
         assert lost not in found.features
@@ -51,13 +52,13 @@ def test_without_osxsave_xgetbv_is_not_run() -> None:
     words = leaves(INTEL, 6, 60, 3, features_of("haswell"))
     eax, ebx, ecx, edx = words[1, 0]
     words[1, 0] = (eax, ebx, ecx & ~(1 << 27), edx)
-    found = host.detect(Faulting(leaves={0: words}))
+    found = detect(Faulting(leaves={0: words}))
     assert found.level == "x86-64-v2"
     assert "OSXSAVE" in found.withheld["avx2"].evidence
 
 
 def test_amx_needs_a_permission() -> None:
-    found = host.detect(machine(INTEL, 6, 143, features_of("sapphirerapids")))
+    found = detect(machine(INTEL, 6, 143, features_of("sapphirerapids")))
     assert found.cpu == "sapphirerapids"
     assert "amx_tile" not in found.features
     assert found.withheld["amx_int8"].reason == "needs a permission"
@@ -69,12 +70,12 @@ def test_amx_is_usable_with_the_permission() -> None:
             return 1 << 17 | 1 << 18
 
     recording = machine(INTEL, 6, 143, features_of("sapphirerapids"))
-    assert "amx_int8" in host.detect(Permitted(leaves=recording.leaves, xcr0=recording.xcr0)).features
+    assert "amx_int8" in detect(Permitted(leaves=recording.leaves, xcr0=recording.xcr0)).features
 
 
 def test_a_model_number_that_the_features_contradict() -> None:
     """Seen on a KVM guest of Sapphire Rapids: model 167, Rocket Lake, with AMX."""
-    found = host.detect(machine(INTEL, 6, 167, features_of("sapphirerapids")))
+    found = detect(machine(INTEL, 6, 167, features_of("sapphirerapids")))
     assert found.cpu == "sapphirerapids"
     (decision,) = found.decisions
     assert decision.kind == "identity"
@@ -84,20 +85,20 @@ def test_a_model_number_that_the_features_contradict() -> None:
 
 def test_a_masked_guest_keeps_its_model() -> None:
     masked = FeatureSet("x86_64", features_of("znver4")).without(["avx512f"]).names
-    found = host.detect(machine(AMD, 25, 0x11, set(masked)))
+    found = detect(machine(AMD, 25, 0x11, set(masked)))
     assert (found.cpu, found.level) == ("znver4", "x86-64-v3")
     assert found.withheld["avx512vnni"].reason == "not reported"
     assert "7.0:ECX[11]" in found.withheld["avx512vnni"].evidence
 
 
 def test_an_unknown_model_is_the_best_fit() -> None:
-    found = host.detect(machine(INTEL, 6, 254, features_of("graniterapids")))
+    found = detect(machine(INTEL, 6, 254, features_of("graniterapids")))
     assert found.cpu == "graniterapids"
     assert "in no table" in found.decisions[0].reason
 
 
 def test_an_unknown_vendor_is_a_level() -> None:
-    assert host.detect(machine("NobodysCPU!!", 6, 1, features_of("haswell"))).cpu == "x86-64-v3"
+    assert detect(machine("NobodysCPU!!", 6, 1, features_of("haswell"))).cpu == "x86-64-v3"
 
 
 def test_a_reported_feature_depends_on_what_is_not_reported() -> None:
@@ -105,7 +106,7 @@ def test_a_reported_feature_depends_on_what_is_not_reported() -> None:
     words = leaves(INTEL, 6, 85, 4, features_of("skylake-avx512"))
     eax, ebx, ecx, edx = words[7, 0]
     words[7, 0] = (eax, ebx & ~(1 << 16), ecx, edx)
-    found = host.detect(Recording(leaves={0: words}, xcr0=0xE7))
+    found = detect(Recording(leaves={0: words}, xcr0=0xE7))
     assert not [name for name in found.features if name.startswith("avx512")]
     assert "7.0:EBX[16]" in found.withheld["avx512f"].evidence
 
@@ -114,7 +115,7 @@ def test_cores_that_differ_share_what_all_of_them_run() -> None:
     """Alder Lake with AVX-512 on its performance cores, which no efficiency core has."""
     big = leaves(INTEL, 6, 151, 2, features_of("alderlake") | features_of("rocketlake"), core_type=0x40)
     small = leaves(INTEL, 6, 151, 2, features_of("gracemont"), core_type=0x20)
-    found = host.detect(Recording(leaves={0: big, 1: big, 2: small}, xcr0=0xE7))
+    found = detect(Recording(leaves={0: big, 1: big, 2: small}, xcr0=0xE7))
     assert found.withheld["avx512f"].reason == "differs between cores"
     assert {core.cpu: core.count for core in found.cores} == {"alderlake": 2, "gracemont": 1}
     assert found.cpu == "alderlake"
@@ -122,7 +123,7 @@ def test_cores_that_differ_share_what_all_of_them_run() -> None:
 
 def test_clearing_any_bit_never_adds_a_feature() -> None:
     recording = machine(INTEL, 6, 143, features_of("sapphirerapids"))
-    before = host.detect(recording).features
+    before = detect(recording).features
     for key, words in recording.leaves[0].items():
         for register in range(4):
             if (*key, register) == (1, 0, 0):  # the model number is no set of bits
@@ -132,13 +133,13 @@ def test_clearing_any_bit_never_adds_a_feature() -> None:
                     changed = list(recording.leaves[0][key])
                     changed[register] &= ~(1 << bit)
                     cut = {0: {**recording.leaves[0], key: tuple(changed)}}
-                    assert host.detect(recording.replace(leaves=cut)).features <= before
+                    assert detect(recording.replace(leaves=cut)).features <= before
 
 
 def test_the_kernels_flags_where_cpuid_is_refused() -> None:
     flags = "fpu cx8 cmov mmx fxsr sse sse2 lm pni cx16 lahf_lm ssse3 sse4_1 sse4_2 popcnt avx xsave avx2 nopl"
     text = f"vendor_id : GenuineIntel\ncpu family : 6\nmodel : 60\nmodel name : A CPU\nstepping : 3\nflags : {flags}\n"
-    found = host.detect(Recording(files={"/proc/cpuinfo": text.encode()}))
+    found = detect(Recording(files={"/proc/cpuinfo": text.encode()}))
     assert (found.source, found.cpu) == ("/proc/cpuinfo", "haswell")
     assert {"sse3", "avx2", "crc32", "64bit"} <= found.features.names
     assert found.withheld["fma"].evidence == "/proc/cpuinfo has no flag fma"
@@ -148,17 +149,17 @@ def test_a_machine_of_which_nothing_can_be_read() -> None:
     silent = Machine()
     silent.arch = "x86_64"
     with pytest.raises(cpufeat.CpufeatError, match="nothing can be read"):
-        host.detect(silent)
+        detect(silent)
 
 
 def test_an_architecture_without_tables() -> None:
     with pytest.raises(cpufeat.UnknownNameError, match="architecture 'sparc64'"):
-        host.detect(Recording(arch="sparc64"))
+        detect(Recording(arch="sparc64"))
 
 
 def test_a_level_is_of_the_code_and_not_of_the_cpu() -> None:
     """The psABI's levels are of 64-bit code: a 32-bit process on a Haswell has the level of its own kind."""
-    found = host.detect(machine(INTEL, 6, 60, features_of("haswell")).replace(arch="i686"))
+    found = detect(machine(INTEL, 6, 60, features_of("haswell")).replace(arch="i686"))
     assert (found.cpu, found.level, cpufeat.resolve("native", host=found).target.level) == ("haswell", "i686", "i686")
     assert features_of("haswell") <= found.features.names
 
@@ -188,7 +189,7 @@ def test_levels_are_the_psabis() -> None:
 def test_long_nops_of_32_bit_cpus_are_those_that_llvm_knows() -> None:
     """Those of AMD's K7 are left out: nothing but AMD's name tells it from VIA's, which lack them."""
     machines = [dumps.load(str(path))[1] for path in sorted(CORPUS.glob("*/*.cpuid"))]
-    hosts = [found for found in map(host.detect, machines) if found.arch == "i686"]
+    hosts = [found for found in map(detect, machines) if found.arch == "i686"]
     theirs = {found.cpu: "nopl" in features_of(found.cpu) for found in hosts}
     assert {found.cpu for found in hosts if "nopl" in found.features} == {
         cpu for cpu, has in theirs.items() if has and not cpu.startswith(("athlon", "k8"))

@@ -23,7 +23,7 @@ from helpers.paths import KERNELS, SCRIPTS
 from helpers.zig import capabilities
 
 from cpufeat import aot, llvm_tables
-from cpufeat.detection import host
+from cpufeat.detection.detect import detect
 from cpufeat.detection.recording import Recording
 from cpufeat.features import FeatureSet, find, table
 from cpufeat.levels import level_features
@@ -225,7 +225,7 @@ EVERYWHERE = [
 )
 def test_a_recording_made_there_is_the_same_machine_here(foreign: Foreign, model: str) -> None:
     found = found_on(foreign, model)
-    replayed = host.detect(Recording.from_json(found["recording"]))
+    replayed = detect(Recording.from_json(found["recording"]))
     same = (replayed.arch, replayed.source, replayed.cpu, replayed.level, list(replayed.features))
     assert same == tuple(found[key] for key in ("arch", "source", "cpu", "level", "features"))
     assert sum(core.count for core in replayed.cores) == found["cores"] == found["online"]

@@ -19,6 +19,7 @@ from helpers.paths import CORPORA, CORPUS, PROJECT
 from cpufeat.decisions import DIFFERS
 from cpufeat.detection import dumps, host
 from cpufeat.detection.arch import x86
+from cpufeat.detection.detect import detect
 from cpufeat.detection.recording import Recording
 from cpufeat.errors import CpufeatError
 from cpufeat.features import family, table
@@ -102,7 +103,7 @@ DUMPS = _dumps()
 def detected(content: bytes | Recording) -> host.Host | None:
     """The machine in a dump, None for an error that cpufeat raises on purpose."""
     try:
-        return host.detect(content if isinstance(content, Recording) else dumps.parse(content, "dump")[1])
+        return detect(content if isinstance(content, Recording) else dumps.parse(content, "dump")[1])
     except CpufeatError:
         return None
 
@@ -182,7 +183,7 @@ def test_a_bit_of_xcr0_less_is_no_feature_more() -> None:
     states = sum({1 << bit for state in x86.states().values() for bit in range(64) if state.mask >> bit & 1})
     for name, content in DUMPS[".json", ""]:
         machine = dumps.parse(content, name)[1].replace(xcr0=states)
-        whole = host.detect(machine)
+        whole = detect(machine)
         for bit in range(64):
             check(whole, machine.replace(xcr0=states & ~(1 << bit)), f"{name} without bit {bit}")
 
@@ -193,7 +194,7 @@ def test_a_bit_or_a_reading_of_the_kernel_less_is_no_feature_more(arch: str) -> 
     chosen = random.Random(arch)
     for density in (0, 1, 3, 63):
         machine = of_kernel(arch, chosen, density)
-        whole = host.detect(machine)
+        whole = detect(machine)
         for kind, word in machine.auxv.items():
             for bit in bits(word):
                 less = machine.replace(auxv={**machine.auxv, kind: word & ~(1 << bit)})

@@ -9,7 +9,7 @@ import pytest
 from helpers.machines import EBX, ECX, INTEL, machine
 
 import cpufeat
-from cpufeat.detection.host import detect
+from cpufeat.detection.detect import detect
 from cpufeat.detection.machine import Machine
 from cpufeat.detection.recorder import Recorder, record
 from cpufeat.detection.recording import FACTS, NOT_RECORDED, QUESTIONS, Recording

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from helpers.corpora import corpora
 from helpers.paths import PROJECT
 
-from cpufeat.detection import crosscheck, dumps, host
+from cpufeat.detection import crosscheck, dumps
+from cpufeat.detection.detect import detect
 from cpufeat.detection.probe import lscpu
 from cpufeat.detection.recording import Recording
 from cpufeat.errors import DumpError
@@ -34,7 +35,7 @@ def shown(arch: str, features: FeatureSet) -> frozenset[str]:
 
 
 def check(name: str, by_cpuid: Recording, by_kernel: Recording) -> None:
-    cpuid, kernel = host.detect(by_cpuid), host.detect(by_kernel)
+    cpuid, kernel = detect(by_cpuid), detect(by_kernel)
     assert (cpuid.source, kernel.source) == ("CPUID", "/proc/cpuinfo")
     for key in ("cpu", "level", "vendor", "family", "model"):
         assert getattr(cpuid, key) == getattr(kernel, key), name
@@ -56,7 +57,7 @@ def test_cpuid_and_flags_of_our_own_recordings() -> None:
     compared = []
     for path in sorted((PROJECT / "data" / "machines").glob("*.json")):
         machine = dumps.load(str(path))[1]
-        odd = crosscheck.disagreements(machine, host.detect(machine))
+        odd = crosscheck.disagreements(machine, detect(machine))
         describes_another = any("another CPU" in decision.reason for decision in odd)
         if "/proc/cpuinfo" in machine.files and not describes_another:
             check(path.stem, machine, machine.replace(leaves={}, xcr0=None))
@@ -92,10 +93,10 @@ def test_lscpu_never_says_more_than_cpuinfo_and_the_same_where_it_shows_flags() 
         except (DumpError, ValueError):
             continue
         lines = [line for line in cpuinfo.splitlines(True) if not line.startswith(b"facilities")]  # lscpu has none
-        by_kernel = host.detect(Recording(arch=arch, files={"/proc/cpuinfo": b"".join(lines)}))
+        by_kernel = detect(Recording(arch=arch, files={"/proc/cpuinfo": b"".join(lines)}))
         if "Flags" not in fields and "ISA" not in fields:
             continue
-        by_lscpu = host.detect(Recording(arch=arch, files={"lscpu": printed}))
+        by_lscpu = detect(Recording(arch=arch, files={"lscpu": printed}))
         assert by_lscpu.features <= by_kernel.features, name
         assert (by_lscpu.features == by_kernel.features) != (name in LSCPU_LEAVES_OUT), name
         compared += 1

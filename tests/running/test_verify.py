@@ -24,7 +24,7 @@ from cpufeat.cli import main
 from cpufeat.cli.options import BAD, NO, OK
 from cpufeat.cli.verbs.verify import cpus
 from cpufeat.detection import recording
-from cpufeat.detection.host import detect
+from cpufeat.detection.detect import detect
 from cpufeat.detection.systems import ThisMachine
 from cpufeat.running.cpus import NATIVE, models_by_level, select_cpus
 from cpufeat.running.qemu import Emulator, emulator

@@ -21,8 +21,8 @@ from cpufeat.cli.layout import WIDTH
 from cpufeat.cli.streams import printable
 from cpufeat.decisions import NOT_REPORTED, UNSEEN
 from cpufeat.detection.crosscheck import disagreements
+from cpufeat.detection.detect import detect
 from cpufeat.detection.dumps import load
-from cpufeat.detection.host import detect
 from cpufeat.detection.recorder import record
 from cpufeat.detection.recording import Recording
 from cpufeat.detection.unreported import evidence

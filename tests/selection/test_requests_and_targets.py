@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import cpufeat
 from cpufeat import llvm_tables
 from cpufeat.cpus import cpus
-from cpufeat.detection import host
+from cpufeat.detection.detect import detect
 from cpufeat.features import FeatureSet, table
 from cpufeat.request import parse
 from cpufeat.target import Target
@@ -25,12 +25,12 @@ VERSIONS = llvm_tables.versions("x86_64")
 
 @pytest.fixture
 def haswell() -> cpufeat.Host:
-    return host.detect(machine(INTEL, 6, 60, features_of("haswell")))
+    return detect(machine(INTEL, 6, 60, features_of("haswell")))
 
 
 @pytest.fixture
 def sapphire_rapids() -> cpufeat.Host:
-    return host.detect(machine(INTEL, 6, 143, features_of("sapphirerapids")))
+    return detect(machine(INTEL, 6, 143, features_of("sapphirerapids")))
 
 
 @pytest.fixture(autouse=True)
@@ -337,7 +337,7 @@ def test_few_names_are_suggestions_and_more_are_all_there_are(error: cpufeat.Unk
     st.lists(st.tuples(st.sampled_from("+-"), st.sampled_from(sorted(table("x86_64")))), max_size=6),
 )
 def test_whatever_is_asked_runs_on_the_host(base: str, changes: list[tuple[str, str]]) -> None:
-    zen = host.detect(machine(AMD, 25, 0x11, features_of("znver4")))
+    zen = detect(machine(AMD, 25, 0x11, features_of("znver4")))
     request = ",".join([base, *(sign + name for sign, name in changes)])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", cpufeat.CpufeatWarning)

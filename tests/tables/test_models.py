@@ -16,9 +16,10 @@ from helpers.requirements import unavailable
 
 from cpufeat import llvm_tables, tables
 from cpufeat.cpus import cpu_features, cpus, find_cpu
-from cpufeat.detection import dumps, host
+from cpufeat.detection import dumps
 from cpufeat.detection.arch.identity import Model
 from cpufeat.detection.arch.reading import Reading
+from cpufeat.detection.detect import detect
 from cpufeat.features import FeatureSet, table
 
 ARCH = "x86_64"
@@ -108,7 +109,7 @@ def test_recorded_machines() -> None:
     cases = corpora("cases")
     listed = [line.split("\t") for line in (cases / "truth.tsv").read_text().splitlines()]
     named = [(path, truth) for path, _, arch, truth in listed if arch in (ARCH, "i686") and truth != "-"]
-    found = {path: host.detect(dumps.load(str(cases / path))[1]).cpu for path, _ in named}
+    found = {path: detect(dumps.load(str(cases / path))[1]).cpu for path, _ in named}
     wrong = [
         (path, found[path], truth) for path, truth in named if found[path] not in truth.replace("/", "|").split("|")
     ]

@@ -111,7 +111,7 @@ def _names_another_version(triple: str) -> bool:
 
 @functools.cache
 def _here() -> str:
-    from cpufeat.detection.host import detect
+    from cpufeat.detection.detect import detect
     from cpufeat.detection.systems import ThisMachine
 
     return detect(ThisMachine()).triple

@@ -6,7 +6,7 @@ import json
 
 from cpufeat.cli.options import NO, OK, add_machine, path_of, request_of
 from cpufeat.cli.terminal import show
-from cpufeat.detection.host import detect
+from cpufeat.detection.detect import detect
 from cpufeat.running.check import check
 from cpufeat.support.value import TYPE_CHECKING
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from cpufeat import aot
 from cpufeat.cli.options import OK, add_machine, add_on_missing, path_of
 from cpufeat.cpus import NATIVE
-from cpufeat.detection.host import detect
+from cpufeat.detection.detect import detect
 from cpufeat.errors import CpufeatError
 from cpufeat.levels import baseline
 from cpufeat.request import parse

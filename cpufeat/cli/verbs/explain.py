@@ -7,7 +7,7 @@ import os
 import warnings
 
 from cpufeat.cli.options import OK, add_machine, add_on_missing
-from cpufeat.detection.host import MACHINE_VARIABLE, default_machine
+from cpufeat.detection.detect import MACHINE_VARIABLE, default_machine
 from cpufeat.errors import CpufeatWarning
 from cpufeat.explain import GENERIC, explain, to_json, verdict_without_tables
 from cpufeat.support.value import TYPE_CHECKING

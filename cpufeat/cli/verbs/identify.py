@@ -7,7 +7,7 @@ import json
 from cpufeat.cli.options import NO, OK, path_of
 from cpufeat.cli.streams import printable
 from cpufeat.detection import dumps
-from cpufeat.detection.host import detect
+from cpufeat.detection.detect import detect
 from cpufeat.errors import CpufeatError
 from cpufeat.explain import GENERIC, identity
 from cpufeat.support.value import TYPE_CHECKING

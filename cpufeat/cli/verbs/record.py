@@ -6,7 +6,7 @@ import os
 import sys
 
 from cpufeat.cli.options import OK, add_machine
-from cpufeat.detection.host import default_machine
+from cpufeat.detection.detect import default_machine
 from cpufeat.detection.recorder import record
 from cpufeat.errors import CpufeatError
 from cpufeat.support import files

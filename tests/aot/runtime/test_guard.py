@@ -42,7 +42,7 @@ from cpufeat.aot.runtime.guard_table import level_to_state, narrow
 from cpufeat.binary_format.elf import MAGIC
 from cpufeat.decisions import NEEDS_PERMISSION
 from cpufeat.detection import dumps
-from cpufeat.detection.host import Host, detect
+from cpufeat.detection.detect import detect
 from cpufeat.detection.systems import ThisMachine
 from cpufeat.errors import ArtifactError
 from cpufeat.features import FeatureSet
@@ -52,6 +52,8 @@ from cpufeat.target import Target
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from cpufeat.detection.host import Host
 
 V4, V3, V2, V1 = (Target.parse(name) for name in ("x86-64-v4", "x86-64-v3", "x86-64-v2", "x86-64"))
 ARM = Target.parse("armv8.2-a", LINUX_ON_ARM)

@@ -43,7 +43,7 @@ from hypothesis import strategies as st
 
 from cpufeat.aot.runtime.selector import resolver_parameters, selector
 from cpufeat.detection import dumps
-from cpufeat.detection.host import detect
+from cpufeat.detection.detect import detect
 from cpufeat.detection.recording import Recording
 from cpufeat.detection.systems import ThisMachine
 from cpufeat.errors import TargetError, UnknownNameError

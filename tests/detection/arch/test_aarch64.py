@@ -19,6 +19,7 @@ from cpufeat.detection import dumps, host
 from cpufeat.detection.arch import aarch64
 from cpufeat.detection.arch.identity import Model
 from cpufeat.detection.arch.reading import Reading
+from cpufeat.detection.detect import detect
 from cpufeat.detection.recording import Recording
 from cpufeat.features import HARDWARE, FeatureSet, find, implied, table
 from cpufeat.levels import level_features, levels
@@ -101,7 +102,7 @@ def test_all_bits_report_every_feature_that_has_one() -> None:
     (reading,) = aarch64.read(of_words(*[2**64 - 1] * 3))
     assert reading.reported.keys() == {name for name, feature in FEATURES.items() if feature.bit}
     assert reading.reported["sve_aes"] == "AT_HWCAP2 bit 2 and AT_HWCAP2 bit 3"
-    assert host.detect(of_words(*[2**64 - 1] * 3)).level == "armv9.7-a"
+    assert detect(of_words(*[2**64 - 1] * 3)).level == "armv9.7-a"
 
 
 def test_models_are_zigs() -> None:
@@ -190,7 +191,7 @@ def test_a_level_is_compiled_for() -> None:
 def test_cores_are_listed_biggest_first_in_whatever_order_they_are_shown() -> None:
     a510, a710, x2 = (0x41, 0xD46, 0x10), (0x41, 0xD47, 0x20), (0x41, 0xD48, 0x20)
     for cores in ([a510, a510, a710, x2], [x2, a510, a710, a510], [a710, x2, a510, a510]):
-        found = host.detect(of_cpuinfo("fp asimd crc32", *cores))
+        found = detect(of_cpuinfo("fp asimd crc32", *cores))
         assert found.cores == (host.Core("cortex-x2", 1), host.Core("cortex-a710", 1), host.Core("cortex-a510", 2))
         assert (found.cpu, found.name, found.stepping) == ("cortex-x2", "Cortex-X2", 0x20)
 
@@ -199,13 +200,13 @@ def test_sysfs_says_which_cores_there_are_before_cpuinfo() -> None:
     path = "/sys/devices/system/cpu/cpu{}/regs/identification/midr_el1"
     files = {path.format(0): b"0x00000000411fd050\n", path.format(1): b"0x00000000481fd400\n"}
     files["/proc/cpuinfo"] = cpuinfo("fp", (0x41, 0xD03, 0))
-    found = host.detect(Recording(arch=ARCH, auxv={16: 0x3}, files=files, online=(0, 1)))
+    found = detect(Recording(arch=ARCH, auxv={16: 0x3}, files=files, online=(0, 1)))
     assert found.cores == (host.Core("cortex-a76", 1), host.Core("cortex-a55", 1))
     assert (found.source, found.evidence["neon"]) == ("AT_HWCAP", "AT_HWCAP bit 1")
 
 
 def test_features_without_a_core_are_told_apart_by_level() -> None:
-    found = host.detect(of_words(0xFFFFFFFF, 0))
+    found = detect(of_words(0xFFFFFFFF, 0))
     assert (found.cpu, found.level) == ("generic", "armv8.4-a")
     assert {"sve", "pauth"} <= found.features.names
     assert "sve2" not in found.features
@@ -213,20 +214,18 @@ def test_features_without_a_core_are_told_apart_by_level() -> None:
 
 def test_a_new_core_is_tuned_for_as_its_vendors_most_alike() -> None:
     recorded = corpora("cases") / "archspec-json" / "linux-rhel9-neoverse_n2.cpuinfo"
-    found = host.detect(
-        Recording(arch=ARCH, files={"/proc/cpuinfo": recorded.read_bytes().replace(b"0xd49", b"0xdff")})
-    )
+    found = detect(Recording(arch=ARCH, files={"/proc/cpuinfo": recorded.read_bytes().replace(b"0xd49", b"0xdff")}))
     assert found.cpu in ("neoverse-n2", "cortex-a710", "cortex-x2", "cortex-a510")
     assert "is in no table" in str(found.decisions[0])
 
 
 def test_the_exynos_9810_has_only_what_all_its_cores_have() -> None:
     flags = "fp asimd evtstrm aes pmull sha1 sha2 crc32 atomics fphp asimdhp"
-    found = host.detect(of_cpuinfo(flags, (0x41, 0xD05, 0x01), (0x53, 0x002, 0x10)))
+    found = detect(of_cpuinfo(flags, (0x41, 0xD05, 0x01), (0x53, 0x002, 0x10)))
     assert found.cpu == "exynos-m3"
     assert found.withheld["lse"].reason == "differs between cores"
     assert not {"lse", "fullfp16"} & found.features.names
-    assert "lse" in host.detect(of_cpuinfo(flags, (0x41, 0xD05, 0x01))).features
+    assert "lse" in detect(of_cpuinfo(flags, (0x41, 0xD05, 0x01))).features
 
 
 def test_lscpu_of_several_kinds_says_what_cpuinfo_does() -> None:
@@ -235,9 +234,9 @@ def test_lscpu_of_several_kinds_says_what_cpuinfo_does() -> None:
         (member,) = (member for member in tar if member.name.endswith("proc/cpuinfo"))
         file = tar.extractfile(member)
         assert file
-        by_kernel = host.detect(Recording(arch=ARCH, files={"/proc/cpuinfo": file.read()}))
+        by_kernel = detect(Recording(arch=ARCH, files={"/proc/cpuinfo": file.read()}))
     text = (tests / "expected" / "lscpu" / f"lscpu-{name}").read_bytes()
-    by_lscpu = host.detect(Recording(arch=ARCH, files={"lscpu": text}))
+    by_lscpu = detect(Recording(arch=ARCH, files={"lscpu": text}))
     assert by_kernel.cores == by_lscpu.cores
     assert [core.cpu for core in by_kernel.cores] == ["cortex-x3", "cortex-a715", "cortex-a710", "cortex-a510"]
     assert by_kernel.features == by_lscpu.features
@@ -277,7 +276,7 @@ def test_recorded_machines() -> None:
     of_arm = [(path, truth) for path, _, arch, truth in listed if arch == ARCH]
     assert len(of_arm) > 80
     for path, truth in of_arm:
-        found = host.detect(dumps.load(str(cases / path))[1])
+        found = detect(dumps.load(str(cases / path))[1])
         assert found.name, path
         assert truth in ("-", found.cpu, "+".join(sorted(core.cpu for core in found.cores))), path
 
@@ -308,7 +307,7 @@ def test_rusts_auxiliary_vectors() -> None:
         numbers = [int.from_bytes(content[at : at + 8], "little") for at in range(0, len(content), 8)]
         vector = dict(zip(numbers[::2], numbers[1::2], strict=True))
         assert vector.get(26) == second
-        found = host.detect(Recording(arch=ARCH, auxv=vector)).features
+        found = detect(Recording(arch=ARCH, auxv=vector)).features
         assert {"dotprod", "rcpc", "lse", "crc", "fullfp16", "ccpp"} <= found.names
         of_second = {"altnzcv", "bti", "ccdp", "fptoint", "mte", "pauth", "rand"}
         assert of_second & found.names == ({"bti", "ccdp", "fptoint", "mte", "pauth", "rand"} if second else set())

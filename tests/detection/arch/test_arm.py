@@ -18,6 +18,7 @@ from cpufeat.detection import dumps, host
 from cpufeat.detection.arch import arm
 from cpufeat.detection.arch.identity import Model
 from cpufeat.detection.arch.reading import Reading
+from cpufeat.detection.detect import detect
 from cpufeat.detection.recording import Recording
 from cpufeat.features import HARDWARE, find, implied, table
 from cpufeat.levels import level_features, levels
@@ -198,32 +199,32 @@ def test_a_level_is_compiled_for() -> None:
 
 
 def test_a_raspberry_pi_zero_is_no_armv7() -> None:
-    found = host.detect(of_cpuinfo(cpuinfo("half thumb fastmult vfp edsp java tls", 0xB76, stepping=7, name="(v6l)")))
+    found = detect(of_cpuinfo(cpuinfo("half thumb fastmult vfp edsp java tls", 0xB76, stepping=7, name="(v6l)")))
     assert (found.cpu, found.level, found.brand) == ("arm1176jzf-s", "armv6k", "Raspberry Pi")
     assert "v7" not in found.features
 
 
 def test_half_words_are_no_half_precision() -> None:
-    assert "fp16" not in host.detect(of_cpuinfo(cpuinfo("half thumb fastmult vfp edsp neon vfpv3 tls", 0xC09))).features
-    assert "fp16" in host.detect(of_cpuinfo(cpuinfo(V7, 0xC0F))).features
+    assert "fp16" not in detect(of_cpuinfo(cpuinfo("half thumb fastmult vfp edsp neon vfpv3 tls", 0xC09))).features
+    assert "fp16" in detect(of_cpuinfo(cpuinfo(V7, 0xC0F))).features
 
 
 def test_16_registers_are_no_32() -> None:
-    found = host.detect(of_cpuinfo(cpuinfo("half thumb vfp edsp vfpv3 vfpv3d16 tls", 0xC09)))
+    found = detect(of_cpuinfo(cpuinfo("half thumb vfp edsp vfpv3 vfpv3d16 tls", 0xC09)))
     assert "vfp3d16" in found.features
     assert not {"vfp3", "d32", "neon"} & found.features.names
 
 
 def test_the_auxiliary_vector_tells_the_version_by_its_platform() -> None:
     words = 0x3FB0D6, 0x10
-    levels = [host.detect(of_words(*words, platform)).level for platform in ("v8l", "v7l", "v6l")]
+    levels = [detect(of_words(*words, platform)).level for platform in ("v8l", "v7l", "v6l")]
     assert levels == ["armv8-a", "armv7ve", "armv6k"]
-    assert "crc" in host.detect(of_words(*words)).features
+    assert "crc" in detect(of_words(*words)).features
 
 
 def test_a_program_that_finds_64_bit_words_runs_on_armv8() -> None:
     content = b"processor: 0\nFeatures: fp asimd crc32\nCPU implementer: 0x41\nCPU architecture: 8\nCPU part: 0xd03\n"
-    found = host.detect(of_cpuinfo(content, "armv8l"))
+    found = detect(of_cpuinfo(content, "armv8l"))
     assert (found.cpu, found.level) == ("cortex-a53", "armv8-a")
     assert {"neon", "hwdiv_arm", "crc"} <= found.features.names
     assert "aes" not in found.features
@@ -231,10 +232,10 @@ def test_a_program_that_finds_64_bit_words_runs_on_armv8() -> None:
 
 def test_neon_of_the_first_krait_is_withheld() -> None:
     flags = "swp half thumb fastmult vfp edsp neon vfpv3 tls vfpv4 idiva idivt"
-    found = host.detect(of_cpuinfo(cpuinfo(flags, 0x04D, implementer=0x51, stepping=0x10)))
+    found = detect(of_cpuinfo(cpuinfo(flags, 0x04D, implementer=0x51, stepping=0x10)))
     assert (found.cpu, found.withheld["neon"].reason) == ("krait", "erratum")
     assert "neon" not in found.features
-    assert "neon" in host.detect(of_cpuinfo(cpuinfo(flags, 0x04D, implementer=0x51, stepping=0x14))).features
+    assert "neon" in detect(of_cpuinfo(cpuinfo(flags, 0x04D, implementer=0x51, stepping=0x14))).features
 
 
 def test_one_identity_stands_for_all_processors_of_old_kernels() -> None:
@@ -243,9 +244,9 @@ def test_one_identity_stands_for_all_processors_of_old_kernels() -> None:
     )
     ending = "Features: swp half thumb vfp edsp\nCPU implementer: 0x41\nCPU architecture: 7\n"
     ending += "CPU variant: {}\nCPU part: {}\nCPU revision: {}\n"
-    found = host.detect(of_cpuinfo(content + ending.format("0x3", "0xc09", "0").encode()))
+    found = detect(of_cpuinfo(content + ending.format("0x3", "0xc09", "0").encode()))
     assert found.cores == (host.Core("cortex-a9", 4),)
-    found = host.detect(of_cpuinfo(content + ending.format("0x0 & 0x3", "0xc07 & 0xc0f", "5 & 3").encode()))
+    found = detect(of_cpuinfo(content + ending.format("0x0 & 0x3", "0xc07 & 0xc0f", "5 & 3").encode()))
     assert found.cores == (host.Core("cortex-a15", 2), host.Core("cortex-a7", 2))
 
 
@@ -270,7 +271,7 @@ def test_recorded_machines() -> None:
     of_arm = [(path, truth) for path, _, arch, truth in listed if arch.startswith("arm")]
     assert len(of_arm) > 90
     for path, truth in of_arm:
-        found = host.detect(dumps.load(str(cases / path))[1])
+        found = detect(dumps.load(str(cases / path))[1])
         kinds = sorted(core.cpu for core in found.cores)
         assert truth in ("-", found.cpu) or kinds == sorted(BETTER_TRUTH.get(path, truth).split("+")), path
 
@@ -297,7 +298,7 @@ def test_rusts_auxiliary_vector_of_a_raspberry_pi_3() -> None:
     content = (folder / "linux-rpi3.auxv").read_bytes()
     numbers = [int.from_bytes(content[at : at + 4], "little") for at in range(0, len(content), 4)]
     vector = dict(zip(numbers[::2], numbers[1::2], strict=True))
-    found = host.detect(of_words(vector[16], vector[26])).features
+    found = detect(of_words(vector[16], vector[26])).features
     assert {"neon", "crc", "hwdiv", "hwdiv_arm", "vfp4"} <= found.names
     assert not {"aes", "sha2", "dotprod"} & found.names
 
@@ -310,7 +311,7 @@ def test_pytorchs_expectations() -> None:
         machine = dumps.load(str(path))[1]
         if machine.arch != "arm" or name not in truths:
             continue
-        features = host.detect(machine).features
+        features = detect(machine).features
         ours = {PYTORCH.get(theirs, theirs): has for theirs, has in truths[name]["isa"].items()}
         for feature, has in ((feature, has) for feature, has in ours.items() if feature in FEATURES):
             if feature in features:

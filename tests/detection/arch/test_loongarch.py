@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from cpufeat import llvm_tables
 from cpufeat.cpus import cpus, find_cpu
 from cpufeat.detection import dumps, host
+from cpufeat.detection.detect import detect
 from cpufeat.detection.recording import Recording
 from cpufeat.features import find, implied, table
 from cpufeat.levels import level_features
@@ -34,9 +35,9 @@ def cpuinfo(features: str, model: str = "Loongson-3A5000") -> bytes:
     return f"system type\t\t: generic-loongson-machine\n\nprocessor\t\t: 0\n{core}\nprocessor\t\t: 1\n{core}\n".encode()
 
 
-def detect(features: str = "", model: str = "Loongson-3A5000", hwcap: int | None = None) -> host.Host:
+def loongson_host(features: str = "", model: str = "Loongson-3A5000", hwcap: int | None = None) -> host.Host:
     files = {"/proc/cpuinfo": cpuinfo(features, model)} if features else {}
-    return host.detect(Recording(arch=ARCH, files=files, auxv={} if hwcap is None else {AT_HWCAP: hwcap}))
+    return detect(Recording(arch=ARCH, files=files, auxv={} if hwcap is None else {AT_HWCAP: hwcap}))
 
 
 # --- the tables
@@ -97,39 +98,39 @@ def test_every_cpu_of_llvm_has_a_name_here(version: int) -> None:
     ],
 )
 def test_model_names(model: str, cpu: str, name: str) -> None:
-    found = detect("cpucfg lam ual fpu crc32", model)
+    found = loongson_host("cpucfg lam ual fpu crc32", model)
     assert (found.cpu, found.name) == (cpu, name)
 
 
 def test_both_sources_say_the_same() -> None:
     bits = [bit for bit, name in enumerate(HWCAPS) if name not in ("lsx", "lasx")]
     words = " ".join(HWCAPS[bit] for bit in bits)
-    by_kernel, by_hwcap = detect(words), detect(hwcap=sum(1 << bit for bit in bits))
+    by_kernel, by_hwcap = loongson_host(words), loongson_host(hwcap=sum(1 << bit for bit in bits))
     assert by_kernel.features == by_hwcap.features
     assert {"d", "f", "lbt", "lvz", "64bit"} <= by_hwcap.features.names
     assert (by_kernel.source, by_hwcap.source) == ("/proc/cpuinfo", "AT_HWCAP")
 
 
 def test_what_the_kernel_does_not_enable_is_off() -> None:
-    found = detect("cpucfg lam ual fpu lsx lasx", hwcap=0b11111)
+    found = loongson_host("cpucfg lam ual fpu lsx lasx", hwcap=0b11111)
     assert "lsx" in found.features
     assert "lasx" not in found.features
     assert found.level == "la64v1.0"
 
 
 def test_binary_translation_is_all_three() -> None:
-    assert "lbt" not in detect("cpucfg lam ual fpu lbt_x86 lbt_arm").features
-    assert "lbt" in detect("cpucfg lam ual fpu lbt_x86 lbt_arm lbt_mips").features
+    assert "lbt" not in loongson_host("cpucfg lam ual fpu lbt_x86 lbt_arm").features
+    assert "lbt" in loongson_host("cpucfg lam ual fpu lbt_x86 lbt_arm lbt_mips").features
 
 
 def test_newest_kernels_name_more() -> None:
-    assert {"lam_bh", "scq"} <= detect("cpucfg lam lam_bh scq ual fpu lsx").features.names
+    assert {"lam_bh", "scq"} <= loongson_host("cpucfg lam lam_bh scq ual fpu lsx").features.names
 
 
 @given(st.integers(0, 2**15 - 1), st.integers(0, 14))
 def test_a_cleared_bit_never_adds_a_feature(hwcap: int, bit: int) -> None:
     text = "cpucfg lam ual fpu"
-    assert detect(text, hwcap=hwcap & ~(1 << bit)).features <= detect(text, hwcap=hwcap).features
+    assert loongson_host(text, hwcap=hwcap & ~(1 << bit)).features <= loongson_host(text, hwcap=hwcap).features
 
 
 # --- recorded machines
@@ -140,7 +141,7 @@ def test_google_cpu_features_expectations() -> None:
     names = dict(zip(map(str.upper, HWCAPS), HWCAPS, strict=True)) | {"FPU": "d"}
     for expected in folder.glob("*.json"):
         said = json.loads(expected.read_text())
-        found = host.detect(dumps.load(str(expected.with_suffix(".cpuinfo")))[1])
+        found = detect(dumps.load(str(expected.with_suffix(".cpuinfo")))[1])
         assert {names[name] for name in said["present"]} <= found.features.names, expected.name
         # It expects no CPUCFG, which both files name first among the Features.
         assert {names[name] for name in said["absent"]} & found.features.names == {"cpucfg"}, expected.name
@@ -152,9 +153,9 @@ def test_trees_of_util_linux() -> None:
         with tarfile.open(folder / "dumps" / f"loongarch-{name}.tar.gz") as tree:
             content = tree.extractfile(f"loongarch-{name}/proc/cpuinfo")
             assert content is not None
-            of_kernel = host.detect(dumps.parse(content.read(), name)[1])
+            of_kernel = detect(dumps.parse(content.read(), name)[1])
         printed = (folder.parents[1] / "expected" / "lscpu" / f"lscpu-loongarch-{name}").read_bytes()
-        of_lscpu = host.detect(Recording(arch=ARCH, files={"lscpu": printed}))
+        of_lscpu = detect(Recording(arch=ARCH, files={"lscpu": printed}))
         assert (of_kernel.cpu, of_kernel.level) == (of_lscpu.cpu, of_lscpu.level) == ("la464", level)
         assert of_kernel.features == of_lscpu.features
         assert of_kernel.cores == of_lscpu.cores

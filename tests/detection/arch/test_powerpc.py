@@ -17,6 +17,7 @@ from cpufeat import llvm_tables
 from cpufeat.cpus import cpus, find_cpu
 from cpufeat.detection import dumps, host
 from cpufeat.detection.arch import powerpc
+from cpufeat.detection.detect import detect
 from cpufeat.detection.recording import Recording
 from cpufeat.features import HARDWARE, FeatureSet, find, implied, table
 from cpufeat.levels import level_features, levels
@@ -137,12 +138,12 @@ def test_code_for_a_level_uses_vectors_where_it_has_them(level: str, vectors: bo
     ],
 )
 def test_the_features_alone_tell_the_generation(words: tuple[int, int], cpu: str, level: str) -> None:
-    found = host.detect(machine(words))
+    found = detect(machine(words))
     assert (found.cpu, found.level, found.source) == (cpu, level, "AT_HWCAP")
 
 
 def test_the_970_has_altivec_and_nothing_of_later_versions() -> None:
-    found = host.detect(machine(PPC970, cpuinfo("PPC970MP, altivec supported", "0044 0101"), arch="ppc64"))
+    found = detect(machine(PPC970, cpuinfo("PPC970MP, altivec supported", "0044 0101"), arch="ppc64"))
     assert (found.cpu, found.name, found.level) == ("970", "PowerPC 970", "ppc64")
     expected = llvm_tables.cpu_features("ppc64", "970")
     assert expected is not None
@@ -150,8 +151,8 @@ def test_the_970_has_altivec_and_nothing_of_later_versions() -> None:
 
 
 def test_transactions_are_had_only_where_the_kernel_says_so() -> None:
-    assert "htm" in host.detect(machine(POWER8)).features
-    found = host.detect(machine(POWER9, cpuinfo("POWER9, altivec supported", "004e 1202")))
+    assert "htm" in detect(machine(POWER8)).features
+    found = detect(machine(POWER9, cpuinfo("POWER9, altivec supported", "004e 1202")))
     assert (found.cpu, "htm" in found.features) == ("pwr9", False)
     assert found.withheld["htm"].reason == "not reported"
 
@@ -172,13 +173,13 @@ def test_transactions_are_had_only_where_the_kernel_says_so() -> None:
     ],
 )
 def test_the_processor_version_in_force_names_the_cpu(cpu: str, pvr: str, expected: str) -> None:
-    found = host.detect(Recording(arch="ppc64", files={"/proc/cpuinfo": cpuinfo(cpu, pvr, 3).encode()}))
+    found = detect(Recording(arch="ppc64", files={"/proc/cpuinfo": cpuinfo(cpu, pvr, 3).encode()}))
     assert (found.cpu, found.cores) == (expected, (host.Core(expected, 3),))
 
 
 def test_at_platform_names_the_cpu_where_proc_is_not_mounted() -> None:
-    assert host.detect(machine(POWER10, platform="power11")).cpu == "pwr11"
-    assert host.detect(machine(POWER8, platform="power8")).name == "POWER8 mode"
+    assert detect(machine(POWER10, platform="power11")).cpu == "pwr11"
+    assert detect(machine(POWER8, platform="power8")).name == "POWER8 mode"
 
 
 @pytest.mark.parametrize("platform", ["power", "powerful", "power123456", "ppc970", "pa6t"])
@@ -189,14 +190,14 @@ def test_other_platforms_name_nothing(platform: str) -> None:
 
 def test_the_kernels_words_alone_tell_of_no_vsx() -> None:
     files = {"/proc/cpuinfo": cpuinfo("POWER9, altivec supported", "004e 1202").encode()}
-    found = host.detect(Recording(arch=ARCH, files=files))
+    found = detect(Recording(arch=ARCH, files=files))
     assert found.features == FeatureSet(ARCH, ["64bit", "fpu", "hard_float", "altivec"])
     assert str(found.withheld["vsx"]) == "cannot be seen (/proc/cpuinfo never shows it)"
 
 
 def test_lscpu_says_the_same() -> None:
     text = b"CPU(s): 4\nModel: 2.2 (pvr 004e 1202)\nModel name: POWER9 (architected), altivec supported\n"
-    found = host.detect(Recording(arch=ARCH, files={"lscpu": text}))
+    found = detect(Recording(arch=ARCH, files={"lscpu": text}))
     assert (found.cpu, found.cores[0].count, "altivec" in found.features) == ("pwr9", 4, True)
 
 
@@ -219,7 +220,7 @@ def test_recorded_machines() -> None:
     of_power = [(path, truth) for path, _, arch, truth in listed if arch.startswith("ppc")]
     assert len(of_power) > 20
     for path, truth in of_power:
-        found = host.detect(dumps.load(str(CORPUS / path))[1])
+        found = detect(dumps.load(str(CORPUS / path))[1])
         assert found.name, path
         assert truth in (found.cpu, "-"), path
 

@@ -18,8 +18,10 @@ from cpufeat.cpus import cpus, find_cpu
 from cpufeat.decisions import DIFFERS, STATE_OFF
 from cpufeat.detection import dumps, host
 from cpufeat.detection.arch.identity import Model
+from cpufeat.detection.detect import detect
 from cpufeat.detection.probe.isa_string import extensions
 from cpufeat.detection.recording import Recording
+from cpufeat.errors import CpufeatError
 from cpufeat.features import HARDWARE, find, implied, table
 from cpufeat.levels import level_features
 
@@ -55,10 +57,12 @@ def cpuinfo(*isas: str, after: str = "") -> bytes:
     return "".join(f"processor\t: {n}\nhart\t\t: {n}\nisa\t\t: {isa}\n{after}\n" for n, isa in enumerate(isas)).encode()
 
 
-def detect(*isas: str, after: str = "", hwcap: int | None = None, probes: dict[int, int] | None = None) -> host.Host:
+def riscv_host(
+    *isas: str, after: str = "", hwcap: int | None = None, probes: dict[int, int] | None = None
+) -> host.Host:
     files = {"/proc/cpuinfo": cpuinfo(*isas, after=after)} if isas else {}
     auxv = {} if hwcap is None else {AT_HWCAP: hwcap}
-    return host.detect(Recording(arch=ARCH, files=files, auxv=auxv, probes=probes or {}))
+    return detect(Recording(arch=ARCH, files=files, auxv=auxv, probes=probes or {}))
 
 
 def ours(names: list[str]) -> set[str]:
@@ -145,7 +149,7 @@ def test_every_model_row_decides_what_it_names() -> None:
                 marked += f"marchid\t\t: {number:#x}\n" if number is not None else ""
                 marked += f"uarch\t\t: {core}\n" if core else ""
                 probes = {3: 1, 4: 0b111} if row.requires else {}
-                found = detect("rv64imafdc", after=marked, probes=probes)
+                found = riscv_host("rv64imafdc", after=marked, probes=probes)
                 assert (found.cpu, found.name) == (row.cpu, row.name), row
 
 
@@ -200,7 +204,7 @@ def test_no_text_breaks_the_parser(text: str) -> None:
 
 
 def test_letters_bring_their_parts() -> None:
-    found = detect("rv64imafdc")
+    found = riscv_host("rv64imafdc")
     assert found.features.names == {*"imafdc", "64bit", "zmmul", "zaamo", "zalrsc", "zca", "zcd", "zicsr"}
     assert found.level == "rv64gc"
     assert found.evidence["d"] == "/proc/cpuinfo isa d"
@@ -208,65 +212,65 @@ def test_letters_bring_their_parts() -> None:
 
 
 def test_sums_follow_from_their_parts() -> None:
-    found = detect("rv64imafdc_zba_zbb_zbs_zbkb_zbkc_zbkx_zkne_zknd_zknh_zkt")
+    found = riscv_host("rv64imafdc_zba_zbb_zbs_zbkb_zbkc_zbkx_zkne_zknd_zknh_zkt")
     assert {"b", "zkn"} <= found.features.names
     assert not {"zk", "zks"} & found.features.names
 
 
 def test_hwprobe_alone() -> None:
     probes = {0: 0x710, 1: 0x8000000058000001, 2: 0, 3: 1, 4: 0b111111}
-    found = detect(probes=probes)
+    found = riscv_host(probes=probes)
     assert (found.source, found.cpu, found.name) == ("riscv_hwprobe", "spacemit-x60", "SpacemiT X60")
     assert {"v", "zve64d", "zvl128b", "b", "d"} <= found.features.names
     assert found.evidence["zba"] == "riscv_hwprobe key 4 bit 3"
 
 
 def test_identity_that_differs_between_harts_is_none() -> None:
-    found = detect(probes={0: 2**64 - 1, 1: 2**64 - 1, 2: 2**64 - 1, 3: 1, 4: 3})
+    found = riscv_host(probes={0: 2**64 - 1, 1: 2**64 - 1, 2: 2**64 - 1, 3: 1, 4: 3})
     assert (found.vendor, found.model, found.cpu) == ("", None, "generic-rv64")
 
 
 def test_auxiliary_vector_alone() -> None:
-    found = detect(hwcap=IMAFDCV)
+    found = riscv_host(hwcap=IMAFDCV)
     assert found.source == "AT_HWCAP"
     assert {*"imafdc"} <= found.features.names
     assert "v" not in found.features, "T-Head's kernels set that bit for the draft"
 
 
 def test_sources_add_up() -> None:
-    found = detect("rv64imafdc_zifencei_sstc", hwcap=IMAFDCV, probes={3: 1, 4: 0b1011})
+    found = riscv_host("rv64imafdc_zifencei_sstc", hwcap=IMAFDCV, probes={3: 1, 4: 0b1011})
     assert {"zifencei", "zba", "sstc"} <= found.features.names
 
 
 def test_vectors_that_the_kernel_does_not_save_are_withheld() -> None:
     isa = "rv64imafdcv_zve64d_zvbb"
-    assert "zvbb" in detect(isa).features, "a dump: Linux takes out what it does not save"
-    assert "zvbb" in detect(isa, hwcap=IMAFDCV).features
-    found = detect(isa, hwcap=IMAFDCV & ~(1 << 21))
+    assert "zvbb" in riscv_host(isa).features, "a dump: Linux takes out what it does not save"
+    assert "zvbb" in riscv_host(isa, hwcap=IMAFDCV).features
+    found = riscv_host(isa, hwcap=IMAFDCV & ~(1 << 21))
     assert not {"v", "zve32x", "zvbb", "zvl128b"} & found.features.names
     assert found.withheld["zve32x"].reason == STATE_OFF
-    assert "zvbb" not in detect(isa, probes={3: 1, 4: 3}).features
-    assert "d" not in detect(isa, hwcap=0).features
+    assert "zvbb" not in riscv_host(isa, probes={3: 1, 4: 3}).features
+    assert "d" not in riscv_host(isa, hwcap=0).features
 
 
 def test_cache_block_instructions_need_hwprobe() -> None:
     isa = "rv64imafdc_zicbom_zicbop_zicboz"
-    found = detect(isa, hwcap=IMAFDCV)
+    found = riscv_host(isa, hwcap=IMAFDCV)
     assert "zicbop" in found.features, "prefetches are hints"
     assert [found.withheld[name].reason for name in ("zicbom", "zicboz")] == [STATE_OFF, STATE_OFF]
-    assert "zicboz" in detect(isa, probes={3: 1, 4: 1 << 6 | 3}).features
+    assert "zicboz" in riscv_host(isa, probes={3: 1, 4: 1 << 6 | 3}).features
 
 
 def test_thead_draft_of_vectors_is_not_v() -> None:
     isa = "rv64imafdcv_zicsr"
-    assert "v" not in detect(isa, after="mvendorid\t: 0x5b7\nmarchid\t\t: 0x0\n").features
-    assert "v" not in detect(isa, after="uarch\t\t: thead,c910\n").features
-    assert "v" in detect(isa, after="mvendorid\t: 0x5b7\nmarchid\t\t: 0x80000000090c0d00\n").features
+    assert "v" not in riscv_host(isa, after="mvendorid\t: 0x5b7\nmarchid\t\t: 0x0\n").features
+    assert "v" not in riscv_host(isa, after="uarch\t\t: thead,c910\n").features
+    assert "v" in riscv_host(isa, after="mvendorid\t: 0x5b7\nmarchid\t\t: 0x80000000090c0d00\n").features
 
 
 def test_harts_that_differ() -> None:
     u74 = "mvendorid\t: 0x489\nmarchid\t\t: 0x8000000000000007\n"
-    found = detect("rv64imafdc", "rv64imafdc_zba", "rv64imafdc_zba", after=u74)
+    found = riscv_host("rv64imafdc", "rv64imafdc_zba", "rv64imafdc_zba", after=u74)
     assert [(core.cpu, core.count) for core in found.cores] == [("sifive-u74", 3)]
     assert "zba" not in found.features
     assert found.withheld["zba"].reason == DIFFERS
@@ -274,39 +278,39 @@ def test_harts_that_differ() -> None:
 
 def test_the_harts_own_string_counts() -> None:
     hart = "hart isa\t: rv64imafdc_zba\n"
-    assert "zba" in detect("rv64imafdc", after=hart).features
+    assert "zba" in riscv_host("rv64imafdc", after=hart).features
 
 
 def test_rva23_board() -> None:
     everything = sum(1 << bit for bit in range(63))
-    found = detect("rv64imafdcv_zicsr", hwcap=IMAFDCV, probes={3: 1, 4: everything})
+    found = riscv_host("rv64imafdcv_zicsr", hwcap=IMAFDCV, probes={3: 1, 4: everything})
     assert found.level == "rva23u64"
-    assert detect("rv64imafdcv_zicsr", probes={3: 1, 4: everything & ~(1 << 43 | 1 << 44)}).level == "rva22u64"
+    assert riscv_host("rv64imafdcv_zicsr", probes={3: 1, 4: everything & ~(1 << 43 | 1 << 44)}).level == "rva22u64"
 
 
 @given(st.integers(0, 2**64 - 1), st.integers(0, 63), st.integers(0, 2**22 - 1), st.integers(0, 21))
 def test_a_cleared_bit_never_adds_a_feature(extensions: int, bit: int, hwcap: int, letter: int) -> None:
     isa = "rv64imafdcv_zicsr_zba_zicbom"
-    all_set = detect(isa, hwcap=hwcap, probes={3: 1, 4: extensions}).features
-    assert detect(isa, hwcap=hwcap, probes={3: 1, 4: extensions & ~(1 << bit)}).features <= all_set
-    assert detect(isa, hwcap=hwcap & ~(1 << letter), probes={3: 1, 4: extensions}).features <= all_set
-    assert detect(isa, hwcap=hwcap & ~(1 << letter)).features <= detect(isa, hwcap=hwcap).features
+    all_set = riscv_host(isa, hwcap=hwcap, probes={3: 1, 4: extensions}).features
+    assert riscv_host(isa, hwcap=hwcap, probes={3: 1, 4: extensions & ~(1 << bit)}).features <= all_set
+    assert riscv_host(isa, hwcap=hwcap & ~(1 << letter), probes={3: 1, 4: extensions}).features <= all_set
+    assert riscv_host(isa, hwcap=hwcap & ~(1 << letter)).features <= riscv_host(isa, hwcap=hwcap).features
 
 
 @given(st.integers(0, 200))
 @example(len("processor\t: 0\nhart\t\t: 0\nisa\t\t: rv64imafdcv_zfhmin_zvfh"))
 def test_a_text_cut_short_never_adds_a_feature(length: int) -> None:
     whole = cpuinfo("rv64imafdcv_zfhmin_zvfhmin_zvksed_zksed_zba", after="mmu\t\t: sv39\n")
-    features = host.detect(Recording(arch=ARCH, files={"/proc/cpuinfo": whole})).features
+    features = detect(Recording(arch=ARCH, files={"/proc/cpuinfo": whole})).features
     try:
-        cut = host.detect(Recording(arch=ARCH, files={"/proc/cpuinfo": whole[:length]})).features
-    except host.CpufeatError:
+        cut = detect(Recording(arch=ARCH, files={"/proc/cpuinfo": whole[:length]})).features
+    except CpufeatError:
         return
     assert cut <= features
 
 
 def test_lscpu_says_the_same() -> None:
-    of_kernel = host.detect(Recording(arch=ARCH, files={"/proc/cpuinfo": VISIONFIVE2.encode()}))
+    of_kernel = detect(Recording(arch=ARCH, files={"/proc/cpuinfo": VISIONFIVE2.encode()}))
     lscpu = """\
 Architecture:        riscv64
 CPU(s):              1
@@ -317,7 +321,7 @@ CPU family:          0x8000000000000007
 Model:               0x4210427
 ISA:                 rv64imafdc zicntr zicsr zifencei zihpm zba zbb
 """
-    found = host.detect(dumps.parse(lscpu.encode(), "lscpu")[1])
+    found = detect(dumps.parse(lscpu.encode(), "lscpu")[1])
     assert found.features == of_kernel.features
     assert (found.cpu, found.stepping, found.level) == (of_kernel.cpu, of_kernel.stepping, "rva20u64")
 
@@ -329,7 +333,7 @@ def test_recorded_machines() -> None:
     cases = corpora("cases")
     listed = [line.split("\t") for line in (cases / "truth.tsv").read_text().splitlines()]
     named = [(path, truth.split("|")) for path, _, arch, truth in listed if arch == ARCH]
-    found = {path: host.detect(dumps.load(str(cases / path))[1]).cpu for path, _ in named}
+    found = {path: detect(dumps.load(str(cases / path))[1]).cpu for path, _ in named}
     assert len(found) >= 7
     assert {path: found[path] for path, truth in named if found[path] not in truth and truth != ["-"]} == {}
 
@@ -339,7 +343,7 @@ def test_google_cpu_features_expectations() -> None:
     folder = corpora("raw/google-cpu_features/riscv")
     for expected in folder.glob("*.json"):
         said = json.loads(expected.read_text())
-        found = host.detect(dumps.load(str(expected.with_suffix(".cpuinfo")))[1])
+        found = detect(dumps.load(str(expected.with_suffix(".cpuinfo")))[1])
         assert {names[name] for name in said["present"]} <= found.features.names, expected.name
         assert not {names[name] for name in said["absent"]} & found.features.names, expected.name
 
@@ -355,6 +359,6 @@ def test_trees_of_util_linux() -> None:
         with tarfile.open(folder / f"{name}.tar.gz") as tree:
             content = tree.extractfile(f"{name}/proc/cpuinfo")
             assert content is not None
-            found = host.detect(dumps.parse(content.read(), name)[1])
+            found = detect(dumps.parse(content.read(), name)[1])
         assert (found.cpu, found.level) == answer
         assert "v" not in found.features, "the SG2042's vectors are the draft 0.7.1"

@@ -15,6 +15,7 @@ from cpufeat import llvm_tables
 from cpufeat.cpus import cpus, find_cpu
 from cpufeat.detection import dumps, host
 from cpufeat.detection.arch import s390x
+from cpufeat.detection.detect import detect
 from cpufeat.detection.recording import Recording
 from cpufeat.features import FeatureSet, find, table
 from cpufeat.levels import level_features, levels
@@ -48,10 +49,10 @@ def cpuinfo(features: str, facilities: str = "", machine: str = "3906") -> bytes
     return "\n".join([*lines, "", "cpu number      : 0", f"machine         : {machine}", ""]).encode()
 
 
-def detect(features: str, facilities: str = "", machine: str = "3906", **files: bytes) -> host.Host:
+def z_host(features: str, facilities: str = "", machine: str = "3906", **files: bytes) -> host.Host:
     recorded = {f"/proc/{name}": content for name, content in files.items()}
     content = cpuinfo(features, facilities, machine)
-    return host.detect(Recording(arch=ARCH, files={"/proc/cpuinfo": content, **recorded}))
+    return detect(Recording(arch=ARCH, files={"/proc/cpuinfo": content, **recorded}))
 
 
 # --- the tables
@@ -120,7 +121,7 @@ def test_code_uses_vectors_where_the_target_has_them(name: str, vectors: bool) -
 
 
 def test_a_whole_z14() -> None:
-    found = detect(f"{BASE} te vx vxd vxe gs sie", Z14)
+    found = z_host(f"{BASE} te vx vxd vxe gs sie", Z14)
     expected = llvm_tables.cpu_features(ARCH, "z14")
     assert expected is not None
     assert (found.cpu, found.name, found.level, found.cores) == ("z14", "z14", "z14", (host.Core("z14", 2),))
@@ -131,27 +132,27 @@ def test_a_whole_z14() -> None:
 
 
 def test_vectors_that_the_kernel_has_not_enabled() -> None:
-    found = detect(BASE, Z14)
+    found = z_host(BASE, Z14)
     assert (found.cpu, found.level) == ("z14", "zEC12")
     assert not [name for name in found.features if name.startswith("vector")]
     assert found.withheld["vector_enhancements_1"].reason == "not reported"
 
 
 def test_a_kernel_that_lists_no_facilities() -> None:
-    found = detect(f"{BASE} te vx", machine="2964")
+    found = z_host(f"{BASE} te vx", machine="2964")
     assert (found.cpu, found.level) == ("z13", "z10")
     assert set(found.features.isa) == {"vector", "transactional_execution"}
 
 
 def test_an_instruction_tells_what_the_kernel_does_not_list() -> None:
-    found = host.detect(Recording(arch=ARCH, auxv={16: QEMU_HWCAP}, stored=QEMU_STFLE))
+    found = detect(Recording(arch=ARCH, auxv={16: QEMU_HWCAP}, stored=QEMU_STFLE))
     assert (found.cpu, found.level, found.source) == ("z13", "z13", "AT_HWCAP")
     assert found.evidence["vector"] == "AT_HWCAP bit 11"
     assert found.evidence["distinct_ops"] == "STFLE bit 45"
 
 
 def test_the_instruction_is_not_run_where_it_would_fault() -> None:
-    found = host.detect(Recording(arch=ARCH, auxv={16: QEMU_HWCAP & ~4}, stored=QEMU_STFLE))
+    found = detect(Recording(arch=ARCH, auxv={16: QEMU_HWCAP & ~4}, stored=QEMU_STFLE))
     assert "distinct_ops" not in found.features
 
 
@@ -163,23 +164,23 @@ def test_the_instruction_is_not_run_where_it_would_fault() -> None:
     ],
 )
 def test_machine_types(machine: str, cpu: str) -> None:
-    assert detect("esan3 zarch stfle", machine=machine).cpu == cpu
+    assert z_host("esan3 zarch stfle", machine=machine).cpu == cpu
 
 
 def test_an_unknown_machine_gets_the_nearest_cpu() -> None:
-    found = detect(f"{BASE} te vx vxd vxe gs", Z14, "9999")
+    found = z_host(f"{BASE} te vx vxd vxe gs", Z14, "9999")
     assert (found.cpu, found.name, len(found.decisions)) == ("z14", "", 1)
 
 
 def test_the_hypervisor_is_named() -> None:
     sysinfo = b"Type:                 2817\nVM00 Name:            R1745003\nVM00 Control Program: z/VM    6.1.0   \n"
-    assert detect("vx", sysinfo=sysinfo).hypervisor == "z/VM 6.1.0"
-    assert detect("vx", sysinfo=b"Type: 2817\nLPAR Name: R35LP37\n").hypervisor == ""
+    assert z_host("vx", sysinfo=sysinfo).hypervisor == "z/VM 6.1.0"
+    assert z_host("vx", sysinfo=b"Type: 2817\nLPAR Name: R35LP37\n").hypervisor == ""
 
 
 def test_lscpu_says_the_same() -> None:
     text = b"CPU(s): 4\nVendor ID: IBM/S390\nMachine type: 8561\nFlags: zarch stfle vx vxd vxe gs vxe2 vxp sort dflt\n"
-    found = host.detect(Recording(arch=ARCH, files={"lscpu": text}))
+    found = detect(Recording(arch=ARCH, files={"lscpu": text}))
     assert (found.cpu, found.cores[0].count) == ("z15", 4)
     assert found.evidence["enhanced_sort"] == "lscpu feature sort"
 
@@ -206,7 +207,7 @@ def test_recorded_machines() -> None:
     assert len(paths) > 8
     for path in paths:
         content = (CORPUS / path).read_text()
-        found = host.detect(dumps.load(str(CORPUS / path))[1])
+        found = detect(dumps.load(str(CORPUS / path))[1])
         assert found.name or "machine = " not in content, path  # google-cpu_features' two are cut before it
         assert not found.decisions or not found.name, path
         flags = content.partition("features")[2].partition("\n")[0].split()[1:]

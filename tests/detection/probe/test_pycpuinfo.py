@@ -14,13 +14,15 @@ import pytest
 from helpers.corpora import corpora
 from helpers.paths import CORPORA
 
-from cpufeat.detection import host
+from cpufeat.detection.detect import detect
 from cpufeat.detection.recording import Recording
 from cpufeat.detection.systems import ThisMachine
 
 if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
+
+    from cpufeat.detection import host
 
 RECORDED = CORPORA / "raw" / "py-cpuinfo"
 ASKS = {
@@ -70,9 +72,9 @@ def answer(monkeypatch: pytest.MonkeyPatch, stem: str, arch: str) -> dict[str, A
 
 def detected(monkeypatch: pytest.MonkeyPatch, stem: str, arch: str) -> tuple[host.Host, host.Host]:
     """The host by py-cpuinfo, and by what the kernel says there."""
-    by_library = host.detect(Recording(arch=arch, cpuinfo=answer(monkeypatch, stem, arch)))
+    by_library = detect(Recording(arch=arch, cpuinfo=answer(monkeypatch, stem, arch)))
     files = {"/proc/cpuinfo": (RECORDED / f"{stem}.cat_proc_cpuinfo.txt").read_bytes()}
-    by_kernel = host.detect(Recording(arch=arch, files=files))
+    by_kernel = detect(Recording(arch=arch, files=files))
     assert (by_library.source, by_kernel.source) == ("py-cpuinfo", "/proc/cpuinfo")
     return by_library, by_kernel
 
@@ -97,13 +99,13 @@ def test_what_it_does_not_tell_is_off(monkeypatch: pytest.MonkeyPatch, stem: str
 
 def test_it_is_not_asked_where_the_auxiliary_vector_answers() -> None:
     answers = {"flags": ["fp", "asimd", "sve"], "count": 4}
-    found = host.detect(Recording(arch="aarch64", system="openbsd", auxv={16: 0b11}, cpuinfo=answers))
+    found = detect(Recording(arch="aarch64", system="openbsd", auxv={16: 0b11}, cpuinfo=answers))
     assert (found.source, "sve" in found.features, "neon" in found.features) == ("AT_HWCAP", False, True)
 
 
 @pytest.mark.parametrize("flags", [None, 7, "fp asimd", {"fp": 1}, ["fp", 1, None, ["asimd"]]])
 def test_an_answer_of_another_shape_does_no_harm(flags: object) -> None:
-    found = host.detect(Recording(arch="aarch64", cpuinfo={"flags": flags, "count": "many", "family": [1]}))
+    found = detect(Recording(arch="aarch64", cpuinfo={"flags": flags, "count": "many", "family": [1]}))
     assert found.features.names <= {"fp_armv8", "neon"}
 
 

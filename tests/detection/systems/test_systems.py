@@ -25,6 +25,7 @@ from llvmlite import binding
 
 import cpufeat
 from cpufeat.detection import host, instructions, systems
+from cpufeat.detection.detect import detect
 from cpufeat.detection.dumps import load, parse
 from cpufeat.detection.recorder import record
 from cpufeat.detection.recording import Recording
@@ -132,7 +133,7 @@ def mac(values: dict[str, bytes], arch: str = "aarch64") -> Darwin:
 
 @pytest.mark.usefixtures("on_macos")
 def test_a_mac_is_asked_by_sysctl() -> None:
-    found = host.detect(mac(MAC))
+    found = detect(mac(MAC))
     assert (found.cpu, found.name, found.brand) == ("apple-m1", "M1 Pro", "Apple M1 Pro")
     assert found.cores == (host.Core("apple-m1", 8),)
     assert {"neon", "dotprod"} <= found.features.names
@@ -145,7 +146,7 @@ def test_a_mac_is_asked_by_sysctl() -> None:
 @pytest.mark.usefixtures("on_macos")
 def test_a_mac_with_an_x86_processor_executes_cpuid() -> None:
     values = {"sysctl.proc_translated": word(1), "hw.optional.avx512f": word(1)}
-    found = host.detect(mac(values, "x86_64"))
+    found = detect(mac(values, "x86_64"))
     assert (found.source, found.hypervisor) == ("CPUID", "Rosetta 2")
 
 
@@ -169,10 +170,10 @@ def test_what_sysctl_returns(value: bytes, expected: int | str) -> None:
 def test_avx512_of_a_mac_is_usable_though_xcr0_does_not_have_it_yet() -> None:
     """Darwin gives a thread AVX-512's state when it first uses it (LLVM's Host.cpp)."""
     recorded = machine(INTEL, 6, 85, features_of("skylake-avx512"), xcr0=0x7).replace(system="darwin", libc="")
-    assert host.detect(recorded).level == "x86-64-v3"
-    found = host.detect(recorded.replace(sysctls={"hw.optional.avx512f": 1}))
+    assert detect(recorded).level == "x86-64-v3"
+    found = detect(recorded.replace(sysctls={"hw.optional.avx512f": 1}))
     assert (found.level, found.cpu) == ("x86-64-v4", "skylake-avx512")
-    assert host.detect(recorded.replace(sysctls={"hw.optional.avx512f": 1}, xcr0=0)).level == "x86-64-v2"
+    assert detect(recorded.replace(sysctls={"hw.optional.avx512f": 1}, xcr0=0)).level == "x86-64-v2"
 
 
 @needs_corpora
@@ -192,21 +193,21 @@ def test_avx512_of_a_mac_is_usable_though_xcr0_does_not_have_it_yet() -> None:
 def test_recorded_macs(name: str, cpu: str, count: int) -> None:
     """archspec's names for them; LLVM's features of that CPU, of which none is reported that it has not."""
     form, recorded = load(str(ARCHSPEC / name))
-    found = host.detect(recorded)
+    found = detect(recorded)
     assert (form, found.cpu, found.cores) == ("sysctl", cpu, (host.Core(cpu, count),))
     beyond = {"ecv", "aes", "rtm"}  # LLVM leaves out what some of these models lack
     assert found.features.isa.names <= features_of(cpu, found.arch) | beyond
-    assert host.detect(record(recorded)) == found
+    assert detect(record(recorded)) == found
     assert cpufeat.resolve("native", host=found).target.triple.endswith("-apple-macosx")
 
 
 @needs_corpora
 def test_a_mac_that_refuses_cpuid_has_avx_and_no_avx512() -> None:
-    found = host.detect(load(str(ARCHSPEC / "darwin-mojave-haswell"))[1])
+    found = detect(load(str(ARCHSPEC / "darwin-mojave-haswell"))[1])
     assert (found.source, found.level) == ("sysctl", "x86-64-v3")
     flags = b"FPU CX8 CMOV MMX FXSR SSE SSE2 SSE3 SSSE3 SSE4.1 SSE4.2 XSAVE AVX1.0"
     text = b"machdep.cpu.vendor: GenuineIntel\nmachdep.cpu.features: %b\nmachdep.cpu.extfeatures: EM64T SYSCALL\n"
-    without = host.detect(parse(text % flags, "a mac")[1])
+    without = detect(parse(text % flags, "a mac")[1])
     assert without.withheld["avx"].reason == "OS state not enabled"
 
 
@@ -222,10 +223,10 @@ def test_recorded_cpuid_of_windows(name: str, cpu: str) -> None:
     lines = [line.split(", ") for line in (ARCHSPEC / name).read_text().splitlines()]
     words = {(int(leaf), int(sub)): (int(a), int(b), int(c), int(d)) for leaf, sub, a, b, c, d in lines}
     recorded = Recording(system="windows", libc="msvc", leaves={0: words}, xcr0=0xE7)
-    found = host.detect(recorded)
+    found = detect(recorded)
     assert found.cpu == cpu
     assert cpufeat.resolve("native", host=found).target.triple == "x86_64-pc-windows-msvc"
-    assert host.detect(recorded.replace(xcr0=None)).withheld["avx"].evidence.startswith("avx: XCR0 was not recorded")
+    assert detect(recorded.replace(xcr0=None)).withheld["avx"].evidence.startswith("avx: XCR0 was not recorded")
 
 
 @pytest.fixture
@@ -274,7 +275,7 @@ def test_windows_executes_cpuid_from_memory_that_it_cannot_write(monkeypatch: py
     found = Windows(kernel32())
     assert found.cpuid(0) == found.cpuid(0, cpu=3)
     assert found.cpuid(0, cpu=9) is None
-    assert host.detect(found).vendor == found_vendor()
+    assert detect(found).vendor == found_vendor()
     assert (found.system, found.arch, found.libc, found.emulator) == ("windows", "x86_64", "msvc", "")
 
 
@@ -327,7 +328,7 @@ def on_arm(*registers: int, present: tuple[int, ...] = (18, 19, 30, 31, 34, 43, 
 
 
 def test_windows_on_arm_reads_the_registry() -> None:
-    found = host.detect(on_arm(ORYON, ORYON))
+    found = detect(on_arm(ORYON, ORYON))
     assert (found.cpu, found.cores, found.source) == (
         "oryon-1",
         (host.Core("oryon-1", 2),),
@@ -339,7 +340,7 @@ def test_windows_on_arm_reads_the_registry() -> None:
 
 
 def test_windows_on_arm_is_tuned_for_its_big_cores() -> None:
-    found = host.detect(on_arm(A55, A55, A55, A55, A76, A76))
+    found = detect(on_arm(A55, A55, A55, A55, A76, A76))
     assert found.cpu == "cortex-a76"
     assert set(found.cores) == {host.Core("cortex-a55", 4), host.Core("cortex-a76", 2)}
 
@@ -364,7 +365,7 @@ def test_freebsd_on_a_raspberry_pi(monkeypatch: pytest.MonkeyPatch) -> None:
         return 0
 
     libc.elf_aux_info = Function(elf_aux_info)  # type: ignore[attr-defined]
-    found = host.detect(bsd("freebsd14", "14.1-RELEASE-p5", libc, "arm64", monkeypatch))
+    found = detect(bsd("freebsd14", "14.1-RELEASE-p5", libc, "arm64", monkeypatch))
     assert found.cpu == "cortex-a72"
     assert {"fp_armv8", "neon", "crc"} == found.features.isa.names
     assert found.evidence["crc"] == "AT_HWCAP bit 7"
@@ -375,8 +376,8 @@ def test_freebsd_on_a_raspberry_pi(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_openbsd_without_sysctlbyname(monkeypatch: pytest.MonkeyPatch) -> None:
     found = bsd("openbsd7", "7.6", Library(), "amd64", monkeypatch)
     assert (found.arch, found.getauxval(16), found.sysctl("hw.ncpu")) == ("x86_64", None, None)
-    assert host.detect(found).source == "CPUID"
-    assert cpufeat.resolve("native", host=host.detect(found)).target.triple == "x86_64-unknown-openbsd7.6"
+    assert detect(found).source == "CPUID"
+    assert cpufeat.resolve("native", host=detect(found)).target.triple == "x86_64-unknown-openbsd7.6"
 
 
 def test_android_is_linux_with_another_c_library(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -440,7 +441,7 @@ def test_a_kernel_runs_programs_of_fewer_bits(
 )
 def test_triples(system: str, version: str, libc: str, arch: str, expected: str) -> None:
     """As clang spells them on each system; LLVM takes every one, and gives it back unchanged."""
-    found = host.detect(machine(INTEL, 6, 60, features_of("haswell")))
+    found = detect(machine(INTEL, 6, 60, features_of("haswell")))
     triple = found.replace(system=system, version=version, libc=libc, arch=arch).triple
     assert triple == expected
     binding.initialize_all_targets()
@@ -449,7 +450,7 @@ def test_triples(system: str, version: str, libc: str, arch: str, expected: str)
 
 
 def test_the_triple_here_is_the_one_that_llvm_was_made_for() -> None:
-    assert host.detect().triple == binding.get_process_triple()
+    assert detect().triple == binding.get_process_triple()
 
 
 # --- hypervisors and translators
@@ -481,7 +482,7 @@ def with_signature(leaf: int, text: str) -> Recording:
 )
 def test_hypervisors_are_named(leaf: int, signature: str, name: str) -> None:
     """The 12 bytes that Linux arch/x86/kernel/cpu compares, and what translators put into leaf 0."""
-    assert host.detect(with_signature(leaf, signature)).hypervisor == name
+    assert detect(with_signature(leaf, signature)).hypervisor == name
 
 
 def test_rosetta_is_known_by_its_brand() -> None:
@@ -492,7 +493,7 @@ def test_rosetta_is_known_by_its_brand() -> None:
     for index in range(3):
         at = [int.from_bytes(text[16 * index + 4 * word : 16 * index + 4 * word + 4], "little") for word in range(4)]
         words[0x80000002 + index, 0] = (at[0], at[1], at[2], at[3])
-    found = host.detect(Recording(system="darwin", libc="", leaves={0: words}))
+    found = detect(Recording(system="darwin", libc="", leaves={0: words}))
     assert (found.brand, found.hypervisor, found.cpu) == ("VirtualApple @ 2.50GHz", "Rosetta 2", "westmere")
 
 
@@ -502,7 +503,7 @@ def test_rosetta_is_known_by_its_brand() -> None:
 def test_py_cpuinfo_does_not_tell_what_the_system_enabled() -> None:
     flags = "fpu cx8 cmov mmx fxsr sse sse2 lm nopl pni cx16 lahf_lm ssse3 sse4_1 sse4_2 popcnt xsave avx avx2"
     answer = {"vendor_id_raw": INTEL, "family": 6, "model": 60, "stepping": 3, "count": 4, "flags": flags.split(" ")}
-    found = host.detect(Recording(system="netbsd", libc="", version="10.0", cpuinfo=answer))
+    found = detect(Recording(system="netbsd", libc="", version="10.0", cpuinfo=answer))
     assert (found.source, found.level, found.cores) == ("py-cpuinfo", "x86-64-v2", (host.Core("haswell", 4),))
     assert found.withheld["avx2"].reason == "OS state not enabled"
 
@@ -560,4 +561,4 @@ def test_code_of_32_bits(tmp_path: Path) -> None:
     except OSError:
         pytest.skip("needs a kernel that runs 32-bit programs")
     here = ThisMachine()
-    assert printed == [host.detect(here).vendor, str((here.xgetbv(0) or 0) & 0xFFFFFFFF)]
+    assert printed == [detect(here).vendor, str((here.xgetbv(0) or 0) & 0xFFFFFFFF)]

@@ -1,0 +1,111 @@
+"""Detect a machine: read each kind of core, find its CPU, and merge what all of them can run into a :class:`Host`."""
+
+from __future__ import annotations
+
+import os
+
+from cpufeat.decisions import DIFFERS, NOT_REPORTED, UNSEEN, Withheld
+from cpufeat.detection.arch import read
+from cpufeat.detection.arch.identity import Identity, identify
+from cpufeat.detection.host import Core, Host
+from cpufeat.detection.systems import ThisMachine
+from cpufeat.errors import CpufeatError
+from cpufeat.features import FeatureSet, implied, table
+from cpufeat.support.value import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cpufeat.detection.arch.reading import Reading
+    from cpufeat.detection.machine import Machine
+
+MACHINE_VARIABLE = "CPUFEAT_MACHINE"
+
+
+def detect(machine: Machine | None = None) -> Host:
+    """Return what a machine (this one, if None) is and can run.
+
+    ``CPUFEAT_MACHINE`` names a recording that takes the place of this machine. Raises DumpError for a bad recording
+    and CpufeatError for a machine of which nothing can be read.
+    """
+    machine = machine or default_machine()
+    readings = read(machine)
+    if not readings:
+        silent = "neither the processor nor the kernel answers"
+        raise CpufeatError(f"nothing can be read of this {machine.arch} machine: {silent}")
+    identities = [identify(machine.arch, reading) for reading in readings]
+    return _merge(machine, readings, identities)
+
+
+def default_machine() -> Machine:
+    """Return the recording that ``CPUFEAT_MACHINE`` names, or else this machine. Raises DumpError."""
+    path = os.environ.get(MACHINE_VARIABLE)
+    if not path:
+        return ThisMachine()
+    from cpufeat.detection.dumps import load
+
+    return load(path)[1]
+
+
+def _merge(machine: Machine, readings: list[Reading], identities: list[Identity]) -> Host:
+    """Return the host that runs what all kinds of core run, tuned for the first that is not an efficiency core."""
+    first = next((index for index, reading in enumerate(readings) if not reading.core), 0)
+    reading, identity = readings[first], identities[first]
+    usable = [_usable(machine.arch, reading) for reading in readings]
+    features = FeatureSet(machine.arch, frozenset.intersection(*(of_core.names for of_core in usable)))
+    withheld = {name: why for reading in readings for name, why in reading.withheld.items()}
+    differing = frozenset().union(*(of_core.names for of_core in usable)) - features.names - withheld.keys()
+    withheld |= {name: Withheld(DIFFERS, _cores_without(name, usable, identities)) for name in differing}
+    without_base = reading.reported.keys() - features.names - withheld.keys()
+    withheld |= {name: _missing_base(machine.arch, name, reading, withheld) for name in without_base}
+    return Host(
+        arch=machine.arch,
+        system=machine.system,
+        version=machine.version,
+        libc=machine.libc,
+        source=reading.source,
+        vendor=reading.vendor,
+        family=reading.family,
+        model=reading.model,
+        stepping=reading.stepping,
+        brand=reading.brand,
+        name=identity.name,
+        hypervisor=reading.hypervisor,
+        cpu=identity.cpu,
+        cores=_cores(readings, identities),
+        features=features,
+        withheld_reported=withheld,
+        unreported=FeatureSet(machine.arch, identity.expected - features.names - withheld.keys()).isa,
+        evidence={name: where for reading in reversed(readings) for name, where in reading.reported.items()},
+        decisions=tuple(dict.fromkeys(decision for identity in identities for decision in identity.decisions)),
+        named=identity.named,
+        undetermined=reading.undetermined,
+        states=reading.states,
+        states_evidence=reading.states_evidence,
+    )
+
+
+def _usable(arch: str, reading: Reading) -> FeatureSet:
+    """Return what is reported and not withheld, without what implies anything else."""
+    known, names = table(arch), reading.reported.keys() - reading.withheld.keys()
+    while without_base := {name for name in names if not names.issuperset(known[name].implies)}:
+        names -= without_base
+    return FeatureSet(arch, names)
+
+
+def _cores_without(name: str, usable: list[FeatureSet], identities: list[Identity]) -> str:
+    cores = zip(identities, usable, strict=True)
+    cpus = dict.fromkeys(identity.cpu for identity, features in cores if name not in features)
+    return f"not on {', '.join(cpus)}"
+
+
+def _missing_base(arch: str, name: str, reading: Reading, withheld: dict[str, Withheld]) -> Withheld:
+    """Return why a reported feature is not usable: the first feature that it implies and that is not."""
+    base = min(implied(arch, name) - (reading.reported.keys() - withheld.keys()))
+    reason = UNSEEN if base in reading.undetermined else NOT_REPORTED
+    return withheld.get(base) or Withheld(reason, f"it depends on {base}")
+
+
+def _cores(readings: list[Reading], identities: list[Identity]) -> tuple[Core, ...]:
+    counts: dict[str, int] = {}
+    for reading, identity in zip(readings, identities, strict=True):
+        counts[identity.cpu] = counts.get(identity.cpu, 0) + reading.count
+    return tuple(Core(cpu, count) for cpu, count in counts.items())
