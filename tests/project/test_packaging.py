@@ -132,5 +132,5 @@ def test_the_metadata(built: Path) -> None:
     assert metadata["Version"] == cpufeat.__version__
     assert metadata["Requires-Python"] == ">=3.10"
     assert (metadata["License-Expression"], metadata["License-File"]) == ("MIT", "LICENSE")
-    detection, decoding = {"archspec", "llvmlite", "py-cpuinfo"}, {"arpy", "capstone", "iced-x86", "lief", "pyelftools"}
+    detection, decoding = {"archspec", "llvmlite", "py-cpuinfo"}, {"arpy", "capstone", "iced-x86", "lief"}
     assert {name.split(">=")[0] for name in required} == detection | decoding
