@@ -15,7 +15,7 @@ SYSTEMS = (
     *("hermit", "uefi", "ios", "tvos", "watchos", "bridgeos", "driverkit", "xros", "visionos", "wasi", "emscripten"),
     *("cuda", "ps4", "ps5", "elfiamcu"),
 )
-"""What the name of a system begins with; a version may follow."""
+"""The names of systems; a version may follow."""
 _ENVIRONMENTS = (
     *("gnu", "musl", "android", "eabi", "msvc", "itanium", "cygnus", "simulator", "macabi", "coreclr", "code16"),
     *("ohos", "pauthtest", "llvm", "mlibc"),
@@ -23,7 +23,7 @@ _ENVIRONMENTS = (
 _FORMATS = ("elf", "coff", "macho", "wasm", "goff")
 _UNKNOWN, _NONE = "unknown", "none"
 _WINDOWS = {"windows": "", "win32": "", "mingw": "gnu", "cygwin": "cygnus"}
-"""What names of Windows begin with, and the environment that they stand for."""
+"""The names of Windows, and the environment that each implies."""
 
 
 def triple_of(arch: str, system: str, libc: str = "", version: str = "") -> str:
@@ -45,15 +45,16 @@ def triple_of(arch: str, system: str, libc: str = "", version: str = "") -> str:
 def normalized(triple: str) -> str:
     """Return a triple with each part in its place: architecture, vendor, system, environment.
 
-    Source: ``llvm::Triple::normalize`` of LLVM 22, without what only GPUs have. The first part stays where it is.
+    Source: ``llvm::Triple::normalize`` of LLVM 22, without the parts that only GPUs have. The architecture stays as it
+    is written.
     """
     parts, fixed = triple.split("-"), {0}
     kinds = ((1, _is_vendor), (2, _is_system), (3, _is_environment))
     fixed |= {place for place, is_kind in kinds if place < len(parts) and is_kind(parts[place])}
     for place, is_kind in ((1, _is_vendor), (2, _is_system), (3, _is_environment_or_format)):
-        at = next((at for at, part in enumerate(parts) if at not in fixed and is_kind(part)), None)
-        if place not in fixed and at is not None:
-            parts = _moved(parts, at, place, fixed)
+        found_at = next((at for at, part in enumerate(parts) if at not in fixed and is_kind(part)), None)
+        if place not in fixed and found_at is not None:
+            parts = _moved(parts, found_at, place, fixed)
             fixed.add(place)
     if fixed == {0, 3} and parts[1:3] == [_NONE, ""]:
         parts[1:3] = ["", _NONE]
@@ -77,9 +78,9 @@ def _is_environment_or_format(part: str) -> bool:
 
 
 def _moved(parts: list[str], at: int, place: int, fixed: set[int]) -> list[str]:
-    """Move a part left over others, or right by empty ones before it; the fixed ones stay in their places."""
+    """Move a part left, or right by inserting empty parts before it; the fixed parts stay in their places."""
     free = [part for index, part in enumerate(parts) if index not in fixed]
-    start, end = (index - sum(other < index for other in fixed) for index in (at, place))
+    start, end = (index - sum(taken < index for taken in fixed) for index in (at, place))
     if start > end:
         free.insert(end, free.pop(start))
     free[start:start] = [""] * (end - start)
@@ -89,10 +90,11 @@ def _moved(parts: list[str], at: int, place: int, fixed: set[int]) -> list[str]:
 
 
 def _spelled(parts: list[str]) -> list[str]:
-    """Spell Windows, Android on 32-bit Arm and SUSE's floating point in one way."""
+    """Unify the spellings of Windows, of Android on 32-bit Arm and of SUSE's hard-float ABI."""
     arch, vendor, system, environment, *others = (*parts, "", "", "")[: max(4, len(parts))]
     if system.startswith(tuple(_WINDOWS)):
-        named = next(meant for name, meant in _WINDOWS.items() if system.startswith(name)) or environment
+        implied = next(meant for name, meant in _WINDOWS.items() if system.startswith(name))
+        named = implied or environment
         known = [named] if _is_environment(named) else []
         return [arch, vendor, "windows", *(known + _format(parts[3:]) or ["msvc"])]
     if environment.startswith("androideabi"):
@@ -103,5 +105,5 @@ def _spelled(parts: list[str]) -> list[str]:
 
 
 def _format(parts: list[str]) -> list[str]:
-    """Return the object format that is named, if it is not the one that Windows has anyway."""
+    """Return the object format that is named, unless it is COFF, the one of Windows."""
     return [part for part in parts if part.endswith(_FORMATS) and not part.endswith("coff")][:1]
