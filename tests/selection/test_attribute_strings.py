@@ -53,7 +53,7 @@ def ask(python: str, questions: list[list[object]]) -> subprocess.CompletedProce
     return subprocess.run([python, ASK], input=lines, capture_output=True, text=True, check=False)
 
 
-def test_strings_mean_what_they_say(llvm_python: str, llvm_version: int) -> None:
+def test_llvm_reads_an_attribute_string_as_the_target_means_it(llvm_python: str, llvm_version: int) -> None:
     known = {name: find(ARCH, name).name for name in llvm_tables.load(ARCH, llvm_version).implied}
     asked = targets()
     questions = [
@@ -71,7 +71,7 @@ def test_strings_mean_what_they_say(llvm_python: str, llvm_version: int) -> None
     assert wrong == {}
 
 
-def test_the_question_can_be_answered_wrong(llvm_python: str, llvm_version: int) -> None:
+def test_a_wrong_attribute_string_is_noticed(llvm_python: str, llvm_version: int) -> None:
     """What the test above would see of an unknown name, an unclosed string, and a CPU's name alone."""
     names = ["avx", "avx2", "fma"]
     questions = [
@@ -84,13 +84,13 @@ def test_the_question_can_be_answered_wrong(llvm_python: str, llvm_version: int)
     assert [json.loads(line)[0] for line in process.stdout.splitlines()] == [names, [], names]
 
 
-def test_tables_are_those_of_each_llvm(llvm_python: str) -> None:
+def test_each_llvm_has_the_table_that_its_llvmlite_generates(llvm_python: str) -> None:
     command = [llvm_python, GENERATOR, "--check"]
     check = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (check.returncode, check.stdout, check.stderr) == (0, "", "")
 
 
-def test_create_target_machine_says_nothing() -> None:
+def test_creating_a_target_machine_prints_nothing() -> None:
     code = "import cpufeat; print(cpufeat.target_for_host('native').create_target_machine(opt=3).triple)"
     environment = {"PYTHONPATH": str(Path(cpufeat.__file__).parent.parent)}
     command = [sys.executable, "-c", code]

@@ -124,13 +124,13 @@ def test_a_masked_haswell_faults_at_what_its_name_implies() -> None:
     assert verdict(account)[1] == "bad"
 
 
-def test_the_name_that_is_not_to_be_trusted_is_the_model_numbers() -> None:
+def test_the_verdict_distrusts_the_model_number_not_the_features() -> None:
     account = explain(*MADE_UP["contradicted"])
     assert (account.host.named, account.host.cpu) == ("rocketlake", "sapphirerapids")
     assert "avxvnni" in account.unused
 
 
-def test_what_the_kernel_never_shows_is_not_said_to_kill() -> None:
+def test_a_feature_that_the_kernel_never_shows_is_no_fault() -> None:
     """Linux has no flag for PTWRITE, older ones none for AVX-IFMA: from its account alone nobody knows."""
     flags = " ".join(flag for name in features_of("arrowlake") for flag in table("x86_64")[name].kernel_flags)
     told = f"processor: 0\nvendor_id: GenuineIntel\ncpu family: 6\nmodel: 197\nflags: {flags}\n"
@@ -148,7 +148,7 @@ def test_what_the_user_disabled_is_withheld_and_no_fault(monkeypatch: pytest.Mon
     assert to_json(account)["withheld"]["avx2"] == {"reason": "disabled by the user", "evidence": "CPUFEAT_DISABLE"}
 
 
-def test_the_picture_in_the_docs_is_of_today() -> None:
+def test_the_picture_in_the_docs_is_up_to_date() -> None:
     svg = (PROJECT / "docs" / "explain.svg").read_text(encoding="utf-8")
     drawn = set(html.unescape(re.sub(r"<[^>]*>", " ", svg)).split())
     account = explain(load(str(PROJECT / "data" / "machines" / "qemu-haswell-without-avx.json"))[1], None)
@@ -194,7 +194,7 @@ IN_THEIR_WORDS = {
 
 @needs_corpora
 @pytest.mark.parametrize(("name", "words"), IN_THEIR_WORDS.items(), ids=str)
-def test_a_core_is_called_what_its_architecture_calls_it(name: str, words: str) -> None:
+def test_cores_have_their_architectures_word(name: str, words: str) -> None:
     account = explain(load(str(CORPUS / name))[1], None)
     assert words in " ".join(text_of(account).split())
     assert FeatureSet(account.host.arch, account.host.withheld).isa.names == account.host.withheld.keys()
@@ -205,7 +205,7 @@ def core(implementer: str, part: str, flags: str) -> Recording:
     return Recording(arch="aarch64", files={"/proc/cpuinfo": told.encode()})
 
 
-def test_of_the_levels_those_reached_are_shown_and_what_lacks_to_the_next() -> None:
+def test_reached_levels_are_shown_and_what_the_next_one_lacks() -> None:
     """A Cortex-A75 has the dot products of Armv8.4, and not all of Armv8.3."""
     flags = "fp asimd aes pmull sha1 sha2 crc32 atomics fphp asimdhp asimdrdm lrcpc dcpop asimddp"
     lines = [line.split() for line in text_of(explain(core("0x41", "0xd0a", flags), None)).splitlines()]
@@ -216,7 +216,7 @@ def test_of_the_levels_those_reached_are_shown_and_what_lacks_to_the_next() -> N
     assert first["cryptography"] == ["aes", "sha2", "crypto"]
 
 
-def test_what_is_out_of_sight_is_no_fault_and_a_sum_is_not_left_unused() -> None:
+def test_unseen_features_are_no_faults_and_combined_features_are_not_unused() -> None:
     """LLVM's apple-m1 has PREDRES, of which Linux never tells, and no ``crypto``, which is its AES and SHA-2."""
     named = llvm_tables.cpu_features("aarch64", "apple-m1")
     assert named is not None
@@ -227,7 +227,7 @@ def test_what_is_out_of_sight_is_no_fault_and_a_sum_is_not_left_unused() -> None
     assert verdict(account) == ("Compile for apple-m1, less predres, which /proc/cpuinfo does not show.", "good")
 
 
-def test_bits_of_one_word_are_put_together_and_a_pair_of_bits_is_not() -> None:
+def test_single_bits_of_a_word_are_grouped_and_pairs_of_bits_are_not() -> None:
     """A Neoverse V1 without what AT_HWCAP bits 17, 21, 22 and 24 stand for, but with SSBS, which has 28."""
     text = text_of(explain(core("0x41", "0xd40", "fp").replace(auxv={16: 0x10119FFF, 26: 0}), None))
     assert re.search(r"AT_HWCAP\[[0-9,]*22[0-9,]*\]", text)
@@ -277,7 +277,7 @@ Z = "features: zarch stfle te\nprocessor 0: machine = 8561\n"
         (Recording(arch="s390x", files={"/proc/cpuinfo": Z.encode()}), "vector", "distinct_ops"),
     ],
 )
-def test_a_system_from_before_a_feature_tells_nothing_of_it(recorded: Recording, denied: str, untold: str) -> None:
+def test_a_system_older_than_a_feature_cannot_rule_it_out(recorded: Recording, denied: str, untold: str) -> None:
     """Linux and Windows number what they know as they learn of it; macOS has a name, Linux a word for each."""
     found = detect(recorded)
     assert not {denied, untold} & found.features.names
@@ -288,7 +288,7 @@ def test_a_system_from_before_a_feature_tells_nothing_of_it(recorded: Recording,
     )
 
 
-def test_a_state_that_nobody_was_asked_about_is_out_of_sight() -> None:
+def test_a_state_that_was_not_read_is_unseen() -> None:
     """Whether Linux opens CBO.CLEAN to programs, riscv_hwprobe says, and no file."""
     isa = b"processor: 0\nisa: rv64imafdc_zicbom\n"
     of_a_file = detect(Recording(arch="riscv64", files={"/proc/cpuinfo": isa})).withheld["zicbom"]

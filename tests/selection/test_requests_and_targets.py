@@ -62,7 +62,7 @@ def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         ("icelake-server,+prefer-256-bit", "icelake-server", "+prefer_256_bit"),
     ],
 )
-def test_a_request_is_taken_apart(text: str, base: str, changes: str) -> None:
+def test_a_request_is_parsed_into_a_base_and_changes(text: str, base: str, changes: str) -> None:
     request = parse(text, "x86_64")
     said = " ".join(sign + feature.name for sign, feature in request.changes)
     assert (_same_cpu(request.base), said) == (_same_cpu(base), changes)
@@ -84,7 +84,7 @@ def _same_cpu(cpu: str) -> object:
         ("haswell,znver4", "where [+]FEATURE"),
     ],
 )
-def test_a_request_that_makes_no_sense(text: str, message: str) -> None:
+def test_an_invalid_request_raises(text: str, message: str) -> None:
     with pytest.raises(cpufeat.CpufeatError, match=message):
         parse(text, "x86_64")
 
@@ -102,7 +102,7 @@ def test_any_text_is_a_request_or_an_error(text: str) -> None:
 # --- targets
 
 
-def test_no_base_that_is_a_32_bit_cpu() -> None:
+def test_a_32_bit_cpu_is_no_base_for_64_bit_code() -> None:
     with pytest.raises(cpufeat.TargetError, match="pentium3 is a 32-bit CPU"):
         Target.parse("pentium3")
 
@@ -163,7 +163,7 @@ def test_targets_are_ordered_by_what_runs_on_what() -> None:
     assert len({v2, v3, Target.parse("x86-64-v2")}) == 2
 
 
-def test_tuning_is_not_compared() -> None:
+def test_targets_compare_without_tuning() -> None:
     plain, tuned = Target.parse("x86-64-v4"), Target.parse("x86-64-v4,+prefer-256-bit")
     assert plain <= tuned <= plain
     assert tuned.llvm_features(22) == plain.llvm_features(22) + ",+prefer-256-bit"
@@ -176,7 +176,7 @@ def test_targets_of_other_systems_do_not_mix() -> None:
         _ = linux & windows
 
 
-def test_json_both_ways() -> None:
+def test_a_target_is_read_back_from_its_json() -> None:
     target = Target.parse("znver4,-avx512f,+prefer-256-bit")
     assert Target.from_json(target.to_json()) == target
     for text in (
@@ -259,7 +259,7 @@ def test_amx_in_a_cpus_name_is_not_a_request_for_it(sapphire_rapids: cpufeat.Hos
     assert "amx_tile" not in resolution.target.features
 
 
-def test_the_environment_names_a_target(haswell: cpufeat.Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cpufeat_target_replaces_native(haswell: cpufeat.Host, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CPUFEAT_TARGET", "x86-64-v2")
     resolution = cpufeat.resolve(host=haswell)
     assert (resolution.target.cpu, resolution.request) == ("x86-64-v2", "x86-64-v2")
@@ -268,7 +268,7 @@ def test_the_environment_names_a_target(haswell: cpufeat.Host, monkeypatch: pyte
     assert cpufeat.resolve("native", host=haswell).target.cpu == "haswell"
 
 
-def test_the_environment_only_removes(haswell: cpufeat.Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cpufeat_disable_only_removes_features(haswell: cpufeat.Host, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CPUFEAT_DISABLE", "fma, AVX2 avx512f")
     resolution = cpufeat.resolve(host=haswell)
     assert not resolution.target.features.names & {"fma", "avx2"}
@@ -359,7 +359,7 @@ def _asked_later(name: str, changes: list[tuple[str, str]]) -> bool:
     return name in FeatureSet("x86_64", later).closed()
 
 
-def test_this_machine() -> None:
+def test_the_target_for_this_machine_is_kept_and_runs_here() -> None:
     target = cpufeat.target_for_host()
     assert target is cpufeat.target_for_host()
     assert target.runs_on(cpufeat.detect())
@@ -376,6 +376,6 @@ def test_a_recorded_machine_takes_this_ones_place(tmp_path, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("request_", ["znver5,-64bit", "x86-64,-sse2", "native-cmov"])
-def test_no_x86_64_code_below_the_baseline(request_: str, haswell: cpufeat.Host) -> None:
+def test_x86_64_code_needs_the_baseline(request_: str, haswell: cpufeat.Host) -> None:
     with pytest.raises(cpufeat.TargetError, match="x86_64 code cannot do without"):
         cpufeat.resolve(request_, host=haswell)

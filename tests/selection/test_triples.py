@@ -39,7 +39,7 @@ armv8l powerpc64 ppc64 powerpc64le ppc64le s390x systemz riscv32 riscv64 loongar
 
 
 @pytest.mark.parametrize("triple", WRITTEN.split())
-def test_clang_reads_it_so(triple: str) -> None:
+def test_a_triple_is_normalized_as_by_clang(triple: str) -> None:
     ask = [sys.executable, "-m", "ziglang", "clang", "-target", triple, "-print-target-triple"]
     theirs = subprocess.run(ask, capture_output=True, text=True, check=True).stdout.strip()
     assert normalized(triple) == theirs
@@ -76,7 +76,7 @@ def test_two_spellings_are_one_target() -> None:
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES.split())
-def test_an_architecture_is_llvms(arch: str) -> None:
+def test_llvm_takes_every_architecture_that_is_taken(arch: str) -> None:
     """What is taken, LLVM takes."""
     binding.initialize_all_targets()
     target = Target.parse(baseline(of_triple(f"{arch}-linux")), f"{arch}-linux")
@@ -86,6 +86,6 @@ def test_an_architecture_is_llvms(arch: str) -> None:
 @pytest.mark.parametrize(
     "triple", ["", "linux-x86_64-gnu", "mips-linux-gnu", "x86-64-linux-gnu", "riscv64gc-linux-gnu"]
 )
-def test_no_architecture_that_is_known(triple: str) -> None:
+def test_an_unknown_architecture_raises(triple: str) -> None:
     with pytest.raises(UnknownNameError, match="unknown architecture"):
         Target.parse("x86-64", triple)

@@ -27,17 +27,17 @@ def test_a_file_and_a_pipe_hold_the_same(tmp_path: Path, size: int) -> None:
 
 
 @pytest.mark.parametrize("name", ["file", "/dev/zero"])
-def test_no_more_is_read_than_was_agreed(tmp_path: Path, name: str) -> None:
+def test_a_file_over_the_limit_raises(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").write_bytes(bytes(1001))
     with pytest.raises(OSError, match="File too large"):
         files.read(tmp_path / name, most=1000)
 
 
-def test_of_what_is_not_wanted_only_the_start_is_read() -> None:
+def test_an_unwanted_file_is_read_to_its_head_only() -> None:
     assert files.read("/dev/zero", wanted=lambda start: start.startswith(b"\x7fELF")) == bytes(64)
 
 
-def test_what_is_there_is_kept_if_it_is_to_be(tmp_path: Path) -> None:
+def test_an_existing_file_is_kept_if_it_may_not_be_replaced(tmp_path: Path) -> None:
     files.write(tmp_path / "file", b"first", replaces=False)
     with pytest.raises(FileExistsError):
         files.write(tmp_path / "file", b"second", replaces=False)
@@ -47,7 +47,7 @@ def test_what_is_there_is_kept_if_it_is_to_be(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def test_names_as_long_as_they_may_be(tmp_path: Path) -> None:
+def test_file_names_may_have_the_greatest_length(tmp_path: Path) -> None:
     name = "n" * os.pathconf(tmp_path, "PC_NAME_MAX")
     files.write(tmp_path / name, b"content")
     assert files.read(tmp_path / name) == b"content"

@@ -18,14 +18,14 @@ class Point(Value):
         return abs(self.x) + abs(self.y)
 
 
-def test_fields_are_arguments_by_place_and_by_name() -> None:
+def test_fields_are_positional_and_keyword_arguments() -> None:
     assert Point(1) == Point(1, 0) == Point(y=0, x=1)
     assert hash(Point(1)) == hash(Point(1, 0))
     assert repr(Point(1)) == "Point(x=1, y=0)"
 
 
 @pytest.mark.parametrize("given", [((), {}), ((1, 2, 3), {}), ((1,), {"x": 2}), ((1,), {"z": 2})])
-def test_each_is_given_once(given: tuple[tuple[int, ...], dict[str, int]]) -> None:
+def test_each_field_is_given_once(given: tuple[tuple[int, ...], dict[str, int]]) -> None:
     arguments, named = given
     with pytest.raises((TypeError, AttributeError)):
         Point(*arguments, **named)
@@ -39,7 +39,7 @@ def test_a_dictionary_is_hashed_by_its_items() -> None:
     assert hash(Named({"a": 1})) != hash(Named({"a": 2}))
 
 
-def test_they_do_not_change() -> None:
+def test_a_value_does_not_change() -> None:
     point = Point(1, 2)
     for change in (lambda: setattr(point, "x", 3), lambda: delattr(point, "x")):
         with pytest.raises(AttributeError, match="Point is immutable"):
@@ -49,7 +49,7 @@ def test_they_do_not_change() -> None:
         point.replace(z=3)
 
 
-def test_what_was_worked_out_is_no_part_of_them() -> None:
+def test_a_cached_property_is_no_part_of_a_value() -> None:
     point = Point(3, -4)
     assert point.far == 7
     assert point == Point(3, -4)

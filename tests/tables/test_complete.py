@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from cpufeat import llvm_tables, tables
@@ -14,6 +16,7 @@ ARCHITECTURES: dict[str, list[str]] = {}
 for arch, family, *_ in tables.rows("architectures.tsv"):
     ARCHITECTURES.setdefault(family, []).append(arch)
 TABLES = [(family, version) for family, (arch, *_) in ARCHITECTURES.items() for version in llvm_tables.versions(arch)]
+FILES = sorted(path.relative_to(tables.DATA).as_posix() for path in Path(tables.DATA).rglob("*.tsv"))
 
 
 def versions(family: str) -> tuple[int, ...]:
@@ -35,6 +38,7 @@ def is_feature(family: str, name: str) -> bool:
 
 def test_there_are_tables() -> None:
     assert len(TABLES) > 20
+    assert len(FILES) > 60
 
 
 def test_an_llvm_has_a_table_of_every_family() -> None:
@@ -53,7 +57,7 @@ def test_an_llvm_has_a_table_of_every_family() -> None:
 
 
 @pytest.mark.parametrize(("family", "version"), TABLES)
-def test_a_feature_of_an_llvm_has_a_row(family: str, version: int) -> None:
+def test_every_feature_of_an_llvm_has_a_row(family: str, version: int) -> None:
     missing = [name for name in names(family, version, "feature") if not is_feature(family, name)]
     assert not missing, (
         f"LLVM {version} has features that data/{family}/features.tsv has not: {', '.join(missing)}. "
@@ -62,7 +66,7 @@ def test_a_feature_of_an_llvm_has_a_row(family: str, version: int) -> None:
 
 
 @pytest.mark.parametrize(("family", "version"), TABLES)
-def test_a_cpu_of_an_llvm_has_a_row(family: str, version: int) -> None:
+def test_every_cpu_of_an_llvm_has_a_row(family: str, version: int) -> None:
     archs = ARCHITECTURES[family]
     missing = [name for name in names(family, version, "cpu") if all(lookup(arch, name) is None for arch in archs)]
     assert not missing, (
@@ -72,7 +76,7 @@ def test_a_cpu_of_an_llvm_has_a_row(family: str, version: int) -> None:
 
 
 @pytest.mark.parametrize("family", ARCHITECTURES)
-def test_a_row_of_a_cpu_is_one_of_an_llvm(family: str) -> None:
+def test_every_cpu_with_a_row_is_known_to_an_llvm(family: str) -> None:
     archs = ARCHITECTURES[family]
     known = {name for version in versions(family) for name in names(family, version, "cpu")}
     known |= {level for arch in archs for level in levels(arch)}
@@ -88,3 +92,13 @@ def test_a_predecessor_has_a_row(family: str) -> None:
     known = cpus(ARCHITECTURES[family][0])
     dangling = [f"{cpu.name} ({cpu.predecessor})" for cpu in known.values() if cpu.predecessor not in ("", *known)]
     assert not dangling, f"data/{family}/cpus.tsv names predecessors that have no row: {', '.join(dangling)}"
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_table_has_rows_as_long_as_its_header(name: str) -> None:
+    """Tests that loop over a table rely on this: they would hold for an empty one."""
+    header, *rows = [line.split("\t") for line in tables.text(name).splitlines() if line and line[0] != "#"]
+    assert rows, f"data/{name} has no rows"
+    assert rows[0] != header
+    assert {len(row) for row in rows} == {len(header)}, f"data/{name} has rows of another length than its header"
+    assert not [row for row in rows if "" in row], f"data/{name} has empty cells: an empty cell is written -"

@@ -91,7 +91,7 @@ def test_llvms_own_tables_say_what_the_inliner_says(installed):
     assert {name for name, feature_class in read.classes.items() if feature_class == "tuning"} == tuning - never_set
 
 
-def test_rows_are_whole(table):
+def test_a_table_has_each_name_once_in_llvms_order(table):
     assert len(set(table.names)) == len(table.names)
     assert {kind for kind, _ in table.names} == {"feature", "cpu"}
     assert table.names == sorted(table.names, key=lambda row: (row[0] != "feature", row[1]))
@@ -202,12 +202,12 @@ def test_cpus_are_what_their_makers_sold(arch, cpu, has, lacks):
         ("loongarch", "lsx", "isa"),
     ],
 )
-def test_classes(arch, name, feature_class):
+def test_a_feature_has_its_class(arch, name, feature_class):
     assert {LlvmTable(*key).classes[name] for key in TABLES if key[0] == arch} == {feature_class}
 
 
 @pytest.mark.parametrize("version", [20, 22])
-def test_newer_cpus(version):
+def test_recent_cpus_have_their_features(version):
     x86, aarch64, riscv = (LlvmTable(arch, version).cpus for arch in ("x86", "aarch64", "riscv"))
     assert {"avx512bf16", "avx512vnni", "gfni", "vaes"} <= x86["znver4"]
     assert "avx512vp2intersect" in x86["znver5"] - x86["znver4"]
@@ -219,7 +219,7 @@ def test_newer_cpus(version):
     assert aarch64["cyclone"] == aarch64["apple-a7"]  # a second name, which is in no table of LLVM's own
 
 
-def test_oryons_tuning_is_no_isa():
+def test_tuning_for_oryon_is_no_isa_feature():
     """From LLVM 20 on, being tuned for oryon-1 brings Armv8.6-A with it."""
     table = LlvmTable("aarch64", 22)
     assert table.classes["oryon-1"] == "tuning"

@@ -68,7 +68,7 @@ def numbers(ranges: str) -> list[int]:
     return [999] if ranges == "*" else [int(end) for part in ranges.split(",") for end in part.split("-")]
 
 
-def test_every_row_decides_all_that_it_names() -> None:
+def test_every_row_is_the_first_to_match_its_own_models() -> None:
     for row in (row for row in MODELS if row.cpu):
         for vendor in row.vendor.split(","):
             for family in numbers(row.family):
@@ -105,7 +105,7 @@ def test_intels_own_map_of_models() -> None:
         assert found in expected.split(), row
 
 
-def test_recorded_machines() -> None:
+def test_models_agree_with_the_recorded_machines() -> None:
     cases = corpora("cases")
     listed = [line.split("\t") for line in (cases / "truth.tsv").read_text().splitlines()]
     named = [(path, truth) for path, _, arch, truth in listed if arch in (ARCH, "i686") and truth != "-"]
@@ -143,7 +143,7 @@ def test_every_name_of_every_llvm_leads_to_a_cpu_with_the_same_features(version:
         assert known.cpu_features(name) == known.cpu_features(find_cpu(ARCH, name)), name
 
 
-def test_spellings_are_not_said_twice() -> None:
+def test_every_cpu_spelling_is_unique() -> None:
     spelled = Counter(name.lower().replace("_", "-") for row in CPUS.values() for name in (row.name, *row.spellings))
     assert spelled.most_common(1)[0][1] == 1
 
