@@ -1,6 +1,6 @@
-"""COFF objects, and the PE programs and libraries linked from them: what the note needs (Microsoft PE Format).
+"""Read and add sections in COFF objects, and read them in PE files (Microsoft's "PE Format").
 
-lief reads such files, and cannot write objects.
+Not by lief, which takes long to load and cannot write objects.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _PE_HEADER_AT, _SIGNATURE = 0x3C, b"PE\0\0"
 _READ_ONLY_DATA = 0x40300040
 """IMAGE_SCN_CNT_INITIALIZED_DATA, IMAGE_SCN_ALIGN_4BYTES, IMAGE_SCN_MEM_READ."""
 _ALIGNMENT = 4
-_MOST_SECTIONS = 0xFEFF
+_MAX_SECTIONS = 0xFEFF
 
 
 class _FileHeader(NamedTuple):
@@ -56,7 +56,7 @@ def is_coff(content: bytes) -> bool:
 
 
 def sections(content: bytes, name: bytes) -> Iterator[bytes]:
-    """Yield what each section of a name holds. Raises ArtifactError for a damaged file."""
+    """Yield the content of each section of a name. Raises ArtifactError for a damaged file."""
     for section in _read(content)[1]:
         if section.name.rstrip(b"\0") == name:
             # In an image the size in the file is rounded up; in an object the virtual size is 0.
@@ -67,14 +67,14 @@ def sections(content: bytes, name: bytes) -> Iterator[bytes]:
 
 
 def add_section(content: bytes, name: bytes, payload: bytes) -> bytes:
-    """Return a COFF object with a read-only section more, at its end, and everything else as it was.
+    """Return a COFF object with one more read-only section at its end, and everything else unchanged.
 
-    The section's header follows the others, so that what stands behind those moves. Raises ArtifactError for what is
+    The section's header follows the others, and the content after them moves. Raises ArtifactError for a file that is
     no object.
     """
     header, headers, end = _read(content)
-    if content[:2] == PE_MAGIC or header.sections >= _MOST_SECTIONS:
-        raise ArtifactError("not a COFF object, or one of too many sections")
+    if content[:2] == PE_MAGIC or header.sections >= _MAX_SECTIONS:
+        raise ArtifactError("not a COFF object, or one with too many sections")
     body = bytearray(content[:end] + bytes(_SECTION.size) + content[end:])
     at = append(body, payload, _ALIGNMENT)
     added = _Section(name, 0, 0, len(payload), at, 0, 0, 0, 0, _READ_ONLY_DATA)

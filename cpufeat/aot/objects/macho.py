@@ -1,6 +1,6 @@
-"""Mach-O objects, and what is linked from them: what the note needs (Apple's ``<mach-o/loader.h>``).
+"""Read sections of Mach-O files, and add one to an object (Apple's ``<mach-o/loader.h>``).
 
-lief 1.0 reads such files; in an object that it added a section to, the sections overlap the headers.
+Not by lief, which takes long to load; in an object to which lief 1.0 added a section, sections overlap the headers.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     _Command = tuple[int, int, int]
-    """Where it is, its kind, its size in bytes."""
+    """Its offset in the file, its kind, its size in bytes."""
 
 MAGIC = b"\xcf\xfa\xed\xfe"
 """MH_MAGIC_64, little-endian."""
 _MH_OBJECT, _LC_SEGMENT_64 = 1, 0x19
 _SECTION_OFFSETS = (48, 56)
-"""Where in a section's header offsets in the file stand: that of its contents, that of its relocations."""
+"""The file offsets in a section's header, of its content and of its relocations: where in the header they are."""
 _OFFSETS: dict[int, tuple[int, ...]] = {
     0x02: (8, 16),  # LC_SYMTAB
     0x0B: (32, 40, 48, 56, 64, 72),  # LC_DYSYMTAB
@@ -31,7 +31,7 @@ _OFFSETS: dict[int, tuple[int, ...]] = {
     0x2E: (8,),  # LC_LINKER_OPTIMIZATION_HINT
     0x32: (),  # LC_BUILD_VERSION
 }
-"""The same of the other load commands that LLVM writes into objects."""
+"""The same for the other load commands that LLVM writes into objects."""
 _NO_DEAD_STRIP = 0x10000000
 """S_ATTR_NO_DEAD_STRIP, of type S_REGULAR."""
 _ALIGNMENT_BITS, _STEP = 2, 8
@@ -41,7 +41,7 @@ _SEGMENT, _SECTION = struct.Struct("<2I16s4Q4I"), struct.Struct("<16s16s2Q8I")
 
 
 def sections(content: bytes, name: bytes) -> Iterator[bytes]:
-    """Yield what each section of a name holds. Raises ArtifactError for a damaged file."""
+    """Yield the content of each section of a name. Raises ArtifactError for a damaged file."""
     for command in _commands(content):
         for at in _section_headers(command):
             own, _, _, size, start, *_ = _SECTION.unpack_from(content, at)
@@ -52,10 +52,10 @@ def sections(content: bytes, name: bytes) -> Iterator[bytes]:
 
 
 def add_section(content: bytes, segment: bytes, name: bytes, payload: bytes) -> bytes:
-    """Return a Mach-O object with a section more, which linkers keep, and everything else as it was.
+    """Return a Mach-O object with one more section, which linkers keep, and everything else unchanged.
 
-    Its header and its contents follow those of the other sections, where tools look for them; what stood there moves.
-    Raises ArtifactError for what is no object as LLVM writes it.
+    Its header and its content follow those of the other sections, where tools look for them; what was there moves.
+    Raises ArtifactError for a file that is no object as LLVM writes it.
     """
     commands = _commands(content)
     segments = [command for command in commands if command[1] == _LC_SEGMENT_64]
@@ -100,14 +100,14 @@ def _commands(content: bytes) -> list[_Command]:
 
 
 def _section_headers(command: _Command) -> range:
-    """Return where the headers of a segment's sections are."""
+    """Return the offsets of the headers of a segment's sections."""
     at, kind, size = command
     whole = (size - _SEGMENT.size) // _SECTION.size * _SECTION.size if kind == _LC_SEGMENT_64 else 0
     return range(at + _SEGMENT.size, at + _SEGMENT.size + whole, _SECTION.size)
 
 
 def _offsets(commands: list[_Command]) -> Iterator[int]:
-    """Yield where offsets in the file stand, apart from the segment's own."""
+    """Yield the places of all file offsets, apart from the segment's own."""
     for command in commands:
         at, kind, size = command
         if kind != _LC_SEGMENT_64 and (kind not in _OFFSETS or size < max(_OFFSETS[kind], default=0) + _OFFSET.size):

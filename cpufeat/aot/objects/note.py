@@ -1,10 +1,9 @@
-"""The note in an object that says what it was compiled for; linkers keep one for each object.
+"""cpufeat's note in an object, which records what it was compiled for; linkers keep one for each object.
 
 In ELF it is a section ``.note.cpufeat`` of type SHT_NOTE (System V gABI, "Note Section"): owner ``cpufeat``, type 1,
 UTF-8 text. It is allocated, like the build ID: ``strip`` of binutils and of LLVM keeps such sections, and linkers put
-them into PT_NOTE. COFF and Mach-O know no notes: there the same bytes are read-only data, in a section ``.cpufeat`` or
-``__TEXT,__cpufeat``. It is added to the finished object, so that it can record what is known only after code
-generation.
+them into PT_NOTE. COFF and Mach-O have no notes: there the same bytes are read-only data, in a section ``.cpufeat`` or
+``__TEXT,__cpufeat``. It is added to LLVM's object, so that it can record what is known only after code generation.
 """
 
 from __future__ import annotations
@@ -27,9 +26,9 @@ _HEADER_SIZE, _ALIGNMENT = 12, 4
 
 
 def add(content: bytes, text: str) -> bytes:
-    """Return an object with the note added, and everything else as it was.
+    """Return an object with the note added, and everything else unchanged.
 
-    Raises ArtifactError for what is no object in one of the three formats.
+    Raises ArtifactError for a file that is no object in one of the three formats.
     """
     if content.startswith(macho.MAGIC):
         return macho.add_section(content, b"__TEXT", MACHO_SECTION, _note("<", text))
@@ -46,7 +45,7 @@ def with_note(elf: Elf, text: str) -> Elf:
 def read(content: bytes) -> list[str]:
     """Return the text of each of cpufeat's notes: one for each object, in a linked file.
 
-    Raises ArtifactError for what is in none of the formats, and for a damaged file.
+    Raises ArtifactError for a file in none of the formats, and for a damaged one.
     """
     texts, left = [], len(content)
     for order, part in _parts(content):
@@ -70,7 +69,7 @@ def _elf(content: bytes) -> Elf:
 
 
 def _parts(content: bytes) -> Iterator[tuple[str, bytes]]:
-    """Yield what each section of notes holds, and in which byte order."""
+    """Yield the byte order and the content of each section of notes."""
     if content.startswith(macho.MAGIC):
         yield from (("<", part) for part in macho.sections(content, MACHO_SECTION))
     elif coff.is_coff(content):

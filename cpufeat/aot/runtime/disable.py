@@ -1,4 +1,4 @@
-"""``CPUFEAT_DISABLE`` in emitted code: the same spellings, separators and consequences as :mod:`cpufeat.resolution`."""
+"""Emit code that reads ``CPUFEAT_DISABLE``, with the spellings, separators and effects of :mod:`cpufeat.resolution`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def call(targets: Sequence[Target]) -> str:
-    """Return the call that asks which targets are disabled: a bit a target, the first the lowest."""
+    """Return the call of the function that returns a mask: bit n is set if target n is disabled."""
     return f"call i{len(targets)} @__cpufeat_disabled()"
 
 

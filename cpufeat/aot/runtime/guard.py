@@ -1,11 +1,11 @@
-"""A program that says what the CPU lacks, before any of its code runs that needs it.
+"""Emit the start-up guard, which ends a program that the CPU cannot run before any code that would fault.
 
-The code of a guard is in the object that it guards, uses nothing above the baseline, and asks about the features of a
-table (:mod:`cpufeat.aot.runtime.guard_table`), which is narrowed when what was compiled has been read.
+The guard is in the object that it guards, uses nothing above the baseline, and tests the features of a table
+(:mod:`cpufeat.aot.runtime.guard_table`), which is narrowed when the emitted instructions have been read.
 
-It is the first constructor of its program or library. What a module itself has run before that does without the
-features (:mod:`cpufeat.aot.passes.pre_guard`). Beyond it are what a linker is told to run first (``-Wl,-init``), and
-a library of others whose constructor calls into the program, before any constructor of that.
+It is the first constructor of its program or library. Code of the module that runs earlier is compiled for the baseline
+(:mod:`cpufeat.aot.passes.pre_guard`). Not guarded are functions that a linker is told to run first (``-Wl,-init``), and
+calls into the program from constructors of other libraries, before its own run.
 """
 
 from __future__ import annotations
@@ -32,22 +32,22 @@ if TYPE_CHECKING:
 EXIT_STATUS = 126
 """A command that was found and cannot be executed (POSIX, Shell Command Language, 2.8.2)."""
 SUPPORTED = "cpufeat_supported"
-"""What answers in mode ``"ask"``: ``int cpufeat_supported(void)``."""
+"""The function of mode ``"ask"``: ``int cpufeat_supported(void)``."""
 
 
 def guard(targets: Sequence[Target], name: str, *, mode: Mode = "exit", beside_selector: bool = False) -> str:
-    """Return LLVM IR that guards code for targets, best first, the last of which runs where no other does.
+    """Return LLVM IR that guards code for targets, best first, of which the last runs where no other does.
 
     ``mode``
         ``"exit"``: a constructor, before all others, that writes to standard error ``NAME: this CPU lacks: avx512f
         (needed by this program, built for x86-64-v4)`` and exits with 126. ``"ask"``: a function
-        ``int cpufeat_supported(void)`` for those who load the library, and nothing else.
+        ``int cpufeat_supported(void)`` for whoever loads the library, and no constructor.
     ``beside_selector``
         Whether the text of :func:`cpufeat.aot.runtime.selector.selector` is in the same module.
 
-    Empty where there is nothing to guard: the last target is the baseline, or emitted code cannot tell (neither x86 nor
-    64-bit Arm). What nothing tells is not guarded. A state that the process must ask the kernel for counts as usable,
-    since it asks when it runs.
+    Empty if there is nothing to guard: the last target is the baseline, or emitted code cannot detect features (neither
+    x86 nor 64-bit Arm). Features without a run-time test are not guarded. A state that the process must request from
+    the kernel counts as usable, since the process requests it later.
     """
     *others, last = targets
     try:
@@ -55,7 +55,7 @@ def guard(targets: Sequence[Target], name: str, *, mode: Mode = "exit", beside_s
     except TargetError:
         return ""
     beyond = last.features.isa - level_features(last.arch, baseline(last.arch))
-    guarded = [feature for feature in beyond if _is_told(tests, last.arch, feature)]
+    guarded = [feature for feature in beyond if _is_testable(tests, last.arch, feature)]
     if not guarded:
         return ""
     always = mode == "exit" and all(last <= other for other in others)
@@ -69,22 +69,22 @@ def guard(targets: Sequence[Target], name: str, *, mode: Mode = "exit", beside_s
     return "\n".join(parts).replace("MASK", f"i{len(guarded) + 1}")
 
 
-def _is_told(tests: FeatureTests, arch: str, name: str) -> bool:
+def _is_testable(tests: FeatureTests, arch: str, name: str) -> bool:
     rows = table(arch)
     return all(tests.condition(rows[feature]) for feature in FeatureSet(arch, [name]).isa.closed())
 
 
 def _sign(body: Body, guarded: Sequence[str], index: int | None = None) -> str:
-    """Return an ``i8*`` to the sign of a feature in the table, or to the one for all."""
+    """Return an ``i8*`` to the sign of a feature in the table, or of the whole table."""
     kind = f"[{len(guard_table.table(guarded))} x i8]"
     offset = guard_table.sign_at(guarded, index)
     return body.let(f"getelementptr inbounds {kind}, {kind}* @__cpufeat_needs, i64 0, i64 {offset}")
 
 
 def _missing(tests: FeatureTests, others: Sequence[Target], arch: str, guarded: Sequence[str]) -> str:
-    """Define ``@__cpufeat_missing``: the features of the table that are needed and not usable, the first bit lowest.
+    """Define ``@__cpufeat_missing``, which returns a mask: bit n is set if feature n is needed and not usable.
 
-    The table is read as if it could change, since it will after LLVM is done.
+    The table is read as volatile, since it changes after LLVM has optimized this.
     """
     body, missing = Body("__cpufeat_missing"), "0"
     for index, name in enumerate(guarded):
@@ -100,7 +100,7 @@ def _missing(tests: FeatureTests, others: Sequence[Target], arch: str, guarded: 
 
 
 def _lacking(tests: FeatureTests, guarded: Sequence[str]) -> str:
-    """Define ``@__cpufeat_lacking``, which asks only if the table has something that is needed."""
+    """Define ``@__cpufeat_lacking``, which tests features only if the table has one that is needed."""
     look, ask = Body("__cpufeat_lacking"), Body("__cpufeat_lacking", "a")
     sign = look.let(f"load volatile i8, i8* {_sign(look, guarded)}")
     is_free = look.let(f"icmp eq i8 {sign}, {ord(guard_table.NEVER)}")
@@ -132,7 +132,7 @@ define {exported}i32 @{SUPPORTED}() {tests.attributes} {{
 
 
 def _refusal(tests: FeatureTests, targets: Sequence[Target], name: str, guarded: Sequence[str]) -> str:
-    """Define the constructor, which puts the message together in memory, and hands it to the system at once."""
+    """Define the constructor, which composes the message in memory and writes it in one call."""
     printable = "".join(character if character.isprintable() else "?" for character in name)
     built = ", ".join(dict.fromkeys(map(_spelled, targets)))
     head, tail = f"{printable}: this CPU lacks: ", f" (needed by this program, built for {built})\n"

@@ -490,7 +490,7 @@ def test_what_has_no_guard_comes_back_as_it_is() -> None:
     assert narrow(b"anything", x86("avx2")) == b"anything"
 
 
-def test_two_tables_are_one_too_many(objects: Path) -> None:
+def test_an_object_with_two_tables_is_refused(objects: Path) -> None:
     content = (objects / "v3-2.o").read_bytes()
     with pytest.raises(ArtifactError, match="several of cpufeat's guard tables"):
         narrow(content + content, x86("avx2"))
