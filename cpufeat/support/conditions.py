@@ -6,11 +6,6 @@
 
 from __future__ import annotations
 
-from cpufeat.support.value import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 
 class Term:
     """One term, never changed. It is no :class:`Value`, which takes three times as long: every start parses terms."""
@@ -58,10 +53,6 @@ class Condition:
     def terms(self) -> tuple[Term, ...]:
         """The terms of all alternatives."""
         return tuple(term for terms in self.alternatives for term in terms)
-
-    def satisfied(self, holds: Callable[[Term], bool]) -> tuple[Term, ...]:
-        """Return the terms of the first alternative that holds, none if the condition does not."""
-        return next((terms for terms in self.alternatives if all(map(holds, terms))), ())
 
     def __repr__(self) -> str:
         return f"Condition({self.text!r})"

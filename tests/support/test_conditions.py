@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cpufeat import tables
+from cpufeat.detection.probe.bits import evidence
 from cpufeat.features import table
 from cpufeat.support.conditions import Condition, Term, parse, written
 
@@ -29,17 +30,22 @@ def test_a_term_is_bits_of_a_word_and_the_least_number_they_hold(
     assert (term.text, term.word, term.low, term.width, term.least) == (text, word, low, width, least)
 
 
+def test_and_binds_before_or() -> None:
+    assert [written(terms) for terms in parse("a&b|c").alternatives] == ["a&b", "c"]
+    assert [term.text for term in parse("a&b|c").terms] == ["a", "b", "c"]
+
+
 @pytest.mark.parametrize(
-    ("true", "satisfied"),
-    [("", ""), ("a", ""), ("b", ""), ("a b", "a&b"), ("c", "c"), ("a c", "c"), ("a b c", "a&b")],
+    ("held", "expected"),
+    [("", ""), ("a", ""), ("b", ""), ("a b", "A and B"), ("c", "C"), ("a c", "C"), ("a b c", "A and B")],
 )
-def test_and_binds_before_or_and_the_first_alternative_is_given(true: str, satisfied: str) -> None:
-    assert written(parse("a&b|c").satisfied(lambda term: term.text in true.split())) == satisfied
+def test_the_evidence_is_that_of_the_first_alternative_that_holds(held: str, expected: str) -> None:
+    assert evidence(parse("a&b|c"), {bit: bit.upper() for bit in held.split()}) == expected
 
 
 def test_an_empty_condition_never_holds() -> None:
     assert Condition("").alternatives == Condition("").terms == ()
-    assert Condition("").satisfied(lambda term: True) == ()
+    assert evidence(Condition(""), {"": "empty"}) == ""
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)

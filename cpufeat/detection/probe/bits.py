@@ -42,7 +42,10 @@ def spelled(term: Term) -> str:
 
 def evidence(condition: Condition, held: Mapping[str, str]) -> str:
     """Return the evidence of the first alternative whose bits are all held, empty where there is none."""
-    return " and ".join(held[term.text] for term in condition.satisfied(lambda term: term.text in held))
+    for terms in condition.alternatives:
+        if all(term.text in held for term in terms):
+            return " and ".join(held[term.text] for term in terms)
+    return ""
 
 
 def undetermined(arch: str, held: Iterable[str]) -> frozenset[str]:

@@ -81,10 +81,10 @@ class Cpuid:
 
     def satisfied(self, condition: Condition) -> str:
         """Return the first alternative of a condition that holds, as the table writes it; empty if there is none."""
-        return written(condition.satisfied(self._holds))
-
-    def _holds(self, term: Term) -> bool:
-        return self._value(term) >= term.least
+        for terms in condition.alternatives:
+            if all(self._value(term) >= term.least for term in terms):
+                return written(terms)
+        return ""
 
     def text(self, *leaves: int) -> str:
         """Return the text that whole leaves hold, EAX to EDX in turn (the brand string)."""
