@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers.build_binaries import SYSTEMS, ZIG, assembled, build, kernels
+from helpers.build_binaries import SYSTEMS, ZIG, assemble, build, build_kernel
 from helpers.paths import KERNELS
 
 import cpufeat
@@ -34,7 +34,7 @@ TELLING = {"x86-64": set(), "x86-64-v2": {"popcnt"}, "x86-64-v3": {"avx", "fma"}
 @pytest.mark.parametrize("cpu", LEVELS)
 def test_code_for_a_level_needs_that_level(tmp_path: Path, container: str, cpu: str) -> None:
     name = "population.c" if cpu == "x86_64_v2" else "dot.c"
-    audit = cpufeat.audit(kernels(tmp_path, triple=f"x86_64-{SYSTEMS[container]}", cpu=cpu, name=name))
+    audit = cpufeat.audit(build_kernel(tmp_path, triple=f"x86_64-{SYSTEMS[container]}", cpu=cpu, name=name))
     level = LEVELS[cpu]
     assert (audit.format, audit.arch, audit.kind) == (container, "x86_64", "object")
     assert audit.needs <= level_features("x86_64", level)
@@ -45,7 +45,7 @@ def test_code_for_a_level_needs_that_level(tmp_path: Path, container: str, cpu: 
 
 @pytest.mark.skipif(not shutil.which("objdump"), reason="no objdump")
 def test_functions_are_named_and_their_instructions_quoted(tmp_path: Path) -> None:
-    audit = cpufeat.audit(kernels(tmp_path, triple="x86_64-linux-gnu", cpu="x86_64_v3"))
+    audit = cpufeat.audit(build_kernel(tmp_path, triple="x86_64-linux-gnu", cpu="x86_64_v3"))
     assert [function.name for function in audit.functions] == ["dot_float", "dot_double"]
     use = audit.functions[0].uses["avx"][0]
     listing = subprocess.run(
@@ -119,13 +119,13 @@ def test_names_need_not_be_utf_8(tmp_path: Path, system: str, kind: str) -> None
 
 def test_harmless_encodings_are_no_needs(tmp_path: Path) -> None:
     text = "f:\nendbr64\npause\ntzcnt %eax, %ecx\nprefetchw (%rax)\nrdsspq %rax\nret\ng:\nlzcnt %eax, %ecx\nret\n"
-    audit = cpufeat.audit(assembled(tmp_path, text))
+    audit = cpufeat.audit(assemble(tmp_path, text))
     assert set(audit.needs) == {"lzcnt"}
     assert set(audit.harmless) == {"endbr64", "pause", "tzcnt", "prefetchw", "rdsspq"}
 
 
 def test_what_no_compiler_has_a_name_for_is_told(tmp_path: Path) -> None:
-    audit = cpufeat.audit(assembled(tmp_path, "f:\nrdtscp\nincsspq %rax\nret\n"))
+    audit = cpufeat.audit(assemble(tmp_path, "f:\nrdtscp\nincsspq %rax\nret\n"))
     assert set(audit.needs) == set()
     assert set(audit.others) == {"rdtscp", "incsspq"}
 
@@ -154,14 +154,14 @@ def data(*encodings: str) -> str:
 
 def test_data_after_a_jump_is_no_code(tmp_path: Path) -> None:
     text = f".type f, @function\nf:\njmp 1f\n{data(AVX512, '06 62')}\n1: lzcnt %eax, %eax\nret\n.size f, .-f\n"
-    audit = cpufeat.audit(assembled(tmp_path, text))
+    audit = cpufeat.audit(assemble(tmp_path, text))
     assert set(audit.needs) == {"lzcnt"}
     assert [(one.address, one.size) for one in audit.undecoded] == [(2, 8)]
 
 
 def test_data_with_a_type_is_no_code(tmp_path: Path) -> None:
     text = f".type t, @object\nt: {data(AVX512)}\n.size t, .-t\n.type f, @function\nf: ret\n.size f, .-f\n"
-    audit = cpufeat.audit(assembled(tmp_path, text))
+    audit = cpufeat.audit(assemble(tmp_path, text))
     assert (set(audit.needs), audit.undecoded) == (set(), ())
 
 
@@ -179,16 +179,14 @@ t: .long 1b - t, 2b - t
 {data("06 07 62")}
 .size f, .-f
 """
-    audit = cpufeat.audit(assembled(tmp_path, text))
+    audit = cpufeat.audit(assemble(tmp_path, text))
     assert set(audit.needs) == {"lzcnt", "popcnt"}
     assert sum(one.size for one in audit.undecoded) == 3
     assert audit.functions[0].certain
 
 
 def test_what_the_decoder_does_not_know_is_told(tmp_path: Path) -> None:
-    audit = cpufeat.audit(
-        assembled(tmp_path, f".type f, @function\nf: nop\n{data('0f 38 8a 00')}\nret\n.size f, .-f\n")
-    )
+    audit = cpufeat.audit(assemble(tmp_path, f".type f, @function\nf: nop\n{data('0f 38 8a 00')}\nret\n.size f, .-f\n"))
     assert [(one.address, "knows" in one.reason) for one in audit.undecoded] == [(1, True)]
 
 
@@ -198,7 +196,7 @@ def test_what_the_decoder_does_not_know_is_told(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def objects(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     folder = tmp_path_factory.mktemp("objects")
-    return [kernels(folder, triple="x86_64-linux-gnu", cpu=cpu) for cpu in ("x86_64_v3", "x86_64")]
+    return [build_kernel(folder, triple="x86_64-linux-gnu", cpu=cpu) for cpu in ("x86_64_v3", "x86_64")]
 
 
 @pytest.mark.parametrize("style", ["gnu", "bsd"])
@@ -232,7 +230,7 @@ def test_archives_in_archives_end_somewhere(tmp_path: Path) -> None:
 
 def test_universal_binaries(tmp_path: Path) -> None:
     cpus = {"x86_64": 0x01000007, "aarch64": 0x0100000C}
-    parts = [kernels(tmp_path, triple=f"{arch}-macos").read_bytes() for arch in cpus]
+    parts = [build_kernel(tmp_path, triple=f"{arch}-macos").read_bytes() for arch in cpus]
     rows, body, at = b"", b"", 4096
     for cpu, part in zip(cpus.values(), parts, strict=True):
         rows += struct.pack(">5I", cpu, 0, at, len(part), 12)
@@ -280,7 +278,7 @@ def test_no_binaries(content: bytes, message: str) -> None:
 )
 def test_other_architectures_are_refused_in_words(tmp_path: Path, triple: str, arch: str) -> None:
     with pytest.raises(AuditError, match=f": {arch} code: only x86 and 64-bit Arm"):
-        cpufeat.audit(kernels(tmp_path, triple=triple))
+        cpufeat.audit(build_kernel(tmp_path, triple=triple))
 
 
 def damaged(content: bytes, chance: random.Random) -> bytes:
@@ -318,7 +316,7 @@ def test_damage_is_an_error_or_another_audit(tmp_path: Path, triple: str, *, lin
 
 
 def test_sections_that_overlap_do_not_multiply(tmp_path: Path) -> None:
-    content = bytearray(kernels(tmp_path, triple="x86_64-linux-gnu").read_bytes())
+    content = bytearray(build_kernel(tmp_path, triple="x86_64-linux-gnu").read_bytes())
     table, count = struct.unpack_from("<Q", content, 0x28)[0], struct.unpack_from("<H", content, 0x3C)[0]
     for index in range(1, count):
         struct.pack_into("<IQQQQ", content, table + 64 * index + 4, 1, 6, 0, 0, len(content))
@@ -330,7 +328,7 @@ def test_sections_that_overlap_do_not_multiply(tmp_path: Path) -> None:
 
 
 def test_max_tells_which_functions_exceed_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    file = str(kernels(tmp_path, triple="x86_64-linux-gnu", cpu="x86_64_v3"))
+    file = str(build_kernel(tmp_path, triple="x86_64-linux-gnu", cpu="x86_64_v3"))
     assert main(["audit", file, "--max", "x86-64-v3"]) == 0
     assert "Needs no more than x86-64-v3." in capsys.readouterr().out
     assert main(["audit", file, "--max", "x86-64-v2"]) == 1
@@ -343,7 +341,7 @@ def test_max_tells_which_functions_exceed_it(tmp_path: Path, capsys: pytest.Capt
 
 
 def test_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    file = kernels(tmp_path, triple="x86_64-linux-gnu", cpu="x86_64_v4")
+    file = build_kernel(tmp_path, triple="x86_64-linux-gnu", cpu="x86_64_v4")
     assert main(["audit", str(file), "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)
     assert shown == json.loads(json.dumps(to_json(cpufeat.audit(file))))
@@ -353,7 +351,7 @@ def test_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_progress_is_told(tmp_path: Path) -> None:
     told: list[tuple[int, int]] = []
-    file = kernels(tmp_path, triple="x86_64-linux-gnu")
+    file = build_kernel(tmp_path, triple="x86_64-linux-gnu")
     cpufeat.audit(file, progress=lambda done, total: told.append((done, total)))
     (image,) = images(file)
     size = sum(len(section.content) for section in image.sections if section.executable)
@@ -369,7 +367,7 @@ def test_importing_cpufeat_and_its_errors_loads_no_decoder() -> None:
 
 
 def test_elf_files_are_audited_without_lief(tmp_path: Path) -> None:
-    file = kernels(tmp_path, triple="x86_64-linux-gnu")
+    file = build_kernel(tmp_path, triple="x86_64-linux-gnu")
     code = f"import sys, cpufeat; cpufeat.audit({str(file)!r}); print({{'lief', 'capstone'}} & {{*sys.modules}})"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout == "set()\n"

@@ -15,7 +15,7 @@ from pathlib import Path
 import llvmlite
 import numpy as np
 import pytest
-from helpers.build_binaries import alarms, unexplained
+from helpers.known_alarms import alarms, unexplained
 from helpers.requirements import unavailable
 from numpy._core import _multiarray_umath
 

@@ -10,7 +10,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from helpers.build_binaries import assembled
+from helpers.build_binaries import assemble
 from helpers.paths import MACHINES
 from helpers.requirements import unavailable
 
@@ -168,7 +168,7 @@ AVX2_INSTRUCTION = ".byte 0xc4, 0xe2, 0x7d, 0x1c, 0xc0"
 
 def test_code_that_may_be_data_is_listed_but_is_no_reason(tmp_path: Path) -> None:
     text = f".type f, @function\nf: ret\n.size f, .-f\n{AVX2_INSTRUCTION}\nret\n"
-    answer = check(assembled(tmp_path, text), machine("qemu-nehalem"))
+    answer = check(assemble(tmp_path, text), machine("qemu-nehalem"))
     assert (answer.runs, answer.certain, answer.reasons, answer.rebuild) == (True, True, (), ())
     assert [(lack.feature, lack.certain) for lack in answer.lacks] == [("avx2", False)]
 
@@ -176,7 +176,7 @@ def test_code_that_may_be_data_is_listed_but_is_no_reason(tmp_path: Path) -> Non
 def test_the_first_use_is_in_certain_code_if_there_is_any(tmp_path: Path) -> None:
     function = f".globl f\n.type f, @function\nf: {AVX2_INSTRUCTION}\nret\n.size f, .-f\n"
     before = f".type e, @function\ne: ret\n.size e, .-e\n{AVX2_INSTRUCTION}\nret\n"
-    answer = check(assembled(tmp_path, before + function), machine("qemu-nehalem"))
+    answer = check(assemble(tmp_path, before + function), machine("qemu-nehalem"))
     assert [(lack.feature, lack.function, lack.certain) for lack in answer.lacks] == [("avx2", "f", True)]
     assert not answer.runs
 
@@ -190,7 +190,7 @@ def test_clones_and_their_selection_are_no_lack_and_other_functions_are(
     text = (
         f'.globl "{name}"\n.type "{name}", @function\n"{name}": {AVX2_INSTRUCTION}\nret\n.size "{name}", .-"{name}"\n'
     )
-    beside = assembled(tmp_path, text)
+    beside = assemble(tmp_path, text)
     aot.compile(KERNEL, targets=["x86-64-v3", "x86-64"]).save(tmp_path / "kernel.o")
     library = tmp_path / "both.so"
     subprocess.run([compiler, "-shared", tmp_path / "kernel.o", beside, "-o", library], check=True)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import iced_x86
 import pytest
-from helpers.build_binaries import assembled
+from helpers.build_binaries import assemble
 from helpers.paths import SCRIPTS
 from helpers.requirements import unavailable
 from iced_x86 import Code, Decoder, EncodingKind, MemorySizeInfo, OpCodeInfo, OpCodeOperandKind, Register
@@ -169,7 +169,7 @@ constant: .quad 1, 2
 def test_what_an_object_says_of_an_operand(
     instruction: str, alignment: int, offset: int, has: int | None, tmp_path: Path
 ) -> None:
-    faults = cpufeat.audit(assembled(tmp_path, PLACES.format(instruction, alignment, offset))).misaligned
+    faults = cpufeat.audit(assemble(tmp_path, PLACES.format(instruction, alignment, offset))).misaligned
     assert [fault.has for fault in faults] == ([] if has is None else [has])
     assert all(fault.function == "f" and "constant" in fault.symbol for fault in faults if "+4" not in instruction)
     assert all(fault.instruction.split()[0] == instruction.split(maxsplit=1)[0] for fault in faults)

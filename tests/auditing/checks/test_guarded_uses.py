@@ -9,7 +9,7 @@ import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
-from helpers.build_binaries import ZIG, assembled
+from helpers.build_binaries import ZIG, assemble
 from helpers.paths import GUARDS
 from helpers.requirements import unavailable
 
@@ -108,7 +108,7 @@ def test_reasons_name_the_check_and_the_way(tmp_path: Path) -> None:
 
 
 def test_without_any_check_everything_is_bare(tmp_path: Path) -> None:
-    path = assembled(tmp_path, ".globl f\nf: vpaddd %ymm0, %ymm0, %ymm0\nret\ng: popcnt %eax, %eax\nret")
+    path = assemble(tmp_path, ".globl f\nf: vpaddd %ymm0, %ymm0, %ymm0\nret\ng: popcnt %eax, %eax\nret")
     audit = cpufeat.audit(path)
     assert audit.bare == audit.needs
     assert {function.why for function in audit.functions} == {"no branch in this file depends on what the CPU can do"}
@@ -135,7 +135,7 @@ table: .zero 4096
 
 
 def test_pointers_that_never_stop_are_followed_for_a_while(tmp_path: Path) -> None:
-    (function,) = (one for one in cpufeat.audit(assembled(tmp_path, LOOP)).functions if "avx2" in one.uses)
+    (function,) = (one for one in cpufeat.audit(assemble(tmp_path, LOOP)).functions if "avx2" in one.uses)
     assert (function.guarded, function.why) == (True, "behind its own test of CPUID")
 
 
@@ -144,7 +144,7 @@ def test_code_without_end_is_given_up(number: int, bare: list[str], tmp_path: Pa
     """Branches behind a test, more than any function has: bare, since what is not followed to its end may be."""
     branches = "\n".join(f"jz {at}f\n{at}: inc %rbx" for at in range(number))
     text = f".globl f\n.type f, @function\nf: mov $7, %eax\ncpuid\ntest $32, %ebx\njnz 1f\nret\n1: {branches}\n"
-    path = assembled(tmp_path, text + "vpaddd %ymm0, %ymm0, %ymm0\nret\n.size f, .-f")
+    path = assemble(tmp_path, text + "vpaddd %ymm0, %ymm0, %ymm0\nret\n.size f, .-f")
     assert list(cpufeat.audit(path).bare) == bare
 
 

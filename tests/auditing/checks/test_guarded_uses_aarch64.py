@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import capstone
 import pytest
 from helpers import foreign_python
-from helpers.build_binaries import ZIG, alarms, assembled, build, kernels, unexplained
+from helpers.build_binaries import ZIG, assemble, build, build_kernel
+from helpers.known_alarms import alarms, unexplained
 from helpers.paths import GUARDS
 
 import cpufeat
@@ -92,7 +93,7 @@ WAYS = {
 @pytest.mark.parametrize("guarded", [True, False])
 def test_answers_are_followed_as_the_cpu_moves_them(way: str, guarded: bool, tmp_path: Path) -> None:
     text = f".globl f\n.type f, @function\nf: {WAYS[way][0 if guarded else 1]}{USE}\n1: ret\n.size f, .-f\n"
-    (function,) = cpufeat.audit(assembled(tmp_path, text, triple=TRIPLE, cpu="generic+gcs")).functions
+    (function,) = cpufeat.audit(assemble(tmp_path, text, triple=TRIPLE, cpu="generic+gcs")).functions
     assert function.guarded is guarded
 
 
@@ -129,7 +130,7 @@ STORES = {
 
 @pytest.mark.parametrize("store", STORES)
 def test_variables_are_found_by_what_is_stored_in_them(store: str, tmp_path: Path) -> None:
-    audit = cpufeat.audit(assembled(tmp_path, STORED.replace("ADDRESS", store), triple=TRIPLE))
+    audit = cpufeat.audit(assemble(tmp_path, STORED.replace("ADDRESS", store), triple=TRIPLE))
     assert [function.guarded for function in audit.functions] == [STORES[store]]
 
 
@@ -154,7 +155,7 @@ ret
 
 @pytest.mark.parametrize(("before", "guarded"), [("nop", True), ("ldr x9, =fast\nstr x9, [x19]", False)])
 def test_addresses_among_the_code_are_taken_where_they_are_loaded(before: str, guarded: bool, tmp_path: Path) -> None:
-    audit = cpufeat.audit(assembled(tmp_path, LITERAL.replace("EITHER", before), triple=TRIPLE))
+    audit = cpufeat.audit(assemble(tmp_path, LITERAL.replace("EITHER", before), triple=TRIPLE))
     assert [function.guarded for function in audit.functions] == [guarded]
 
 
@@ -183,7 +184,7 @@ ret
 def test_tables_of_small_code_are_read(check: str, guarded: bool, linked: bool, skipped: int, tmp_path: Path) -> None:
     """What GCC makes with ``-fpic``: one page is named, and pointers further on are loaded."""
     others = "\n".join(f"ldr x2, [x9, #:gotpage_lo15:other{number}]" for number in range(skipped))
-    whole = assembled(tmp_path, SMALL.replace("SKIPPED", others).replace("CHECK", check), triple=TRIPLE)
+    whole = assemble(tmp_path, SMALL.replace("SKIPPED", others).replace("CHECK", check), triple=TRIPLE)
     output = tmp_path / "linked.so" if linked else whole
     if linked:
         subprocess.run([*ZIG, "ld.lld", "-shared", whole, "-o", output], check=True)
@@ -217,7 +218,7 @@ first: .quad slow
 @pytest.mark.parametrize(("checked", "other", "guarded"), [("x21", "x20", True), ("x20", "x21", False)])
 def test_each_half_of_a_pair_is_taken_by_itself(checked: str, other: str, guarded: bool, tmp_path: Path) -> None:
     text = PAIR.replace("CHECKED", checked).replace("OTHER", other)
-    audit = cpufeat.audit(assembled(tmp_path, text, triple=TRIPLE))
+    audit = cpufeat.audit(assemble(tmp_path, text, triple=TRIPLE))
     assert [function.guarded for function in audit.functions] == [guarded]
 
 
@@ -239,7 +240,7 @@ ret
 
 
 def test_what_chooses_is_the_flags_and_not_what_is_chosen(tmp_path: Path) -> None:
-    audit = cpufeat.audit(assembled(tmp_path, CHOSEN.replace("FIRST", "x19"), triple=TRIPLE))
+    audit = cpufeat.audit(assemble(tmp_path, CHOSEN.replace("FIRST", "x19"), triple=TRIPLE))
     assert [function.guarded for function in audit.functions] == [False]
 
 
@@ -444,10 +445,10 @@ def test_damaged_code_is_answered_all_the_same(tmp_path: Path) -> None:
 def test_code_without_end_is_given_up(number: int, bare: list[str], tmp_path: Path) -> None:
     branches = "\n".join(f"b.eq {at}f\n{at}: add x1, x1, #1" for at in range(number))
     text = f".globl f\n.type f, @function\nf: {ASKED}tbnz x0, #22, 1f\nret\n1: {branches}\n{USE}\nret\n.size f, .-f\n"
-    assert list(cpufeat.audit(assembled(tmp_path, text, triple=TRIPLE)).bare) == bare
+    assert list(cpufeat.audit(assemble(tmp_path, text, triple=TRIPLE)).bare) == bare
 
 
 def test_kernels_have_words_for_all_of_their_code(tmp_path: Path) -> None:
-    (image,) = images(kernels(tmp_path, triple=TRIPLE, cpu="generic+sve2"))
+    (image,) = images(build_kernel(tmp_path, triple=TRIPLE, cpu="generic+sve2"))
     code = b"".join(bytes(one.content) for one in image.sections if one.executable)
     assert all(lift_word(word, 0) for word in words_of(code))

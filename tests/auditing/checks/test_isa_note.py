@@ -9,7 +9,7 @@ import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
-from helpers.build_binaries import build, kernels
+from helpers.build_binaries import build, build_kernel
 from helpers.requirements import unavailable
 
 import cpufeat
@@ -97,7 +97,7 @@ def test_a_level_that_is_not_known_is_told(tmp_path: Path) -> None:
 
 
 def test_files_that_state_none(tmp_path: Path) -> None:
-    assert cpufeat.audit(kernels(tmp_path, triple="x86_64-linux-gnu")).note is None
+    assert cpufeat.audit(build_kernel(tmp_path, triple="x86_64-linux-gnu")).note is None
     assert cpufeat.audit(made(tmp_path, "nop" + note((0xC0000002, 3)))).note is None, "that is control-flow protection"
 
 

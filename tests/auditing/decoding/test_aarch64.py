@@ -7,7 +7,7 @@ import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
-from helpers.build_binaries import SYSTEMS, ZIG, assembled, build, kernels
+from helpers.build_binaries import SYSTEMS, ZIG, assemble, build, build_kernel
 
 import cpufeat
 from cpufeat import tables
@@ -159,7 +159,7 @@ def test_no_word_is_of_two_rows() -> None:
 
 @pytest.mark.parametrize("hint", ["paciasp", "bti c", "autiasp", "xpaclri", "csdb", "pacia1716"])
 def test_hints_are_harmless(tmp_path: Path, hint: str) -> None:
-    audit = cpufeat.audit(assembled(tmp_path, f"f: {hint}\nnop\nyield\nret\n", triple=TRIPLE))
+    audit = cpufeat.audit(assemble(tmp_path, f"f: {hint}\nnop\nyield\nret\n", triple=TRIPLE))
     assert (set(audit.needs), set(audit.harmless)) == (set(), {hint.split(maxsplit=1)[0]})
 
 
@@ -173,7 +173,7 @@ def test_the_tables_of_hints_are_hints() -> None:
 @pytest.mark.parametrize(("cpu", "feature"), [("generic", ""), ("generic+sve", "sve"), ("generic+sve2", "sve")])
 def test_kernels_need_what_the_compiler_was_told(tmp_path: Path, container: str, cpu: str, feature: str) -> None:
     cpu = "baseline" if cpu == "generic" and container != "Mach-O" else cpu
-    audit = cpufeat.audit(kernels(tmp_path, triple=f"aarch64-{SYSTEMS[container]}", cpu=cpu))
+    audit = cpufeat.audit(build_kernel(tmp_path, triple=f"aarch64-{SYSTEMS[container]}", cpu=cpu))
     assert (audit.format, audit.arch, audit.undecoded) == (container, "aarch64", ())
     assert feature in {"", *audit.needs}
     assert set(audit.needs) <= {one for name in ("sve2",) if feature for one in implied("aarch64", name)}
@@ -190,13 +190,13 @@ def test_atomics_need_lse_only_where_they_may(tmp_path: Path) -> None:
 
 def test_data_is_no_code(tmp_path: Path) -> None:
     text = "f: ret\n.word 0x04a20020\n.type g, @function\ng: .inst 0x04a20020\nret\n"
-    audit = cpufeat.audit(assembled(tmp_path, text, triple=TRIPLE))
+    audit = cpufeat.audit(assemble(tmp_path, text, triple=TRIPLE))
     assert [(function.name, function.start) for function in audit.functions] == [("g", 8)]
 
 
 def test_words_without_an_instruction_are_told(tmp_path: Path) -> None:
     text = ".type f, @function\nf: add z0.s, z0.s, z1.s\nret\n.inst 0x02000000, 0x03000000\n.size f, .-f\n"
-    audit = cpufeat.audit(assembled(tmp_path, text, triple=TRIPLE, cpu="generic+sve"))
+    audit = cpufeat.audit(assemble(tmp_path, text, triple=TRIPLE, cpu="generic+sve"))
     assert [(one.address, one.size) for one in audit.undecoded] == [(8, 8)]
     assert not audit.functions[0].certain
 

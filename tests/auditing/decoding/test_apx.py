@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from helpers.build_binaries import assembled, kernels
+from helpers.build_binaries import assemble, build_kernel
 
 import cpufeat
 
@@ -66,7 +66,7 @@ def audit(tmp_path_factory: pytest.TempPathFactory) -> cpufeat.Audit:
         f".type f{index}, @function\nf{index}: {line}\nret\n.size f{index}, .-f{index}"
         for index, line in enumerate(ADDED)
     )
-    return cpufeat.audit(assembled(tmp_path_factory.mktemp("apx"), "\n".join(functions) + "\n"))
+    return cpufeat.audit(assemble(tmp_path_factory.mktemp("apx"), "\n".join(functions) + "\n"))
 
 
 def test_instructions_are_followed_to_the_byte(audit: cpufeat.Audit) -> None:
@@ -82,8 +82,8 @@ def test_what_an_instruction_needs(audit: cpufeat.Audit, index: int, line: str) 
 
 @pytest.mark.parametrize("name", ["base64.c", "dot.c", "matrix.c", "print.c", "scan.c"])
 def test_what_clang_makes_of_kernels(tmp_path: Path, name: str) -> None:
-    with_apx = cpufeat.audit(kernels(tmp_path, triple="x86_64-linux-gnu", cpu=f"x86_64_v3+{APX}", name=name))
-    without = cpufeat.audit(kernels(tmp_path, triple="x86_64-linux-gnu", cpu="x86_64_v3", name=name))
+    with_apx = cpufeat.audit(build_kernel(tmp_path, triple="x86_64-linux-gnu", cpu=f"x86_64_v3+{APX}", name=name))
+    without = cpufeat.audit(build_kernel(tmp_path, triple="x86_64-linux-gnu", cpu="x86_64_v3", name=name))
     assert with_apx.undecoded == ()
     assert set(with_apx.needs) - set(without.needs) <= {*APX.split("+"), *cpufeat.Target.parse("x86-64-v3").features}
     assert set(with_apx.needs) & set(APX.split("+"))
