@@ -1,5 +1,5 @@
 """A cache of artifacts on disk.
 
-In: a module, its targets and options. Out: the artifact made of them before, or what the caller makes now.
-Order: ``memo`` asks ``fingerprint`` what compiles, and ``store`` for what was kept under all that.
+A compilation unit comes in, and the artifact that was made of it before goes out, if there is one. ``memo`` makes a key
+of the unit and of ``fingerprint``'s digest of the compiler, and looks it up in ``store``, a content-addressed cache.
 """

@@ -1,7 +1,7 @@
-"""What compiles: this very LLVM and this very cpufeat, told from any other without loading or starting them.
+"""Fingerprint the installed llvmlite and cpufeat for the cache key, without importing them.
 
-Versions are not enough: a checkout changes at the same version, and so may a build of llvmlite. The contents of their
-files tell. They are read once, and the answer is kept in the cache under the files' names, sizes and times.
+Version numbers are not enough: a checkout changes at the same version, and so may a build of llvmlite. So the contents
+of their files are digested, once: the digest is kept in the cache under the files' names, sizes and times.
 """
 
 from __future__ import annotations
@@ -16,26 +16,27 @@ from cpufeat import tables
 from cpufeat.aot.cache.store import Cache, key
 
 _File = tuple[str, str, int, int]
-"""Path, its part inside of the package, size in bytes, time of the last change in nanoseconds."""
+"""Path, path within the package, size in bytes, time of the last change in nanoseconds."""
 _SKIPPED = {"cpufeat/cli", "cpufeat/data/machines", "llvmlite/ir", "llvmlite/tests"}
-"""Folders whose contents never reach an object, by their whole path: one of the same name elsewhere counts."""
-_LEAST_LLVM = 16 << 20
-"""Bytes: a smaller llvmlite has its LLVM elsewhere, as some distributions have it. A wheel's takes over 80 MiB."""
+"""Folders that do not affect an object, by their path within the package: others of the same name count."""
+_MIN_LLVM_SIZE = 16 << 20
+"""Bytes: a smaller llvmlite is linked to an LLVM elsewhere, as in some distributions. A wheel takes over 80 MiB."""
 _LOADED = time.time_ns()
+"""When this process began to load cpufeat: a file that changed later may differ from what is loaded."""
 
 
 @functools.lru_cache(maxsize=8)
-def identity(cache: Cache, llvmlite: str, cpufeat: str, family: str) -> str:
-    """Return a digest of all that makes an artifact of a module; empty if it cannot be told from its files.
+def fingerprint(cache: Cache, llvmlite: str, cpufeat: str, family: str) -> str:
+    """Return a digest of everything that affects how a module is compiled; empty if files do not determine that.
 
     ``llvmlite`` and ``cpufeat`` are the paths of their ``__init__.py``, ``family`` is the folder of tables that counts.
-    It cannot be told where LLVM is outside of llvmlite's folder, or where a file changed after this process began to
-    load them. Raises OSError for a file that cannot be read.
+    It is empty if LLVM is outside of llvmlite's folder, or if a file changed after this process began to load cpufeat.
+    Raises OSError for a file that cannot be read.
     """
     llvm = _files(Path(llvmlite).parent)
     data = Path(tables.DATA)
     files = sorted([*llvm, *_files(Path(cpufeat).parent), *_files(data / family), *_files(data, deep=False)])
-    if sum(size for *_, size, _ in llvm) < _LEAST_LLVM or any(changed > _LOADED for *_, changed in files):
+    if sum(size for *_, size, _ in llvm) < _MIN_LLVM_SIZE or any(changed > _LOADED for *_, changed in files):
         return ""
     listed = key(b"toolchain", repr(files).encode(errors="surrogateescape"))
     known = cache.get(listed)

@@ -79,7 +79,7 @@ def entry(unit: Unit, decisions: tuple[Decision, ...]) -> Entry:
 def _fingerprint(cache: Cache, arch: str) -> str:
     try:
         llvmlite, cpufeat = llvmlite_setup.origin("llvmlite"), llvmlite_setup.origin("cpufeat")
-        return fingerprint.identity(cache, llvmlite, cpufeat, family(arch))
+        return fingerprint.fingerprint(cache, llvmlite, cpufeat, family(arch))
     except OSError:
         return ""
 

@@ -1,13 +1,13 @@
-"""What was made once, kept on disk under a key of all that it was made from.
+"""A content-addressed cache on disk.
 
-A folder of plain files: an entry is named by its key, written beside its place and renamed into it, so that no
-process sees part of one, however a writer ends. It says its key and the SHA-256 of its content: one that was damaged or
-renamed is taken away, never used. The least recently used entries go first.
+It is a folder of plain files. An entry is named by its key, and is written under another name and renamed, so that no
+process sees part of it, however the writer ends. It holds its key and the SHA-256 of its content: a damaged or renamed
+entry is removed, never used. The least recently used entries are evicted first.
 
-A well-kept library was wanted; none keeps what is promised here. diskcache 5.6.3 (SQLite, and files for large values)
-takes 16 ms to import and 4 ms to open, where a whole hit may cost 2; what a killed writer or a full disk left behind
-stays there uncounted; a damaged database is an error from then on; and a row may name any file to read or to remove,
-or hold a pickle. cachelib and joblib unpickle as well. platformdirs, for the folder, takes over 15 ms to import.
+No library fits. diskcache 5.6.3 (SQLite, and files for large values) takes 16 ms to import and 4 ms to open, while a
+whole hit takes 2; it does not count what a killed writer or a full disk left behind; a damaged database stays an error;
+and a row may name any file to read or to remove, or hold a pickle. cachelib and joblib unpickle as well. platformdirs,
+for the folder, takes over 15 ms to import.
 """
 
 from __future__ import annotations
@@ -35,26 +35,27 @@ DEFAULT_LIMIT = 1 << 30
 _MAGIC = b"cpufeat cache 1\n"
 _HEADER = len(_MAGIC) + 2 * hashlib.sha256().digest_size
 _NAME = re.compile(r"[0-9a-f]{64}(\.[0-9a-f]{16})?")
-"""An entry, or one that is being written. No other file in the folder is ever touched, but for the counter."""
+"""An entry, or one that is being written. Apart from these and the counter, no file in the folder is touched."""
 _COUNTER = "written"
+"""A file with one byte for each block written since the last eviction."""
 _BLOCK = 4096
-_ABANDONED = 3600.0
-"""Seconds after which a file that is still being written belongs to a process that died."""
+_ABANDONED_SECONDS = 3600.0
+"""Age of a file that is still being written after which its writer is taken to be dead."""
 _SIZE = re.compile(r"(\d{1,15})([KMGT]?)")
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _FLAGS = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC"))
 
 
 class Cache(Value):
-    """Entries by key: 64 hexadecimal digits. Nothing here raises for want of disk space or permission."""
+    """Entries by key, 64 hexadecimal digits. No method raises for lack of disk space or permission."""
 
     folder: str
-    """It exists, belongs to this user, and nobody else can write to it."""
+    """An existing folder that belongs to this user, and that nobody else can write to."""
     limit: int = DEFAULT_LIMIT
-    """Bytes that all entries together may take."""
+    """Maximum of the bytes of all entries together."""
 
     def get(self, key: str) -> bytes | None:
-        """Return the content that was put under a key, None if there is none, or only a damaged one."""
+        """Return the content that was put under a key, None if there is none or it is damaged."""
         path = self._path(key)
         entry = _read(path, self.limit)
         if entry is None:
@@ -68,13 +69,13 @@ class Cache(Value):
         return content
 
     def put(self, key: str, content: bytes) -> None:
-        """Keep a content, unless it would take more than half of the room."""
+        """Keep a content, unless it would take more than half of the limit."""
         size = _HEADER + len(content)
         if 2 * size > self.limit:
             return
         private = self._path(f"{key}.{os.urandom(8).hex()}")
         try:
-            self._make_room(_blocks(size))
+            self._reserve(_blocks(size))
             with open(private, "xb", opener=_private) as file:
                 file.writelines((_header(key, content), content))
             private.replace(self._path(key))
@@ -84,39 +85,39 @@ class Cache(Value):
             _remove(private)
 
     def remove(self, key: str) -> None:
-        """Take an entry away, if it is there."""
+        """Remove an entry, if it is there."""
         _remove(self._path(key))
 
     def _path(self, name: str) -> Path:
         return Path(self.folder, name)
 
-    def _make_room(self, blocks: int) -> None:
-        """Count what is about to be written, and drop entries if the limit may be exceeded by it.
+    def _reserve(self, blocks: int) -> None:
+        """Count blocks that are about to be written, and evict entries if they may exceed the limit.
 
-        The counter is a file with a byte for each block written since the entries were last looked at: many processes
-        append to it at once, and its length is all that is read. It says too much for what a writer did not finish.
+        Many processes append to the counter at once, and only its length is read. It counts too much where a writer
+        did not finish.
         """
         with open(self._path(_COUNTER), "ab", opener=_private) as counter:
             counter.write(bytes(blocks))
             counted = counter.tell()
         if counted == blocks or counted * _BLOCK > self.limit:
-            kept = self._drop(self.limit // _BLOCK * 9 // 10 - blocks)
+            kept = self._evict(self.limit // _BLOCK * 9 // 10 - blocks)
             os.truncate(self._path(_COUNTER), kept + blocks)
 
-    def _drop(self, most: int) -> int:
-        """Drop the least recently used entries until the others take at most so many blocks, and return how many."""
+    def _evict(self, max_blocks: int) -> int:
+        """Remove the least recently used entries until the rest takes at most ``max_blocks``; return its blocks."""
         files = sorted(self._files())
         kept = sum(blocks for _, blocks, _ in files)
         now = time.time()
         for used, blocks, name in files:
-            is_written = "." in name
-            if now - used > _ABANDONED if is_written else kept > most:
+            is_unfinished = "." in name
+            if now - used > _ABANDONED_SECONDS if is_unfinished else kept > max_blocks:
                 _remove(self._path(name))
                 kept -= blocks
         return kept
 
     def _files(self) -> Iterator[tuple[float, int, str]]:
-        """Yield when each file was last used, how many blocks it takes, and its name."""
+        """Yield the time of last use of each file, its blocks, and its name."""
         with os.scandir(self.folder) as files:
             for file in files:
                 if _NAME.fullmatch(file.name):
@@ -126,17 +127,17 @@ class Cache(Value):
 
 
 def from_environment() -> Cache | None:
-    """Return the cache that this process is to use, None for none.
+    """Return the cache that this process uses, None for none.
 
-    ``CPUFEAT_CACHE`` is ``0`` for none, or an absolute path; by default the platform's folder for such files. None
-    also where the folder cannot be made, and, with a CpufeatWarning once, where somebody else could have put something
-    into it. ``CPUFEAT_CACHE_SIZE`` is the limit (``500M``). Raises CpufeatError for other values of either.
+    ``CPUFEAT_CACHE`` is ``0`` for no cache, or an absolute path; the default is the platform's folder for caches.
+    ``CPUFEAT_CACHE_SIZE`` is the limit (``500M``). There is no cache either if the folder cannot be made, or if others
+    can write to it, of which a CpufeatWarning tells once. Raises CpufeatError for other values of the variables.
     """
     chosen = os.environ.get(VARIABLE, "")
     if chosen == "0":
         return None
     if chosen and not Path(chosen).is_absolute():
-        raise CpufeatError(f"{VARIABLE} is {chosen!r}: neither 0, for no cache, nor an absolute path")
+        raise CpufeatError(f"{VARIABLE} must be 0, for no cache, or an absolute path, not {chosen!r}")
     folder = Path(chosen) if chosen else _platform_folder()
     limit = _limit(os.environ.get(SIZE_VARIABLE, ""))
     if not folder.is_absolute():
@@ -147,13 +148,13 @@ def from_environment() -> Cache | None:
     except (OSError, ValueError):
         return None
     if distrust:
-        _warn(f"{folder}: not used as a cache, since it {distrust}")
+        _warn(f"{folder}: not used as a cache: it {distrust}")
         return None
     return Cache(str(folder), limit)
 
 
 def key(*parts: bytes) -> str:
-    """Return the key of what is made from these parts, and from nothing else."""
+    """Return the key of what is made from these parts: a digest of them and of their lengths."""
     digest = hashlib.sha256()
     for part in parts:
         digest.update(b"%d:" % len(part))
@@ -165,12 +166,12 @@ def _header(key: str, content: bytes) -> bytes:
     return _MAGIC + bytes.fromhex(key) + hashlib.sha256(content).digest()
 
 
-def _read(path: Path, most: int) -> bytes | None:
-    """Return a file of this user's own, None if there is none."""
+def _read(path: Path, max_size: int) -> bytes | None:
+    """Return the content of a regular file that only this user can write, None if there is none."""
     try:
         with open(path, "rb", opener=lambda name, flags: os.open(name, flags | _FLAGS)) as file:
             status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode) or _distrust(status) or status.st_size > most:
+            if not stat.S_ISREG(status.st_mode) or _distrust(status) or status.st_size > max_size:
                 return None
             return file.read()
     except OSError:
@@ -191,7 +192,7 @@ def _blocks(size: int) -> int:
 
 
 def _distrust(status: os.stat_result) -> str:
-    """Return why a file or folder may hold what somebody else wrote, as OpenSSH decides it; empty if it may not.
+    """Return why others may have written to a file or folder, by OpenSSH's rule; empty if they cannot have.
 
     On Windows a user's own folders are closed to others.
     """
@@ -205,7 +206,7 @@ def _distrust(status: os.stat_result) -> str:
 
 
 def _platform_folder() -> Path:
-    """Return where the platform wants such files; a path that is not absolute where it does not say.
+    """Return the platform's folder for caches; a relative path if the environment names none.
 
     XDG Base Directory Specification, by which a path that is not absolute is ignored; Apple's File System Programming
     Guide; Microsoft's KNOWNFOLDERID for ``%LOCALAPPDATA%``.
@@ -222,14 +223,14 @@ def _platform_folder() -> Path:
 def _limit(text: str) -> int:
     size = _SIZE.fullmatch(text.upper() or str(DEFAULT_LIMIT))
     if not size:
-        raise CpufeatError(f"{SIZE_VARIABLE} is {text!r}: expected bytes, or a number with K, M, G or T")
+        raise CpufeatError(f"{SIZE_VARIABLE} must be a number of bytes, or a number with K, M, G or T, not {text!r}")
     return int(size[1]) * _UNITS[size[2]]
 
 
-_said: set[str] = set()
+_warned: set[str] = set()
 
 
 def _warn(message: str) -> None:
-    if message not in _said:
-        _said.add(message)
+    if message not in _warned:
+        _warned.add(message)
         warnings.warn(message, CpufeatWarning, stacklevel=2)

@@ -1,6 +1,6 @@
-"""The cache: what it promises with many processes, killed ones, full disks, damage, strangers and little room.
+"""The cache on disk: many processes, killed ones, full disks, damage, other users and little room.
 
-And what ``aot.compile`` makes of it.
+And how ``aot.compile`` uses it.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from cpufeat.aot.cache import fingerprint, store
 from cpufeat.aot.cache.store import Cache, key
 from cpufeat.aot.llvm.job import LimitError
 from cpufeat.aot.llvm.llvmlite_setup import origin
+from cpufeat.aot.options import Options
 from cpufeat.aot.worker import client
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def succeeds(one: subprocess.Popen[bytes]) -> bytes:
     return out
 
 
-def test_what_was_put_is_got(cache: Cache) -> None:
+def test_get_returns_what_was_put(cache: Cache) -> None:
     assert cache.get(KEY) is None
     for content in (b"", b"x", random.randbytes(3 * MIB)):
         cache.put(KEY, content)
@@ -103,7 +104,7 @@ def damages(entry: bytes) -> dict[str, bytes]:
     }
 
 
-def test_a_damaged_entry_is_never_used_and_taken_away(cache: Cache) -> None:
+def test_a_damaged_entry_is_removed_and_never_used(cache: Cache) -> None:
     cache.put(KEY, b"content")
     (path,) = entries(cache)
     whole = path.read_bytes()
@@ -123,7 +124,7 @@ def test_a_renamed_entry_is_not_taken_for_another(cache: Cache) -> None:
 
 
 @pytest.mark.parametrize("kind", ["folder", "fifo", "dangling link", "link to an entry elsewhere"])
-def test_what_is_no_file_is_not_read_and_does_not_hang(cache: Cache, tmp_path: Path, kind: str) -> None:
+def test_only_regular_files_are_read_and_none_makes_it_hang(cache: Cache, tmp_path: Path, kind: str) -> None:
     cache.put(KEY, b"content")
     path = entries(cache)[0]
     elsewhere = path.rename(tmp_path / "elsewhere")
@@ -168,7 +169,7 @@ while time.monotonic() < until:
 """
 
 
-def test_many_processes_never_see_a_part_and_stay_in_the_room(cache: Cache) -> None:
+def test_many_processes_never_see_part_of_an_entry_and_stay_within_the_limit(cache: Cache) -> None:
     size, limit = 96 * KIB, 1 * MIB  # fewer than the 16 keys: entries are dropped and written all the time
     writers = [process(WRITE, cache.folder, limit, size, first, 2) for first in range(4)]
     for writer in writers:
@@ -178,7 +179,7 @@ def test_many_processes_never_see_a_part_and_stay_in_the_room(cache: Cache) -> N
     assert sum(path.stat().st_size for path in entries(cache)) <= limit + len(writers) * size
 
 
-def test_a_process_killed_at_any_moment_leaves_no_half_entry(cache: Cache) -> None:
+def test_a_process_killed_at_any_moment_leaves_no_partial_entry(cache: Cache) -> None:
     size, limit, kills = 8 * MIB, 256 * MIB, 20
     luck = random.Random(1)
     for first in range(kills):
@@ -204,7 +205,7 @@ def test_a_process_killed_at_any_moment_leaves_no_half_entry(cache: Cache) -> No
     assert small.get(KEY) == b"content"
 
 
-def test_a_forked_child_uses_it_as_well(cache: Cache) -> None:
+def test_a_forked_child_uses_the_cache(cache: Cache) -> None:
     cache.put(KEY, b"content")
     child = os.fork()
     if child == 0:
@@ -217,7 +218,7 @@ def test_a_forked_child_uses_it_as_well(cache: Cache) -> None:
 # --- no room
 
 
-def test_the_least_recently_used_go_first(tmp_path: Path) -> None:
+def test_the_least_recently_used_entries_are_evicted_first(tmp_path: Path) -> None:
     cache = Cache(str(tmp_path), 64 * KIB)
     keys = [key(bytes([number])) for number in range(40)]
     stranger = tmp_path / "a file of somebody's"
@@ -233,7 +234,7 @@ def test_the_least_recently_used_go_first(tmp_path: Path) -> None:
     assert stranger.exists()
 
 
-def test_what_would_take_most_of_the_room_is_not_kept(tmp_path: Path) -> None:
+def test_a_content_of_more_than_half_the_limit_is_not_kept(tmp_path: Path) -> None:
     cache = Cache(str(tmp_path), 64 * KIB)
     cache.put(KEY, bytes(4000))
     cache.put(key(b"large"), bytes(33 * KIB))
@@ -241,7 +242,7 @@ def test_what_would_take_most_of_the_room_is_not_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("counter", [b"", bytes(10**6), None], ids=["empty", "too long", "missing"])
-def test_the_counter_mends_itself(tmp_path: Path, counter: bytes | None) -> None:
+def test_a_wrong_counter_is_corrected(tmp_path: Path, counter: bytes | None) -> None:
     cache = Cache(str(tmp_path), 256 * KIB)
     for number in range(20):
         cache.put(key(bytes([number])), bytes(4000))
@@ -253,7 +254,7 @@ def test_the_counter_mends_itself(tmp_path: Path, counter: bytes | None) -> None
     assert (tmp_path / "written").stat().st_size == 21
 
 
-def test_where_a_file_may_not_grow_nothing_is_kept_and_nothing_raised(cache: Cache) -> None:
+def test_if_a_file_may_not_grow_nothing_is_kept_and_nothing_raised(cache: Cache) -> None:
     cache.put(KEY, b"content")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (64 * KIB, hard))
@@ -269,7 +270,7 @@ def test_where_a_file_may_not_grow_nothing_is_kept_and_nothing_raised(cache: Cac
     assert cache.get(KEY) == b"content"
 
 
-def test_on_a_full_disk_what_is_there_stays_and_no_half_entry_is_left(tmp_path: Path) -> None:
+def test_a_full_disk_keeps_old_entries_and_leaves_no_partial_one(tmp_path: Path) -> None:
     mount, unmount = shutil.which("mount"), shutil.which("umount")
     if os.geteuid() != 0 or not mount or not unmount:
         pytest.skip("needs root, to mount a small file system")
@@ -289,7 +290,7 @@ def test_on_a_full_disk_what_is_there_stays_and_no_half_entry_is_left(tmp_path: 
         subprocess.run([unmount, str(tmp_path)], check=True)
 
 
-def test_a_folder_that_cannot_be_written_is_read_all_the_same(cache: Cache) -> None:
+def test_a_folder_that_cannot_be_written_is_still_read(cache: Cache) -> None:
     cache.put(KEY, b"content")
     reader = f"""
 import os
@@ -319,11 +320,11 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.Monke
     for name in (store.VARIABLE, store.SIZE_VARIABLE, "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr(store, "_said", set())
+    monkeypatch.setattr(store, "_warned", set())
     return monkeypatch
 
 
-def test_the_folder_is_the_platforms(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_default_folder_is_that_of_the_platform(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def chosen() -> Path:
         found = store.from_environment()
         assert found
@@ -344,7 +345,7 @@ def test_the_folder_is_the_platforms(environment: pytest.MonkeyPatch, tmp_path: 
     assert chosen() == tmp_path / "mine"
 
 
-def test_it_is_off_where_asked_and_where_there_is_no_folder(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_there_is_no_cache_if_turned_off_or_without_a_folder(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
     environment.setenv(store.VARIABLE, "0")
     assert store.from_environment() is None
     environment.setenv(store.VARIABLE, str(tmp_path / "file" / "folder"))
@@ -355,14 +356,23 @@ def test_it_is_off_where_asked_and_where_there_is_no_folder(environment: pytest.
 @pytest.mark.parametrize("value", ["1", "off", "false", "cache", "./cache"])
 def test_another_value_is_an_error_that_names_it(environment: pytest.MonkeyPatch, value: str) -> None:
     environment.setenv(store.VARIABLE, value)
-    with pytest.raises(CpufeatError, match=f"CPUFEAT_CACHE is '{value}'"):
+    with pytest.raises(CpufeatError, match=f"CPUFEAT_CACHE must be 0, .* or an absolute path, not '{value}'"):
         store.from_environment()
 
 
 @pytest.mark.parametrize(
-    ("text", "size"), [("", 1 << 30), ("0", 0), ("123456", 123456), ("64k", 64 * KIB), ("500M", 500 * MIB)]
+    ("text", "size"),
+    [
+        ("", 1 << 30),
+        ("0", 0),
+        ("123456", 123456),
+        ("64k", 64 * KIB),
+        ("500M", 500 * MIB),
+        ("3G", 3 << 30),
+        ("2T", 2 << 40),
+    ],
 )
-def test_the_limit_is_read(environment: pytest.MonkeyPatch, text: str, size: int) -> None:
+def test_the_limit_takes_units(environment: pytest.MonkeyPatch, text: str, size: int) -> None:
     environment.setenv(store.SIZE_VARIABLE, text)
     found = store.from_environment()
     assert found
@@ -374,19 +384,19 @@ def test_the_limit_is_read(environment: pytest.MonkeyPatch, text: str, size: int
 @pytest.mark.parametrize("text", ["-1", "1GB", "much", "1e9", " 5", "9" * 40])
 def test_a_bad_limit_is_an_error_that_names_it(environment: pytest.MonkeyPatch, text: str) -> None:
     environment.setenv(store.SIZE_VARIABLE, text)
-    with pytest.raises(CpufeatError, match="CPUFEAT_CACHE_SIZE is"):
+    with pytest.raises(CpufeatError, match="CPUFEAT_CACHE_SIZE must be a number of bytes"):
         store.from_environment()
 
 
 @pytest.mark.parametrize("mode", [0o777, 0o770, 0o702])
-def test_a_folder_that_others_may_write_to_is_refused_in_words_once(
+def test_a_folder_that_others_may_write_to_is_refused_with_one_warning(
     environment: pytest.MonkeyPatch, tmp_path: Path, mode: int
 ) -> None:
     folder = tmp_path / "open"
     folder.mkdir()
     folder.chmod(mode)
     environment.setenv(store.VARIABLE, str(folder))
-    with pytest.warns(CpufeatWarning, match=rf"open: not used as a cache.* written by others \(mode {mode:o}\)"):
+    with pytest.warns(CpufeatWarning, match=rf"open: not used as a cache: .* written by others \(mode {mode:o}\)"):
         assert store.from_environment() is None
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -409,7 +419,7 @@ def test_a_folder_of_another_user_is_refused(environment: pytest.MonkeyPatch, tm
 
 @pytest.fixture
 def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
-    monkeypatch.setattr(fingerprint, "_LEAST_LLVM", 100)
+    monkeypatch.setattr(fingerprint, "_MIN_LLVM_SIZE", 100)
     monkeypatch.setattr(fingerprint.tables, "DATA", str(tmp_path / "data"))
     made = {name: tmp_path / name / "__init__.py" for name in ("llvmlite", "cpufeat", "data")}
     for path in made.values():
@@ -425,8 +435,8 @@ def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]
 
 
 def identity(cache: Cache, packages: dict[str, Path]) -> str:
-    fingerprint.identity.cache_clear()
-    return fingerprint.identity(cache, str(packages["llvmlite"]), str(packages["cpufeat"]), "x86")
+    fingerprint.fingerprint.cache_clear()
+    return fingerprint.fingerprint(cache, str(packages["llvmlite"]), str(packages["cpufeat"]), "x86")
 
 
 def test_a_change_of_any_file_at_the_same_version_is_seen(cache: Cache, packages: dict[str, Path]) -> None:
@@ -443,7 +453,7 @@ def test_a_change_of_any_file_at_the_same_version_is_seen(cache: Cache, packages
     assert "" not in seen
 
 
-def test_only_the_folders_beside_the_compiler_are_left_out_by_name(cache: Cache, packages: dict[str, Path]) -> None:
+def test_folders_that_do_not_affect_objects_are_left_out_by_path(cache: Cache, packages: dict[str, Path]) -> None:
     package = packages["cpufeat"].parent
     before = identity(cache, packages)
     for folder in ("cli", "__pycache__", "passes/__pycache__"):
@@ -482,21 +492,21 @@ def test_files_are_read_once_and_not_again_until_they_change(
     assert identity(cache, packages) == before
 
 
-def test_it_cannot_be_told_where_llvm_is_elsewhere_or_a_file_changed_since(
+def test_there_is_no_fingerprint_if_llvm_is_elsewhere_or_a_file_changed_since(
     cache: Cache, packages: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     os.utime(packages["cpufeat"])
     assert identity(cache, packages) == ""
     os.utime(packages["cpufeat"], (1e9, 1e9))
     assert identity(cache, packages) != ""
-    monkeypatch.setattr(fingerprint, "_LEAST_LLVM", 1 << 20)
+    monkeypatch.setattr(fingerprint, "_MIN_LLVM_SIZE", 1 << 20)
     assert identity(cache, packages) == ""
 
 
-def test_this_installation_can_be_told(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_this_installation_has_a_fingerprint(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fingerprint, "_LOADED", time.time_ns())
-    fingerprint.identity.cache_clear()
-    told = fingerprint.identity(cache, origin("llvmlite"), origin("cpufeat"), "x86")
+    fingerprint.fingerprint.cache_clear()
+    told = fingerprint.fingerprint(cache, origin("llvmlite"), origin("cpufeat"), "x86")
     assert len(told) == hashlib.sha256().digest_size * 2
 
 
@@ -510,8 +520,8 @@ define i32 @add(i32 %a, i32 %b) {
 """
 ASKS_FOR_MORE = ADD.replace(") {", ') "target-features"="+avx512f" {')
 V3 = Target.parse("x86-64-v3")
-ALWAYS_COMPILED = {"module", "isolation", "time_limit", "memory_limit"}
-"""The parameters of compile that change nothing in what comes out, and the module itself."""
+WITHOUT_EFFECT = {"module", "isolation", "time_limit", "memory_limit"}
+"""The parameters of compile that do not affect the object, and the module itself."""
 
 
 @pytest.fixture
@@ -519,7 +529,7 @@ def kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """The folder of a cache that compile uses; the sources may be newer than this process."""
     monkeypatch.setenv(store.VARIABLE, str(tmp_path / "kept"))
     monkeypatch.setattr(fingerprint, "_LOADED", time.time_ns())
-    fingerprint.identity.cache_clear()
+    fingerprint.fingerprint.cache_clear()
     return tmp_path / "kept"
 
 
@@ -591,10 +601,12 @@ def test_whatever_changes_the_object_makes_another_entry(kept: Path, counted: li
     assert [aot.compile(module, **{"target": V3, **options}) for module, options in asked] == made
     assert len(counted) == len(asked)
     tried = {name for _, options in asked for name in options}
-    assert tried | ALWAYS_COMPILED == inspect.signature(aot.compile).parameters.keys()
+    parameters = inspect.signature(aot.compile).parameters.keys()
+    assert tried | WITHOUT_EFFECT == parameters
+    assert Options().affecting_the_object().keys() | WITHOUT_EFFECT | {"target", "targets"} == parameters
 
 
-def test_a_resolutions_decisions_are_those_of_this_time(
+def test_an_artifact_has_the_decisions_of_its_own_resolution(
     kept: Path, counted: list[Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     native = aot.compile(ADD, "x86-64-v2")
@@ -605,7 +617,7 @@ def test_a_resolutions_decisions_are_those_of_this_time(
     assert [aot.compile(ADD, "x86-64-v2").decisions, len(counted)] == [disabled.decisions, 2]
 
 
-def test_what_was_decided_is_said_again(kept: Path, counted: list[Job]) -> None:
+def test_a_hit_warns_of_the_same_decisions(kept: Path, counted: list[Job]) -> None:
     for _ in range(2):
         with pytest.warns(CpufeatWarning, match="add: asks for avx512f, which the target does not permit") as said:
             artifact = aot.compile(ASKS_FOR_MORE, V3)
@@ -616,7 +628,7 @@ def test_what_was_decided_is_said_again(kept: Path, counted: list[Job]) -> None:
         aot.compile(ASKS_FOR_MORE, V3, on_missing="error")
 
 
-def test_what_came_of_a_failure_is_not_kept(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_result_of_a_fallback_is_not_kept(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     emit = client.Worker.emit
 
     def failing(worker: client.Worker, job: Job, *arguments: Any) -> Emitted:
@@ -631,7 +643,7 @@ def test_what_came_of_a_failure_is_not_kept(kept: Path, monkeypatch: pytest.Monk
     assert aot.compile(ADD, V3).target == V3
 
 
-def test_an_entry_that_holds_something_else_is_made_anew(kept: Path, counted: list[Job]) -> None:
+def test_an_entry_with_other_content_is_replaced(kept: Path, counted: list[Job]) -> None:
     right = aot.compile(ADD, V3)
     (path,) = artifacts_in(kept)
     cache = Cache(str(kept))
@@ -647,7 +659,7 @@ def test_an_entry_that_holds_something_else_is_made_anew(kept: Path, counted: li
     assert len(counted) == 2 + number + 1
 
 
-def test_with_a_full_disk_and_without_a_cache_it_compiles(
+def test_compilation_works_with_a_full_disk_and_without_a_cache(
     kept: Path, counted: list[Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     right = aot.compile(ADD, V3)
@@ -666,7 +678,7 @@ def test_with_a_full_disk_and_without_a_cache_it_compiles(
     assert len(counted) == 3
 
 
-def test_many_processes_compile_the_same_at_once(kept: Path) -> None:
+def test_many_processes_may_compile_the_same_module_at_once(kept: Path) -> None:
     code = f"""
 import hashlib, time
 from cpufeat import Target, aot
