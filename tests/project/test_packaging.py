@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -10,7 +12,9 @@ import sysconfig
 import tarfile
 import zipfile
 from email import message_from_bytes
+from importlib.metadata import packages_distributions
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from helpers.paths import PROJECT
@@ -18,12 +22,19 @@ from helpers.paths import PROJECT
 import cpufeat
 from cpufeat.llvm_tables import newest
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from email.message import Message
+
 NOT_COPIED = shutil.ignore_patterns(".git", ".venv", "__pycache__", ".*_cache", ".hypothesis", "build", "dist", "tmp")
 ENVIRONMENT = {
     name: value
     for name, value in os.environ.items()
     if not name.startswith(("CPUFEAT_", "PYTHON", "PIP_")) and name != "VIRTUAL_ENV"
 }
+PROVIDERS = packages_distributions()
+"""The installed distributions that have a module of a name."""
+OWN_OR_STANDARD = {"cpufeat", *sys.stdlib_module_names}
 SHOW = "import cpufeat, cpufeat.tables as tables; print(tables.DATA); print(cpufeat.target_for_host())"
 
 
@@ -109,12 +120,13 @@ def test_the_tree_and_the_sdist_make_the_same_wheel(tree: Path, built: Path, tmp
     assert contents(only(tmp_path, "*.whl")) == contents(only(built, "*.whl"))
 
 
-def test_the_wheel_holds_the_package_and_all_data(tree: Path, built: Path) -> None:
+def test_the_wheel_holds_the_package_all_data_and_nothing_else(tree: Path, built: Path) -> None:
     files = contents(only(built, "*.whl"))
     package = {str(path.relative_to(tree)) for path in (tree / "cpufeat").rglob("*") if path.is_file()}
     data = {f"cpufeat/{path.relative_to(tree)}" for path in (tree / "data").rglob("*") if path.is_file()}
     assert {name for name in files if ".dist-info/" not in name} == package | data
-    assert "cpufeat/py.typed" in package
+    assert {"cpufeat/py.typed", "cpufeat/data/x86/features.tsv"} < package | data
+    assert {name.partition("/")[0] for name in files} == {"cpufeat", f"cpufeat-{cpufeat.__version__}.dist-info"}
 
 
 def test_the_sdist_holds_what_tests_and_readers_need(tree: Path, built: Path) -> None:
@@ -125,9 +137,38 @@ def test_the_sdist_holds_what_tests_and_readers_need(tree: Path, built: Path) ->
     assert {"LICENSE", "README.md", "pyproject.toml", ".ci/run", *map(str, wanted)} <= held
 
 
-def test_the_metadata(built: Path) -> None:
+def metadata_of(built: Path) -> Message:
+    """The metadata of the wheel in a folder."""
     files = contents(only(built, "*.whl"))
-    metadata = message_from_bytes(next(content for name, content in files.items() if name.endswith("/METADATA")))
+    return message_from_bytes(next(content for name, content in files.items() if name.endswith("/METADATA")))
+
+
+def test_every_import_is_of_the_standard_library_or_declared(built: Path) -> None:
+    """Also those that only run when a function is called, which an import of every module does not reach."""
+    requirements = metadata_of(built).get_all("Requires-Dist", [])
+    of_users = [text for text in requirements if not re.search(r"extra == .test", text)]
+    declared = {re.split(r"[ >=<;\[]", text)[0].lower() for text in of_users}
+    undeclared = {
+        f"{path.relative_to(PROJECT)}:{line} imports {name}, which pyproject.toml does not declare"
+        for path in sorted((PROJECT / "cpufeat").rglob("*.py"))
+        for name, line in top_level_imports(ast.parse(path.read_text(encoding="utf-8")))
+        if name not in OWN_OR_STANDARD and declared.isdisjoint(PROVIDERS.get(name, ()))
+    }
+    assert declared >= {"llvmlite", "rich", "ziglang"}
+    assert undeclared == set()
+
+
+def top_level_imports(tree: ast.Module) -> Iterator[tuple[str, int]]:
+    """The first part of each imported name, and the line."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name.partition(".")[0], node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module.partition(".")[0], node.lineno
+
+
+def test_the_metadata(built: Path) -> None:
+    metadata = metadata_of(built)
     required = {name for name in metadata.get_all("Requires-Dist", []) if "extra ==" not in name}
     assert metadata["Version"] == cpufeat.__version__
     assert metadata["Requires-Python"] == ">=3.10"
