@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from helpers.known_alarms import alarms, unexplained
 from helpers.requirements import unavailable
-from numpy._core import _multiarray_umath
+from numpy._core import _multiarray_umath  # type: ignore[attr-defined]
 
 import cpufeat
 from cpufeat.detection.systems import ThisMachine

@@ -152,7 +152,7 @@ def test_packed_relocations_are_addresses_and_bit_maps_of_what_follows() -> None
 
 def with_header(**changes: int) -> bytes:
     file = Elf(OBJECT, DamagedError)
-    return file.file_header.pack(*file.header._replace(**changes)) + OBJECT[file.file_header.size :]
+    return file.file_header.pack(*file.header._replace(**changes)) + OBJECT[file.file_header.size :]  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -262,7 +262,7 @@ def test_identify_reads_standard_input() -> None:
 
 def test_a_file_name_of_any_bytes_prints_in_one_line_and_round_trips_in_json(tmp_path: Path) -> None:
     name = os.fsencode(tmp_path) + b"/\xff \x1b[31m\n.json"
-    shutil.copy(HASWELL, name)
+    shutil.copy(os.fsencode(HASWELL), name)
     plain, answer = cpufeat("identify", name), json.loads(cpufeat("identify", "--json", name).stdout)
     assert os.fsencode(answer["path"]) == name
     assert plain.stdout.count("\n") == 1
@@ -398,7 +398,7 @@ def test_bad_usage_and_unreadable_input_are_named_on_standard_error(arguments: l
     ("variable", "value"), [("CPUFEAT_TARGET", "nosuch"), ("CPUFEAT_DISABLE", "nosuch"), ("CPUFEAT_MACHINE", "/nosuch")]
 )
 def test_a_bad_environment_variable_is_an_error(variable: str, value: str) -> None:
-    done = cpufeat("explain", **{variable: value})
+    done = cpufeat("explain", **{variable: value})  # type: ignore[arg-type] # a variable, not stdin
     assert done.returncode == 2
     assert "nosuch" in done.stderr
 

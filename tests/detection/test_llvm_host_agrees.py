@@ -12,7 +12,7 @@ import random
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from helpers.corpora import needs_corpora
 from helpers.machines import made_up
@@ -83,7 +83,7 @@ def listed(version: int) -> set[tuple[str, str]]:
     }
 
 
-def differences(answers: dict) -> set[tuple[str, str]]:
+def differences(answers: dict[str, Any]) -> set[tuple[str, str]]:
     """What one of the two finds and the other does not, of what this LLVM knows; what lacks its base is not usable."""
     known = {find(ARCH, name).name for name in llvm_tables.load(ARCH, answers["llvm"]).implied}
     named = {find(ARCH, name).name for name in answers["llvm features"]}
@@ -93,12 +93,12 @@ def differences(answers: dict) -> set[tuple[str, str]]:
     return {("cpufeat", name) for name in known & found - usable} | {("LLVM", name) for name in known & usable - found}
 
 
-def answers_of(process: subprocess.CompletedProcess[str]) -> list[dict]:
+def answers_of(process: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
     assert process.returncode == 0, process.stderr
     return [json.loads(line) for line in process.stdout.splitlines()]
 
 
-def ask_about(machines: Iterable[cpufeat.Recording], python: str) -> list[dict]:
+def ask_about(machines: Iterable[cpufeat.Recording], python: str) -> list[dict[str, Any]]:
     """Show recordings to cpufeat and to the LLVM of an interpreter."""
     lines = "\n".join(json.dumps(json.loads(machine.to_json())) for machine in machines)
     command = [python, ASK_BOTH, "--recorded"]

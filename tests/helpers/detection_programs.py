@@ -79,7 +79,8 @@ def printed(output: str, triple: str) -> tuple[set[str], Recording]:
     for line in leaves:
         place, *registers = line.split()
         leaf, subleaf = place.split(".")
-        words[int(leaf, 16), int(subleaf, 16)] = tuple(int(word, 16) for word in registers)
+        a, b, c, d = (int(word, 16) for word in registers)
+        words[int(leaf, 16), int(subleaf, 16)] = (a, b, c, d)
     return found, Recording(arch=triple.split("-", maxsplit=1)[0], leaves={0: words}, xcr0=int(xcr0, 16))
 
 

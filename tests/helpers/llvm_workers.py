@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import subprocess
+import sys
 import warnings
 from typing import TYPE_CHECKING
 
@@ -35,7 +36,7 @@ def compile_quietly(module, target, **options):
 def use_llvm_of(python: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the worker be another interpreter, with the llvmlite that it has."""
     origins = {"cpufeat": llvmlite_setup.origin("cpufeat"), "llvmlite": _llvmlite_of(python)}
-    monkeypatch.setattr(client.sys, "executable", python)
+    monkeypatch.setattr(sys, "executable", python)
     monkeypatch.setattr(llvmlite_setup, "origin", origins.__getitem__)
     end_worker()
 

@@ -78,7 +78,7 @@ def made_up(generator: random.Random) -> Recording:
     share = generator.choice((0.05, 0.3, 0.7, 0.95))
     some = {name for name, feature in table("x86_64").items() if feature.bit and generator.random() < share}
     if generator.random() < 0.1:
-        some = FeatureSet("x86_64", some).closed().without(["avx"]).names
+        some = set(FeatureSet("x86_64", some).closed().without(["avx"]))
     words = {key: list(registers) for key, registers in leaves("GenuineIntel", 6, 60, 3, some).items()}
     words[0, 0][0] = 0x29
     for leaf, subleaf, registers in WITH_FEATURES:
@@ -87,4 +87,4 @@ def made_up(generator: random.Random) -> Recording:
             there[register] |= generator.getrandbits(32) & generator.getrandbits(32)
     words[7, 0][EDX] &= ~HYBRID
     xcr0 = generator.choice((0x3, 0x7, 0xE7, 0x200E7, 0x600E7, 0xE0067, 0xE0007, 0xE00E7))
-    return Recording(leaves={0: {key: tuple(registers) for key, registers in words.items()}}, xcr0=xcr0)
+    return Recording(leaves={0: {key: (a, b, c, d) for key, (a, b, c, d) in words.items()}}, xcr0=xcr0)

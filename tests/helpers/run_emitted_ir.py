@@ -120,7 +120,7 @@ class Emitted:
         self.cpu: int | None = None
         self.variables: dict[str, str] = {}
         self.read: list[tuple[int, int]] = []
-        self._callbacks = []
+        self._callbacks: list[Any] = []
         instructions = feature_tests(lowest(triple)).primitives()
         assert instructions in text
         if not asks_here:

@@ -72,7 +72,7 @@ def names_a_module(text: str) -> bool:
 
 def imports(name: str) -> set[str]:
     """The modules that one imports: anywhere, for type checkers alone, or by a string that names it."""
-    texts = set()
+    texts: set[str] = set()
     package = name.removesuffix(".__init__") if name.endswith(".__init__") else name.rpartition(".")[0]
     for node in ast.walk(ast.parse(MODULES[name].read_text())):
         if isinstance(node, ast.Import):

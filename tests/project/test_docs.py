@@ -14,7 +14,7 @@ PACKAGE = PROJECT / "cpufeat"
 
 
 def test_the_pages_of_features_equal_what_the_tables_generate() -> None:
-    command = [sys.executable, PROJECT / "tools" / "feature_docs.py", "--check"]
+    command = [sys.executable, str(PROJECT / "tools" / "feature_docs.py"), "--check"]
     check = subprocess.run(command, capture_output=True, text=True, check=False)
     assert check.returncode == 0, check.stderr
 

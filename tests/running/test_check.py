@@ -26,6 +26,8 @@ from cpufeat.running.verify import DIED, REFUSED, RIGHT
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from cpufeat.aot.runtime.dispatcher import Mechanism
+
 pytestmark = pytest.mark.skipif(ThisMachine().arch != "x86_64", reason="the programs are x86-64's")
 
 MODELS = {"Penryn": "qemu-penryn", "Nehalem": "qemu-nehalem", "Haswell": "qemu-haswell", "max": "qemu-max"}
@@ -120,7 +122,7 @@ def test_what_no_check_is_seen_before_is_no_proof(
 
 @pytest.mark.parametrize("dispatch", [None, "pointer"])
 def test_what_a_guard_lets_nothing_run_without_is_certain(
-    qemu: str, tmp_path: Path, compiler: str, dispatch: str | None
+    qemu: str, tmp_path: Path, compiler: str, dispatch: Mechanism | None
 ) -> None:
     targets = [Target.parse(request) for request in ("haswell", "sandybridge")[not dispatch :]]
     source, program = tmp_path / "app.c", tmp_path / "app"

@@ -14,6 +14,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from helpers.paths import PROJECT
@@ -30,6 +31,9 @@ from cpufeat.running.cpus import NATIVE, models_by_level, select_cpus
 from cpufeat.running.qemu import Emulator, emulator
 from cpufeat.running.verify import DIED, DIFFERS, EXPIRED, FAILED, NOT_RUN, REFUSED, RIGHT, Run, verify
 from cpufeat.support import processes
+
+if TYPE_CHECKING:
+    from cpufeat.aot.runtime.dispatcher import Mechanism
 
 X86 = ThisMachine().arch == "x86_64"
 pytestmark = pytest.mark.skipif(not X86, reason="the programs are x86-64's, some run natively")
@@ -84,6 +88,9 @@ import sys
 sys.path.insert(0, {str(PROJECT)!r})
 from cpufeat.detection.recorder import record
 from cpufeat.detection.systems import ThisMachine
+
+if TYPE_CHECKING:
+    from cpufeat.aot.runtime.dispatcher import Mechanism
 print(record(ThisMachine()).to_json())
 """
     result = subprocess.run([*command, sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -405,7 +412,7 @@ LINKED = {"PIE": ["-pie"], "no PIE": ["-no-pie"], "static": ["-static"], "static
 
 @pytest.fixture
 def with_variants(tmp_path: Path, built):
-    def build(dispatch: str, *options: str, code: str = CALLS) -> Path:
+    def build(dispatch: Mechanism, *options: str, code: str = CALLS) -> Path:
         targets = [Target.parse(level) for level in LEVELS]
         aot.compile(KERNEL, targets=targets, dispatch=dispatch).save(tmp_path / "kernel.o")
         return built(code, str(tmp_path / "kernel.o"), *options)

@@ -10,6 +10,7 @@ import random
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from helpers.paths import PROJECT, SCRIPTS
 
@@ -17,6 +18,9 @@ import cpufeat
 from cpufeat import Target, llvm_tables
 from cpufeat.cpus import cpu_features, cpus
 from cpufeat.features import FeatureSet, find, table
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 ARCH = "x86_64"
 TRIPLE = "x86_64-unknown-linux-gnu"
@@ -48,7 +52,7 @@ def targets() -> list[Target]:
     return [*named, cpufeat.target_for_host("native"), *mixed]
 
 
-def ask(python: str, questions: list[list[object]]) -> subprocess.CompletedProcess[str]:
+def ask(python: str, questions: Sequence[Sequence[object]]) -> subprocess.CompletedProcess[str]:
     lines = "\n".join(map(json.dumps, questions))
     return subprocess.run([python, ASK], input=lines, capture_output=True, text=True, check=False)
 

@@ -44,7 +44,8 @@ def test_the_evidence_is_that_of_the_first_alternative_that_holds(held: str, exp
 
 
 def test_an_empty_condition_never_holds() -> None:
-    assert Condition("").alternatives == Condition("").terms == ()
+    assert Condition("").alternatives == ()
+    assert Condition("").terms == ()
     assert evidence(Condition(""), {"": "empty"}) == ""
 
 

@@ -71,7 +71,7 @@ def test_sets_compare_and_combine() -> None:
 def test_sets_do_not_change() -> None:
     features = FeatureSet("x86_64", ["sse3"])
     with pytest.raises(AttributeError):
-        features.names = frozenset()  # type: ignore[misc]
+        features.names = frozenset()
 
 
 def test_implications_have_no_cycle() -> None:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 import pytest
 from helpers.paths import PROJECT
 
-from cpufeat import CompileError, CpufeatError, CpufeatWarning, Target, aot
+from cpufeat import CompileError, CpufeatError, CpufeatWarning, Target, aot, tables
 from cpufeat.aot.cache import fingerprint, store
 from cpufeat.aot.cache.store import Cache, key
 from cpufeat.aot.llvm.job import LimitError
@@ -420,7 +420,7 @@ def test_a_folder_of_another_user_is_refused(environment: pytest.MonkeyPatch, tm
 @pytest.fixture
 def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
     monkeypatch.setattr(fingerprint, "_MIN_LLVM_SIZE", 100)
-    monkeypatch.setattr(fingerprint.tables, "DATA", str(tmp_path / "data"))
+    monkeypatch.setattr(tables, "DATA", str(tmp_path / "data"))
     made = {name: tmp_path / name / "__init__.py" for name in ("llvmlite", "cpufeat", "data")}
     for path in made.values():
         path.parent.mkdir()
@@ -580,7 +580,7 @@ def test_whatever_changes_the_object_makes_another_entry(kept: Path, counted: li
     file.write_text(ADD)
     renamed.write_text(ADD)
     variants = {"target": None, "targets": ["x86-64-v3", "x86-64"]}
-    asked: list[tuple[object, dict[str, object]]] = [
+    asked: list[tuple[Any, dict[str, Any]]] = [
         (ADD, {}),
         (ADD + "; a comment", {}),
         (file, {}),

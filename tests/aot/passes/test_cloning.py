@@ -44,10 +44,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from cpufeat.aot.runtime.dispatcher import Mechanism
+
 LEVELS = ("x86-64-v4", "x86-64-v3", "x86-64")
 LINUX = "x86_64-unknown-linux-gnu"
 BASELINE = Target.parse("x86-64")
-MECHANISMS = ("ifunc", "pointer")
+MECHANISMS: tuple[Mechanism, ...] = ("ifunc", "pointer")
 ENCODINGS = {"x86-64-v4": {LEGACY, VEX, EVEX}, "x86-64-v3": {LEGACY, VEX}, "x86-64": {LEGACY}}
 ZIG = (sys.executable, "-m", "ziglang", "cc")
 OLDEST, NO_AVX, HASWELL = "Opteron_G1,-pni", "Haswell,-avx", "Haswell"
@@ -79,7 +81,7 @@ def picked_beside(path: Path, other: str) -> int:
 class Build:
     """The module compiled with variants, and once: as objects, and a C program to link with."""
 
-    def __init__(self, folder: Path, mechanism: str) -> None:
+    def __init__(self, folder: Path, mechanism: Mechanism) -> None:
         self.folder, self.mechanism = folder, mechanism
         self.artifact = aot.compile(MODULE, targets=LEVELS, dispatch=mechanism)
         self.artifact.save(folder / "variants.o")
@@ -198,10 +200,10 @@ def test_no_variant_uses_more_than_it_may(build):
     assert VEX in found["x86-64-v3"]
 
 
-def functions(content: bytes) -> dict[str, list[tuple[int, ...]]]:
+def functions(content: bytes) -> dict[str, list[tuple[object, ...]]]:
     """Each function's instructions in an object: what they do with which registers, whatever addresses they have."""
     elf = ELFFile(io.BytesIO(content))
-    found = {}
+    found: dict[str, list[tuple[object, ...]]] = {}
     for row in elf.get_section_by_name(".symtab").iter_symbols():
         if row["st_info"]["type"] == "STT_FUNC":
             code = elf.get_section(row["st_shndx"]).data()[row["st_value"] :][: row["st_size"]]
@@ -772,9 +774,9 @@ def test_kinds_of_arguments_and_results(convention, llvm_version, llvm_python, m
             }}""")
     loaded = aot.compile("\n".join(lines), targets=LEVELS, dispatch="pointer").load()
     for number, kind in enumerate(TYPES):
-        size = ctypes.c_int.from_address(loaded[f"size{number}"]).value
-        before, after = ((ctypes.c_char * size).from_address(loaded[f"{name}{number}"]) for name in ("in", "out"))
-        before.raw = bytes(range(1, size + 1))
+        length = ctypes.c_int.from_address(loaded[f"size{number}"]).value
+        before, after = ((ctypes.c_char * length).from_address(loaded[f"{name}{number}"]) for name in ("in", "out"))
+        before.raw = bytes(range(1, length + 1))
         ctypes.CFUNCTYPE(None)(loaded[f"run{number}"])()
         held = ctypes.c_int.from_address(loaded["held"])
         assert (held.value, kind, _significant(kind, after.raw)) == (9, kind, _significant(kind, before.raw))
@@ -973,7 +975,7 @@ def test_options_that_make_no_sense():
     with pytest.raises(TargetError, match="pass either target or targets, not both"):
         aot.compile("", BASELINE, targets=LEVELS)
     with pytest.raises(ValueError, match="dispatch must be one of None, 'ifunc', 'pointer', not 'table'"):
-        aot.compile("", targets=LEVELS, dispatch="table")
+        aot.compile("", targets=LEVELS, dispatch="table")  # type: ignore[arg-type]
     with pytest.raises(TargetError, match=r"musl: .*dispatch=\"pointer\""):
         aot.compile(
             "", targets=[Target.parse(level, "x86_64-unknown-linux-musl") for level in LEVELS], dispatch="ifunc"
@@ -1170,7 +1172,7 @@ def test_on_arm(environment, mechanism, tmp_path):
 
 
 @functools.cache
-def aarch64_object(mechanism: str) -> bytes:
+def aarch64_object(mechanism: Mechanism) -> bytes:
     targets = [Target.parse(request, "aarch64-unknown-linux-gnu") for request in ARM]
     module = 'define void @f() "branch-target-enforcement"="true" "sign-return-address"="all" { ret void }'
     return aot.compile(module, targets=targets, dispatch=mechanism).object

@@ -15,7 +15,7 @@ from helpers.build_binaries import assemble
 from helpers.paths import SCRIPTS
 from helpers.requirements import unavailable
 from iced_x86 import Code, Decoder, EncodingKind, MemorySizeInfo, OpCodeInfo, OpCodeOperandKind, Register
-from numpy._core import _multiarray_umath
+from numpy._core import _multiarray_umath  # type: ignore[attr-defined]
 
 import cpufeat
 from cpufeat.auditing.checks.alignment import alignments, misaligned
@@ -44,9 +44,9 @@ PRIVILEGED = {"invept", "invpcid", "invvpid", "xsaves", "xsaves64", "xrstors", "
 
 def encoded(code: int) -> bytes:
     """An instruction of that opcode with memory at RDI; empty for one with operands of other kinds."""
-    info = OpCodeInfo(code)
+    info = OpCodeInfo(code)  # type: ignore[arg-type]
     instruction = iced_x86.Instruction()
-    instruction.code = code
+    instruction.code = code  # type: ignore[assignment]
     for number, kind in enumerate(info.op_kinds()):
         if kind in MEMORY:
             instruction.set_op_kind(number, iced_x86.OpKind.MEMORY)

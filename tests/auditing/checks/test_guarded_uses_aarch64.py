@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from cpufeat.aot.runtime.dispatcher import Mechanism
+
 TRIPLE = "aarch64-linux-gnu"
 ANSWERS = {"guarded": True, "bare": False}
 USE = ".arch_extension sve\nadd z0.s, z0.s, z1.s"
@@ -314,7 +316,7 @@ define void @both(float* %p, i64 %n, i64* %q) {
 
 @pytest.mark.parametrize("kind", ["object", "shared"])
 @pytest.mark.parametrize("dispatch", ["ifunc", "pointer"])
-def test_variants_are_guarded(dispatch: aot.Mechanism, kind: str, tmp_path: Path) -> None:
+def test_variants_are_guarded(dispatch: Mechanism, kind: str, tmp_path: Path) -> None:
     levels = ("armv9-a", "armv8.2-a", "armv8-a")
     targets = [cpufeat.Target.parse(level, "aarch64-unknown-linux-gnu") for level in levels]
     artifact = aot.compile(IR, targets=targets, dispatch=dispatch)

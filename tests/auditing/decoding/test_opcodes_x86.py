@@ -23,13 +23,15 @@ from iced_x86 import (
 )
 
 from cpufeat import tables
-from cpufeat.auditing.decoding.opcodes_x86 import Requirement, baseline, of_cpuid_feature, requirement
+from cpufeat.auditing.decoding.opcodes_x86 import baseline, of_cpuid_feature, requirement
 from cpufeat.auditing.formats.loader import images
 from cpufeat.errors import UnknownNameError
 from cpufeat.features import FeatureSet, find
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from cpufeat.auditing.decoding.opcodes import Requirement
 
 Needs = dict["Requirement | None", list[str]]
 BASELINE = FeatureSet("x86_64", baseline("x86_64"))
@@ -58,10 +60,10 @@ def decodable(bits: int) -> set[int]:
 
 
 def cpuid_features(codes: set[int]) -> set[str]:
-    found = set()
+    found: set[str] = set()
     for code in codes:
         instruction = Instruction()
-        instruction.code = code
+        instruction.code = code  # type: ignore[assignment]
         found.update(CPUID_FEATURES[one] for one in instruction.cpuid_features())
     return found
 
@@ -123,7 +125,7 @@ def by_need(gas: str, encodings: dict[int, bytes], tmp_path_factory: pytest.Temp
     lines = {}
     for code, encoding in encodings.items():
         text = formatter.format(Decoder(64, encoding, ip=0x1000).decode())
-        lines[code] = ENCODINGS.get(OpCodeInfo(code).encoding, "") + text
+        lines[code] = ENCODINGS.get(OpCodeInfo(code).encoding, "") + text  # type: ignore[arg-type]
     wrong = assemble(gas, list(lines.values()), None)
     kept = [code for index, code in enumerate(lines) if index not in wrong]
     built = tmp_path_factory.mktemp("gas") / "all.o"
