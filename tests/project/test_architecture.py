@@ -1,24 +1,27 @@
-"""How the modules depend on one another, and what the first moments of a process load, open and map."""
+"""How the modules depend on one another: downwards only, in folders of a size that can be looked through.
+
+What counts is every import, also inside functions and for type checkers alone, and every string that names a module.
+"""
 
 from __future__ import annotations
 
 import ast
 import fnmatch
-import json
 import re
-import subprocess
-import sys
+from collections import deque
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
 import cpufeat
-from cpufeat.detection import instructions
-from cpufeat.features import table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 PACKAGE = Path(cpufeat.__file__).parent
-ROOM = 12
-"""The most modules, besides ``__init__`` and ``__main__``, that a folder holds."""
+MODULES_IN_A_FOLDER = 12
+"""At the most, besides ``__init__`` and ``__main__``."""
 
 # What lies directly in cpufeat, from the ground up: each imports only from the lines above its own. Inside a folder
 # any order will do that has no circle. A new module or folder is placed here.
@@ -42,12 +45,9 @@ __main__
 """
 HEIGHT = {unit: height for height, line in enumerate(LAYERS.strip().split("\n")) for unit in line.split()}
 
-HEAVY = {"archspec", "cpuinfo", "ctypes", "dataclasses", "enum", "json", "llvmlite", "re", "rich", "typing"}
-STARTS_A_PROCESS = {"subprocess.Popen", "os.system", "os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn"}
-
 
 def dotted(path: Path) -> str:
-    """The name of a module, ``cpufeat.aot.__init__`` for a package's own file."""
+    """The name of a module, ``cpufeat.aot.__init__`` for a package's own file, or of a folder."""
     return ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
 
 
@@ -55,172 +55,145 @@ MODULES = {dotted(path): path for path in sorted(PACKAGE.rglob("*.py"))}
 FOLDERS = sorted({path.parent for path in MODULES.values()})
 
 
-def named(text: str) -> str | None:
-    """The module that a dotted name means: itself, its package's ``__init__``, or the module that has the attribute."""
-    while text:
-        for name in (text, f"{text}.__init__"):
-            if name in MODULES:
-                return name
-        text = text.rpartition(".")[0]
-    return None
+class Import(NamedTuple):
+    """A line of a module that names another."""
+
+    importer: str
+    imported: str
+    line: int
+
+    def __str__(self) -> str:
+        return f"{MODULES[self.importer].relative_to(PACKAGE.parent)}:{self.line} imports {self.imported}"
 
 
-def names_a_module(text: str) -> bool:
-    """Whether a string is a module's name; that of the whole package is said for other reasons too."""
-    return text.startswith("cpufeat.") and named(text) in (text, f"{text}.__init__")
+# --- reading imports
 
 
-def imports(name: str) -> set[str]:
-    """The modules that one imports: anywhere, for type checkers alone, or by a string that names it."""
-    texts: set[str] = set()
-    package = name.removesuffix(".__init__") if name.endswith(".__init__") else name.rpartition(".")[0]
-    for node in ast.walk(ast.parse(MODULES[name].read_text())):
+def imports(module: str) -> Iterator[Import]:
+    """Every import of other modules of the package in a module, in the order of its lines."""
+    tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
+    lines = sorted(
+        (line, name) for line, text in names(tree, dotted(MODULES[module].parent)) if (name := module_of(text))
+    )
+    return (Import(module, name, line) for line, name in lines if name != module)
+
+
+def names(tree: ast.Module, package: str) -> Iterator[tuple[int, str]]:
+    """The line and the dotted name of whatever is imported, or named by a string."""
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            texts.update(alias.name for alias in node.names)
+            yield from ((node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "imports are absolute"
-            texts.update(f"{node.module}.{alias.name}" for alias in node.names)
+            yield from ((node.lineno, f"{node.module}.{alias.name}") for alias in node.names)
         elif isinstance(node, ast.JoinedStr):
-            texts |= by_pattern(node, package)
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and names_a_module(node.value):
-            texts.add(node.value)
-    found = {named(text) for text in texts if text.partition(".")[0] == "cpufeat"}
-    return {other for other in found if other is not None} - {name}
+            pattern = "".join(part if (part := text_of(value, package)) else "*" for value in node.values)
+            if re.fullmatch(r"cpufeat(\.[\w*]+)+", pattern):
+                yield from ((node.lineno, name) for name in fnmatch.filter(MODULES, pattern))
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and is_module(node.value):
+            yield node.lineno, node.value
 
 
-def by_pattern(node: ast.JoinedStr, package: str) -> set[str]:
-    """The modules that an f-string such as ``f"cpufeat.cli.{verb}"`` or ``f"{__name__}.{family}"`` may name."""
-    parts = [
-        part.value if isinstance(part, ast.Constant) else package if ast.unparse(part.value) == "__name__" else "*"
-        for part in node.values
-        if isinstance(part, (ast.Constant, ast.FormattedValue))
-    ]
-    pattern = "".join(map(str, parts))
-    return set(fnmatch.filter(MODULES, pattern)) if re.fullmatch(r"cpufeat(\.[\w*]+)+", pattern) else set()
+def text_of(part: ast.expr, package: str) -> str:
+    """What is known of a part of an f-string such as ``f"cpufeat.cli.{verb}"`` or ``f"{__name__}.{family}"``."""
+    if isinstance(part, ast.Constant):
+        return str(part.value)
+    return package if isinstance(part, ast.FormattedValue) and ast.unparse(part.value) == "__name__" else ""
 
 
-IMPORTS = {name: imports(name) for name in MODULES}
+def module_of(text: str) -> str:
+    """The module that a dotted name is of: itself, its package's ``__init__``, or the one that has the attribute."""
+    while text and text not in MODULES:
+        if f"{text}.__init__" in MODULES:
+            return f"{text}.__init__"
+        text = text.rpartition(".")[0]
+    return text
 
 
-def child(folder: str, name: str) -> str:
-    """What of a folder a module belongs to: a module of it, or a folder in it."""
-    return name[len(folder) + 1 :].partition(".")[0]
+def is_module(text: str) -> bool:
+    """Whether a string is a module's name; strings say that of the whole package for other reasons too."""
+    return text.startswith("cpufeat.") and module_of(text) in (text, f"{text}.__init__")
 
 
-def arrows(folder: str) -> dict[str, set[str]]:
-    """For each module or folder that lies directly in a folder, those beside it that it depends on."""
-    inside = {name for name in MODULES if name.startswith(f"{folder}.")}
-    found: dict[str, set[str]] = {child(folder, name): set() for name in inside}
-    for name in inside:
-        found[child(folder, name)] |= {child(folder, other) for other in IMPORTS[name] & inside}
-    return {unit: others - {unit} for unit, others in found.items()}
+SEEN = {
+    ("cpufeat.resolution", "cpufeat.target"),
+    ("cpufeat.__init__", "cpufeat.resolution"),
+    ("cpufeat.cli.parser", "cpufeat.cli.verbs.audit"),
+    ("cpufeat.detection.arch.__init__", "cpufeat.detection.arch.x86"),
+}
+"""A plain import, and names in a string and in f-strings."""
+
+IMPORTS = [import_ for module in MODULES for import_ in imports(module)]
+
+
+# --- their direction
+
+
+def arrows(folder: str) -> dict[tuple[str, str], Import]:
+    """The first import from each module or folder that lies directly in a folder to each other one."""
+    found: dict[tuple[str, str], Import] = {}
+    for import_ in IMPORTS:
+        if import_.importer.startswith(f"{folder}.") and import_.imported.startswith(f"{folder}."):
+            units = [name.removeprefix(f"{folder}.").partition(".")[0] for name in import_[:2]]
+            if units[0] != units[1]:
+                found.setdefault((units[0], units[1]), import_)
+    return found
+
+
+def shortest_circle(arrows: dict[tuple[str, str], Import]) -> list[Import]:
+    """The imports that lead from a module or folder back to itself; none where all point one way."""
+    circles = []
+    for start in sorted({importer for importer, _ in arrows}):
+        paths, seen = deque([(start, list[Import]())]), set[str]()
+        while paths:
+            unit, path = paths.popleft()
+            for (importer, imported), import_ in arrows.items():
+                if importer == unit and imported == start:
+                    circles.append([*path, import_])
+                if importer == unit and imported not in seen:
+                    seen.add(imported)
+                    paths.append((imported, [*path, import_]))
+    return min(circles, key=len, default=[])
+
+
+def test_the_imports_that_are_known_to_be_there_are_seen() -> None:
+    seen = {import_[:2] for import_ in IMPORTS}
+    assert len(seen) > 400
+    assert seen >= SEEN
+
+
+def test_a_circle_is_found_with_its_imports() -> None:
+    lines = [Import("a", "b", 1), Import("b", "c", 2), Import("c", "a", 3), Import("c", "d", 4), Import("a", "d", 5)]
+    around = {(import_.importer, import_.imported): import_ for import_ in lines}
+    assert shortest_circle(around) == lines[:3]
+    del around["c", "a"]
+    assert shortest_circle(around) == []
 
 
 def test_every_module_has_a_layer() -> None:
-    assert arrows("cpufeat").keys() == HEIGHT.keys()
+    units = {path.stem for path in PACKAGE.glob("*.py")} | {path.name for path in FOLDERS if path.parent == PACKAGE}
+    assert units - HEIGHT.keys() == set(), "new in cpufeat/: place it in LAYERS, below whatever imports it"
+    assert HEIGHT.keys() - units == set(), "no longer in cpufeat/: take it out of LAYERS"
 
 
 def test_imports_point_down() -> None:
-    upward = {
-        (unit, other) for unit, others in arrows("cpufeat").items() for other in others if HEIGHT[other] >= HEIGHT[unit]
-    }
-    assert upward == set()
+    upward = [
+        f"{import_}, but {imported} is not below {importer} in LAYERS"
+        for (importer, imported), import_ in arrows("cpufeat").items()
+        if HEIGHT[imported] >= HEIGHT[importer]
+    ]
+    assert not upward, "\n".join(upward)
 
 
-@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: str(folder.relative_to(PACKAGE.parent)))
-def test_no_module_depends_on_itself(folder: Path) -> None:
-    left = arrows(dotted(folder))
-    assert left
-    while left:
-        free = {unit for unit, others in left.items() if not others & left.keys()}
-        assert free, f"a circle: { {unit: sorted(others & left.keys()) for unit, others in left.items()} }"
-        left = {unit: others for unit, others in left.items() if unit not in free}
+@pytest.mark.parametrize("folder", FOLDERS, ids=dotted)
+def test_no_imports_make_a_circle(folder: Path) -> None:
+    circle = shortest_circle(arrows(dotted(folder)))
+    assert not circle, "these imports make a circle:\n" + "\n".join(map(str, circle))
 
 
-@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: str(folder.relative_to(PACKAGE.parent)))
-def test_a_folder_holds_about_a_dozen_modules(folder: Path) -> None:
+@pytest.mark.parametrize("folder", FOLDERS, ids=dotted)
+def test_a_folder_holds_at_most_a_dozen_modules_and_says_what_it_is_for(folder: Path) -> None:
     modules = {path.stem for path in folder.glob("*.py")} - {"__init__", "__main__"}
-    assert len(modules) <= ROOM
-    assert (folder / "__init__.py").read_text().startswith('"""')
-
-
-def start(code: str) -> dict[str, list[str]]:
-    """What a process without site-packages has loaded, opened and started after running ``code``."""
-    watched = f"""
-import sys
-sys.path.insert(0, {str(PACKAGE.parent)!r})
-events, loaded_before = [], set(sys.modules)
-sys.addaudithook(lambda name, arguments: events.append((name, str(arguments[0]) if arguments else "")))
-{code}
-seen, loaded = list(events), sorted(set(sys.modules) - loaded_before)
-import json
-print(json.dumps({{
-    "loaded": loaded,
-    "opened": [path for name, path in seen if name == "open"],
-    "events": [name for name, _ in seen],
-}}))
-"""
-    result = subprocess.run(
-        [sys.executable, "-B", "-I", "-S", "-c", watched], capture_output=True, text=True, check=True
-    )
-    return json.loads(result.stdout)
-
-
-def test_importing_does_nothing() -> None:
-    done = start("import cpufeat")
-    assert [name for name in done["loaded"] if name not in ("cpufeat", "__future__")] == []
-    assert [path for path in done["opened"] if not path.endswith((".py", ".pyc"))] == []
-
-
-def test_answering_for_this_machine_loads_little_and_starts_nothing() -> None:
-    done = start("import cpufeat; cpufeat.target_for_host()")
-    assert HEAVY.intersection(done["loaded"]) == set()
-    assert STARTS_A_PROCESS.intersection(done["events"]) == set()
-    assert any(path.endswith("features.tsv") for path in done["opened"])
-
-
-def test_answers_come_from_the_second_call_without_a_look_at_the_machine() -> None:
-    done = start("import cpufeat; cpufeat.target_for_host(); events.clear(); cpufeat.target_for_host()")
-    assert done["events"] == []
-
-
-def test_no_memory_is_writable_and_executable_at_once(qemu: str) -> None:
-    code = f"import sys; sys.path.insert(0, {str(PACKAGE.parent)!r}); import cpufeat; print(cpufeat.detect().source)"
-    command = [qemu, "-strace", sys.executable, "-I", "-S", "-c", code]
-    result = subprocess.run(command, capture_output=True, text=True, check=True)
-    mappings = [line for line in result.stderr.splitlines() if " mmap(" in line or " mprotect(" in line]
-    made_executable = [line for line in mappings if " mprotect(" in line and "PROT_EXEC" in line]
-    assert result.stdout.strip() == "CPUID"
-    assert [line for line in mappings if "PROT_WRITE" in line and "PROT_EXEC" in line] == []
-    assert len(made_executable) == 1
-
-
-def test_where_cpuid_is_refused_the_kernel_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    by_cpuid = cpufeat.detect()
-    monkeypatch.setattr(instructions, "load", lambda arch: None)
-    by_kernel = cpufeat.detect()
-    assert (by_cpuid.source, by_kernel.source) == ("CPUID", "/proc/cpuinfo")
-    for fact in ("vendor", "family", "model", "stepping", "brand", "cpu", "level"):
-        assert getattr(by_kernel, fact) == getattr(by_cpuid, fact)
-    assert by_kernel.features.isa <= by_cpuid.features
-    flags = set(Path("/proc/cpuinfo").read_text().split())
-    lost = [table("x86_64")[name] for name in (by_cpuid.features - by_kernel.features).isa]
-    assert [feature for feature in lost if flags.intersection(feature.spellings.get("kernel", (feature.name,)))] == []
-
-
-REFUSE_EXECUTABLE_MEMORY = """
-import ctypes, sys
-PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN = 65, 1
-if ctypes.CDLL(None).prctl(PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN, 0, 0, 0):
-    sys.exit("this kernel has no PR_SET_MDWE")
-import cpufeat
-print(cpufeat.detect().source)
-"""
-
-
-def test_where_the_kernel_refuses_executable_memory_its_flags_are_read() -> None:
-    command = [sys.executable, "-c", REFUSE_EXECUTABLE_MEMORY]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    if "no PR_SET_MDWE" in result.stderr:
-        pytest.skip("this kernel has no PR_SET_MDWE (Linux 6.3)")
-    assert (result.stdout, result.stderr) == ("/proc/cpuinfo\n", "")
+    assert len(modules) <= MODULES_IN_A_FOLDER, f"{dotted(folder)} has {len(modules)} modules: divide it by idea"
+    docstring = ast.get_docstring(ast.parse((folder / "__init__.py").read_text(encoding="utf-8")))
+    assert docstring, f"{dotted(folder)} has no docstring that says what the folder is for"

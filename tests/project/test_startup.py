@@ -1,0 +1,100 @@
+"""What the first moments of a process load, open, start and map."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import cpufeat
+from cpufeat.detection import instructions
+from cpufeat.features import table
+
+PACKAGE = Path(cpufeat.__file__).parent
+HEAVY = {"archspec", "cpuinfo", "ctypes", "dataclasses", "enum", "json", "llvmlite", "re", "rich", "typing"}
+STARTS_A_PROCESS = {"subprocess.Popen", "os.system", "os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn"}
+
+
+def start(code: str) -> dict[str, list[str]]:
+    """What a process without site-packages has loaded, opened and started after running ``code``."""
+    watched = f"""
+import sys
+sys.path.insert(0, {str(PACKAGE.parent)!r})
+events, loaded_before = [], set(sys.modules)
+sys.addaudithook(lambda name, arguments: events.append((name, str(arguments[0]) if arguments else "")))
+{code}
+seen, loaded = list(events), sorted(set(sys.modules) - loaded_before)
+import json
+print(json.dumps({{
+    "loaded": loaded,
+    "opened": [path for name, path in seen if name == "open"],
+    "events": [name for name, _ in seen],
+}}))
+"""
+    result = subprocess.run(
+        [sys.executable, "-B", "-I", "-S", "-c", watched], capture_output=True, text=True, check=True
+    )
+    return json.loads(result.stdout)
+
+
+def test_importing_does_nothing() -> None:
+    done = start("import cpufeat")
+    assert [name for name in done["loaded"] if name not in ("cpufeat", "__future__")] == []
+    assert [path for path in done["opened"] if not path.endswith((".py", ".pyc"))] == []
+
+
+def test_answering_for_this_machine_loads_little_and_starts_nothing() -> None:
+    done = start("import cpufeat; cpufeat.target_for_host()")
+    assert HEAVY.intersection(done["loaded"]) == set()
+    assert STARTS_A_PROCESS.intersection(done["events"]) == set()
+    assert any(path.endswith("features.tsv") for path in done["opened"])
+
+
+def test_answers_come_from_the_second_call_without_a_look_at_the_machine() -> None:
+    done = start("import cpufeat; cpufeat.target_for_host(); events.clear(); cpufeat.target_for_host()")
+    assert done["events"] == []
+
+
+def test_no_memory_is_writable_and_executable_at_once(qemu: str) -> None:
+    code = f"import sys; sys.path.insert(0, {str(PACKAGE.parent)!r}); import cpufeat; print(cpufeat.detect().source)"
+    command = [qemu, "-strace", sys.executable, "-I", "-S", "-c", code]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    mappings = [line for line in result.stderr.splitlines() if " mmap(" in line or " mprotect(" in line]
+    made_executable = [line for line in mappings if " mprotect(" in line and "PROT_EXEC" in line]
+    assert result.stdout.strip() == "CPUID"
+    assert [line for line in mappings if "PROT_WRITE" in line and "PROT_EXEC" in line] == []
+    assert len(made_executable) == 1
+
+
+def test_where_cpuid_is_refused_the_kernel_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    by_cpuid = cpufeat.detect()
+    monkeypatch.setattr(instructions, "load", lambda arch: None)
+    by_kernel = cpufeat.detect()
+    assert (by_cpuid.source, by_kernel.source) == ("CPUID", "/proc/cpuinfo")
+    for fact in ("vendor", "family", "model", "stepping", "brand", "cpu", "level"):
+        assert getattr(by_kernel, fact) == getattr(by_cpuid, fact)
+    assert by_kernel.features.isa <= by_cpuid.features
+    flags = set(Path("/proc/cpuinfo").read_text().split())
+    lost = [table("x86_64")[name] for name in (by_cpuid.features - by_kernel.features).isa]
+    assert [feature for feature in lost if flags.intersection(feature.spellings.get("kernel", (feature.name,)))] == []
+
+
+REFUSE_EXECUTABLE_MEMORY = """
+import ctypes, sys
+PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN = 65, 1
+if ctypes.CDLL(None).prctl(PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN, 0, 0, 0):
+    sys.exit("this kernel has no PR_SET_MDWE")
+import cpufeat
+print(cpufeat.detect().source)
+"""
+
+
+def test_where_the_kernel_refuses_executable_memory_its_flags_are_read() -> None:
+    command = [sys.executable, "-c", REFUSE_EXECUTABLE_MEMORY]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if "no PR_SET_MDWE" in result.stderr:
+        pytest.skip("this kernel has no PR_SET_MDWE (Linux 6.3)")
+    assert (result.stdout, result.stderr) == ("/proc/cpuinfo\n", "")
