@@ -1,4 +1,4 @@
-"""Audits: what compilers were told is what is found, in every format; data is not code; damage is an error."""
+"""Audits find the features that compilers were given, in every format; data is not code; damage is an error."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from cpufeat.errors import AuditError
 from cpufeat.levels import level_features
 
 LEVELS = {"x86_64": "x86-64", "x86_64_v2": "x86-64-v2", "x86_64_v3": "x86-64-v3", "x86_64_v4": "x86-64-v4"}
-"""Zig's names and ours."""
-TELLING = {"x86-64": set(), "x86-64-v2": {"popcnt"}, "x86-64-v3": {"avx", "fma"}, "x86-64-v4": {"avx512f"}}
-"""What a vectorized kernel, or a count of bits, uses on such a CPU."""
+"""Zig's names of levels -> ours."""
+LEVEL_FEATURES = {"x86-64": set(), "x86-64-v2": {"popcnt"}, "x86-64-v3": {"avx", "fma"}, "x86-64-v4": {"avx512f"}}
+"""Features that a vectorized kernel, or a count of bits, uses at each level."""
 
 
 # --- what compilers emit
@@ -38,7 +38,7 @@ def test_code_for_a_level_needs_that_level(tmp_path: Path, container: str, cpu: 
     level = LEVELS[cpu]
     assert (audit.format, audit.arch, audit.kind) == (container, "x86_64", "object")
     assert audit.needs <= level_features("x86_64", level)
-    assert set(audit.needs) >= TELLING[level]
+    assert set(audit.needs) >= LEVEL_FEATURES[level]
     assert audit.undecoded == ()
     assert audit.instructions > 30
 
@@ -68,7 +68,7 @@ def test_linked_files_need_what_their_objects_do(tmp_path: Path, *, stripped: bo
 
 
 @pytest.mark.parametrize("triple", ["x86_64-windows-gnu", "x86_64-macos", "x86-windows-gnu", "x86-linux-musl"])
-def test_programs_of_other_systems(tmp_path: Path, triple: str) -> None:
+def test_programs_of_other_systems_are_audited_too(tmp_path: Path, triple: str) -> None:
     source = tmp_path / "main.c"
     source.write_text(
         "int main(int c, char **v) { double s = 0; for (int i = 0; i < c; i++) s += *v[i] * .5; return s; }"
@@ -117,14 +117,14 @@ def test_names_need_not_be_utf_8(tmp_path: Path, system: str, kind: str) -> None
     assert "fun\ufffdtion__nam\ufffd" in [one.name.removeprefix("_") for one in audit.functions if "popcnt" in one.uses]
 
 
-def test_harmless_encodings_are_no_needs(tmp_path: Path) -> None:
+def test_harmless_encodings_are_listed_apart_from_what_a_file_needs(tmp_path: Path) -> None:
     text = "f:\nendbr64\npause\ntzcnt %eax, %ecx\nprefetchw (%rax)\nrdsspq %rax\nret\ng:\nlzcnt %eax, %ecx\nret\n"
     audit = cpufeat.audit(assemble(tmp_path, text))
     assert set(audit.needs) == {"lzcnt"}
     assert set(audit.harmless) == {"endbr64", "pause", "tzcnt", "prefetchw", "rdsspq"}
 
 
-def test_what_no_compiler_has_a_name_for_is_told(tmp_path: Path) -> None:
+def test_mnemonics_of_no_compiler_feature_are_listed_as_others(tmp_path: Path) -> None:
     audit = cpufeat.audit(assemble(tmp_path, "f:\nrdtscp\nincsspq %rax\nret\n"))
     assert set(audit.needs) == set()
     assert set(audit.others) == {"rdtscp", "incsspq"}
@@ -133,7 +133,7 @@ def test_what_no_compiler_has_a_name_for_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "mnemonic", ["endbr64", "pause", "rdsspq %rax", "prefetchw (%rsp)", "prefetchwt1 (%rsp)", "cldemote (%rsp)"]
 )
-def test_harmless_encodings_run_on_a_cpu_without(tmp_path: Path, qemu: str, mnemonic: str) -> None:
+def test_harmless_encodings_run_on_a_cpu_without_the_feature(tmp_path: Path, qemu: str, mnemonic: str) -> None:
     program = f".globl _start\n_start:\n{mnemonic}\nmov $60, %eax\nmov $7, %edi\nsyscall\n"
     source = tmp_path / "p.s"
     source.write_text(program)
@@ -152,14 +152,14 @@ def data(*encodings: str) -> str:
     return ".byte " + ", ".join(f"0x{byte}" for byte in listed)
 
 
-def test_data_after_a_jump_is_no_code(tmp_path: Path) -> None:
+def test_data_after_a_jump_is_not_decoded_as_code(tmp_path: Path) -> None:
     text = f".type f, @function\nf:\njmp 1f\n{data(AVX512, '06 62')}\n1: lzcnt %eax, %eax\nret\n.size f, .-f\n"
     audit = cpufeat.audit(assemble(tmp_path, text))
     assert set(audit.needs) == {"lzcnt"}
     assert [(one.address, one.size) for one in audit.undecoded] == [(2, 8)]
 
 
-def test_data_with_a_type_is_no_code(tmp_path: Path) -> None:
+def test_symbols_of_type_object_are_data(tmp_path: Path) -> None:
     text = f".type t, @object\nt: {data(AVX512)}\n.size t, .-t\n.type f, @function\nf: ret\n.size f, .-f\n"
     audit = cpufeat.audit(assemble(tmp_path, text))
     assert (set(audit.needs), audit.undecoded) == (set(), ())
@@ -185,7 +185,7 @@ t: .long 1b - t, 2b - t
     assert audit.functions[0].certain
 
 
-def test_what_the_decoder_does_not_know_is_told(tmp_path: Path) -> None:
+def test_reached_bytes_that_the_decoder_does_not_know_are_reported(tmp_path: Path) -> None:
     audit = cpufeat.audit(assemble(tmp_path, f".type f, @function\nf: nop\n{data('0f 38 8a 00')}\nret\n.size f, .-f\n"))
     assert [(one.address, "knows" in one.reason) for one in audit.undecoded] == [(1, True)]
 
@@ -200,7 +200,9 @@ def objects(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 @pytest.mark.parametrize("style", ["gnu", "bsd"])
-def test_archives(tmp_path: Path, objects: list[Path], style: str) -> None:
+def test_members_of_an_archive_are_audited_and_other_files_skipped(
+    tmp_path: Path, objects: list[Path], style: str
+) -> None:
     text = tmp_path / "a-long-name-that-is-no-binary.txt"
     text.write_text("text")
     archive = tmp_path / "lib.a"
@@ -212,14 +214,14 @@ def test_archives(tmp_path: Path, objects: list[Path], style: str) -> None:
     assert audit.skipped == (f"{archive}({text.name})",)
 
 
-def test_thin_archives_are_refused_in_words(tmp_path: Path, objects: list[Path]) -> None:
+def test_thin_archives_are_refused_with_the_reason(tmp_path: Path, objects: list[Path]) -> None:
     archive = tmp_path / "thin.a"
     subprocess.run([*ZIG, "ar", "rcsT", archive, *objects], check=True)
     with pytest.raises(AuditError, match="thin archive"):
         cpufeat.audit(archive)
 
 
-def test_archives_in_archives_end_somewhere(tmp_path: Path) -> None:
+def test_deeply_nested_archives_are_refused(tmp_path: Path) -> None:
     content = b"text"
     for _ in range(5):
         content += b"\n" * (len(content) % 2)
@@ -228,7 +230,7 @@ def test_archives_in_archives_end_somewhere(tmp_path: Path) -> None:
         cpufeat.audit(content)
 
 
-def test_universal_binaries(tmp_path: Path) -> None:
+def test_each_architecture_of_a_universal_binary_is_audited(tmp_path: Path) -> None:
     cpus = {"x86_64": 0x01000007, "aarch64": 0x0100000C}
     parts = [build_kernel(tmp_path, triple=f"{arch}-macos").read_bytes() for arch in cpus]
     rows, body, at = b"", b"", 4096
@@ -257,7 +259,7 @@ def test_universal_binaries(tmp_path: Path) -> None:
         (b"\xca\xfe\xba\xbe\0\0\0\x34", "not a binary"),
     ],
 )
-def test_no_binaries(content: bytes, message: str) -> None:
+def test_damaged_files_and_other_files_are_errors_that_say_which(content: bytes, message: str) -> None:
     with pytest.raises(AuditError, match=message):
         cpufeat.audit(content)
 
@@ -276,7 +278,7 @@ def test_no_binaries(content: bytes, message: str) -> None:
         ("thumb-windows-gnu", "arm"),
     ],
 )
-def test_other_architectures_are_refused_in_words(tmp_path: Path, triple: str, arch: str) -> None:
+def test_code_of_other_architectures_is_refused_by_name(tmp_path: Path, triple: str, arch: str) -> None:
     with pytest.raises(AuditError, match=f": {arch} code: only x86 and 64-bit Arm"):
         cpufeat.audit(build_kernel(tmp_path, triple=triple))
 
@@ -315,7 +317,7 @@ def test_damage_is_an_error_or_another_audit(tmp_path: Path, triple: str, *, lin
     assert 0 < errors < 120
 
 
-def test_sections_that_overlap_do_not_multiply(tmp_path: Path) -> None:
+def test_overlapping_sections_are_refused_before_they_cost_memory(tmp_path: Path) -> None:
     content = bytearray(build_kernel(tmp_path, triple="x86_64-linux-gnu").read_bytes())
     table, count = struct.unpack_from("<Q", content, 0x28)[0], struct.unpack_from("<H", content, 0x3C)[0]
     for index in range(1, count):
@@ -340,7 +342,7 @@ def test_max_tells_which_functions_exceed_it(tmp_path: Path, capsys: pytest.Capt
     assert main(["audit", __file__]) == 2
 
 
-def test_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_has_everything_that_the_audit_has(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = build_kernel(tmp_path, triple="x86_64-linux-gnu", cpu="x86_64_v4")
     assert main(["audit", str(file), "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)
@@ -349,7 +351,7 @@ def test_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert shown["functions"][0]["name"] == "dot_float"
 
 
-def test_progress_is_told(tmp_path: Path) -> None:
+def test_progress_is_reported_up_to_the_size_of_the_code(tmp_path: Path) -> None:
     told: list[tuple[int, int]] = []
     file = build_kernel(tmp_path, triple="x86_64-linux-gnu")
     cpufeat.audit(file, progress=lambda done, total: told.append((done, total)))

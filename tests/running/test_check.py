@@ -1,4 +1,4 @@
-"""Check: what it says of programs, against what happens when qemu-user runs them on that CPU."""
+"""Check: its answers about programs, against what happens when qemu-user runs them on that CPU."""
 
 from __future__ import annotations
 
@@ -74,16 +74,18 @@ def built(tmp_path: Path, compiler: str):
 
 
 @pytest.mark.parametrize("feature", USES)
-def test_it_runs_where_it_runs_and_nowhere_else(qemu: str, built, feature: str) -> None:
+def test_the_answer_is_what_happens_under_qemu(qemu: str, built, feature: str) -> None:
     program = built(feature)
-    for run in verify(program, list(MODELS)):
+    runs = list(verify(program, list(MODELS)))
+    assert [run.cpu for run in runs] == list(MODELS)
+    for run in runs:
         assert run.result in (RIGHT, DIED)
         answer = check(program, machine(MODELS[run.cpu]))
         assert answer.runs == (run.result == RIGHT), run.cpu
         assert [lack.feature for lack in answer.lacks] == [feature] * (run.result == DIED)
 
 
-def test_what_is_missing_is_named_with_why_where_and_how_to_rebuild(built) -> None:
+def test_a_missing_feature_is_named_with_its_reason_first_use_and_a_rebuild(built) -> None:
     answer = check(built("avx2"), machine("qemu-nehalem"))
     assert (answer.on, answer.runs, answer.certain) == ("Nehalem (nehalem)", False, False)
     assert answer.reasons == ("it uses avx2, and the audit saw no run-time check of that",)
@@ -107,10 +109,10 @@ int main(int count, char **words) {
 
 
 @pytest.mark.parametrize("options", [(), ("-static",)])
-def test_what_no_check_is_seen_before_is_no_proof(
+def test_a_use_without_a_visible_check_is_uncertain(
     qemu: str, tmp_path: Path, compiler: str, options: tuple[str, ...]
 ) -> None:
-    """The words that a program is given decide here, and in glibc a flag in each lock: lock elision."""
+    """Here an argument of the program decides, and in glibc a flag in each lock: lock elision."""
     source, program = tmp_path / "app.c", tmp_path / "app"
     source.write_text(UNSEEN)
     subprocess.run([compiler, "-O1", source, "-o", program, *options], check=True)
@@ -121,9 +123,7 @@ def test_what_no_check_is_seen_before_is_no_proof(
 
 
 @pytest.mark.parametrize("dispatch", [None, "pointer"])
-def test_what_a_guard_lets_nothing_run_without_is_certain(
-    qemu: str, tmp_path: Path, compiler: str, dispatch: Mechanism | None
-) -> None:
+def test_a_refusal_by_a_guard_is_certain(qemu: str, tmp_path: Path, compiler: str, dispatch: Mechanism | None) -> None:
     targets = [Target.parse(request) for request in ("haswell", "sandybridge")[not dispatch :]]
     source, program = tmp_path / "app.c", tmp_path / "app"
     source.write_text(
@@ -137,15 +137,16 @@ def test_what_a_guard_lets_nothing_run_without_is_certain(
         assert (answer.runs, answer.certain) == (run.cpu == "Haswell", True)
 
 
-def test_what_it_says_to_rebuild_for_runs_there(tmp_path: Path) -> None:
+def test_a_file_that_is_rebuilt_as_suggested_runs(tmp_path: Path) -> None:
     host = machine("qemu-nehalem")
     aot.compile(KERNEL, Target.parse("x86-64-v3"), guard=False).save(tmp_path / "kernel.o")
     answer = check(tmp_path / "kernel.o", host)
     assert not answer.runs
+    assert answer.rebuild
     for targets in answer.rebuild:
         wanted = [Target.parse(target) for target in targets]
-        one = aot.compile(KERNEL, targets=wanted) if wanted[1:] else aot.compile(KERNEL, wanted[0])
-        one.save(tmp_path / "again.o")
+        artifact = aot.compile(KERNEL, targets=wanted) if wanted[1:] else aot.compile(KERNEL, wanted[0])
+        artifact.save(tmp_path / "again.o")
         assert check(tmp_path / "again.o", host).runs
 
 
@@ -200,7 +201,7 @@ def test_clones_and_their_selection_are_no_lack_and_other_functions_are(
 
 
 @pytest.mark.parametrize(("request_", "runs"), [("x86-64-v2", False), ("x86-64-v3", True), ("haswell", True)])
-def test_a_cpu_or_level_is_a_request(built, request_: str, runs: bool) -> None:
+def test_a_request_for_a_cpu_or_level_takes_the_place_of_a_machine(built, request_: str, runs: bool) -> None:
     assert check(built("avx2"), request_).runs == runs
     assert not check(built("avx2"), f"{request_},-avx2").runs
     with pytest.raises(UnknownNameError, match="hasvell"):
@@ -209,7 +210,7 @@ def test_a_cpu_or_level_is_a_request(built, request_: str, runs: bool) -> None:
         check(built("avx2"), "native")
 
 
-def test_variants_run_by_the_one_that_is_chosen(tmp_path: Path) -> None:
+def test_a_file_with_variants_runs_if_one_of_them_does(tmp_path: Path) -> None:
     path = tmp_path / "kernel.o"
     targets = [Target.parse(level) for level in ("x86-64-v4", "x86-64-v3", "x86-64")]
     aot.compile(KERNEL, targets=targets).save(path)
@@ -223,7 +224,7 @@ def test_variants_run_by_the_one_that_is_chosen(tmp_path: Path) -> None:
     assert any(re.search("runs none of its variants: x86-64-v3 needs .*avx2", reason) for reason in answer.reasons)
 
 
-def test_another_architecture_and_another_system_are_said(built) -> None:
+def test_another_architecture_or_system_is_the_reason(built) -> None:
     nehalem = machine("qemu-nehalem")
     older = nehalem.replace(arch="i686", features=FeatureSet("i686", nehalem.features.names - {"64bit"}))
     assert check(built(""), older).reasons == ("its code is for x86_64, but the CPU is i686",)
@@ -238,7 +239,7 @@ def test_another_architecture_and_another_system_are_said(built) -> None:
     ("request_", "family"),
     [("cortex-a53", "aarch64"), ("armv8.2-a", "aarch64"), ("power9", "powerpc"), ("z14", "s390x")],
 )
-def test_a_cpu_of_another_architecture_is_an_answer(built, request_: str, family: str) -> None:
+def test_a_request_for_another_architecture_is_answered_with_no(built, request_: str, family: str) -> None:
     answer = check(built(""), request_)
     assert (answer.on, answer.runs, answer.certain) == (request_, False, True)
     assert answer.reasons == (f"its code is for x86_64, but the CPU is {family}",)
@@ -259,7 +260,7 @@ int main(void) { return 0; }
 """
 
 
-def test_what_glibcs_loader_refuses_does_not_run(qemu: str, tmp_path: Path, compiler: str) -> None:
+def test_a_file_that_glibcs_loader_refuses_does_not_run(qemu: str, tmp_path: Path, compiler: str) -> None:
     source, program = tmp_path / "app.c", tmp_path / "app"
     source.write_text(NOTE)
     subprocess.run([compiler, source, "-o", program], check=True)
@@ -274,7 +275,7 @@ def test_what_glibcs_loader_refuses_does_not_run(qemu: str, tmp_path: Path, comp
 # --- the command line
 
 
-def test_the_words_and_the_exit_status(built, capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_command_prints_the_reasons_and_exits_with_1(built, capfd: pytest.CaptureFixture[str]) -> None:
     program = str(built("avx2"))
     assert main(["check", program, "--machine", str(MACHINES / "qemu-nehalem.json")]) == NO
     said = capfd.readouterr().out.splitlines()
@@ -286,7 +287,7 @@ def test_the_words_and_the_exit_status(built, capfd: pytest.CaptureFixture[str])
     assert capfd.readouterr().out == f"{program}: runs on haswell\n"
 
 
-def test_json_says_the_same(built, capfd: pytest.CaptureFixture[str]) -> None:
+def test_json_has_the_same_answer(built, capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["check", str(built("bmi2")), "--cpu", "x86-64-v2", "--json"]) == NO
     answer = json.loads(capfd.readouterr().out)
     assert (answer["on"], answer["runs"], answer["certain"]) == ("x86-64-v2", False, False)
@@ -295,7 +296,7 @@ def test_json_says_the_same(built, capfd: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("name", ["app.c", "missing", ""])
-def test_bad_input_is_named(built, tmp_path: Path, name: str, capfd: pytest.CaptureFixture[str]) -> None:
+def test_an_error_names_the_bad_input(built, tmp_path: Path, name: str, capfd: pytest.CaptureFixture[str]) -> None:
     built("")
     assert main(["check", str(tmp_path / name)]) == BAD
     error = capfd.readouterr().err
@@ -305,7 +306,7 @@ def test_bad_input_is_named(built, tmp_path: Path, name: str, capfd: pytest.Capt
 
 @pytest.mark.parametrize("verb", ["audit", "check"])
 @pytest.mark.parametrize(("name", "words"), [("missing", "No such file or directory"), ("n" * 300, "name too long")])
-def test_what_cannot_be_read_is_named_and_without_numbers(
+def test_an_unreadable_file_is_named_without_an_errno(
     verb: str, name: str, words: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert main([verb, name]) == BAD
@@ -317,7 +318,7 @@ def test_what_cannot_be_read_is_named_and_without_numbers(
 
 @pytest.mark.parametrize("option", [("audit", "--max"), ("check", "--cpu")])
 @pytest.mark.parametrize(("text", "words"), [("", "REQUEST is empty"), ("+avx2", "relative to a host")])
-def test_a_request_that_names_no_cpu_is_bad(
+def test_a_request_that_names_no_cpu_is_bad_usage(
     built, option: tuple[str, str], text: str, words: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     verb, named = option

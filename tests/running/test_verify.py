@@ -1,4 +1,4 @@
-"""Verify: programs made here by C compilers, on CPUs that qemu-user emulates."""
+"""Verify: programs that are compiled here, on CPUs that qemu-user emulates."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from cpufeat.aot.runtime.dispatcher import Mechanism
 
 X86 = ThisMachine().arch == "x86_64"
-pytestmark = pytest.mark.skipif(not X86, reason="the programs are x86-64's, some run natively")
+pytestmark = pytest.mark.skipif(not X86, reason="the programs are for x86-64, and some run natively")
 
 HELLO = '#include <stdio.h>\nint main(int c, char **v) { printf("%s\\n", c > 1 ? v[c - 1] : "-"); return c; }'
 AVX2 = """
@@ -97,37 +97,40 @@ print(record(ThisMachine()).to_json())
     return recording.Recording.from_json(result.stdout)
 
 
-def test_by_default_there_is_a_processor_for_each_level_and_it_has_that_level(qemu: str) -> None:
-    chosen = select_cpus("x86_64")
-    assert [one.level for one in chosen] == list(levels.levels("x86_64"))
-    for one in chosen:
-        if one.emulator:
-            assert detect(probe([qemu, "-cpu", one.model])).level == one.level, one.name
-        elif one.name == NATIVE:
-            assert detect(ThisMachine()).level == one.level
+def test_by_default_there_is_a_cpu_for_each_level_and_it_has_that_level(qemu: str) -> None:
+    selected = select_cpus("x86_64")
+    assert [cpu.level for cpu in selected] == list(levels.levels("x86_64"))
+    for cpu in selected:
+        if cpu.emulator:
+            assert detect(probe([qemu, "-cpu", cpu.model])).level == cpu.level, cpu.name
+        elif cpu.name == NATIVE:
+            assert detect(ThisMachine()).level == cpu.level
         else:
-            assert one.reason
-    assert [bool(one.emulator) for one in chosen][:2] == [True, True]
+            assert cpu.reason
+    assert [bool(cpu.emulator) for cpu in selected][:2] == [True, True]
 
 
-def test_each_model_of_the_table_is_of_its_level_or_known_not_to_be_emulated_whole(qemu: str) -> None:
-    one = emulator("x86_64")
-    known = one.models()
-    for level, models in models_by_level("x86_64").items():
-        for model in set(models).intersection(known):
-            found = detect(probe([qemu, "-cpu", model])).level
-            is_whole = one.unemulated_features(model).isdisjoint(levels.level_features("x86_64", level))
-            assert (found == level) == is_whole, model
+def test_each_model_of_the_table_has_its_level_unless_it_is_not_fully_emulated(qemu: str) -> None:
+    x86_64 = emulator("x86_64")
+    known = x86_64.models()
+    rows = [(level, model) for level, models in models_by_level("x86_64").items() for model in models if model in known]
+    assert len(rows) > len(levels.levels("x86_64"))
+    for level, model in rows:
+        detected = detect(probe([qemu, "-cpu", model])).level
+        is_complete = x86_64.unemulated_features(model).isdisjoint(levels.level_features("x86_64", level))
+        assert (detected == level) == is_complete, model
 
 
-def test_what_is_left_out_is_what_cpuid_then_lacks(qemu: str) -> None:
-    left_out = emulator("x86_64").unemulated_features("Skylake-Server")
-    assert {"avx512f", "avx512bw"} <= left_out or "avx512f" in detect(probe([qemu, "-cpu", "Skylake-Server"])).features
-    assert left_out.isdisjoint(detect(probe([qemu, "-cpu", "Skylake-Server"])).features)
+def test_cpuid_lacks_the_unemulated_features(qemu: str) -> None:
+    unemulated = emulator("x86_64").unemulated_features("Skylake-Server")
+    assert {"avx512f", "avx512bw"} <= unemulated or "avx512f" in detect(
+        probe([qemu, "-cpu", "Skylake-Server"])
+    ).features
+    assert unemulated.isdisjoint(detect(probe([qemu, "-cpu", "Skylake-Server"])).features)
 
 
 @pytest.mark.parametrize(
-    ("text", "found"),
+    ("text", "names"),
     [
         ("Nehalem", ["Nehalem"]),
         ("Nehalem,Haswell", ["Nehalem", "Haswell"]),
@@ -135,13 +138,13 @@ def test_what_is_left_out_is_what_cpuid_then_lacks(qemu: str) -> None:
         ("native,x86-64-v2,", ["native", "x86-64-v2"]),
     ],
 )
-def test_lists_of_cpus(text: str, found: list[str]) -> None:
-    assert cpus(text) == found
+def test_changes_in_a_list_belong_to_the_cpu_before_them(text: str, names: list[str]) -> None:
+    assert cpus(text) == names
 
 
-def test_names_are_found_whatever_their_case_and_others_are_errors_with_what_is_near(qemu: str) -> None:
-    assert [one.name for one in select_cpus("x86_64", ["haswell,-avx", "NEHALEM"])] == ["Haswell,-avx", "Nehalem"]
-    assert [one.level for one in select_cpus("x86_64", ["x86-64-v2", "Westmere", "phenom"])] == ["x86-64-v2"] * 2 + [""]
+def test_models_are_found_in_any_case_and_unknown_ones_are_errors_with_suggestions(qemu: str) -> None:
+    assert [cpu.name for cpu in select_cpus("x86_64", ["haswell,-avx", "NEHALEM"])] == ["Haswell,-avx", "Nehalem"]
+    assert [cpu.level for cpu in select_cpus("x86_64", ["x86-64-v2", "Westmere", "phenom"])] == ["x86-64-v2"] * 2 + [""]
     with pytest.raises(VerifyError, match="no CPU model 'Hasvell'; did you mean Haswell"):
         select_cpus("x86_64", ["Hasvell"])
     with pytest.raises(VerifyError, match=r"Haswell,-nonsense: Property .*nonsense' not found"):
@@ -155,7 +158,7 @@ def test_without_an_emulator_the_error_says_what_to_install(monkeypatch: pytest.
     assert select_cpus("x86_64", [NATIVE])[0].emulator is None
 
 
-# --- what comes of it
+# --- results of runs
 
 
 def test_a_program_that_does_the_same_everywhere_is_right(qemu: str, built) -> None:
@@ -165,7 +168,7 @@ def test_a_program_that_does_the_same_everywhere_is_right(qemu: str, built) -> N
     assert [run.emulator for run in runs] == ["qemu-x86_64", "qemu-x86_64", ""]
 
 
-def test_a_program_that_dies_says_of_what_and_leaves_no_core_dump(
+def test_a_death_by_a_signal_is_named_and_leaves_no_core_dump(
     qemu: str, built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import resource
@@ -197,7 +200,7 @@ def test_another_output_or_status_differs_from_the_first_right_run(qemu: str, bu
     assert by_status[1].message == "exit status 1, on Nehalem 0"
 
 
-def test_a_refusal_in_words_is_no_fault_and_one_without_is_an_exit_status(qemu: str, built) -> None:
+def test_a_refusal_with_a_message_is_fine_and_one_without_is_an_exit_status(qemu: str, built) -> None:
     runs = list(verify(built(REFUSES), ["Nehalem", "max"]))
     assert results(runs) == [REFUSED, RIGHT]
     assert runs[0].message == "app: this CPU lacks: avx2 (needed by this program, built for x86-64-v3)"
@@ -205,7 +208,7 @@ def test_a_refusal_in_words_is_no_fault_and_one_without_is_an_exit_status(qemu: 
     assert (results(silent), silent[0].status) == ([RIGHT], 126)
 
 
-def test_glibcs_refusal_is_one_in_words(qemu: str, built, tmp_path: Path) -> None:
+def test_a_refusal_by_glibcs_loader_is_recognized(qemu: str, built, tmp_path: Path) -> None:
     note = """
 __asm__(".pushsection .note.gnu.property,\\"a\\"\\n.p2align 3\\n.long 4,16,5\\n.asciz \\"GNU\\"\\n"
         ".long 0xc0008002,4,4,0\\n.popsection");
@@ -218,7 +221,7 @@ __asm__(".pushsection .note.gnu.property,\\"a\\"\\n.p2align 3\\n.long 4,16,5\\n.
 
 
 @pytest.mark.parametrize("closes", ["", "fclose(stdout); fclose(stderr);"])
-def test_a_program_without_end_is_ended(qemu: str, built, closes: str) -> None:
+def test_a_program_is_killed_at_the_time_limit(qemu: str, built, closes: str) -> None:
     loop = f"#include <stdio.h>\n#include <unistd.h>\nint main(void) {{ {closes} for (;;) pause(); }}"
     start = time.monotonic()
     runs = list(verify(built(loop), ["Nehalem", NATIVE], time_limit=0.5))
@@ -229,7 +232,7 @@ def test_a_program_without_end_is_ended(qemu: str, built, closes: str) -> None:
 
 
 @pytest.mark.parametrize(("parent", "result"), [("for (;;) pause()", EXPIRED), ("return 0", RIGHT)])
-def test_what_a_program_started_is_ended_with_it(qemu: str, built, parent: str, result: str) -> None:
+def test_children_of_a_program_are_killed_with_it(qemu: str, built, parent: str, result: str) -> None:
     code = """
 #include <stdio.h>
 #include <unistd.h>
@@ -247,8 +250,8 @@ int main(void) {
         assert not is_running(int(run.stdout))
 
 
-def test_what_leaves_the_session_holds_nothing_here(built) -> None:
-    """A pipe that a stranger keeps open is not waited for, and no thread or file is left behind."""
+def test_a_daemon_that_keeps_the_output_open_is_not_waited_for(built) -> None:
+    """No thread or file is left behind either."""
     code = """
 #include <stdio.h>
 #include <unistd.h>
@@ -266,12 +269,12 @@ int main(void) {
     assert (threading.active_count(), len([*Path("/proc/self/fd").iterdir()])) == before
 
 
-def test_many_at_once_leave_this_process_its_core_dumps() -> None:
+def test_runs_in_parallel_restore_the_core_dump_limit() -> None:
     before = resource.getrlimit(resource.RLIMIT_CORE)
     ulimit = ["/bin/sh", "-c", "ulimit -c"]
     with ThreadPoolExecutor(8) as threads:
         ended = list(threads.map(lambda _: processes.run(ulimit, seconds=60, environment={}), range(40)))
-    assert {one.stdout.start for one in ended} == {b"0\n"}
+    assert {run.stdout.start for run in ended} == {b"0\n"}
     assert resource.getrlimit(resource.RLIMIT_CORE) == before
 
 
@@ -288,7 +291,7 @@ def is_running(process: int) -> bool:
         return False
 
 
-def test_output_without_end_takes_no_memory(qemu: str, built) -> None:
+def test_endless_output_is_not_kept_in_memory(qemu: str, built) -> None:
     runs = list(
         verify(built('#include <stdio.h>\nint main(void) { for (;;) puts("yyyyyyy"); }'), [NATIVE], time_limit=1)
     )
@@ -296,7 +299,7 @@ def test_output_without_end_takes_no_memory(qemu: str, built) -> None:
     assert runs[0].size > len(runs[0].stdout) == processes.KEPT
 
 
-def test_the_programs_environment_is_this_ones_but_for_the_emulators_own(
+def test_the_environment_is_passed_on_without_qemus_variables(
     qemu: str, built, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("QEMU_STRACE", "1")
@@ -311,7 +314,7 @@ int main(void) { puts(getenv("MINE")); return getenv("QEMU_STRACE") != 0; }
     assert [(run.result, run.stdout, run.status) for run in runs] == [(RIGHT, b"kept\n", 0)] * 2
 
 
-def test_what_the_emulator_cannot_start_is_said(qemu: str, built) -> None:
+def test_a_program_that_the_emulator_cannot_start_has_its_message(qemu: str, built) -> None:
     runs = list(verify(built(HELLO), ["qemu32"]))
     assert (results(runs), runs[0].message) == ([FAILED], "The selected x86 CPU does not support 64 bit mode")
     loader = list(verify(built(HELLO, "-Wl,--dynamic-linker=/lib/there-is-none.so"), ["Nehalem"]))
@@ -331,7 +334,7 @@ MADE = "int made(void) { return 0; }"
         ("/* no library */", "error while loading shared libraries: .*: file too short|invalid ELF header"),
     ],
 )
-def test_what_the_loader_cannot_load_did_not_start(qemu: str, built, library: str | None, words: str) -> None:
+def test_a_program_that_the_loader_cannot_load_did_not_start(qemu: str, built, library: str | None, words: str) -> None:
     made = built(MADE, "-shared", "-fPIC")
     program = built(NEEDS, str(made))
     if library is None:
@@ -364,7 +367,7 @@ int main(int c, char **v) { fprintf(stderr, "Error relocating %s: made: symbol n
 """
 
 
-def test_musls_words_are_those_of_a_loader_too(qemu: str, built) -> None:
+def test_messages_of_musls_loader_are_recognized(qemu: str, built) -> None:
     """As in musl's ldso/dynlink.c, do_relocs."""
     (run,) = verify(built(MUSL), ["Nehalem"])
     assert run.result == FAILED
@@ -375,7 +378,7 @@ def test_an_exit_status_alone_is_no_failure_to_start(qemu: str, built) -> None:
     assert results(list(verify(built("int main(void) { return 127; }"), ["Nehalem"]))) == [RIGHT]
 
 
-def test_what_is_no_executable_is_an_error_that_names_it(built, tmp_path: Path) -> None:
+def test_files_that_are_no_executable_are_errors_that_name_them(built, tmp_path: Path) -> None:
     (tmp_path / "text.c").write_text(HELLO)
     os.mkfifo(tmp_path / "fifo")
     made = [tmp_path, *(tmp_path / name for name in ("text.c", "missing", "fifo"))]
@@ -444,7 +447,7 @@ int main(void) { signal(SIGUSR1, caught); raise(SIGUSR1); raise(SIGSTOP); END }
     ("end", "result", "said"),
     [("return 7;", RIGHT, 7), ("raise(SIGILL);", DIED, "SIGILL"), ("for (;;) pause();", EXPIRED, "")],
 )
-def test_a_program_that_is_watched_gets_its_signals(with_variants, end: str, result: str, said: object) -> None:
+def test_a_traced_program_gets_its_signals(with_variants, end: str, result: str, said: object) -> None:
     program = with_variants("pointer", code=KILLS_ITSELF.replace("raise(SIGSTOP);", "").replace("END", end))
     (run,) = verify(program, [NATIVE], time_limit=1)
     assert (run.result, run.stdout) == (result, b"caught 3\n")
@@ -452,12 +455,12 @@ def test_a_program_that_is_watched_gets_its_signals(with_variants, end: str, res
     assert run.variants if result != EXPIRED else run.status is None
 
 
-def test_a_watched_program_that_stops_itself_is_ended(with_variants) -> None:
+def test_a_traced_program_that_stops_itself_is_killed_at_the_time_limit(with_variants) -> None:
     (run,) = verify(with_variants("pointer", code=KILLS_ITSELF.replace("END", "return 0;")), [NATIVE], time_limit=0.5)
     assert run.result == EXPIRED
 
 
-def test_a_watched_program_that_cannot_be_started_is_said(with_variants) -> None:
+def test_a_traced_program_that_cannot_be_started_did_not_start(with_variants) -> None:
     program = with_variants("ifunc")
     program.chmod(0o644)
     (run,) = verify(program, [NATIVE])
@@ -465,13 +468,13 @@ def test_a_watched_program_that_cannot_be_started_is_said(with_variants) -> None
     assert "ermission denied" in run.message
 
 
-def test_what_was_not_called_did_not_run(qemu: str, with_variants) -> None:
+def test_a_variant_that_is_not_called_did_not_run(qemu: str, with_variants) -> None:
     program = with_variants("ifunc", code=CALLS.replace("kernel(c)", "c > 1 ? kernel(c) : 0"))
     assert [run.variants for run in verify(program, ["Haswell"])] == [()]
     assert [run.variants for run in verify(program, ["Haswell"], ["x"])] == [("x86-64-v3",)]
 
 
-def test_what_cannot_be_observed_is_not_made_up(qemu: str, with_variants, built) -> None:
+def test_variants_are_none_if_they_cannot_be_observed(qemu: str, with_variants, built) -> None:
     assert [run.variants for run in verify(built(HELLO), ["Haswell"])] == [None]
     program = with_variants("ifunc", "-s")
     assert [(run.result, run.variants) for run in verify(program, ["Haswell"])] == [(RIGHT, None)]
@@ -504,7 +507,7 @@ def test_on_64_bit_arm_each_model_of_the_table_is_of_its_level(for_arm: Path) ->
     assert {"armv8-a", "armv8.2-a"} <= {level for level, _ in there}
 
 
-def test_on_64_bit_arm_a_level_without_a_model_is_said(for_arm: Path) -> None:
+def test_on_64_bit_arm_a_level_without_a_model_is_not_run(for_arm: Path) -> None:
     known = emulator("aarch64").models()
     for run, (level, models) in zip(verify(for_arm), models_by_level("aarch64").items(), strict=True):
         assert run.level == level
@@ -521,8 +524,10 @@ EXITS = {
 
 
 @pytest.mark.parametrize("arch", EXITS)
-def test_programs_of_other_architectures(arch: str, tmp_path: Path) -> None:
-    """One a level, or the emulator's own choice where no models stand for levels."""
+def test_programs_of_other_architectures_run_on_a_model_of_their_level_or_the_default(
+    arch: str, tmp_path: Path
+) -> None:
+    """There is one CPU for each level, or the emulator's default if the table has no models for the architecture."""
     try:
         emulator(arch)
     except VerifyError as error:
@@ -541,7 +546,9 @@ def test_programs_of_other_architectures(arch: str, tmp_path: Path) -> None:
 # --- the command line
 
 
-def test_the_table_and_the_exit_status(qemu: str, built, capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_command_prints_a_row_for_each_cpu_and_exits_by_the_results(
+    qemu: str, built, capfd: pytest.CaptureFixture[str]
+) -> None:
     program = str(built(AVX2))
     assert main(["verify", program, "--on", "max", "--on=Nehalem"]) == NO
     head, right, died, why = capfd.readouterr().out.splitlines()
@@ -556,7 +563,7 @@ def test_the_table_and_the_exit_status(qemu: str, built, capfd: pytest.CaptureFi
     assert "no CPU model 'Pentium5'" in capfd.readouterr().err
 
 
-def test_json_has_all_of_it(qemu: str, built, capfd: pytest.CaptureFixture[str]) -> None:
+def test_json_has_every_field_of_a_run(qemu: str, built, capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["verify", str(built(HELLO)), "--on", "max,Nehalem", "--json", "--", "x"]) == OK
     lines = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
     assert [(line["cpu"], line["result"], line["status"], line["stdout"]) for line in lines] == [
@@ -567,14 +574,14 @@ def test_json_has_all_of_it(qemu: str, built, capfd: pytest.CaptureFixture[str])
 
 
 @pytest.mark.parametrize("limit", ["0", "-1", "nan", "inf", "soon"])
-def test_a_time_limit_that_is_none_is_bad_usage(limit: str, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_time_limit_must_be_a_positive_finite_number(limit: str, capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         main(["verify", "x", "--time-limit", limit])
     assert stopped.value.code == BAD
     assert "--time-limit" in capfd.readouterr().err
 
 
-def test_where_a_level_cannot_be_verified_that_is_said_and_is_no_fault(
+def test_a_level_without_a_cpu_is_not_run_and_no_failure(
     qemu: str, built, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     from cpufeat.running import cpus as module

@@ -1,4 +1,4 @@
-"""AArch64 audits: the tables against clang's assembler, and code that clang makes for a CPU."""
+"""Audits of AArch64 code: the tables against clang's assembler, and code that clang compiled for a CPU."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ EXTENSIONS = [
     "gcs",
     "cpa",
 ]
-"""What ``.arch_extension`` takes."""
+"""Names for ``.arch_extension``."""
 NAMES = {
     "frint3264": "fptoint",
     "b16b16": "sve_b16b16",
@@ -98,42 +98,42 @@ EXAMPLES = [row[3] for row in ROWS]
 
 
 def refused(folder: Path, lines: list[str], head: str = "") -> dict[int, str]:
-    """What clang's assembler says of the lines that it does not take, by their index."""
+    """Return clang's messages about the lines that it rejects, by the index of the line."""
     source = folder / "lines.s"
     source.write_text("\n".join([head.replace("\n", "; "), *lines]) + "\n")
     command = [*ZIG, "cc", "-target", TRIPLE, "-c", str(source), "-o", str(folder / "lines.o"), "-ferror-limit=0"]
-    told = subprocess.run(command, capture_output=True, text=True, check=False).stderr
-    return {int(number) - 2: message for number, message in re.findall(r"lines\.s:(\d+):\d+: error: (.*)", told)}
+    stderr = subprocess.run(command, capture_output=True, text=True, check=False).stderr
+    return {int(number) - 2: message for number, message in re.findall(r"lines\.s:(\d+):\d+: error: (.*)", stderr)}
 
 
 def named(message: str) -> set[str]:
-    """Our names of the features in an assembler's message."""
-    found = set()
+    """Return our names of the features in an assembler's message."""
+    features = set()
     for word in re.findall(r"[\w-]+", message.partition("requires: ")[2]):
         try:
-            found.add(find("aarch64", NAMES.get(word, word)).name)
+            features.add(find("aarch64", NAMES.get(word, word)).name)
         except UnknownNameError:
             continue
-    return found
+    return features
 
 
-def test_the_assembler_asks_for_what_the_rows_name(tmp_path: Path) -> None:
-    """Or for what that implies, and the other way round: the assembler is of another LLVM than the rows."""
-    told = refused(tmp_path, EXAMPLES)
+def test_the_assembler_requires_the_features_of_the_row(tmp_path: Path) -> None:
+    """A feature that implies it, or is implied by it, will do: the assembler is of another LLVM than the rows."""
+    messages = refused(tmp_path, EXAMPLES)
     wrong = []
     asked = 0
     for index, (_, _, needs, example) in enumerate(ROWS):
-        names = named(told.get(index, ""))
+        names = named(messages.get(index, ""))
         needed = set(needs.split()) - {"other"}
         asked += bool(names)
-        closed = {one for name in names for one in implied("aarch64", name)}
+        closed = {feature for name in names for feature in implied("aarch64", name)}
         if names and not all(name in closed or names & implied("aarch64", name) for name in needed):
-            wrong.append((example, needs, told[index]))
+            wrong.append((example, needs, messages[index]))
     assert "\n".join(map(str, wrong)) == ""
     assert asked > 500
 
 
-def test_the_assembler_makes_words_of_the_row(tmp_path: Path) -> None:
+def test_the_assembler_encodes_examples_as_words_of_their_row(tmp_path: Path) -> None:
     head = ".arch armv9.5-a\n" + "\n".join(f".arch_extension {name}" for name in EXTENSIONS)
     bad = refused(tmp_path, EXAMPLES, head)
     kept = [row for index, row in enumerate(ROWS) if index not in bad]
@@ -149,11 +149,12 @@ def test_the_assembler_makes_words_of_the_row(tmp_path: Path) -> None:
     assert "\n".join(map(str, wrong)) == ""
 
 
-def test_no_word_is_of_two_rows() -> None:
+def test_no_word_matches_two_rows() -> None:
     rows = [(int(mask, 16), int(value, 16)) for value, mask, *_ in tables.rows("aarch64/encodings.tsv")]
+    assert len(rows) > 500
     for index, (mask, value) in enumerate(rows):
         assert value & ~mask == 0
-        same_byte = (one for one in rows[index + 1 :] if one[1] >> 24 == value >> 24)
+        same_byte = (row for row in rows[index + 1 :] if row[1] >> 24 == value >> 24)
         assert [other for other in same_byte if (value ^ other[1]) & mask & other[0] == 0] == []
 
 
@@ -163,20 +164,24 @@ def test_hints_are_harmless(tmp_path: Path, hint: str) -> None:
     assert (set(audit.needs), set(audit.harmless)) == (set(), {hint.split(maxsplit=1)[0]})
 
 
-def test_the_tables_of_hints_are_hints() -> None:
-    for value, mask, *_ in tables.rows("aarch64/harmless.tsv"):
+def test_every_harmless_row_is_a_hint() -> None:
+    rows = tables.rows("aarch64/harmless.tsv")
+    assert rows
+    for value, mask, *_ in rows:
         assert int(value, 16) & 0xFFFFF01F == 0xD503201F  # HINT #imm, Arm ARM C6.2.126
         assert int(mask, 16) | 0xFE0 == 0xFFFFFFFF
 
 
 @pytest.mark.parametrize("container", SYSTEMS)
 @pytest.mark.parametrize(("cpu", "feature"), [("generic", ""), ("generic+sve", "sve"), ("generic+sve2", "sve")])
-def test_kernels_need_what_the_compiler_was_told(tmp_path: Path, container: str, cpu: str, feature: str) -> None:
+def test_kernels_need_the_features_that_the_compiler_was_given(
+    tmp_path: Path, container: str, cpu: str, feature: str
+) -> None:
     cpu = "baseline" if cpu == "generic" and container != "Mach-O" else cpu
     audit = cpufeat.audit(build_kernel(tmp_path, triple=f"aarch64-{SYSTEMS[container]}", cpu=cpu))
     assert (audit.format, audit.arch, audit.undecoded) == (container, "aarch64", ())
     assert feature in {"", *audit.needs}
-    assert set(audit.needs) <= {one for name in ("sve2",) if feature for one in implied("aarch64", name)}
+    assert set(audit.needs) <= (implied("aarch64", "sve2") if feature else set())
 
 
 def test_atomics_need_lse_only_where_they_may(tmp_path: Path) -> None:
@@ -188,19 +193,19 @@ def test_atomics_need_lse_only_where_they_may(tmp_path: Path) -> None:
     assert with_lse.functions[0].uses["lse"][0].instruction.startswith("ldadd")
 
 
-def test_data_is_no_code(tmp_path: Path) -> None:
+def test_words_that_the_file_calls_data_are_not_code(tmp_path: Path) -> None:
     text = "f: ret\n.word 0x04a20020\n.type g, @function\ng: .inst 0x04a20020\nret\n"
     audit = cpufeat.audit(assemble(tmp_path, text, triple=TRIPLE))
     assert [(function.name, function.start) for function in audit.functions] == [("g", 8)]
 
 
-def test_words_without_an_instruction_are_told(tmp_path: Path) -> None:
+def test_words_that_are_no_instruction_are_reported(tmp_path: Path) -> None:
     text = ".type f, @function\nf: add z0.s, z0.s, z1.s\nret\n.inst 0x02000000, 0x03000000\n.size f, .-f\n"
     audit = cpufeat.audit(assemble(tmp_path, text, triple=TRIPLE, cpu="generic+sve"))
-    assert [(one.address, one.size) for one in audit.undecoded] == [(8, 8)]
+    assert [(undecoded.address, undecoded.size) for undecoded in audit.undecoded] == [(8, 8)]
     assert not audit.functions[0].certain
 
 
-def test_the_baseline_means_nothing() -> None:
+def test_instructions_of_the_baseline_require_nothing() -> None:
     ldr, fadd, branch = 0xF9400020, 0x4E22D420, 0x14000001
     assert [requirement(word) for word in (ldr, fadd, branch)] == [None, None, None]

@@ -1,4 +1,4 @@
-"""APX: what clang's assembler makes is followed to the byte, and named as LLVM names it."""
+"""APX: the length and the features of each instruction that clang's assembler encodes are known."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ ADDED = {
     "kmovq (%r16), %k1": "avx512bw egpr",
     "tileloadd (%r16,%rax), %tmm0": "amx_tile egpr",
 }
-"""Instructions, and all that they need."""
+"""Instruction -> all features that it needs."""
 APX = "egpr+ndd+nf+push2pop2+ppx+ccmp+zu"
 
 
@@ -69,19 +69,21 @@ def audit(tmp_path_factory: pytest.TempPathFactory) -> cpufeat.Audit:
     return cpufeat.audit(assemble(tmp_path_factory.mktemp("apx"), "\n".join(functions) + "\n"))
 
 
-def test_instructions_are_followed_to_the_byte(audit: cpufeat.Audit) -> None:
+def test_the_length_of_every_apx_instruction_is_known(audit: cpufeat.Audit) -> None:
     assert audit.undecoded == ()
     assert all(function.certain for function in audit.functions)
 
 
 @pytest.mark.parametrize(("index", "line"), list(enumerate(ADDED)))
-def test_what_an_instruction_needs(audit: cpufeat.Audit, index: int, line: str) -> None:
-    function = next(one for one in audit.functions if one.name == f"f{index}")
+def test_an_instruction_needs_what_apx_adds_and_what_it_needed_before(
+    audit: cpufeat.Audit, index: int, line: str
+) -> None:
+    function = next(function for function in audit.functions if function.name == f"f{index}")
     assert " ".join(sorted(function.uses)) == ADDED[line]
 
 
 @pytest.mark.parametrize("name", ["base64.c", "dot.c", "matrix.c", "print.c", "scan.c"])
-def test_what_clang_makes_of_kernels(tmp_path: Path, name: str) -> None:
+def test_clangs_code_for_apx_is_decoded_wholly(tmp_path: Path, name: str) -> None:
     with_apx = cpufeat.audit(build_kernel(tmp_path, triple="x86_64-linux-gnu", cpu=f"x86_64_v3+{APX}", name=name))
     without = cpufeat.audit(build_kernel(tmp_path, triple="x86_64-linux-gnu", cpu="x86_64_v3", name=name))
     assert with_apx.undecoded == ()

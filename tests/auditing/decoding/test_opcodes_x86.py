@@ -1,4 +1,4 @@
-"""What each x86 instruction needs, against GNU's assembler: taken with the features named, refused without one."""
+"""The requirements of x86 opcodes against GNU's assembler: accepted with those features, refused without one."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ CODES = {value: name for name, value in vars(Code).items() if name.isupper()}
 CPUID_FEATURES = {value: name for name, value in vars(CpuidFeature).items() if name.isupper()}
 MNEMONICS = {name.lower() for name in vars(Mnemonic) if name.isupper()}
 ENCODINGS = {EncodingKind.VEX: "{vex} ", EncodingKind.EVEX: "{evex} "}
-"""How GNU as is told to take one of two encodings that read alike."""
+"""Prefixes that make GNU as pick one of two encodings of the same text."""
 X87 = ("8087", "287", "387", "687")
 NO_NAME = re.compile("fisttp")
-"""Gas takes it for named CPUs, and has no name for what adds it."""
+"""GNU as accepts it for certain CPUs only, and has no name for its feature."""
 SLOT = 32
-"""Bytes between two instructions, so that each is found again."""
+"""Bytes from one instruction to the next, so that each has a known address."""
 
 
 @pytest.fixture(scope="module")
@@ -53,19 +53,19 @@ def encodings() -> dict[int, bytes]:
 
 
 def decodable(bits: int) -> set[int]:
-    """The opcodes that iced-x86 decodes without being asked for the odd ones of odd CPUs."""
+    """Return the opcodes that iced-x86 decodes without options for rare CPUs."""
     opcodes = ((code, OpCodeInfo(code)) for code in CODES)
     mode = f"mode{bits}"
-    return {code for code, one in opcodes if one.is_instruction and getattr(one, mode) and not one.decoder_option}
+    return {code for code, info in opcodes if info.is_instruction and getattr(info, mode) and not info.decoder_option}
 
 
 def cpuid_features(codes: set[int]) -> set[str]:
-    found: set[str] = set()
+    features: set[str] = set()
     for code in codes:
         instruction = Instruction()
         instruction.code = code  # type: ignore[assignment]
-        found.update(CPUID_FEATURES[one] for one in instruction.cpuid_features())
-    return found
+        features.update(CPUID_FEATURES[feature] for feature in instruction.cpuid_features())
+    return features
 
 
 @pytest.mark.parametrize(("arch", "bits"), [("x86_64", 64), ("i686", 32)])
@@ -79,7 +79,7 @@ def test_every_feature_of_the_decoder_is_known(arch: str, bits: int) -> None:
     assert unknown == set()
 
 
-def test_every_row_is_of_the_decoder() -> None:
+def test_every_row_names_something_that_iced_x86_knows() -> None:
     subjects = {row[0] for row in tables.rows("x86/decoder.tsv")} | {row[0] for row in tables.rows("x86/harmless.tsv")}
     spelled = {name for row in tables.rows("x86/features.tsv") for name in re.findall(r"iced=(\w+)", row[5])}
     assert (subjects | spelled) - MNEMONICS <= set(CPUID_FEATURES.values())
@@ -95,22 +95,22 @@ def gas() -> str:
 
 @pytest.fixture(scope="module")
 def names(gas: str) -> dict[str, str]:
-    """Our features that this assembler can be told of, with its names."""
-    told = subprocess.run([gas, "--help"], capture_output=True, text=True, check=True).stdout
-    listed = re.search(r"EXTENSION is combination of[^:]*:(.*?)-mtune", told, re.S)
+    """Our names of the features that this assembler knows -> its names."""
+    usage = subprocess.run([gas, "--help"], capture_output=True, text=True, check=True).stdout
+    listed = re.search(r"EXTENSION is combination of[^:]*:(.*?)-mtune", usage, re.S)
     if not listed:
         pytest.skip("this assembler is not for x86")
-    found = {}
+    known = {}
     for name in re.findall(r"[\w.]+", listed[1]):
         try:
-            found[find("x86_64", name).name] = name
+            known[find("x86_64", name).name] = name
         except UnknownNameError:
             continue
-    return found
+    return known
 
 
 def assemble(gas: str, lines: list[str], march: str | None, output: str = "/dev/null") -> set[int]:
-    """Assemble each line at a place of its own; return the indices of those that are refused."""
+    """Assemble each line at a known address; return the indices of the lines that are refused."""
     options = [] if march is None else [f"-march={march}"]
     command = [gas, "--64", *options, "-o", output, "-"]
     text = "".join(f"{line}; .balign {SLOT}\n" for line in lines)
@@ -120,7 +120,7 @@ def assemble(gas: str, lines: list[str], march: str | None, output: str = "/dev/
 
 @pytest.fixture(scope="module")
 def by_need(gas: str, encodings: dict[int, bytes], tmp_path_factory: pytest.TempPathFactory) -> Needs:
-    """Instructions as text that the assembler makes the same opcode of, by what they mean here."""
+    """Requirement -> instructions with it, as text that the assembler encodes as the same opcode again."""
     formatter = Formatter(FormatterSyntax.GAS)
     lines = {}
     for code, encoding in encodings.items():
@@ -142,7 +142,9 @@ def march(names: dict[str, str], features: Iterable[str]) -> str:
     return "+".join(["generic64", *X87, *sorted(names[name] for name in features if name in names)])
 
 
-def test_instructions_assemble_with_what_they_are_said_to_need(gas: str, names: dict[str, str], by_need: Needs) -> None:
+def test_gas_accepts_instructions_with_the_features_that_they_require(
+    gas: str, names: dict[str, str], by_need: Needs
+) -> None:
     wrong, checked = [], 0
     for need, texts in by_need.items():
         features = need.features if need else frozenset()
@@ -154,7 +156,7 @@ def test_instructions_assemble_with_what_they_are_said_to_need(gas: str, names: 
     assert checked > 3000
 
 
-def test_instructions_are_refused_without_one_of_what_they_need(
+def test_gas_refuses_instructions_without_one_of_those_features(
     gas: str, names: dict[str, str], by_need: Needs
 ) -> None:
     wrong, checked = [], 0
