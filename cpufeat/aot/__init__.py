@@ -1,6 +1,10 @@
-"""Drive LLVM and the linkers: from C or IR to an object for exactly one target, and on to what people run.
+"""Compile IR or C to an object for exactly the given targets, and link it: an ahead-of-time compiler driving LLVM.
 
-:func:`from_c` gives IR, :func:`compile` an :class:`Artifact`, :func:`link` a file. Each is loaded when first used.
+A module and targets come in; an :class:`Artifact` goes out, which is linked to a file or loaded into this process.
+``compiler`` runs the stages in this order: ``frontend`` reads the module, ``cache`` looks for an artifact made before;
+``fallback`` has ``unit`` emit an object through the ``worker`` (``passes`` and ``runtime`` code, then LLVM), at lower
+levels where LLVM fails; ``used_features`` verifies it; ``objects`` adds the note. ``artifact`` links by ``toolchain``
+and loads by ``library``. ``llvm`` and ``objects`` are ground. Public names are loaded when first used.
 """
 
 from __future__ import annotations

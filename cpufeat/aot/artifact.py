@@ -1,4 +1,4 @@
-"""An object file that knows what it was compiled for."""
+"""An artifact: an object file with a note of what it was compiled for and what it uses."""
 
 from __future__ import annotations
 
@@ -34,45 +34,45 @@ _NOT_IN_A_LABEL = re.compile(r"[^\w.-]", re.ASCII)
 
 
 class Variant(Value):
-    """What one of an artifact's variants was compiled for."""
+    """The code of an artifact for one target."""
 
     target: Target
-    """Its features are all that the code may use."""
+    """The features that the code may use, and the CPU that it is tuned for."""
     used: FeatureSet | None = None
-    """The features above the baseline whose instructions occur in it, None where nobody looked."""
+    """The features above the baseline whose instructions occur in it; None if that was not determined."""
 
     @property
     def needs(self) -> Target:
-        """The target, with no more features than are used."""
+        """The target, with only the features that are used."""
         return self.target if self.used is None else self.target.replace(features=self.used.closed())
 
 
 class Artifact(Value):
-    """Object code with a record of how it came about, which is also in a note inside of it."""
+    """Object code, with a record of its compilation that is also in a note inside the object."""
 
     object: bytes
     """The object file: ELF, COFF or Mach-O."""
     variants: tuple[Variant, ...]
-    """What it was compiled for, best first: each exported function is there once for each."""
+    """Its variants, best first: each has a clone of every function."""
     decisions: tuple[Decision, ...]
-    """What came out otherwise than was asked."""
+    """In what it differs from the request, and why."""
     llvm: str
     """The version of LLVM, ``22.1.0``."""
     dispatch: str = ""
-    """How the variant is chosen when the code is loaded: ``ifunc``, ``pointer``, or empty where there is only one."""
+    """How the variant is selected at load time: ``ifunc`` or ``pointer``; empty if there is only one."""
     runtime_override: bool = False
-    """Whether variants that use what ``CPUFEAT_DISABLE`` lists are passed over."""
+    """Whether variants that use features listed in ``CPUFEAT_DISABLE`` are skipped."""
     name: str = ""
-    """The module's name, without folder and suffix; empty where it has none."""
+    """The module's name, without folder and suffix; empty if it has none."""
 
     @property
     def target(self) -> Target:
-        """What the only, or the best variant was compiled for."""
+        """The target of the best variant."""
         return self.variants[0].target
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """What the names of each variant's functions end in (``f.x86-64-v3``)."""
+        """The suffix of each variant's functions (``x86-64-v3`` in ``f.x86-64-v3``)."""
         return labels([variant.target for variant in self.variants])
 
     def finished(self, *, isa_level: str = "") -> Artifact:
@@ -97,8 +97,8 @@ class Artifact(Value):
     def open(cls, file: str | os.PathLike[str] | bytes) -> Artifact:
         """Read an artifact back from a path, or from an object's bytes.
 
-        Raises ArtifactError, which names the path, for what cannot be read, is neither object nor linked file, is
-        damaged, or holds no note of cpufeat, or several.
+        Raises ArtifactError, which names the path, for a file that cannot be read, is damaged, is neither an object nor
+        a linked file, or does not hold exactly one note of cpufeat.
         """
         if isinstance(file, bytes):
             return cls._from_bytes(file)
@@ -111,7 +111,10 @@ class Artifact(Value):
 
     @classmethod
     def all_in(cls, content: bytes) -> tuple[Artifact, ...]:
-        """Return each artifact that a file was linked from, with the whole file as its object. Raises ArtifactError."""
+        """Return every artifact that a file was linked from, each with the whole file as its object.
+
+        Raises ArtifactError for a damaged file or note.
+        """
         return tuple(cls._from_note(content, text) for text in note.read(content))
 
     @classmethod
@@ -148,7 +151,7 @@ class Artifact(Value):
             raise ArtifactError(f"a damaged note: {error}") from None
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the object file: whole, or not at all. Raises ArtifactError if it cannot be written."""
+        """Write the object file, completely or not at all. Raises ArtifactError if it cannot be written."""
         try:
             files.write(path, self.object)
         except (OSError, ValueError) as error:
@@ -168,8 +171,8 @@ class Artifact(Value):
     def load(self, host: Host | None = None) -> Library:
         """Link the code into this process.
 
-        Raises MissingFeaturesError for what the host (this machine, if None) cannot run, ArtifactError for code of
-        another architecture or system, and for symbols that this process does not have.
+        Raises MissingFeaturesError for code that the host (this machine, if None) cannot run, ArtifactError for code of
+        another architecture or system, and for undefined symbols.
         """
         from cpufeat.aot import library
 
@@ -238,13 +241,13 @@ def link(  # noqa: PLR0913
 
 
 def labels(targets: Sequence[Target]) -> tuple[str, ...]:
-    """Return what to call each variant: its CPU, with a number if there are several of it."""
-    found, seen = [], Counter[str]()
+    """Return a unique label for each target: its CPU, with a number if several have the same CPU."""
+    unique, count = [], Counter[str]()
     for target in targets:
         cpu = _NOT_IN_A_LABEL.sub("_", target.cpu)
-        found.append(f"{cpu}.{seen[cpu]}" if seen[cpu] else cpu)
-        seen[cpu] += 1
-    return tuple(found)
+        unique.append(f"{cpu}.{count[cpu]}" if count[cpu] else cpu)
+        count[cpu] += 1
+    return tuple(unique)
 
 
 def _record(variant: Variant) -> dict[str, object]:

@@ -48,40 +48,40 @@ def compile(  # noqa: A001, PLR0913
     """Compile a module to a position-independent object for one target, or for each of several.
 
     ``module``
-        IR text, bitcode, the path of either, or an llvmlite module, which is left as it was
+        IR text, bitcode, the path of either, or an llvmlite module, which is not changed
         (:func:`cpufeat.aot.frontend.module.read`). Its triple and data layout must be the target's, or empty.
     ``target``
-        A Target, or a request to :func:`cpufeat.resolve` on this machine, where None is what it comes to by default. To
-        compile for another machine, hand in ``Target.parse(request)``. It holds for every function, whatever
-        ``target-cpu`` and ``target-features`` the function itself has.
+        A Target, or a request to :func:`cpufeat.resolve` on this machine; None is the default request. To compile for
+        another machine, pass ``Target.parse(request)``. It applies to every function, whatever ``target-cpu`` and
+        ``target-features`` the function itself has.
     ``targets``
-        In place of ``target``: several, best first, each a Target or what :meth:`Target.parse` reads, for this
-        machine's triple. Each function is there once for each (:mod:`cpufeat.aot.passes.cloning`); its symbol leads
-        to the first of which the machine has all features, as the code itself finds out when it is loaded.
+        Instead of ``target``: several, best first, each a Target or a request that :meth:`Target.parse` reads, for this
+        machine's triple. Every function is compiled once per target (:mod:`cpufeat.aot.passes.cloning`); at load time
+        the first target that the CPU fully supports is selected.
     ``dispatch``
-        How the symbol does that (:mod:`cpufeat.aot.runtime.dispatcher`): ``"ifunc"`` at the cost of a direct call,
-        where the loader can; ``"pointer"`` anywhere. None is ``"ifunc"`` where that works.
+        How calls reach the selected variant (:mod:`cpufeat.aot.runtime.dispatcher`): ``"ifunc"``, as fast as a direct
+        call, on systems whose loader supports it; ``"pointer"`` on every system. None is ``"ifunc"`` where that works.
     ``runtime_override``
-        Programs pass over variants that use what ``CPUFEAT_DISABLE`` lists. An ``ifunc`` cannot do that.
+        Whether selection skips variants that use features listed in ``CPUFEAT_DISABLE``; not with ``"ifunc"``.
     ``guard``
-        Where no variant runs on any machine, the code says what a machine lacks (:mod:`cpufeat.aot.runtime.guard`).
-        True: when
-        it is loaded, and the process exits with 126. ``"ask"``: who loads it calls ``cpufeat_supported``. False: never.
+        Whether code that needs more than the baseline checks for it (:mod:`cpufeat.aot.runtime.guard`). True: at load
+        time, if no variant can run, it prints the missing features and exits with 126. ``"ask"``: whoever loads it
+        calls ``cpufeat_supported``. False: there is no check.
     ``opt``
         0 to 3: LLVM's default pipeline of that level, vectorizing from 2 upward, and the code generator's effort.
     ``on_missing``
-        ``"fallback"``: where LLVM fails at a target, the levels below it are tried in turn; a function that asks for
-        more than the target permits is compiled for the target. Each is a decision of the artifact, and all together
-        are one CpufeatWarning. ``"error"``: each is an error.
+        ``"fallback"``: if LLVM fails at a target, each lower level is tried in turn, and a function that requests more
+        than the target permits is compiled for the target. Each is a decision of the artifact, and all together are
+        one CpufeatWarning. ``"error"``: each is an error.
     ``isolation``
-        ``"process"``: LLVM runs in a worker process that is kept for the next call; the limits hold for each attempt.
-        ``"none"``: in this process, without limits; what LLVM cannot bear ends it.
+        ``"process"``: LLVM runs in a worker process that is kept for the next call; the limits apply to each attempt.
+        ``"none"``: LLVM runs in this process without limits, and a crash in LLVM crashes the process.
     ``time_limit``, ``memory_limit``
-        Seconds, and bytes beyond what the idle worker uses (where the system has RLIMIT_AS); None is no limit.
+        Seconds, and bytes beyond those of the idle worker (where the system has RLIMIT_AS); None is no limit.
 
-    Raises CompileError for a module that LLVM rejects, for one that makes it abort, hang or run out of memory, and for
-    one that there cannot be variants of; TargetError for a module made for something else, for targets of several
-    systems, and for one that would never be chosen; and what :func:`cpufeat.resolve` raises.
+    Raises ValueError for an invalid option; CompileError for a module that LLVM rejects, that makes LLVM abort, hang or
+    run out of memory, or of which no variants can be made; TargetError for a module made for another target, for
+    targets of several systems, and for a target that no machine would select; and what :func:`cpufeat.resolve` raises.
     """
     options = Options(
         dispatch=dispatch,
@@ -107,7 +107,7 @@ def compile(  # noqa: A001, PLR0913
 
 def _compile(unit: Unit, decisions: tuple[Decision, ...]) -> Compiled:
     """Compile a unit. ``decisions`` are those that led to its targets."""
-    from cpufeat.aot.used_features import used  # with the decoders, which take longer to load than a reuse takes
+    from cpufeat.aot.used_features import used  # loads decoders, which takes longer than a cache hit
 
     unit, fallbacks, emitted = fallback.emit(unit)
     made = fallbacks + _lowered_functions(unit, emitted)

@@ -1,4 +1,4 @@
-"""Code linked into this process."""
+"""Link an object into this process with LLVM's JIT linker, and look up its symbols."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from cpufeat.aot.llvm.job import Llvmlite
     from cpufeat.aot.objects.elf import Elf
 
-_TABLE = "_GLOBAL_OFFSET_TABLE_"
-"""Every linker makes it."""
+_GLOBAL_OFFSET_TABLE = "_GLOBAL_OFFSET_GLOBAL_OFFSET_TABLE_"
+"""Every linker defines it."""
 
 
 class Library(Mapping[str, int]):
-    """The functions and data that an artifact exports, by name, at their addresses for as long as this object lives.
+    """The addresses of the functions and data that an artifact exports, by name, valid while this object lives.
 
     ``ctypes.CFUNCTYPE(...)(library[name])`` calls a function.
     """
@@ -50,7 +50,7 @@ def link(code: bytes, labels: Sequence[str], picked: int) -> Library:
 
 
 def _link(elf: Elf) -> Library:
-    """Link with JITLink, which reports as an error what LLVM's older linker aborts at."""
+    """Link with JITLink, which reports errors where LLVM's older linker aborts."""
     from llvmlite import binding
 
     initialize()
@@ -63,6 +63,6 @@ def _link(elf: Elf) -> Library:
         return Library(jit, builder.link(jit, "artifact"), names)
     except RuntimeError as error:
         needed = {symbol.name for symbol in elf.all_symbols() if is_shared(symbol) and not symbol.shndx}
-        lacking = sorted(name for name in needed - {_TABLE} if binding.address_of_symbol(name) is None)
-        why = f"there is no {', '.join(lacking)} in it" if lacking else str(error)
+        undefined = sorted(name for name in needed - {_GLOBAL_OFFSET_TABLE} if binding.address_of_symbol(name) is None)
+        why = f"it does not define {', '.join(undefined)}" if undefined else str(error)
         raise ArtifactError(f"the code cannot be linked into this process: {why}") from None

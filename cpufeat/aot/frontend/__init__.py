@@ -1,4 +1,4 @@
-"""Input modules: IR or C in, bytes for LLVM out.
+"""Input of a compilation: IR, bitcode, an llvmlite module or C comes in, a :class:`~.module.Source` goes out.
 
-``module`` reads IR text, bitcode and llvmlite modules; ``clang`` makes IR of C.
+``module`` reads everything but C; ``clang`` compiles C to IR first.
 """

@@ -1,4 +1,4 @@
-"""C as input: by Zig's clang to IR that LLVM here optimizes for each target."""
+"""Compile C to unoptimized IR with Zig's clang, so that llvmlite's LLVM can optimize it for each target."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 TIME_LIMIT = 600.0
-"""Seconds."""
+"""The default ``time_limit``, in seconds."""
 _OPTIONS = (
-    "-O2",  # code to be optimized, with what the optimizer wants to know; but that is not clang's task:
+    "-O2",  # IR with all that the optimizer can use; but clang itself must not run it:
     "-Xclang",
     "-disable-llvm-passes",
     "-fPIC",
@@ -44,10 +44,10 @@ def from_c(
     """Return the IR of a C file, for :func:`cpufeat.aot.compile`.
 
     ``triple`` is LLVM's; the preprocessor sees the lowest CPU of that architecture, since the code is for every target.
-    ``arguments`` are for clang: ``-Iinclude``, ``-DNAME=VALUE``, ``-ffast-math``. What the compiler warns of is a
-    CpufeatWarning. Raises CompileError, with the compiler's own words, for C that it refuses, and for IR that the
-    installed llvmlite is too old for; TargetError for a triple of no system that LLVM knows; CpufeatError without
-    ``ziglang``.
+    ``arguments`` are passed to clang: ``-Iinclude``, ``-DNAME=VALUE``, ``-ffast-math``. ``time_limit`` is in seconds.
+    The compiler's warnings become a CpufeatWarning. Raises CompileError, with the compiler's own message, for C that
+    it rejects, and for IR that is too new for the installed llvmlite; TargetError for a triple whose system LLVM does
+    not know; CpufeatError without ``ziglang``.
     """
     path = os.fspath(file)
     try:
@@ -55,15 +55,15 @@ def from_c(
     except (OSError, ValueError) as error:
         raise CompileError(files.failure(path, error)) from None
     options = (*(() if _keeps_frame_pointers(triple) else ("-fomit-frame-pointer",)), *arguments)
-    ir, said = _compile(_operand(path), triple, options, time_limit)
+    ir, messages = _compile(_operand(path), triple, options, time_limit)
     newest = int(max(_CLANG.findall(ir), key=int, default="0"))
     if newest > llvm_tables.installed():
         raise CompileError(
             f"{path}: ziglang's clang writes IR of LLVM {newest}, newer than the LLVM {llvm_tables.installed()} "
             f"in the installed llvmlite: pip install -U llvmlite"
         )
-    if said:
-        warnings.warn(said, CpufeatWarning, stacklevel=2)
+    if messages:
+        warnings.warn(messages, CpufeatWarning, stacklevel=2)
     for default in _defaults(triple, options, time_limit):
         ir = ir.replace(default, "")
     return Source(path, False, ir.encode())
@@ -71,7 +71,7 @@ def from_c(
 
 @functools.lru_cache
 def _defaults(triple: str, arguments: tuple[str, ...], time_limit: float) -> frozenset[str]:
-    """Return the target that clang writes into every function which names none: nobody asked for that."""
+    """Return the target attributes that clang adds to every function: they are its default, not a request."""
     with tempfile.TemporaryDirectory(prefix="cpufeat-") as folder:
         empty = Path(folder, "empty.c")
         empty.write_text("void empty(void) {}\n")
@@ -79,29 +79,30 @@ def _defaults(triple: str, arguments: tuple[str, ...], time_limit: float) -> fro
 
 
 def _compile(path: str, triple: str, arguments: tuple[str, ...], time_limit: float) -> tuple[str, str]:
-    """Return IR, and what the compiler said."""
+    """Return IR, and the compiler's messages."""
     try:
         with tempfile.TemporaryDirectory(prefix="cpufeat-") as folder:
-            made = Path(folder, "module.ll")
-            command = [*zig.compiler(triple), *_OPTIONS, *arguments, path, "-o", str(made)]
+            output = Path(folder, "module.ll")
+            command = [*zig.compiler(triple), *_OPTIONS, *arguments, path, "-o", str(output)]
             ended = processes.run(command, seconds=time_limit, environment=zig.environment(Path(folder, "cache")))
-            ir = made.read_text("utf-8", "replace") if made.exists() else ""  # a comment has the file's name as it is
+            # A comment in it has the file's name, in any encoding.
+            ir = output.read_text("utf-8", "replace") if output.exists() else ""
     except OSError as error:
-        what = ": ".join(filter(None, (error.filename, error.strerror)))
-        raise CompileError(f"{path}: not compiled: {what}") from None
-    said = ended.stderr.start.decode(errors="replace").strip()
+        reason = ": ".join(filter(None, (error.filename, error.strerror)))
+        raise CompileError(f"{path}: not compiled: {reason}") from None
+    messages = ended.stderr.start.decode(errors="replace").strip()
     if ended.expired:
-        raise CompileError(f"{path}: the C compiler took longer than the {time_limit:g} s that it was given")
+        raise CompileError(f"{path}: the C compiler exceeded the time limit of {time_limit:g} s")
     if ended.status or not ir:
-        raise CompileError(said or f"{path}: the C compiler ended with status {ended.status}")
-    return ir, said
+        raise CompileError(messages or f"{path}: the C compiler ended with status {ended.status}")
+    return ir, messages
 
 
 def _operand(path: str) -> str:
-    """Return a path as clang takes it for one: ``-x.c`` would be an option, ``@x.c`` a file of options."""
+    """Return a path that clang cannot take for an option (``-x.c``) or a file of options (``@x.c``)."""
     return path if Path(path).is_absolute() else f"./{path}"
 
 
 def _keeps_frame_pointers(triple: str) -> bool:
-    """Whether a system's ABI wants them: Apple's does."""
+    """Whether a system's ABI requires frame pointers: Apple's does."""
     return triples.parts(triple)[1] == "darwin"

@@ -1,4 +1,4 @@
-"""What the caller hands in, as bytes for LLVM."""
+"""Read the input module: IR text, bitcode or an llvmlite module."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ _BITCODE_MAGIC = (b"BC\xc0\xde", b"\xde\xc0\x17\x0b")
 
 
 class Source(Value):
-    """A module as LLVM reads it."""
+    """A module, as bytes that LLVM reads."""
 
     name: str
-    """What messages call it: a path, or ``<string>``."""
+    """Its name in messages: a path, or ``<string>``."""
     is_bitcode: bool
     content: bytes
+    """Bitcode, or IR text in UTF-8."""
 
     @property
     def stem(self) -> str:
-        """The file's name without folder and suffix, empty for what is no file."""
+        """The file's name without folder and suffix; empty if the module is not from a file."""
         return "" if self.name.startswith("<") else Path(self.name).stem
 
 
@@ -31,10 +32,9 @@ def read(module: object) -> Source:
     """Return a module's text or bitcode.
 
     ``module`` is IR text, bitcode as bytes, the path of either, a module of ``llvmlite.ir`` or ``llvmlite.binding``,
-    or what was read before.
-    A ``str`` is a path if it is one line that ends in ``.ll`` or ``.bc``, otherwise text; an ``os.PathLike`` is a path.
-    A file's content, not its name, tells bitcode from text. Raises CompileError for what cannot be read, TypeError for
-    other types.
+    or a Source. A ``str`` is a path if it is one line that ends in ``.ll`` or ``.bc``, otherwise text; an
+    ``os.PathLike`` is a path. Whether a file is bitcode or text is decided by its content, not its name. Raises
+    CompileError for a module that cannot be read, TypeError for other types.
     """
     if isinstance(module, Source):
         return module
@@ -69,7 +69,7 @@ def _from_text(name: str, text: str) -> Source:
 
 
 def _checked(source: Source) -> Source:
-    """LLVM's text reader stops at a NUL, so that what follows one would be left out without a word."""
+    """Raise CompileError for text with a NUL: LLVM's parser stops there, and would silently ignore the rest."""
     position = source.content.find(b"\0")
     if position >= 0:
         line = source.content.count(b"\n", 0, position) + 1
