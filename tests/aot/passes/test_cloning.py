@@ -131,19 +131,19 @@ LINKERS = {
 
 
 @pytest.mark.parametrize("linker", LINKERS)
-def test_a_program_does_the_same_however_it_is_linked(build, expected, linker):
+def test_a_program_with_variants_does_the_same_however_it_is_linked(build, expected, linker):
     assert command(build.program(*LINKERS[linker]()), folder=build.folder) == expected
     assert "one address 1 1 1 1\n" in expected
 
 
-def test_a_program_does_the_same_by_way_of_a_library(build, expected):
+def test_a_library_with_variants_does_the_same(build, expected):
     for options in ((), ("-no-pie",), ("-Wl,-z,now",)):
         library = build.library()
         program = build.program(cc(), *options, f"-Wl,-rpath,{library.parent}", objects=str(library))
         assert command(program, folder=build.folder) == expected
 
 
-def test_every_llvm(build_of_any_llvm):
+def test_variants_compiled_by_every_llvm_do_the_same(build_of_any_llvm):
     built = build_of_any_llvm
     once = command(built.program(objects="once.o"), folder=built.folder)
     assert command(built.program(), folder=built.folder) == once
@@ -151,13 +151,13 @@ def test_every_llvm(build_of_any_llvm):
 
 
 @pytest.mark.parametrize(("cpu", "picked"), [(OLDEST, 2), ("Nehalem", 2), (NO_AVX, 2), (HASWELL, 1), ("EPYC", 1)])
-def test_the_best_that_the_cpu_can_run(build, expected, qemu, cpu, picked):
+def test_an_emulated_cpu_runs_the_best_variant_that_it_supports(build, expected, qemu, cpu, picked):
     program = build.program()
     ran = run(qemu, cpu, [str(program), str(picked_beside(program, "shared"))])
     assert (ran.returncode, ran.stdout) == (0, f"{expected}fused {int(picked < 2)} picked {picked}\n")
 
 
-def test_the_best_that_this_machine_can_run(build, expected):
+def test_this_machine_runs_the_best_variant_that_it_supports(build, expected):
     program = build.program()
     host = detect()
     best = next(index for index, level in enumerate(LEVELS) if Target.parse(level).runs_on(host))
@@ -165,7 +165,7 @@ def test_the_best_that_this_machine_can_run(build, expected):
     assert printed == f"{expected}fused {int(best < 2)} picked {best}\n"
 
 
-def test_it_is_picked_before_anything_is_called(build, qemu):
+def test_a_variant_is_selected_before_anything_is_called(build, qemu):
     library = build.library()
     loaded = ctypes.CDLL(str(library))
     shared = ctypes.addressof(ctypes.c_int.in_dll(loaded, "shared"))
@@ -174,7 +174,7 @@ def test_it_is_picked_before_anything_is_called(build, qemu):
     assert ctypes.c_int.from_address(shared + picked_beside(library, "shared")).value == best
 
 
-def test_nothing_else_is_exported(build):
+def test_a_library_exports_its_functions_and_nothing_of_cpufeat(build):
     """The kinds of the symbols aside, an ``ifunc`` being one of its own."""
     names = {
         path.name: {line.split()[-1] for line in exported(path)} for path in (build.library(), build.library("once.o"))
@@ -188,7 +188,7 @@ def exported(path: Path) -> list[str]:
     return command(program, "-D", "--defined-only", path, folder=path.parent).splitlines()
 
 
-def test_no_variant_uses_more_than_it_may(build):
+def test_no_variant_uses_instructions_beyond_its_target(build):
     code = ELFFile(io.BytesIO(build.library().read_bytes())).get_section_by_name(".text")
     found: dict[str, set[int]] = {level: set() for level in LEVELS}
     for name, (start, size) in symbols(build.library()).items():
@@ -311,14 +311,14 @@ fn main() {
 """
 
 
-def test_from_rust(build):
+def test_rust_calls_a_library_with_variants(build):
     rustc = shutil.which("rustc") or unavailable("rustc", "https://rustup.rs")
     (build.folder / "main.rs").write_text(RUST)
     command(rustc, "main.rs", "-C", "link-arg=variants.o", "-o", "rust", folder=build.folder)
     assert command(build.folder / "rust", folder=build.folder) == "-2972 -2972 8 18\n"
 
 
-def test_from_ctypes(build):
+def test_ctypes_calls_a_library_with_variants(build):
     loaded = ctypes.CDLL(str(build.library()))
     loaded.fused.restype, loaded.fused.argtypes = ctypes.c_double, [ctypes.c_double] * 3
     assert (loaded.exported(4), loaded.sum(4, 1, 2, 3, 4), loaded.fused(1.0, 2.0, 3.0)) == (-2972, 10, 8.0)
@@ -359,7 +359,7 @@ int main(void) { int a = call_a(1), b = call_b(2); printf("%d %d %d\\n", a, b, a
 @pytest.mark.parametrize("visible", ["", "hidden"])
 @pytest.mark.parametrize("b_has_variants", [True, False])
 @pytest.mark.parametrize("mechanism", MECHANISMS)
-def test_what_several_objects_define_is_one(mechanism, b_has_variants, visible, tmp_path):
+def test_a_function_in_several_objects_has_one_address(mechanism, b_has_variants, visible, tmp_path):
     """As C++ does with inline functions; whichever object the linker sees first."""
     for name in "ab":
         text = INLINE.format(name).replace("VISIBLE", visible)
@@ -394,7 +394,7 @@ define internal i32 @bad() { ret i32 2 }
 
 
 @pytest.mark.parametrize("mechanism", MECHANISMS)
-def test_called_before_anything_is_initialized(mechanism, tmp_path):
+def test_a_dispatched_function_can_be_called_before_anything_is_initialized(mechanism, tmp_path):
     """By a constructor of the earliest priority, from a section that runs before any, and by an ifunc's resolver."""
     aot.compile(EARLY, targets=LEVELS, dispatch=mechanism).save(tmp_path / "early.o")
     (tmp_path / "main.c").write_text(
@@ -445,7 +445,7 @@ int run(void) {
 
 
 @pytest.mark.parametrize("mechanism", MECHANISMS)
-def test_a_program_that_libraries_call_back(mechanism, tmp_path):
+def test_libraries_can_call_back_into_a_program_with_variants(mechanism, tmp_path):
     """They are relocated before it. The C library calls back as well, where a program has a malloc of its own."""
     aot.compile(CALLED_BACK, targets=LEVELS, dispatch=mechanism).save(tmp_path / "main.o")
     (tmp_path / "library.c").write_text(CALLS_BACK)
@@ -460,7 +460,7 @@ def test_a_program_that_libraries_call_back(mechanism, tmp_path):
                 assert (ran.returncode, ran.stderr) == (42, b"")
 
 
-def test_an_ifunc_of_a_program_that_libraries_see_is_not_linked(tmp_path):
+def test_a_program_that_exports_an_ifunc_is_refused(tmp_path):
     """Of a module that does not show that it is for a program."""
     library, main, path = (tmp_path / name for name in ("library.so", "main.o", "main"))
     (tmp_path / "f.c").write_text("int f(int);\nint run(void) { return f(41); }")
@@ -478,7 +478,7 @@ def test_an_ifunc_of_a_program_that_libraries_see_is_not_linked(tmp_path):
 # --- the environment, and machines that can run none
 
 
-def test_a_variant_can_be_disabled(tmp_path, qemu):
+def test_cpufeat_disable_skips_variants(tmp_path, qemu):
     aot.compile(MODULE, targets=LEVELS, runtime_override=True).save(tmp_path / "variants.o")
     (tmp_path / "program.c").write_text(PROGRAM)
     command(cc(), "program.c", "variants.o", "-o", "program", folder=tmp_path)
@@ -501,7 +501,7 @@ define i32 @main() {
 
 
 @pytest.mark.parametrize("mechanism", MECHANISMS)
-def test_where_none_runs_the_program_says_so(mechanism, tmp_path, qemu):
+def test_a_program_without_a_variant_that_runs_says_so(mechanism, tmp_path, qemu):
     aot.compile(NEEDS_FMA, targets=LEVELS[:2], dispatch=mechanism).save(tmp_path / "main.o")
     command(cc(), "main.o", "-o", "main", folder=tmp_path)
     assert run(qemu, HASWELL, [str(tmp_path / "main")]).returncode == 42
@@ -524,7 +524,7 @@ def loadable(text: str) -> str:
 
 @pytest.mark.parametrize(("lacks", "picked"), [((), 0), (("avx512f",), 1), (("fma",), 2)])
 @pytest.mark.parametrize("mechanism", MECHANISMS)
-def test_loading_picks_by_the_same_rules(mechanism, lacks, picked):
+def test_loading_selects_the_variant_that_emitted_code_would(mechanism, lacks, picked):
     host = detect()
     if not Target.parse("x86-64-v4").runs_on(host):
         pytest.skip("needs a CPU with AVX-512, which qemu-user cannot emulate")
@@ -540,7 +540,7 @@ def test_loading_picks_by_the_same_rules(mechanism, lacks, picked):
     assert ctypes.CFUNCTYPE(ctypes.c_void_p)(loaded["address.of.exported"])() == loaded["exported"] == loaded["alias"]
 
 
-def test_loading_refuses_what_no_variant_can_do():
+def test_loading_refuses_a_host_that_runs_no_variant():
     artifact = aot.compile(NEEDS_FMA, targets=LEVELS[:2])
     host = detect()
     with pytest.raises(MissingFeaturesError, match=r"compiled for x86-64-v3, needs .*fma: not reported") as caught:
@@ -548,7 +548,7 @@ def test_loading_refuses_what_no_variant_can_do():
     assert "avx512f" not in caught.value.missing
 
 
-def test_loading_honours_the_environment_if_asked_to(monkeypatch):
+def test_loading_honours_cpufeat_disable_with_runtime_override(monkeypatch):
     monkeypatch.setenv("CPUFEAT_DISABLE", "fma")
     v4 = detect().replace(features=Target.parse("x86-64-v4").features)
     for override, picked in ((False, 0), (True, 2)):
@@ -726,7 +726,7 @@ KINDS = {
 @pytest.mark.parametrize("opt", [0, 2])
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("mechanism", MECHANISMS)
-def test_kinds_of_functions(mechanism, kind, opt):
+def test_functions_of_every_kind_can_be_dispatched(mechanism, kind, opt):
     once = aot.compile(KINDS[kind], BASELINE, opt=opt).load()
     variants = aot.compile(KINDS[kind], targets=LEVELS, dispatch=mechanism, opt=opt).load()
     for number in (7, -7):
@@ -742,7 +742,7 @@ CONVENTIONS = ["", "fastcc", "preserve_mostcc", "swiftcc", "tailcc", "win64cc"]
 
 
 @pytest.mark.parametrize("convention", CONVENTIONS)
-def test_kinds_of_arguments_and_results(convention, llvm_version, llvm_python, monkeypatch):
+def test_arguments_and_results_of_every_kind_are_forwarded(convention, llvm_version, llvm_python, monkeypatch):
     """Handed on through the dispatched symbol of each: in registers, on the stack and in memory of the caller."""
     if convention == "preserve_mostcc" and llvm_version < 20:
         pytest.skip("LLVM before 16 restores what such a function returns in RAX")
@@ -789,7 +789,7 @@ def _significant(kind: str, content: bytes) -> bytes:
     return bytes(byte for index, byte in enumerate(content) if index not in padding)
 
 
-def test_what_may_be_interposed_is_called_by_its_symbol(tmp_path):
+def test_an_interposable_function_is_called_by_its_symbol(tmp_path):
     module = """
     define i32 @g(i32 %x) noinline { ret i32 %x }
     define dso_local i32 @h(i32 %x) noinline { ret i32 %x }
@@ -807,7 +807,7 @@ def test_what_may_be_interposed_is_called_by_its_symbol(tmp_path):
     }
 
 
-def test_a_function_that_intrinsics_take_is_the_clone(tmp_path):
+def test_an_intrinsic_that_takes_a_function_takes_the_clone(tmp_path):
     """``llvm.init.trampoline`` makes LLVM look into the function."""
     module = """
     define internal i32 @nested(i32* nest %frame, i32 %x) { %v = load i32, i32* %frame
@@ -886,7 +886,7 @@ def test_a_function_that_intrinsics_take_is_the_clone(tmp_path):
         ),
     ],
 )
-def test_what_there_cannot_be_variants_of(module, function, message):
+def test_a_module_that_cannot_be_cloned_is_refused(module, function, message):
     with pytest.raises(
         CompileError, match=f"^<string>: cannot be compiled for several targets: .*{re.escape(message)}"
     ) as caught:
@@ -895,7 +895,7 @@ def test_what_there_cannot_be_variants_of(module, function, message):
 
 
 @pytest.mark.parametrize("kind", ["<4 x float>", "half", "%named"])
-def test_what_is_passed_in_other_registers_without_sse2(kind):
+def test_values_passed_in_other_registers_without_sse2_are_refused(kind):
     """LLVM passes these in XMM0 with SSE2, and on the stack or in EAX without, as the jump to a variant would."""
     module = f"%named = type {{ <2 x i64> }}\ndefine {kind} @f({kind} %a) {{ ret {kind} %a }}"
     for targets in (["haswell", "i686"], ["haswell", "pentium4"]):
@@ -904,14 +904,14 @@ def test_what_is_passed_in_other_registers_without_sse2(kind):
     aot.compile(module, targets=LEVELS)
 
 
-def test_a_name_that_a_vector_type_has_does_not_matter_behind_a_pointer():
+def test_a_pointer_to_a_type_with_a_vector_is_portable():
     module = "%v = type { <8 x float>, %v* }\ndefine void @f(%v* %a) { ret void }"
     compiled = aot.compile(module, targets=LEVELS).object
     assert {f"f.{level}" for level in LEVELS} <= functions(compiled).keys()
 
 
 @pytest.mark.parametrize("options", [{"targets": LEVELS, "dispatch": "pointer"}, {"target": "x86-64-v2"}])
-def test_a_name_that_is_not_utf_8(options):
+def test_a_name_that_is_not_utf_8_is_kept(options):
     module = '@"\\FF" = global i32 3\ndefine i32 @f() { %r = load i32, i32* @"\\FF"\nret i32 %r }'
     elf = ELFFile(io.BytesIO(aot.compile(module, **options).object))
     assert b"\0\xff\0" in elf.get_section_by_name(".strtab").data()
@@ -919,7 +919,7 @@ def test_a_name_that_is_not_utf_8(options):
 
 @pytest.mark.parametrize("how", [lambda targets: {"target": targets[1]}, lambda targets: {"targets": targets}])
 @pytest.mark.parametrize("triple", ["x86_64-apple-macosx13", "aarch64-apple-macosx13"])
-def test_mach_o_has_no_comdats(how, triple):
+def test_a_comdat_is_refused_for_mach_o(how, triple):
     """LLVM aborts: MachO doesn't support COMDATs."""
     arm = ("apple-m4", "apple-m1")
     targets = [Target.parse(one, triple) for one in (arm if triple.startswith("aarch64") else LEVELS[1:])]
@@ -931,7 +931,7 @@ def test_mach_o_has_no_comdats(how, triple):
     aot.compile(module.format("", ""), **how(targets))
 
 
-def test_a_resolver_calls_only_what_runs_anywhere():
+def test_a_resolver_that_calls_a_function_without_a_baseline_variant_is_refused():
     module = """
     @g = ifunc void (), void ()* ()* @r
     define internal void ()* @r() { call void @f()
@@ -959,19 +959,19 @@ def test_a_resolver_calls_only_what_runs_anywhere():
         (["native"], "relative to a host"),
     ],
 )
-def test_targets_that_make_no_sense(targets, message):
+def test_senseless_targets_are_refused(targets, message):
     with pytest.raises(TargetError, match=message):
         aot.compile("", targets=targets)
 
 
 @pytest.mark.parametrize("limit", ["time_limit", "memory_limit"])
 @pytest.mark.parametrize("number", [0, -1, float("nan")])
-def test_limits_that_make_no_sense(limit, number):
+def test_limits_that_are_not_positive_are_refused(limit, number):
     with pytest.raises(ValueError, match=f"^{limit} must be positive, not {number}$"):
         aot.compile(MODULE, BASELINE, **{limit: number})
 
 
-def test_options_that_make_no_sense():
+def test_options_with_unknown_values_are_refused():
     with pytest.raises(TargetError, match="pass either target or targets, not both"):
         aot.compile("", BASELINE, targets=LEVELS)
     with pytest.raises(ValueError, match="dispatch must be one of None, 'ifunc', 'pointer', not 'table'"):
@@ -997,7 +997,7 @@ def test_options_that_make_no_sense():
         ("x86_64-unknown-openbsd", False, "pointer"),
     ],
 )
-def test_the_mechanism_of_each_system(triple, override, mechanism):
+def test_each_system_has_its_default_mechanism(triple, override, mechanism):
     targets = [Target.parse(level, triple) for level in LEVELS]
     artifact = aot.compile("define void @f() { ret void }", targets=targets, runtime_override=override)
     assert artifact.dispatch == mechanism
@@ -1005,7 +1005,7 @@ def test_the_mechanism_of_each_system(triple, override, mechanism):
 
 
 @pytest.mark.parametrize("mechanism", MECHANISMS)
-def test_the_same_comes_out_each_time(mechanism):
+def test_compiling_twice_gives_the_same_bytes(mechanism):
     """Byte for byte, of another process and of this one."""
     made = []
     for isolation in ("process", "process", "none"):
@@ -1039,7 +1039,7 @@ define void @culprit(<3 x half>* %to, <3 x i128>* %from) {
         (["sapphirerapids", "x86-64-v4"], ["x86-64-v4"]),
     ],
 )
-def test_where_llvm_fails_at_one_variant_the_others_stay(targets, left):
+def test_if_llvm_fails_at_one_variant_the_others_stay(targets, left):
     if llvm_version()[0] < 20:
         pytest.skip("a fault of LLVM 20 and 22")
     with pytest.warns(CpufeatWarning, match="sapphirerapids: LLVM failed at this target: ") as warned:
@@ -1052,7 +1052,7 @@ def test_where_llvm_fails_at_one_variant_the_others_stay(targets, left):
     assert caught.value.function == "culprit"
 
 
-def test_what_a_function_asks_for_beyond_the_best_variant_is_said():
+def test_a_function_that_requests_more_than_the_best_variant_is_a_decision():
     module = 'define void @f() "target-features"="+avx512fp16" { ret void }'
     artifact = compile_quietly(module, None, targets=LEVELS)
     assert [(one.kind, one.subject) for one in artifact.decisions] == [("function", "f")]
@@ -1115,7 +1115,7 @@ def results(artifact) -> list[int]:
 
 @settings(max_examples=60, deadline=None)
 @given(FUNCTIONS, st.sampled_from(MECHANISMS), st.sampled_from([0, 2]))
-def test_any_module_does_the_same(functions, mechanism, opt):
+def test_any_module_does_the_same_with_variants(functions, mechanism, opt):
     text = made_of(functions)
     once = results(aot.compile(text, BASELINE, opt=opt))
     assert results(aot.compile(text, targets=LEVELS, dispatch=mechanism, opt=opt)) == once
@@ -1153,7 +1153,7 @@ ARM = ("armv8.2-a+sve", "armv8.2-a", "armv8-a")
 
 
 @pytest.mark.parametrize(("environment", "mechanism"), [("musl", "pointer"), ("gnu", "pointer"), ("gnu", "ifunc")])
-def test_on_arm(environment, mechanism, tmp_path):
+def test_variants_on_emulated_arm_cores(environment, mechanism, tmp_path):
     """With glibc, which zig links only dynamically, where its loader can be had."""
     qemu = shutil.which("qemu-aarch64") or unavailable("qemu-aarch64", "apt-get install qemu-user")
     root = ("-L", str(unpacked(ARM64))) if environment == "gnu" else ()
@@ -1179,7 +1179,7 @@ def aarch64_object(mechanism: Mechanism) -> bytes:
 
 
 @pytest.mark.parametrize("mechanism", MECHANISMS)
-def test_branch_protection_covers_what_dispatches(mechanism):
+def test_branch_protection_covers_dispatchers_and_resolvers(mechanism):
     """Each function that is jumped to begins with a landing pad (BTI c: D503245F)."""
     elf = ELFFile(io.BytesIO(aarch64_object(mechanism)))
     code = elf.get_section_by_name(".text").data()

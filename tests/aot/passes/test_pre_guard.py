@@ -53,7 +53,7 @@ WAYS = {
 
 @pytest.mark.parametrize("linking", [(), ("-static",)], ids=["", "static"])
 @pytest.mark.parametrize("way", WAYS)
-def test_what_runs_before_the_guard_runs_anywhere(
+def test_code_that_runs_before_the_guard_runs_on_every_cpu(
     qemu: str, tmp_path: Path, way: str, linking: tuple[str, ...]
 ) -> None:
     for main, status in ((NO_MORE, 3), (MORE + LATE, 126)):
@@ -65,7 +65,9 @@ def test_what_runs_before_the_guard_runs_anywhere(
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_every_llvm(llvm_python: str, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+def test_every_llvm_does_the_same(
+    llvm_python: str, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
     use_llvm_of(llvm_python, monkeypatch)
     (variant,) = aot.compile("\n".join((WORK, WAYS[way], NO_MORE)), V3).variants
     assert not variant.used
@@ -74,7 +76,7 @@ def test_every_llvm(llvm_python: str, monkeypatch: pytest.MonkeyPatch, way: str)
     assert "avx" in variant.used
 
 
-def test_the_rest_is_for_the_target() -> None:
+def test_code_that_runs_after_the_guard_is_for_the_target() -> None:
     """Constructors after the guard's, and functions that a resolver only hands out."""
     others = """
         @llvm.global_ctors = appending global [1 x { i32, void ()*, i8* }] [

@@ -13,7 +13,7 @@ from cpufeat.aot.llvm.module_text import parse
 from cpufeat.aot.passes import target_attributes
 
 
-def test_the_hazard_is_there():
+def test_llvm_itself_loses_the_machines_features_to_a_functions_attributes():
     """LLVM itself, told -avx, emits VEX for a function that says +sse4.2: else the tests below would show nothing."""
     binding.initialize_all_targets()
     binding.initialize_all_asmprinters()
@@ -30,7 +30,7 @@ FEATURES = [sign + name for name in llvm_tables.load("x86_64", llvm_tables.insta
 
 @settings(max_examples=60, deadline=None)
 @given(st.sampled_from(CPUS), st.lists(st.sampled_from(FEATURES), max_size=8), st.booleans())
-def test_code_does_not_depend_on_them(cpu, features, baseline):
+def test_code_does_not_depend_on_a_functions_target_attributes(cpu, features, baseline):
     own = f'"target-cpu"="{cpu}" "target-features"="{",".join(features)}" "tune-cpu"="{cpu}"'
     target = Target.parse("x86-64" if baseline else "haswell-avx")
     with_own = compile_quietly(ADD.replace("GROUP", own), target)
@@ -54,7 +54,7 @@ def asking(own: str) -> str:
         ('"target-cpu"="haswell" "target-features"="-avx2,-fma,-f16c,-xsave,-bmi2"', "lzcnt"),
     ],
 )
-def test_a_function_that_asks_for_more_is_a_decision(own, named):
+def test_a_function_that_requests_more_than_the_target_is_a_decision(own, named):
     with pytest.warns(CpufeatWarning, match=f"loud: asks for .*{named}") as warned:
         (decision,) = aot.compile(asking(own), Target.parse("x86-64")).decisions
     assert (len(warned), decision.kind, decision.subject) == (1, "function", "loud")
@@ -75,7 +75,7 @@ def test_a_function_that_asks_for_more_is_a_decision(own, named):
         '"target-features"',
     ],
 )
-def test_a_function_that_asks_for_no_more_is_none(own):
+def test_a_function_that_requests_no_more_than_the_target_is_no_decision(own):
     assert aot.compile(asking(own), Target.parse("x86-64"), on_missing="error").decisions == ()
 
 
@@ -122,7 +122,7 @@ attributes #2 = { noinline "nothing"="\0Adefine void @no() #0" }
 
 
 @pytest.mark.skipif(binding.llvm_version_info[0] < 15, reason="LLVM 14 writes pointers otherwise")
-def test_what_functions_ask_for_is_read_as_llvm_tells_it():
+def test_requested_targets_are_read_from_text_as_llvm_reports_them():
     module = binding.parse_assembly(HEADERS)
     defined = [function for function in module.functions if not function.is_declaration]
     theirs = [target_attributes.asked(text.decode() for text in function.attributes) for function in defined]

@@ -142,7 +142,7 @@ RAN = (0, "ran\n", "")
 
 
 @pytest.mark.parametrize("opt", range(4))
-def test_a_program_refuses_in_words_or_runs(qemu: str, objects: Path, opt: int) -> None:
+def test_a_program_runs_or_names_the_missing_features(qemu: str, objects: Path, opt: int) -> None:
     program = linked(objects, f"v3-{opt}.o")
     assert outcome(run(qemu, "Nehalem", [program])) == REFUSED
     assert outcome(run(qemu, "Haswell", [program])) == RAN
@@ -163,7 +163,7 @@ def test_a_program_refuses_in_words_or_runs(qemu: str, objects: Path, opt: int) 
     ],
     ids=" ".join,
 )
-def test_every_way_to_link(qemu: str, objects: Path, command: tuple[str, ...]) -> None:
+def test_the_guard_works_however_the_program_is_linked(qemu: str, objects: Path, command: tuple[str, ...]) -> None:
     program = linked(objects, "v3-2.o", command=command)
     assert outcome(run(qemu, "Nehalem", [program])) == REFUSED
     assert outcome(run(qemu, "Haswell", [program])) == RAN
@@ -181,7 +181,7 @@ int main(void) { return by_loader() - 7; }
 
 @ONE_LLVM
 @pytest.mark.parametrize("form", ["-pie", "-static"])
-def test_before_other_constructors_and_after_resolvers(qemu: str, objects: Path, form: str) -> None:
+def test_the_guard_runs_before_other_constructors_and_after_resolvers(qemu: str, objects: Path, form: str) -> None:
     program = linked(objects, "v3-2.o", form, source=EARLY)
     assert outcome(run(qemu, "Nehalem", [program])) == REFUSED
     assert outcome(run(qemu, "Haswell", [program])) == (0, "too early\n", "")
@@ -207,14 +207,14 @@ def library(objects: Path, name: str) -> str:
 
 
 @ONE_LLVM
-def test_a_library_that_is_loaded(qemu: str, objects: Path) -> None:
+def test_the_guard_of_a_library_runs_when_it_is_loaded(qemu: str, objects: Path) -> None:
     program, loaded = linked(objects, source=LOADS), library(objects, "v3-2.o")
     assert outcome(run(qemu, "Nehalem", [program, loaded])) == (126, "loading\n", REFUSED[2])
     assert outcome(run(qemu, "Haswell", [program, loaded])) == (0, "loading\n-1\n", "")
 
 
 @ONE_LLVM
-def test_a_library_that_is_asked(qemu: str, objects: Path) -> None:
+def test_a_library_in_mode_ask_answers_and_does_not_exit(qemu: str, objects: Path) -> None:
     program, loaded = linked(objects, source=LOADS), library(objects, "ask.o")
     assert outcome(run(qemu, "Nehalem", [program, loaded])) == (0, "loading\n0\n", "")
     assert outcome(run(qemu, "Haswell", [program, loaded])) == (0, "loading\n1\n", "")
@@ -222,7 +222,7 @@ def test_a_library_that_is_asked(qemu: str, objects: Path) -> None:
 
 
 @ONE_LLVM
-def test_a_library_that_is_loaded_before_all(qemu: str, objects: Path) -> None:
+def test_the_guard_of_a_preloaded_library_runs(qemu: str, objects: Path) -> None:
     program, loaded = linked(objects), library(objects, "v3-2.o")
     environment = ["-E", f"LD_PRELOAD={loaded}", program]
     assert outcome(run(qemu, "Nehalem", environment)) == REFUSED
@@ -230,7 +230,7 @@ def test_a_library_that_is_loaded_before_all(qemu: str, objects: Path) -> None:
 
 
 @ONE_LLVM
-def test_only_what_may_be_asked_is_exported(objects: Path) -> None:
+def test_mode_ask_exports_its_function_and_mode_exit_exports_none(objects: Path) -> None:
     for name, exported in (("v3-2.o", set()), ("ask.o", {"cpufeat_supported"})):
         with Path(library(objects, name)).open("rb") as file:
             symbols = list(ELFFile(file).get_section_by_name(".dynsym").iter_symbols())
@@ -239,7 +239,7 @@ def test_only_what_may_be_asked_is_exported(objects: Path) -> None:
 
 
 @ONE_LLVM
-def test_variants_without_a_baseline(qemu: str, objects: Path) -> None:
+def test_the_guard_of_variants_without_a_baseline_tests_the_last(qemu: str, objects: Path) -> None:
     program = linked(objects, "variants.o")
     lacks = [name for name in V3.features.isa if name not in NEHALEM.features]
     refused = (126, "", message("demo", lacks, "x86-64-v4, x86-64-v3"))
@@ -252,7 +252,7 @@ def test_variants_without_a_baseline(qemu: str, objects: Path) -> None:
 
 @ONE_LLVM
 @pytest.mark.parametrize("used", [("avx",), ("avx2", "fma"), ("sse2",), tuple(V3.features.isa)], ids=len)
-def test_every_emulated_model(qemu: str, objects: Path, used: tuple[str, ...]) -> None:
+def test_the_guard_agrees_with_every_emulated_model(qemu: str, objects: Path, used: tuple[str, ...]) -> None:
     """Each run is right, or refused in words: by the guard, or by glibc's loader."""
     narrowed = narrowed_for((objects / "v3-2.o").read_bytes(), x86(*used))
     (objects / "narrowed.o").write_bytes(narrowed)
@@ -296,7 +296,7 @@ def as_python_says(targets: list[Target], host: Host) -> bool:
     [["x86-64-v3"], ["x86-64-v4"], ["sapphirerapids"], ["znver4", "sapphirerapids"], ["x86-64-v4", "x86-64+aes"]],
     ids=" ".join,
 )
-def test_machines_on_record_and_made_up(requests: list[str]) -> None:
+def test_the_guard_agrees_with_python_on_recorded_and_invented_machines(requests: list[str]) -> None:
     targets, generator = [Target.parse(request) for request in requests], random.Random(5)
     every = [selector.selector(targets) + guard(targets, "demo", mode="ask", beside_selector=True)]
     every += [guard(targets, "demo", mode="ask")]
@@ -316,7 +316,7 @@ def test_machines_on_record_and_made_up(requests: list[str]) -> None:
 
 
 @ONE_LLVM
-def test_emulated_cores_of_arm(objects: Path) -> None:
+def test_the_guard_agrees_with_emulated_arm_cores(objects: Path) -> None:
     qemu = shutil.which("qemu-aarch64") or pytest.skip("needs qemu-aarch64: apt-get install qemu-user")
     program = linked(objects, "arm.o", command=(*ZIG, "aarch64-linux-musl"))
     beyond_a53 = ["rdm", "lse", "ccpp"]
@@ -326,7 +326,7 @@ def test_emulated_cores_of_arm(objects: Path) -> None:
 
 
 @ONE_LLVM
-def test_emulated_32_bit_cpus(objects: Path) -> None:
+def test_the_guard_agrees_with_emulated_32_bit_cpus(objects: Path) -> None:
     qemu = shutil.which("qemu-i386") or pytest.skip("needs qemu-i386: apt-get install qemu-user")
     program = linked(objects, "i686.o", command=(*ZIG, "x86-linux-musl"))
     lacks = ["sse2", "bmi", "sse3", "ssse3", "sse4_1", "sse4_2", "avx", "avx2"]
@@ -338,7 +338,7 @@ def test_emulated_32_bit_cpus(objects: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ELSEWHERE)
-def test_objects_for_elsewhere_can_be_narrowed(objects: Path, name: str) -> None:
+def test_objects_of_every_format_can_be_narrowed(objects: Path, name: str) -> None:
     content, target = (objects / f"{name}.o").read_bytes(), ELSEWHERE[name]
     asked = [name for name in target.features.isa if f"+{name}\0".encode() in content]
     assert len(asked) > 1
@@ -402,13 +402,13 @@ def test_where_another_variant_may_run_no_level_is_stated(objects: Path) -> None
     assert isa_needed(narrowed_for((objects / "variants.o").read_bytes(), x86("avx2"))) == 0b111
 
 
-def test_what_needs_nothing_does_not_ask(objects: Path) -> None:
+def test_a_guard_whose_table_needs_nothing_tests_nothing(objects: Path) -> None:
     assert b"needs\x9d!" in (objects / "v3-2.o").read_bytes()
     assert b"needs\x9d-" in (objects / "sse2.o").read_bytes()
 
 
 @ONE_LLVM
-def test_glibc_refuses_what_states_a_level(qemu: str, objects: Path) -> None:
+def test_glibc_refuses_a_program_that_states_a_level_beyond_the_cpu(qemu: str, objects: Path) -> None:
     program = linked(objects, "avx2.o")
     status, output, said = outcome(run(qemu, "Nehalem", [program]))
     assert (status, output) == (127, "")
@@ -419,7 +419,7 @@ def test_glibc_refuses_what_states_a_level(qemu: str, objects: Path) -> None:
 
 
 @ONE_LLVM
-def test_a_library_that_states_a_level_is_an_error_to_who_loads_it(qemu: str, objects: Path) -> None:
+def test_glibc_refuses_to_load_a_library_that_states_a_level_beyond_the_cpu(qemu: str, objects: Path) -> None:
     program, loaded = linked(objects, source=LOADS), library(objects, "avx2.o")
     status, output, said = outcome(run(qemu, "Nehalem", [program, loaded]))
     assert (status, output) == (1, "loading\n")
@@ -435,7 +435,7 @@ def test_linkers_join_levels_upwards(objects: Path, order: tuple[str, ...]) -> N
 
 
 @ONE_LLVM
-def test_beside_a_property_that_is_there_already(objects: Path) -> None:
+def test_a_level_is_joined_with_a_property_that_the_object_has(objects: Path) -> None:
     (objects / "cet.s").write_text(f"""
     .section .note.gnu.property,"a"
     .p2align 3
@@ -486,7 +486,7 @@ def test_the_level_that_features_amount_to(used: str, level: str) -> None:
     assert isa_level(x86(*used.split())) == level
 
 
-def test_what_has_no_guard_comes_back_as_it_is() -> None:
+def test_an_object_without_a_guard_is_not_narrowed() -> None:
     assert narrow(b"anything", x86("avx2")) == b"anything"
 
 
@@ -496,7 +496,7 @@ def test_an_object_with_two_tables_is_refused(objects: Path) -> None:
         narrow(content + content, x86("avx2"))
 
 
-def test_a_library_to_be_asked_states_no_level(objects: Path) -> None:
+def test_a_library_in_mode_ask_states_no_level(objects: Path) -> None:
     """The loader would not load it."""
     assert isa_needed(narrowed_for((objects / "ask.o").read_bytes(), x86("avx2"))) == 0
 
@@ -504,13 +504,13 @@ def test_a_library_to_be_asked_states_no_level(objects: Path) -> None:
 # --- what there is to guard
 
 
-def test_nothing_to_guard() -> None:
+def test_code_for_the_baseline_has_no_guard() -> None:
     assert guard([V1], "demo") == ""
     assert guard([V4, V3, V1], "demo") == ""
     assert guard([Target.parse("generic-rv64+v", "riscv64-unknown-linux-gnu")], "demo") == ""
 
 
-def test_what_nothing_tells_is_not_guarded() -> None:
+def test_a_feature_without_a_run_time_test_is_not_guarded() -> None:
     text = guard([Target.parse("cortex-a510", LINUX_ON_ARM)], "demo")
     sign = "".join(f"\\{byte:02X}" for byte in b"+predres")
     assert "".join(f"\\{byte:02X}" for byte in b"+sve2\0") in text
@@ -518,7 +518,7 @@ def test_what_nothing_tells_is_not_guarded() -> None:
 
 
 @pytest.mark.parametrize("request_", ["x86-64,+avx2", "haswell", "haswell,-avx2,+sha,+vaes", "native"])
-def test_the_message_says_for_what_it_was_built(request_: str) -> None:
+def test_the_message_names_the_targets(request_: str) -> None:
     target = resolve(request_).target if request_ == "native" else Target.parse(request_)
     built = bytes.fromhex("".join(re.findall(r'.text.1 = private .* c"(.*)"', guard([target], "demo"))[0].split("\\")))
     spelled = built.decode().partition("built for ")[2].removesuffix(")\n\0")
@@ -527,7 +527,7 @@ def test_the_message_says_for_what_it_was_built(request_: str) -> None:
 
 
 @ONE_LLVM
-def test_any_name(qemu: str, objects: Path) -> None:
+def test_any_program_name_is_printed_safely(qemu: str, objects: Path) -> None:
     compile_all(sys.executable, {"named.o": (guard([V3], 'a%s "b"\n\\ä'), LINUX, 2)}, objects)
     (objects / "named.o").write_bytes(modernized((objects / "named.o").read_bytes()))
     status, _, said = outcome(run(qemu, "Nehalem", [linked(objects, "named.o")]))

@@ -76,23 +76,23 @@ def check(machine: Recording, triple: str = LINUX) -> set[str]:
 # --- x86
 
 
-def test_this_machine() -> None:
+def test_emitted_detection_agrees_with_python_on_this_machine() -> None:
     found = Emitted(features_text(LINUX), LINUX, asks_here=True).features(ThisMachine(), LINUX)
     assert found == expected(ThisMachine(), LINUX)
     assert "sse2" in found
 
 
-def test_every_isa_feature_of_x86_is_told() -> None:
+def test_every_isa_feature_of_x86_has_a_run_time_test() -> None:
     assert told(LINUX) == [name for name, row in table("x86_64").items() if row.kind == "isa"]
 
 
-def test_recorded_machines() -> None:
+def test_emitted_detection_agrees_with_python_on_recorded_machines() -> None:
     found = [check(machine) for machine in recorded()]
     assert len(found) >= (500 if CORPUS.is_dir() else 9)
     assert len({frozenset(features) for features in found}) >= (90 if CORPUS.is_dir() else 6)
 
 
-def test_made_up_machines() -> None:
+def test_emitted_detection_agrees_with_python_on_invented_machines() -> None:
     """Each of the features is found on some, and missed on some, but for what every Intel of family 6 has."""
     generator = random.Random(4)
     found = [check(made_up(generator)) for _ in range(400)]
@@ -116,7 +116,7 @@ HYBRID = 1 << 15
 
 @settings(max_examples=400, deadline=None)
 @given(REGISTERS, st.integers(0, 2**64 - 1) | st.sampled_from([0, 7, 0xE7, EVERY_STATE]))
-def test_any_registers(leaves, xcr0) -> None:
+def test_emitted_detection_agrees_with_python_for_any_registers(leaves, xcr0) -> None:
     """Limits of leaves and subleaves that make no sense, bits without what they depend on, any state."""
     eax, ebx, ecx, edx = leaves[7, 0]
     check(Recording(leaves={0: {**leaves, (7, 0): (eax, ebx, ecx, edx & ~HYBRID)}}, xcr0=xcr0))
@@ -138,7 +138,7 @@ def test_amx_is_used_only_by_a_process_that_asked_for_it() -> None:
     assert check(without_state) == check(on_record)
 
 
-def test_avx512_that_macos_enables_when_it_is_first_used() -> None:
+def test_avx512_that_macos_enables_lazily_is_usable() -> None:
     before = machine("GenuineIntel", 6, 85, {"avx512vnni"}, xcr0=7).replace(system="darwin", libc="")
     lazily = before.replace(sysctls={"hw.optional.avx512f": 1})
     assert "avx512vnni" in check(lazily, MAC_ON_INTEL) - check(before, MAC_ON_INTEL)
@@ -158,7 +158,7 @@ def trusted(machine: Recording) -> set[str]:
 
 
 @needs_corpora
-def test_machines_by_the_words_of_their_kernel() -> None:
+def test_emitted_detection_agrees_with_python_on_recorded_arm_kernels() -> None:
     """The words are turned into bits by the kernel's header."""
     bits = {name.lower(): (word, bit) for word, name, bit in capabilities("aarch64")}
     kinds = {"HWCAP": HWCAP, "HWCAP2": HWCAP2, "HWCAP3": HWCAP3}
@@ -183,7 +183,7 @@ AUXV = st.fixed_dictionaries({kind: st.integers(0, 2**64 - 1) for kind in (HWCAP
 
 @settings(max_examples=200, deadline=None)
 @given(AUXV)
-def test_any_capabilities(auxv) -> None:
+def test_emitted_detection_agrees_with_python_for_any_hwcap(auxv) -> None:
     dense = Recording(arch="aarch64", auxv={kind: word | ~(1 << word % 64) & 2**64 - 1 for kind, word in auxv.items()})
     for on_record in (Recording(arch="aarch64", auxv=auxv), dense):
         assert emitted(LINUX_ON_ARM).features(on_record, LINUX_ON_ARM) == trusted(on_record)
@@ -191,13 +191,13 @@ def test_any_capabilities(auxv) -> None:
 
 @settings(max_examples=100, deadline=None)
 @given(AUXV)
-def test_any_capabilities_of_freebsd(auxv) -> None:
+def test_emitted_detection_agrees_with_python_for_any_hwcap_of_freebsd(auxv) -> None:
     machine = Recording(arch="aarch64", system="freebsd", auxv={kind: auxv[kind] for kind in (HWCAP, HWCAP2)})
     assert emitted("aarch64-unknown-freebsd14").features(machine, "aarch64-unknown-freebsd14") == trusted(machine)
 
 
 @needs_corpora
-def test_recorded_macs() -> None:
+def test_emitted_detection_agrees_with_python_on_recorded_macs() -> None:
     paths = sorted((CORPORA / "raw" / "archspec-json" / "tests" / "targets").glob("darwin-*-m*"))
     found = [check(dumps.load(str(path))[1].replace(arch="aarch64"), MAC) for path in paths]
     assert found
@@ -215,14 +215,14 @@ NAMES_OF_MACS = sorted(
 @given(
     st.dictionaries(st.sampled_from(NAMES_OF_MACS), st.sampled_from([0, 1, 1, 1, 2]), min_size=len(NAMES_OF_MACS) // 3)
 )
-def test_any_mac(sysctls) -> None:
+def test_emitted_detection_agrees_with_python_for_any_sysctl(sysctls) -> None:
     floating_point = dict.fromkeys(("hw.optional.floatingpoint", "hw.optional.neon"), 1)
     check(Recording(system="darwin", libc="", arch="aarch64", sysctls={**sysctls, **floating_point}), MAC)
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.sets(st.integers(0, 100), min_size=20))
-def test_any_windows_on_arm(numbers) -> None:
+def test_emitted_detection_agrees_with_python_for_any_windows_on_arm(numbers) -> None:
     machine = Recording(system="windows", libc="msvc", arch="aarch64", processor_features=(*numbers, 18, 19))
     check(machine, WINDOWS_ON_ARM)
 
@@ -234,7 +234,7 @@ LEVELS = [Target.parse(name) for name in ("x86-64-v4", "x86-64-v3", "x86-64-v2",
 
 
 @pytest.mark.parametrize(("features", "index"), [("x86-64-v4", 0), ("x86-64-v3", 1), ("x86-64-v2", 2), ("x86-64", 3)])
-def test_the_first_that_runs_is_picked(features: str, index: int) -> None:
+def test_the_first_target_that_runs_is_picked(features: str, index: int) -> None:
     emitted = Emitted(selector(LEVELS), LINUX)
     on_record = machine("GenuineIntel", 6, 85, set(level_features("x86_64", features).names))
     assert emitted.pick(on_record) == index
@@ -243,7 +243,7 @@ def test_the_first_that_runs_is_picked(features: str, index: int) -> None:
     assert not emitted.read, "what was decided is kept"
 
 
-def test_no_target_that_runs() -> None:
+def test_the_number_of_targets_is_returned_if_none_runs() -> None:
     on_record = machine("GenuineIntel", 6, 85, set(level_features("x86_64", "x86-64-v2").names))
     assert Emitted(selector(LEVELS[:2]), LINUX).pick(on_record) == 2
 
@@ -257,7 +257,7 @@ def test_no_target_that_runs() -> None:
         max_size=5,
     ),
 )
-def test_as_python_picks(seed: int, requests: list[str]) -> None:
+def test_emitted_code_picks_the_target_that_python_would(seed: int, requests: list[str]) -> None:
     """Also where neither of two targets runs wherever the other does."""
     targets = [Target.parse(request) for request in requests]
     on_record = made_up(random.Random(seed))
@@ -308,7 +308,7 @@ def index_without(disabled: str) -> int:
         ("avx2x avx2", 2),
     ],
 )
-def test_disabling(disabled: str, index: int) -> None:
+def test_cpufeat_disable_skips_targets_with_a_listed_feature(disabled: str, index: int) -> None:
     assert index_without(disabled) == index
     assert Emitted(OVERRIDDEN, LINUX).pick(NEWEST, **{DISABLES: disabled}) == index
 
@@ -332,12 +332,12 @@ LISTS = st.lists(st.tuples(st.sampled_from(SPELLED) | st.text("asve512.-_ ,", ma
 
 @settings(max_examples=100, deadline=None)
 @given(LISTS)
-def test_any_list(listed) -> None:
+def test_any_list_disables_what_python_disables(listed) -> None:
     disabled = "".join(map("".join, listed))
     assert Emitted(OVERRIDDEN, LINUX).pick(NEWEST, **{DISABLES: disabled}) == index_without(disabled)
 
 
-def test_nothing_is_disabled_without_the_variable_or_where_it_was_not_asked_for() -> None:
+def test_nothing_is_disabled_without_the_variable_or_without_runtime_override() -> None:
     assert Emitted(OVERRIDDEN, LINUX).pick(NEWEST) == 0
     assert Emitted(selector(LEVELS), LINUX).pick(NEWEST, **{DISABLES: "avx"}) == 0
     assert "getenv" not in selector(LEVELS)
@@ -363,7 +363,7 @@ CAPABILITIES = {name.lower(): 1 << bit for _, name, bit in capabilities("aarch64
     [(GIVEN, 24, 0), (GIVEN, 40, 0), (GIVEN, 16, 1), (0, 24, 1)],
     ids=["glibc 2.30", "glibc 2.41", "without AT_HWCAP2", "before glibc 2.30"],
 )
-def test_a_resolver_takes_what_it_is_given(flag: int, size: int, index: int) -> None:
+def test_a_resolver_reads_its_arguments(flag: int, size: int, index: int) -> None:
     names = ("fp", "asimd", "atomics", "cpuid", "fphp", "asimdhp", "asimddp", "sve")
     hwcap = sum(CAPABILITIES[name] for name in names)
     given_ = (ctypes.c_uint64 * 5)(size, hwcap, CAPABILITIES["sve2"], 0, 0)
@@ -372,7 +372,7 @@ def test_a_resolver_takes_what_it_is_given(flag: int, size: int, index: int) -> 
     assert called(hwcap | flag, ctypes.addressof(given_)) == index
 
 
-def test_the_parameters_of_resolvers() -> None:
+def test_pick_has_the_parameters_of_resolvers() -> None:
     assert resolver_parameters(LEVELS[0]) == ""
     assert f"@__cpufeat_pick({resolver_parameters(NEOVERSE[0])})" in selector(NEOVERSE, dispatch="ifunc")
     assert "@__cpufeat_pick()" in selector(NEOVERSE)
@@ -394,14 +394,14 @@ def test_a_system_without_run_time_tests_is_refused(triple: str) -> None:
         selector([Target.parse(cpu, triple)])
 
 
-def test_what_a_resolver_cannot_do_is_refused() -> None:
+def test_an_ifunc_resolver_that_would_need_a_library_is_refused() -> None:
     with pytest.raises(TargetError, match="CPUFEAT_DISABLE cannot be read in an ifunc resolver"):
         selector(LEVELS, dispatch="ifunc", runtime_override=True)
     with pytest.raises(TargetError, match="the CPU's features cannot be read in an ifunc resolver"):
         selector([Target.parse("armv8-a", "aarch64-unknown-freebsd14")], dispatch="ifunc")
 
 
-def test_targets_are_for_one_triple() -> None:
+def test_targets_of_several_triples_are_refused() -> None:
     for targets in ([], [LEVELS[0], Target.parse("x86-64", MAC_ON_INTEL)]):
         with pytest.raises(TargetError, match="one triple"):
             selector(targets)
@@ -465,7 +465,7 @@ PRINTS_PICKED = '#include <stdio.h>\nint picked(void);\nint main(void) { printf(
 
 
 @pytest.mark.parametrize("opt", range(4))
-def test_a_program_picks_as_python_does(objects: Path, opt: int) -> None:
+def test_a_program_picks_the_target_that_python_would(objects: Path, opt: int) -> None:
     """And does so when it runs: LLVM evaluates constructors, as far as it can look into them."""
     program = c_program(objects, PRINTS_PICKED, f"pick{opt}.o")
     here = detect(ThisMachine())
@@ -473,7 +473,7 @@ def test_a_program_picks_as_python_does(objects: Path, opt: int) -> None:
     assert int(done.stdout) == next(index for index, target in enumerate(LEVELS) if target.runs_on(here))
 
 
-def test_a_program_is_told_what_not_to_use(objects: Path) -> None:
+def test_a_program_honours_cpufeat_disable(objects: Path) -> None:
     program = c_program(objects, PRINTS_PICKED, "override.o")
     done = subprocess.run([program], env={DISABLES: "sse3"}, capture_output=True, text=True, check=True)
     assert int(done.stdout) == 3
@@ -484,7 +484,7 @@ ASKING = {"CPUID", "XSAVE", "SYSCALL", "CET_IBT"}
 
 
 @pytest.mark.parametrize("opt", range(4))
-def test_nothing_above_the_baseline_and_nothing_that_waits_for_the_loader(objects: Path, opt: int) -> None:
+def test_the_selector_uses_nothing_above_the_baseline_and_no_relocations_of_the_loader(objects: Path, opt: int) -> None:
     """A resolver runs before relocation: every reference is within the object, and relative."""
     elf = ELFFile(io.BytesIO((objects / f"pick{opt}.o").read_bytes()))
     code = b"".join(part.data() for part in elf.iter_sections() if part["sh_flags"] & 4)
@@ -502,7 +502,7 @@ def test_nothing_above_the_baseline_and_nothing_that_waits_for_the_loader(object
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_objects_for_elsewhere(objects: Path, name: str) -> None:
+def test_selectors_compile_for_every_system(objects: Path, name: str) -> None:
     content = (objects / f"{name}.o").read_bytes()
     assert content.startswith(MAGIC.get(name, b"\x7fELF"))
     assert b"picked" in content
@@ -512,7 +512,7 @@ def test_objects_for_elsewhere(objects: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("llvm_version", [22], indirect=True, ids=["LLVM 22"])
-def test_every_emulated_model(qemu: str, objects: Path) -> None:
+def test_emitted_detection_agrees_with_every_emulated_model(qemu: str, objects: Path) -> None:
     program = str(c_program(objects, reads(ASKED, len(told(LINUX))), "features.o"))
     processes = side_by_side(lambda model: run(qemu, model, [program]), models(qemu))
     outputs = [process.stdout for process in processes if NO_64_BIT not in process.stderr]
@@ -526,7 +526,7 @@ def test_every_emulated_model(qemu: str, objects: Path) -> None:
 
 
 @pytest.mark.parametrize("llvm_version", [22], indirect=True, ids=["LLVM 22"])
-def test_emulated_32_bit_cpus(objects: Path) -> None:
+def test_emitted_detection_agrees_with_emulated_32_bit_cpus(objects: Path) -> None:
     qemu = shutil.which("qemu-i386") or pytest.skip("needs qemu-i386: apt-get install qemu-user")
     program = str(c_program(objects, reads(ASKED, len(told(I686))), "features32.o", command=(*ZIG, "x86-linux-musl")))
     found = []
@@ -557,7 +557,7 @@ int main(void) {
 
 
 @pytest.mark.parametrize("llvm_version", [22], indirect=True, ids=["LLVM 22"])
-def test_emulated_cores_of_arm(objects: Path) -> None:
+def test_emitted_detection_agrees_with_emulated_arm_cores(objects: Path) -> None:
     qemu = shutil.which("qemu-aarch64") or pytest.skip("needs qemu-aarch64: apt-get install qemu-user")
     source = ON_ARM.replace("COUNT", str(len(told(LINUX_ON_ARM))))
     program = str(c_program(objects, source, "arm.o", "arm-features.o", command=(*ZIG, "aarch64-linux-musl")))

@@ -110,7 +110,7 @@ def kernels(target: Target) -> list[aot.Artifact]:
 
 @needs_clang
 @pytest.mark.parametrize("arguments", [(), ("-no-pie",), ("-s", "-Wl,--gc-sections")], ids=" ".join)
-def test_programs_for_this_machine(linker, arguments, expected, tmp_path):
+def test_programs_for_this_machine_run(linker, arguments, expected, tmp_path):
     program = tmp_path / "program"
     aot.link(kernels(Target.parse("x86-64-v2")), program, linker=linker, arguments=arguments)
     assert run(program).stdout == expected
@@ -119,7 +119,7 @@ def test_programs_for_this_machine(linker, arguments, expected, tmp_path):
 
 
 @needs_clang
-def test_a_static_program_of_cc(expected, tmp_path):
+def test_a_static_program_of_cc_runs(expected, tmp_path):
     program = tmp_path / "program"
     aot.link(kernels(BASELINE), program, linker="cc", arguments=["-static"])
     assert run(program).stdout == expected
@@ -136,7 +136,7 @@ def test_a_static_program_of_cc(expected, tmp_path):
         ("riscv64-unknown-linux-musl", "rv64gc", "qemu-riscv64", "EM_RISCV"),
     ],
 )
-def test_programs_for_other_machines(triple, request_, emulator, machine, expected, tmp_path):  # noqa: PLR0917
+def test_programs_for_other_machines_run_under_qemu(triple, request_, emulator, machine, expected, tmp_path):  # noqa: PLR0917
     program = tmp_path / "program"
     aot.link(kernels(Target.parse(request_, triple)), program)
     assert elf(program)["e_machine"] == machine
@@ -145,7 +145,7 @@ def test_programs_for_other_machines(triple, request_, emulator, machine, expect
     assert len(note.read(program.read_bytes())) == len(NAMES)
 
 
-def test_a_program_for_an_older_c_library(tmp_path):
+def test_zig_links_for_the_c_library_version_of_the_triple(tmp_path):
     """What cc here would link wants the C library of here."""
     module = "declare i32 @puts(ptr)\ndefine i32 @main() { %r = call i32 @puts(ptr @text)\nret i32 42 }"
     module += '\n@text = constant [3 x i8] c"hi\\00"'
@@ -256,7 +256,7 @@ def section(path: Path, name: str) -> bytes:
 @pytest.mark.parametrize(
     ("triple", "request_"), [("x86_64-w64-windows-gnu", "x86-64-v3"), ("x86_64-unknown-windows-gnu", "x86-64")]
 )
-def test_windows(triple, request_, tmp_path):
+def test_windows_programs_and_libraries_keep_the_note(triple, request_, tmp_path):
     artifact = aot.compile(CALLER, Target.parse(request_, triple))
     for name, kind in (("caller.exe", "executable"), ("caller.dll", "shared")):
         path = tmp_path / name
@@ -277,7 +277,7 @@ def test_windows(triple, request_, tmp_path):
     ("triple", "request_", "cpu"),
     [("x86_64-apple-macosx14.0.0", "x86-64-v2", "X86_64"), ("arm64-apple-macosx14.0.0", "apple-m1", "ARM64")],
 )
-def test_macos(triple, request_, cpu, tmp_path):
+def test_macos_programs_and_libraries_keep_the_note(triple, request_, cpu, tmp_path):
     artifact = aot.compile(CALLER, Target.parse(request_, triple))
     for name, kind in (("caller", "executable"), ("caller.dylib", "shared")):
         path = tmp_path / name
@@ -306,7 +306,7 @@ def test_macos(triple, request_, cpu, tmp_path):
         lambda: b"\xcf\xfa\xed\xfe" + bytes(12) + b"\xff" * 4 + bytes(60),
     ],
 )
-def test_damaged_files_of_other_formats(content):
+def test_damaged_coff_and_mach_o_files_are_refused(content):
     with pytest.raises(ArtifactError, match=r"a damaged (PE|COFF or PE|Mach-O) file"):
         note.read(content())
 
@@ -317,7 +317,7 @@ SMALL = [note.add(plain_object(triple), "text") for triple in FOREIGN]
 @given(st.sampled_from(SMALL), st.dictionaries(st.integers(4, 700), st.integers(0, 255)), st.integers(0, 1400))
 @example(SMALL[0], {}, 1400)
 @example(SMALL[-1], {}, 1400)
-def test_no_damaged_object_does_harm(content, changes, length):
+def test_any_damaged_object_is_read_or_refused(content, changes, length):
     damaged = bytearray(content)
     for position, value in changes.items():
         damaged[position % len(damaged)] = value
@@ -393,7 +393,7 @@ def test_a_linker_script_that_drops_an_alignment_is_refused(linker, section_, al
     assert not program.exists()
 
 
-def test_what_was_left_out_is_not_found_by_chance(linker, tmp_path):
+def test_a_constant_that_the_linker_left_out_is_not_found_by_chance(linker, tmp_path):
     """A constant that the linker discards with its function is an operand of another, at an odd address."""
     goes = "define float @goes(float %a) { %r = fadd float %a, 0x3FF3333340000000\nret float %r }"
     twice = "%a = load volatile i32, ptr @number\n%b = load volatile i32, ptr @number"
@@ -410,7 +410,7 @@ def test_what_was_left_out_is_not_found_by_chance(linker, tmp_path):
     assert run(program).returncode == 42
 
 
-def test_what_is_refused_would_have_died(linker, tmp_path):
+def test_a_program_with_a_lost_alignment_would_have_faulted(linker, tmp_path):
     """The other half: linked past cpufeat by the same linker and script, the code faults; as a rule, it runs."""
     artifact = aot.compile(CONSTANTS, BASELINE)
     (tmp_path / "script").write_text(DROPPED.format(".rodata.cst16"))
@@ -434,7 +434,7 @@ def test_a_linker_script_that_drops_the_note_is_refused(tmp_path):
 # --- what cannot be linked
 
 
-def test_the_linkers_words_are_shown(linker, tmp_path):
+def test_an_error_of_the_linker_is_shown(linker, tmp_path):
     module = "declare i32 @nowhere()\ndefine i32 @main() { %r = call i32 @nowhere()\nret i32 %r }"
     program = tmp_path / "program"
     program.write_text("before")
@@ -443,13 +443,13 @@ def test_the_linkers_words_are_shown(linker, tmp_path):
     assert [path.read_text() for path in tmp_path.iterdir()] == ["before"]
 
 
-def test_what_the_linker_warns_of_is_a_warning(tmp_path):
+def test_a_warning_of_the_linker_is_a_warning(tmp_path):
     with pytest.warns(CpufeatWarning, match="no_such_entry"):
         aot.compile(MAIN, BASELINE).link(tmp_path / "program", linker="cc", arguments=["-Wl,-e,no_such_entry"])
     assert (tmp_path / "program").exists()
 
 
-def test_artifacts_that_do_not_go_together(tmp_path):
+def test_artifacts_for_conflicting_triples_are_refused(tmp_path):
     parts = [aot.compile(TWICE, BASELINE.replace(triple=triple)) for triple in (HERE, MUSL)]
     with pytest.raises(ArtifactError, match=r"cannot be linked together: environment gnu and musl"):
         aot.link(parts, tmp_path / "out")
@@ -463,12 +463,12 @@ def test_artifacts_that_do_not_go_together(tmp_path):
 
 
 @pytest.mark.parametrize("option", [{"kind": "program"}, {"linker": "ld"}])
-def test_options_that_there_are_not(option, tmp_path):
+def test_unknown_kinds_and_linkers_are_refused(option, tmp_path):
     with pytest.raises(ValueError, match=next(iter(option.values()))):
         aot.compile(MAIN, BASELINE).link(tmp_path / "out", **option)
 
 
-def test_linkers_that_are_not_there(tmp_path, monkeypatch):
+def test_a_missing_linker_is_an_error_that_says_what_to_install(tmp_path, monkeypatch):
     artifact = aot.compile(MAIN, BASELINE)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(LinkError, match="cc was not found"):
@@ -480,7 +480,7 @@ def test_linkers_that_are_not_there(tmp_path, monkeypatch):
         artifact.link(tmp_path / "program", linker="zig")
 
 
-def test_a_strangers_artifact_names_no_place_to_write_to(tmp_path):
+def test_a_name_in_a_note_cannot_choose_where_objects_are_written(tmp_path):
     """The name in a note becomes the name of a temporary file."""
     escaped = tmp_path / "escaped"
     artifact = aot.compile(MAIN, BASELINE).replace(name=f"../../../../../../../..{escaped}")
@@ -529,13 +529,13 @@ def test_a_linker_that_hangs_is_ended(fake_cc, tmp_path):
     assert not (tmp_path / "program").exists()
 
 
-def test_a_linker_that_makes_nothing(fake_cc, tmp_path):
+def test_a_linker_that_writes_no_file_is_an_error(fake_cc, tmp_path):
     fake_cc('rm "$2"; echo did it')
     with pytest.raises(LinkError, match="the linker wrote no file\ndid it"):
         aot.compile(MAIN, BASELINE).link(tmp_path / "program")
 
 
-def test_a_linker_that_makes_something_else(fake_cc, tmp_path):
+def test_a_linker_that_writes_no_elf_file_is_an_error(fake_cc, tmp_path):
     fake_cc("")
     with pytest.raises(ArtifactError, match="not an ELF"):
         aot.compile(MAIN, BASELINE).link(tmp_path / "program")
@@ -543,7 +543,7 @@ def test_a_linker_that_makes_something_else(fake_cc, tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_an_interrupted_link_leaves_what_was_there(number, fake_cc, tmp_path, temporary):
+def test_an_interrupted_link_leaves_the_old_output(number, fake_cc, tmp_path, temporary):
     pid_file = fake_cc("sleep 20")
     (tmp_path / "main.ll").write_text(MAIN)
     program = tmp_path / "program"
@@ -585,7 +585,7 @@ def no_space(size):
 
 
 @pytest.mark.parametrize("size", [0, 100, 6000])
-def test_no_space_to_link_in(size, linker, tmp_path):
+def test_no_space_to_link_in_is_an_error(size, linker, tmp_path):
     """For the object; for the linker's output."""
     artifact = aot.compile(MAIN, BASELINE)
     with no_space(size), pytest.raises(LinkError, match="program: "):
@@ -593,7 +593,7 @@ def test_no_space_to_link_in(size, linker, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_no_space_for_the_output(tmp_path):
+def test_no_space_for_the_output_is_an_error(tmp_path):
     (tmp_path / "program").write_text("before")
     with no_space(1000), pytest.raises(OSError, match="File too large"):
         files.write(tmp_path / "program", bytes(1001))
@@ -601,7 +601,7 @@ def test_no_space_for_the_output(tmp_path):
 
 
 @pytest.mark.parametrize(("mask", "expected"), [(0o022, 0o755), (0o077, 0o700)])
-def test_the_output_is_a_program_for_whom_the_umask_lets(mask, expected, tmp_path):
+def test_the_output_is_executable_as_far_as_the_umask_lets(mask, expected, tmp_path):
     artifact = aot.compile(MAIN, BASELINE)
     old = os.umask(mask)
     try:
@@ -647,7 +647,7 @@ def test_c_is_compiled_for_the_lowest_cpu_and_optimized_for_the_target(tmp_path)
 
 
 @needs_clang
-def test_c_is_told_where_to_look_and_what_is_defined(tmp_path, monkeypatch):
+def test_c_takes_include_folders_and_macros(tmp_path, monkeypatch):
     (tmp_path / "include").mkdir()
     (tmp_path / "include" / "number.h").write_text("enum { NUMBER = 40 };\n")
     (tmp_path / "-main.c").write_text('#include "number.h"\nint main(void) { return NUMBER + MORE; }\n')
@@ -659,7 +659,7 @@ def test_c_is_told_where_to_look_and_what_is_defined(tmp_path, monkeypatch):
 
 @needs_clang
 @pytest.mark.parametrize("name", ["@main.c", os.fsdecode(b"\xff.c"), "a b.c"])
-def test_any_name_of_a_c_file_is_one(name, tmp_path, monkeypatch):
+def test_a_c_file_may_have_any_name(name, tmp_path, monkeypatch):
     (tmp_path / name).write_text("int main(void) { return 42; }\n")
     monkeypatch.chdir(tmp_path)
     aot.compile(aot.from_c(name, HERE), BASELINE).link("main")
@@ -667,7 +667,7 @@ def test_any_name_of_a_c_file_is_one(name, tmp_path, monkeypatch):
 
 
 @needs_clang
-def test_a_function_of_c_may_still_ask_for_more(tmp_path):
+def test_a_c_function_that_requests_more_than_the_target_is_a_decision(tmp_path):
     (tmp_path / "asks.c").write_text(
         'int plain(int a) { return a; }\n__attribute__((target("avx2"))) int asks(int a) { return a; }\n'
     )
@@ -682,21 +682,21 @@ def test_a_function_of_c_may_still_ask_for_more(tmp_path):
 @pytest.mark.parametrize(
     "triple", ["riscv64-unknown-linux-musl", "aarch64-unknown-linux-musl", "arm64-apple-macosx14.0"]
 )
-def test_c_itself_asks_for_nothing(triple, tmp_path):
+def test_ir_from_c_requests_no_target(triple, tmp_path):
     (tmp_path / "one.c").write_text("int one(void) { return 1; }\n")
     source = aot.from_c(tmp_path / "one.c", triple)
     assert aot.compile(source, Target.parse({"r": "rv64gc", "a": "armv8-a"}[triple[0]], triple)).decisions == ()
 
 
 @pytest.mark.parametrize("triple", ["x86_64-linuz-gnu", "x86_64-linuz", "x86_64-pc-linuz", "x86_64-unknown-gnu"])
-def test_c_for_a_system_that_there_is_not(triple, tmp_path):
+def test_c_for_an_unknown_system_is_refused(triple, tmp_path):
     (tmp_path / "one.c").write_text("int f(void) { return 1; }")
     with pytest.raises(TargetError, match=f"'{triple}' names no system known to LLVM"):
         aot.from_c(tmp_path / "one.c", triple)
 
 
 @pytest.mark.parametrize("triple", ["x86_64", "x86_64-none", "x86_64-elf", "x86_64-foo-none-elf", "aarch64-none-elf"])
-def test_c_for_no_system(triple, tmp_path):
+def test_c_for_no_system_is_freestanding(triple, tmp_path):
     (tmp_path / "one.c").write_text("#if __STDC_HOSTED__ || __linux__\n#error\n#endif\nint f(void) { return 1; }")
     source = aot.from_c(tmp_path / "one.c", triple)
     lowest = "armv8-a" if triple.startswith("aarch64") else "x86-64"
@@ -783,7 +783,7 @@ def main(tmp_path: Path) -> Path:
         ("main", ("--triple", "x86_64-linux-musl", "--", "-static"), "ET_EXEC"),
     ],
 )
-def test_the_output_is_what_its_name_says_or_what_is_asked_for(name, arguments, kind, main, tmp_path):
+def test_the_kind_of_output_follows_its_name_or_the_option(name, arguments, kind, main, tmp_path):
     done = command(main, "-o", tmp_path / name, *arguments)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     written = elf(tmp_path / name)
@@ -796,7 +796,7 @@ def test_the_output_is_what_its_name_says_or_what_is_asked_for(name, arguments, 
 
 
 @needs_clang
-def test_c_on_the_command_line(tmp_path):
+def test_the_command_line_compiles_c(tmp_path):
     (tmp_path / "main.c").write_text(
         "#include <math.h>\nint main(int count, char **words) { return (int)cbrt(NUMBER * count) * 14; }\n"
     )
@@ -837,7 +837,7 @@ define i32 @main() {
     [((), 126), (("--guard", "none"), -signal.SIGILL), (("--guard", "ask"), -signal.SIGILL)],
     ids=["exit", "none", "ask"],
 )
-def test_the_guard_of_a_program(guard, status, qemu, main, tmp_path):
+def test_a_program_made_on_the_command_line_has_a_guard(guard, status, qemu, main, tmp_path):
     main.write_text(WIDE)
     assert command(main, "-o", tmp_path / "main", "--target", "haswell", *guard, "--linker", "zig").returncode == 0
     assert run(tmp_path / "main").returncode == 42
@@ -856,7 +856,7 @@ def test_the_guard_of_a_program(guard, status, qemu, main, tmp_path):
         ("arm64-apple-macosx14", (), ("armv8-a", "arm64-apple-macosx14", "MACHO")),
     ],
 )
-def test_another_triple(triple, arguments, expected, main, tmp_path):
+def test_the_command_line_compiles_for_another_triple(triple, arguments, expected, main, tmp_path):
     assert command(main, "-o", tmp_path / "main.o", "--triple", triple, *arguments).returncode == 0
     target = aot.Artifact.open(tmp_path / "main.o").target
     written = {b"\x7fEL": "ELF", b"\xcf\xfa\xed": "MACHO", b"\x64\x86": "COFF"}
@@ -865,7 +865,7 @@ def test_another_triple(triple, arguments, expected, main, tmp_path):
     assert (target.cpu, target.triple, *formats) == expected
 
 
-def test_an_object_on_standard_output(main):
+def test_an_object_can_be_written_to_standard_output(main):
     done = subprocess.run(
         [sys.executable, "-m", "cpufeat", "compile", main, "-o", "-"], capture_output=True, check=True
     )
@@ -897,7 +897,7 @@ def test_an_object_on_standard_output(main):
         (("main.cpp", "-o", "out"), 2, "main.cpp: C++ is not supported"),
     ],
 )
-def test_what_is_wrong_is_said(arguments, status, says, main, tmp_path):
+def test_errors_of_the_command_line_are_said(arguments, status, says, main, tmp_path):
     done = command(
         *arguments, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(Path(cpufeat.__file__).parent.parent)}
     )
