@@ -11,6 +11,8 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -19,6 +21,10 @@ pytest.register_assert_rewrite("helpers")  # before the first import of one
 from helpers.requirements import unavailable  # noqa: E402
 
 from cpufeat import llvm_tables  # noqa: E402
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 pytest_plugins = ["helpers.checks"]
 os.environ["CPUFEAT_CACHE"] = "0"  # tests compile, and leave this user's cache alone; those of the cache have their own
@@ -54,3 +60,13 @@ def llvm_python(llvm_version: int) -> str:
     """An interpreter whose llvmlite has that LLVM; only that and iced-x86 are sure to be installed there."""
     how = "list an interpreter with such an llvmlite in CPUFEAT_LLVM_PYTHONS (.ci/run makes one of every version)"
     return _llvm_pythons().get(llvm_version) or unavailable(f"llvmlite with LLVM {llvm_version}", how)
+
+
+@pytest.fixture
+def temporary(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder for temporary files, which must be empty when the test is over."""
+    folder = tmp_path_factory.mktemp("temporary")
+    monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    yield folder
+    assert list(folder.iterdir()) == []

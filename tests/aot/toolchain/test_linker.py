@@ -1,13 +1,10 @@
-"""C and IR to programs and libraries: they run, natively and emulated, whoever links them; what goes wrong is said, and
-leaves nothing behind.
-"""
+"""Programs and libraries run, natively and emulated, whoever links them; errors are said, and leave no files behind."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
 import importlib.util
-import io
 import json
 import os
 import re
@@ -17,61 +14,26 @@ import signal
 import stat
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import lief
 import pytest
-from elftools.elf.elffile import ELFFile
+from helpers.linked_programs import BASELINE, HERE, MAIN, MUSL, TWICE, elf, looked_at, needs_clang, run, tool
 from helpers.paths import KERNELS
-from helpers.requirements import unavailable
 from hypothesis import example, given
 from hypothesis import strategies as st
 from llvmlite import binding
 
-import cpufeat
-from cpufeat import (
-    ArtifactError,
-    CompileError,
-    CpufeatError,
-    CpufeatWarning,
-    LinkError,
-    Target,
-    TargetError,
-    aot,
-    llvm_tables,
-)
+from cpufeat import ArtifactError, CpufeatError, CpufeatWarning, LinkError, Target, TargetError, aot
 from cpufeat.aot import Variant
 from cpufeat.aot.objects import note
 from cpufeat.aot.toolchain import zig
 from cpufeat.support import files
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 NAMES = ("base64", "dot", "matrix", "population", "print", "scan")
-HERE, MUSL = "x86_64-unknown-linux-gnu", "x86_64-unknown-linux-musl"
-BASELINE = Target.parse("x86-64")
-MAIN = "define i32 @main() { ret i32 42 }"
-TWICE = "define i32 @twice(i32 %a) { %r = shl i32 %a, 1\nret i32 %r }\n"
 UNARY = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int)
 LINKERS = ["cc", "zig"]
-
-needs_clang = pytest.mark.skipif(llvm_tables.installed() < 22, reason="ziglang's clang writes IR of LLVM 22")
-
-
-def tool(name: str) -> str:
-    return shutil.which(name) or unavailable(name, "apt-get install binutils gcc llvm qemu-user")
-
-
-def run(*command: str | Path, timeout: float = 120, **options) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*map(str, command)], capture_output=True, text=True, check=False, timeout=timeout, **options)
-
-
-def elf(path: Path) -> ELFFile:
-    return ELFFile(io.BytesIO(path.read_bytes()))
 
 
 @pytest.fixture(params=LINKERS)
@@ -82,14 +44,7 @@ def linker(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture(autouse=True)
-def temporary(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder for temporary files that is to be empty when a test is over."""
-    folder = tmp_path_factory.mktemp("temporary")
-    monkeypatch.setenv("TMPDIR", str(folder))
-    monkeypatch.setattr(tempfile, "tempdir", None)
-    yield folder
-    assert list(folder.iterdir()) == []
+pytestmark = pytest.mark.usefixtures("temporary")
 
 
 # --- programs that run
@@ -223,13 +178,6 @@ def plain_object(triple: str) -> bytes:
     binding.initialize_all_asmprinters()
     machine = binding.Target.from_triple(triple).create_target_machine(reloc="pic", codemodel="default")
     return machine.emit_object(binding.parse_assembly(f'target triple = "{triple}"\n{CALLER}'))
-
-
-def looked_at(path: Path, *arguments: str) -> list[str]:
-    """What LLVM's own reader says of a file, without the file's name."""
-    done = run(tool("llvm-objdump"), *arguments, path)
-    assert (done.returncode, done.stderr) == (0, "")
-    return done.stdout.splitlines()[2:]
 
 
 @pytest.mark.parametrize("triple", FOREIGN)
@@ -624,284 +572,3 @@ def test_an_output_may_be_a_link_or_no_file(tmp_path):
     for bad in (tmp_path, tmp_path / "absent" / "program"):
         with pytest.raises(ArtifactError, match=re.escape(str(bad))):
             artifact.link(bad)
-
-
-# --- C
-
-
-@needs_clang
-def test_c_is_compiled_for_the_lowest_cpu_and_optimized_for_the_target(tmp_path):
-    (tmp_path / "sum.c").write_text(
-        """#include <assert.h>
-        #if defined __AVX__ || defined __SSE3__ || defined NDEBUG || !defined __SSE2__
-        #error
-        #endif
-        int sum(const int *numbers) { int all = 0; for (int i = 0; i < 64; i++) all += numbers[i]; return all; }"""
-    )
-    source = aot.from_c(tmp_path / "sum.c", HERE)
-    for request, registers in (("x86-64", "xmm"), ("x86-64-v3", "ymm")):
-        aot.compile(source, Target.parse(request)).save(tmp_path / "sum.o")
-        shown = "\n".join(looked_at(tmp_path / "sum.o", "-d", "--no-show-raw-insn", "--x86-asm-syntax=intel"))
-        assert set(re.findall(r"\b[xyz]mm", shown)) >= {registers}
-    assert "ubsan" not in source.content.decode(), "zig cc has it on by default"
-
-
-@needs_clang
-def test_c_takes_include_folders_and_macros(tmp_path, monkeypatch):
-    (tmp_path / "include").mkdir()
-    (tmp_path / "include" / "number.h").write_text("enum { NUMBER = 40 };\n")
-    (tmp_path / "-main.c").write_text('#include "number.h"\nint main(void) { return NUMBER + MORE; }\n')
-    monkeypatch.chdir(tmp_path)
-    source = aot.from_c("-main.c", HERE, ["-Iinclude", "-DMORE=2"])
-    aot.compile(source, BASELINE).link("main")
-    assert run(tmp_path / "main").returncode == 42
-
-
-@needs_clang
-@pytest.mark.parametrize("name", ["@main.c", os.fsdecode(b"\xff.c"), "a b.c"])
-def test_a_c_file_may_have_any_name(name, tmp_path, monkeypatch):
-    (tmp_path / name).write_text("int main(void) { return 42; }\n")
-    monkeypatch.chdir(tmp_path)
-    aot.compile(aot.from_c(name, HERE), BASELINE).link("main")
-    assert run(tmp_path / "main").returncode == 42
-
-
-@needs_clang
-def test_a_c_function_that_requests_more_than_the_target_is_a_decision(tmp_path):
-    (tmp_path / "asks.c").write_text(
-        'int plain(int a) { return a; }\n__attribute__((target("avx2"))) int asks(int a) { return a; }\n'
-    )
-    source = aot.from_c(tmp_path / "asks.c", HERE)
-    with pytest.warns(CpufeatWarning, match=f"{tmp_path}/asks.c: asks: asks for .*avx2"):
-        artifact = aot.compile(source, BASELINE)
-    assert [decision.subject for decision in artifact.decisions] == ["asks"]
-    assert aot.compile(source, Target.parse("x86-64-v3")).decisions == ()
-
-
-@needs_clang
-@pytest.mark.parametrize(
-    "triple", ["riscv64-unknown-linux-musl", "aarch64-unknown-linux-musl", "arm64-apple-macosx14.0"]
-)
-def test_ir_from_c_requests_no_target(triple, tmp_path):
-    (tmp_path / "one.c").write_text("int one(void) { return 1; }\n")
-    source = aot.from_c(tmp_path / "one.c", triple)
-    assert aot.compile(source, Target.parse({"r": "rv64gc", "a": "armv8-a"}[triple[0]], triple)).decisions == ()
-
-
-@pytest.mark.parametrize("triple", ["x86_64-linuz-gnu", "x86_64-linuz", "x86_64-pc-linuz", "x86_64-unknown-gnu"])
-def test_c_for_an_unknown_system_is_refused(triple, tmp_path):
-    (tmp_path / "one.c").write_text("int f(void) { return 1; }")
-    with pytest.raises(TargetError, match=f"'{triple}' names no system known to LLVM"):
-        aot.from_c(tmp_path / "one.c", triple)
-
-
-@pytest.mark.parametrize("triple", ["x86_64", "x86_64-none", "x86_64-elf", "x86_64-foo-none-elf", "aarch64-none-elf"])
-def test_c_for_no_system_is_freestanding(triple, tmp_path):
-    (tmp_path / "one.c").write_text("#if __STDC_HOSTED__ || __linux__\n#error\n#endif\nint f(void) { return 1; }")
-    source = aot.from_c(tmp_path / "one.c", triple)
-    lowest = "armv8-a" if triple.startswith("aarch64") else "x86-64"
-    assert aot.compile(source, Target.parse(lowest, triple)).object.startswith(b"\x7fELF")
-
-
-def test_c_for_32_bit_x86_is_for_its_lowest_cpu(tmp_path):
-    """Zig's own choice is Pentium 4."""
-    source = tmp_path / "one.c"
-    source.write_text("#ifdef __SSE__\n#error more than i686\n#endif\ndouble twice(double x) { return x + x; }\n")
-    target = Target.parse("i686", "i686-linux-musl")
-    artifact = aot.compile(aot.from_c(source, target.triple), target)
-    assert artifact.decisions == ()
-    assert not set(artifact.variants[0].used)
-
-
-def test_errors_in_c_are_the_compilers_own(tmp_path):
-    bad = tmp_path / "bad.c"
-    bad.write_text("int f(void) {\n    return a;\n}\n")
-    with pytest.raises(CompileError, match=rf"{bad}:2:12: error: use of undeclared identifier 'a'\n.*return a;"):
-        aot.from_c(bad, HERE)
-    with pytest.raises(CompileError, match=r"absent\.c: No such file"):
-        aot.from_c(tmp_path / "absent.c", HERE)
-
-
-@needs_clang
-def test_warnings_of_c_are_shown(tmp_path):
-    (tmp_path / "odd.c").write_text("int f(void) {\n}\n")
-    with pytest.warns(CpufeatWarning, match=r"odd\.c:2:\d+: warning: non-void function does not return"):
-        aot.from_c(tmp_path / "odd.c", HERE)
-
-
-def test_an_older_llvmlite_cannot_read_what_clang_writes(tmp_path, monkeypatch):
-    (tmp_path / "one.c").write_text("int one(void) { return 1; }\n")
-    monkeypatch.setattr(llvm_tables, "installed", lambda: 20)
-    with pytest.raises(CompileError, match=r"one\.c: .* IR of LLVM 2\d, .*newer than the LLVM 20 .*pip install -U"):
-        aot.from_c(tmp_path / "one.c", HERE)
-
-
-def test_c_needs_zig(tmp_path, monkeypatch):
-    (tmp_path / "one.c").touch()
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(CpufeatError, match=r"pip install 'cpufeat\[c\]'"):
-        aot.from_c(tmp_path / "one.c", HERE)
-
-
-def test_a_c_compiler_that_hangs_is_ended(tmp_path):
-    os.mkfifo(tmp_path / "never.h")
-    (tmp_path / "one.c").write_text('#include "never.h"\n')
-    with pytest.raises(CompileError, match=r"longer than the 0\.5 s"):
-        aot.from_c(tmp_path / "one.c", HERE, time_limit=0.5)
-
-
-# --- the command line
-
-
-def command(*arguments: str | Path, **options) -> subprocess.CompletedProcess[str]:
-    done = run(sys.executable, "-m", "cpufeat", "compile", *arguments, **options)
-    assert "Traceback" not in done.stderr
-    return done
-
-
-@pytest.fixture
-def main(tmp_path: Path) -> Path:
-    path = tmp_path / "main.ll"
-    path.write_text(MAIN)
-    return path
-
-
-@pytest.mark.parametrize(
-    ("name", "arguments", "kind"),
-    [
-        ("main.o", (), "ET_REL"),
-        ("main.obj", (), "ET_REL"),
-        ("main.so", (), "ET_DYN"),
-        ("main.so.1.2", (), "ET_DYN"),
-        ("main", (), "program"),
-        ("main.v2", (), "program"),
-        ("main", ("--object",), "ET_REL"),
-        ("main", ("--shared",), "ET_DYN"),
-        ("main.o", ("--exe",), "program"),
-        ("main", ("--", "-no-pie"), "ET_EXEC"),
-        ("main", ("--linker", "zig"), "program"),
-        ("main", ("--triple", "x86_64-linux-musl", "--", "-static"), "ET_EXEC"),
-    ],
-)
-def test_the_kind_of_output_follows_its_name_or_the_option(name, arguments, kind, main, tmp_path):
-    done = command(main, "-o", tmp_path / name, *arguments)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    written = elf(tmp_path / name)
-    assert written["e_type"] == ("ET_DYN" if kind == "program" else kind)
-    assert (written.get_section_by_name(".interp") is not None) == (
-        kind in ("program", "ET_EXEC") and "-static" not in arguments
-    )
-    if kind in ("program", "ET_EXEC"):
-        assert run(tmp_path / name).returncode == 42
-
-
-@needs_clang
-def test_the_command_line_compiles_c(tmp_path):
-    (tmp_path / "main.c").write_text(
-        "#include <math.h>\nint main(int count, char **words) { return (int)cbrt(NUMBER * count) * 14; }\n"
-    )
-    arguments = ("-o", tmp_path / "main", "-D", "NUMBER=27", "-I.", "--cflag=-Wall", "--", "-lm")
-    done = command(tmp_path / "main.c", *arguments)
-    assert done.returncode == 0
-    assert re.search(r"warning: .*main\.c:2:\d+: warning: unused parameter", done.stderr) is None
-    assert run(tmp_path / "main").returncode == 42
-
-
-def test_several_targets_are_variants(tmp_path, qemu):
-    (tmp_path / "main.ll").write_text(f"{TWICE}define i32 @main() {{ %r = call i32 @twice(i32 21)\nret i32 %r }}")
-    targets = [word for request in ("native", "x86-64-v3", "x86-64") for word in ("--target", request)]
-    done = command(tmp_path / "main.ll", "-o", tmp_path / "main", *targets, "--dispatch", "pointer")
-    assert (done.returncode, done.stderr) == (0, "")
-    artifact = aot.Artifact.open(tmp_path / "main")
-    assert artifact.dispatch == "pointer"
-    cpus = [variant.target.cpu for variant in artifact.variants]
-    assert cpus == [cpufeat.target_for_host("native").cpu, "x86-64-v3", "x86-64"]
-    assert run(tmp_path / "main").returncode == 42
-    assert run(qemu, "-cpu", "Nehalem", tmp_path / "main").returncode == 42
-
-
-WIDE = """
-@numbers = global <8 x i32> splat (i32 40)
-define i32 @main() {
-  %v = load volatile <8 x i32>, ptr @numbers
-  %s = add <8 x i32> %v, splat (i32 2)
-  store volatile <8 x i32> %s, ptr @numbers
-  %e = extractelement <8 x i32> %s, i32 7
-  ret i32 %e
-}
-"""
-
-
-@pytest.mark.parametrize(
-    ("guard", "status"),
-    [((), 126), (("--guard", "none"), -signal.SIGILL), (("--guard", "ask"), -signal.SIGILL)],
-    ids=["exit", "none", "ask"],
-)
-def test_a_program_made_on_the_command_line_has_a_guard(guard, status, qemu, main, tmp_path):
-    main.write_text(WIDE)
-    assert command(main, "-o", tmp_path / "main", "--target", "haswell", *guard, "--linker", "zig").returncode == 0
-    assert run(tmp_path / "main").returncode == 42
-    done = run(qemu, "-cpu", "Nehalem", tmp_path / "main")
-    assert done.returncode == status
-    assert ("main: this CPU lacks: " in done.stderr) == (not guard)
-    names = {symbol.name for symbol in elf(tmp_path / "main").get_section_by_name(".symtab").iter_symbols()}
-    assert ("cpufeat_supported" in names) == ("ask" in guard)
-
-
-@pytest.mark.parametrize(
-    ("triple", "arguments", "expected"),
-    [
-        ("aarch64-linux-gnu", (), ("armv8-a", "aarch64-unknown-linux-gnu", "ELF")),
-        ("x86_64-windows-gnu", ("--target", "haswell"), ("haswell", "x86_64-unknown-windows-gnu", "COFF")),
-        ("arm64-apple-macosx14", (), ("armv8-a", "arm64-apple-macosx14", "MACHO")),
-    ],
-)
-def test_the_command_line_compiles_for_another_triple(triple, arguments, expected, main, tmp_path):
-    assert command(main, "-o", tmp_path / "main.o", "--triple", triple, *arguments).returncode == 0
-    target = aot.Artifact.open(tmp_path / "main.o").target
-    written = {b"\x7fEL": "ELF", b"\xcf\xfa\xed": "MACHO", b"\x64\x86": "COFF"}
-    content = (tmp_path / "main.o").read_bytes()
-    formats = [name for magic, name in written.items() if content.startswith(magic)]
-    assert (target.cpu, target.triple, *formats) == expected
-
-
-def test_an_object_can_be_written_to_standard_output(main):
-    done = subprocess.run(
-        [sys.executable, "-m", "cpufeat", "compile", main, "-o", "-"], capture_output=True, check=True
-    )
-    assert aot.Artifact.open(done.stdout).object == done.stdout
-
-
-@pytest.mark.parametrize(
-    ("arguments", "status", "says"),
-    [
-        (("main.ll", "-o", "main.ll"), 2, "cannot infer the output kind from main.ll"),
-        (("main.ll", "-o", "main.c"), 2, "cannot infer the output kind from main.c"),
-        (("main.ll", "-o", "main.ll", "--exe"), 2, "main.ll: the output would overwrite the input"),
-        (("main.ll", "-o", "out.o", "--", "-lm"), 2, "an object is not linked"),
-        (("main.ll", "-o", "out.o", "--linker", "zig"), 2, "an object is not linked"),
-        (("main.ll", "-o", "-", "--exe"), 2, "only an object can be written to standard output"),
-        (("main.ll", "-o", "out", "-DX"), 2, "require a C file"),
-        (("main.ll", "-o", "out", "--dispatch", "ifunc"), 2, "require several --target"),
-        (("main.ll", "-o", "out", "--exe", "--shared"), 2, "not allowed with argument"),
-        (("main.ll", "-o", "out", "--triple", "mips-linux-gnu"), 2, "unknown architecture"),
-        (("main.c", "-o", "out", "--triple", "mips-linux-gnu"), 2, "unknown architecture"),
-        (("main.ll", "-o", "out", "--triple", "aarch64-linux-gnu", "--target", "native"), 2, "relative to a host"),
-        (("main.ll", "-o", "out", "--linker", "cc", "--triple", "aarch64-linux-gnu"), 2, "cc links for"),
-        (("main.ll", "-o", ""), 2, "OUT is empty"),
-        (("main.ll", "-o", "absent/out"), 2, "absent/out: No such file"),
-        (("main.ll", "-o", "out", "--", "-lnosuchlibrary"), 1, "nosuchlibrary"),
-        (("absent.ll", "-o", "out"), 2, "absent.ll: No such file"),
-        (("absent.c", "-o", "out"), 2, "absent.c: No such file"),
-        ((".", "-o", "out"), 2, ".: Is a directory"),
-        (("main.cpp", "-o", "out"), 2, "main.cpp: C++ is not supported"),
-    ],
-)
-def test_errors_of_the_command_line_are_said(arguments, status, says, main, tmp_path):
-    done = command(
-        *arguments, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(Path(cpufeat.__file__).parent.parent)}
-    )
-    assert (done.returncode, done.stdout) == (status, "")
-    assert says in done.stderr
-    assert [path.name for path in tmp_path.iterdir()] == ["main.ll"]
-    assert main.read_text() == MAIN
