@@ -8,12 +8,9 @@ from __future__ import annotations
 from cpufeat import llvm_tables, tables
 from cpufeat.errors import TargetError, UnknownNameError
 from cpufeat.features import FeatureSet, family, nearest
-from cpufeat.levels import baseline, level_features, levels
+from cpufeat.levels import baseline, level_features, levels, required_features
 from cpufeat.support.value import Value
 from cpufeat.tables import architecture
-
-NATIVE = "native"
-"""What compilers call the CPU of the machine that they run on."""
 
 
 class Cpu(Value):
@@ -46,14 +43,14 @@ def lookup(arch: str, spelling: str) -> str | None:
     return _all_spellings(arch).get(_normalize(spelling))
 
 
-def find_cpu(arch: str, spelling: str) -> str:
+def find_cpu(arch: str, spelling: str, *others: str) -> str:
     """Return LLVM's name of the level or CPU with that spelling in any system.
 
-    Raises UnknownNameError with the nearest names.
+    Raises UnknownNameError with the nearest names; ``others`` are further names that may have been meant.
     """
     name = lookup(arch, spelling)
     if name is None:
-        known = [NATIVE, *_all_spellings(arch)]
+        known = [*others, *_all_spellings(arch)]
         raise UnknownNameError(f"{family(arch)} CPU", spelling, nearest(_normalize(spelling), known))
     return name
 
@@ -67,14 +64,6 @@ def cpu_features(arch: str, cpu: str) -> FeatureSet:
         if features is not None:
             return features
     raise UnknownNameError(f"{family(arch)} CPU", cpu)
-
-
-def required_features(arch: str) -> FeatureSet:
-    """Return the features without which LLVM cannot generate code for an architecture.
-
-    For 64-bit code they are the lowest level; other code needs none.
-    """
-    return level_features(arch, baseline(arch)) if architecture(arch).requires else FeatureSet(arch)
 
 
 def base_features(arch: str, cpu: str) -> FeatureSet:

@@ -8,15 +8,16 @@ from __future__ import annotations
 from functools import cache
 
 from cpufeat import llvm_tables, tables
-from cpufeat.cpus import NATIVE, cpu_features
+from cpufeat.cpus import cpu_features
 from cpufeat.decisions import DISABLED, UNSEEN
 from cpufeat.detection.crosscheck import disagreements
 from cpufeat.detection.detect import detect
 from cpufeat.detection.probe import bits
 from cpufeat.features import FeatureSet, family, implied, table
 from cpufeat.levels import levels
+from cpufeat.request import NATIVE
 from cpufeat.resolution import Resolution, resolve
-from cpufeat.support import conditions
+from cpufeat.support.conditions import Condition
 from cpufeat.support.value import TYPE_CHECKING, Value
 
 if TYPE_CHECKING:
@@ -72,9 +73,7 @@ class Explanation(Value):
         known = table(host.arch)
         held = {bit: name for name in named for bit in (name, *_proven(known[name]))}
         more = (
-            name
-            for name in host.features.isa - named
-            if not bits.evidence(conditions.parse(known[name].bit or name), held)
+            name for name in host.features.isa - named if not bits.evidence(Condition(known[name].bit or name), held)
         )
         return FeatureSet(host.arch, more)
 

@@ -7,14 +7,12 @@ from __future__ import annotations
 
 from cpufeat import tables
 from cpufeat.errors import TargetError, UnknownNameError
-from cpufeat.support import conditions
+from cpufeat.support.conditions import Condition
 from cpufeat.support.value import TYPE_CHECKING, Value
 from cpufeat.tables import architecture
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-
-    from cpufeat.support.conditions import Condition
 
 HARDWARE = ("isa", "privileged")
 """The kinds of feature that are facts about hardware."""
@@ -46,7 +44,7 @@ class Feature(Value):
     @property
     def condition(self) -> Condition:
         """:attr:`bit`, parsed."""
-        return conditions.parse(self.bit)
+        return Condition(self.bit)
 
     @property
     def spellings(self) -> dict[str, tuple[str, ...]]:

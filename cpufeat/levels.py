@@ -43,6 +43,14 @@ def level_features(arch: str, level: str) -> FeatureSet:
     return FeatureSet(arch, names).closed()
 
 
+def required_features(arch: str) -> FeatureSet:
+    """Return the features without which LLVM cannot generate code for an architecture.
+
+    For 64-bit code they are the lowest level; other code needs none.
+    """
+    return level_features(arch, baseline(arch)) if architecture(arch).requires else FeatureSet(arch)
+
+
 def ladder(features: FeatureSet) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the levels up to the highest that the features reach, lowest first, and the levels that extend that one.
 

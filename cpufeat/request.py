@@ -6,14 +6,18 @@ changes are relative to the host. CPU names may be LLVM's, archspec's or GCC's.
 
 from __future__ import annotations
 
-from cpufeat.cpus import NATIVE, cpus, find_cpu, lookup, required_features  # noqa: F401 - people import `cpus` from here
 from cpufeat.errors import TargetError, UnknownNameError
 from cpufeat.features import HARDWARE, Feature, FeatureSet, find, implied
+from cpufeat.levels import required_features
 from cpufeat.support.value import TYPE_CHECKING, Value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from cpufeat.cpus import Cpu
+
+NATIVE = "native"
+"""What compilers call the CPU of the machine that they run on."""
 _HOST_NAMES = (NATIVE, "host")
 
 
@@ -61,6 +65,13 @@ def parse(text: str, arch: str) -> Request:
     return Request(text, base or NATIVE, tuple(changes))
 
 
+def cpus(arch: str) -> dict[str, Cpu]:
+    """Return what :func:`cpufeat.cpus.cpus` does, which scripts import from here."""
+    from cpufeat.cpus import cpus
+
+    return cpus(arch)
+
+
 def wanted(request: Request, base: FeatureSet) -> Wanted:
     """Apply a request's changes to the features of its base.
 
@@ -97,12 +108,14 @@ def _pieces(part: str) -> list[str]:
 def _longest_base(arch: str, pieces: list[str]) -> tuple[str, list[str]]:
     if pieces[0].lower() in _HOST_NAMES:
         return NATIVE, pieces[1:]
+    from cpufeat.cpus import find_cpu, lookup  # not for native, the request of most starts
+
     for length in range(len(pieces), 0, -1):
         cpu = lookup(arch, "".join(pieces[:length]))
         if cpu is not None:
             return cpu, pieces[length:]
     whole = next((length for length, piece in enumerate(pieces) if piece[0] == "+"), len(pieces))
-    return find_cpu(arch, "".join(pieces[:whole])), pieces[whole:]
+    return find_cpu(arch, "".join(pieces[:whole]), NATIVE), pieces[whole:]
 
 
 def _changes(arch: str, pieces: list[str], text: str) -> Iterator[tuple[str, Feature]]:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 
-from cpufeat.cpus import NATIVE, base_features
 from cpufeat.decisions import DISABLED, NEEDS_PERMISSION, Decision, Withheld
 from cpufeat.detection.detect import detect
 from cpufeat.errors import CpufeatWarning, MissingFeaturesError, TargetError
 from cpufeat.features import FeatureSet, find, implied
-from cpufeat.request import parse, wanted
+from cpufeat.request import NATIVE, parse, wanted
 from cpufeat.support.value import TYPE_CHECKING, Value
 from cpufeat.target import Target
 
@@ -69,7 +68,7 @@ def resolve(request: str | None = None, *, host: Host | None = None, on_missing:
     host, disabled = disable(host or detect())
     text, from_environment = _text(request)
     parsed = parse(text, host.arch)
-    cpu, base = (host.cpu, host.features) if parsed.is_native else (parsed.base, base_features(host.arch, parsed.base))
+    cpu, base = _base(parsed, host)
     asked = wanted(parsed, base)
     permitted = _permitted(parsed, host)
     usable = host.features | permitted
@@ -81,6 +80,15 @@ def resolve(request: str | None = None, *, host: Host | None = None, on_missing:
         _warn(text, missing)
     changed = (*_removals(text, asked), *_permissions(host, permitted), *_drops(missing))
     return Resolution(text, host, target, (*disabled, *from_environment, *changed))
+
+
+def _base(request: Request, host: Host) -> tuple[str, FeatureSet]:
+    """Return the CPU that a request starts from, and its features."""
+    if request.is_native:
+        return host.cpu, host.features
+    from cpufeat.cpus import base_features
+
+    return request.base, base_features(host.arch, request.base)
 
 
 def disable(host: Host) -> tuple[Host, tuple[Decision, ...]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from cpufeat import llvm_tables
-from cpufeat.cpus import base_features, cpus, find_cpu
 from cpufeat.errors import CpufeatError, TargetError
 from cpufeat.features import FeatureSet
 from cpufeat.levels import baseline, level_of, levels
@@ -40,6 +39,8 @@ class Target(Value):
         Raises UnknownNameError, and TargetError for a request that is relative to a host (``native``) or that does not
         fit the ``triple``.
         """
+        from cpufeat.cpus import base_features
+
         arch = of_triple(triple)
         parsed = parse(request, arch)
         if parsed.is_native:
@@ -65,6 +66,8 @@ class Target(Value):
 
     def llvm_cpu(self, version: int | None = None) -> str:
         """Return the CPU's name, or that of its nearest predecessor that this LLVM knows."""
+        from cpufeat.cpus import cpus
+
         known, rows, cpu = self._llvm(version).cpus, cpus(self.arch), self.cpu
         while cpu not in known and cpu in rows:
             cpu = rows[cpu].predecessor
@@ -115,6 +118,8 @@ class Target(Value):
     def from_json(cls, text: str) -> Target:
         """Return the target that :meth:`to_json` wrote. Raises TargetError for any other text."""
         import json
+
+        from cpufeat.cpus import find_cpu
 
         try:
             content = json.loads(text)

@@ -47,7 +47,9 @@ class Condition:
     def __init__(self, text: str) -> None:
         """Parse a condition."""
         self.text = text
-        self.alternatives = tuple([_terms(terms) for terms in text.split("|")]) if text else ()
+        self.alternatives = ()  # no comprehension: this runs for every feature at each start
+        for terms in text.split("|") if text else ():
+            self.alternatives += (tuple(map(Term, terms.split("&"))),)
 
     @property
     def terms(self) -> tuple[Term, ...]:
@@ -56,20 +58,6 @@ class Condition:
 
     def __repr__(self) -> str:
         return f"Condition({self.text!r})"
-
-
-def _terms(text: str) -> tuple[Term, ...]:
-    return tuple([Term(term) for term in text.split("&")])
-
-
-_parsed: dict[str, Condition] = {}
-
-
-def parse(text: str) -> Condition:
-    """Return the parsed form of a condition, parsed once."""
-    if text not in _parsed:
-        _parsed[text] = Condition(text)
-    return _parsed[text]
 
 
 def written(terms: tuple[Term, ...]) -> str:

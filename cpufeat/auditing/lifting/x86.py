@@ -17,7 +17,7 @@ from iced_x86 import (
 )
 
 from cpufeat.auditing.lifting.semantics import BRANCH, CALL, FLAGS, JUMP, NEXT, STOP, Convention, Memory, Step
-from cpufeat.support.conditions import parse
+from cpufeat.support.conditions import Condition
 from cpufeat.support.value import TYPE_CHECKING
 from cpufeat.tables import rows
 
@@ -84,7 +84,7 @@ def _feature_bits() -> dict[int, dict[int, int]]:
 
     All bits count in a register that holds a number made of several, such as a version.
     """
-    conditions = [parse(_OSXSAVE), *(parse(bit) for _, _, bit, *_ in rows("x86/features.tsv"))]
+    conditions = [Condition(_OSXSAVE), *(Condition(bit) for _, _, bit, *_ in rows("x86/features.tsv"))]
     registers = {"AX": Register.RAX, "BX": Register.RBX, "CX": Register.RCX, "DX": Register.RDX}
     leaves: dict[int, dict[int, int]] = {}
     for term in (term for condition in conditions for term in condition.terms):

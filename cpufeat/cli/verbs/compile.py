@@ -9,11 +9,10 @@ from pathlib import Path
 
 from cpufeat import aot
 from cpufeat.cli.options import OK, add_machine, add_on_missing, path_of
-from cpufeat.cpus import NATIVE
 from cpufeat.detection.detect import detect
 from cpufeat.errors import CpufeatError
 from cpufeat.levels import baseline
-from cpufeat.request import parse
+from cpufeat.request import NATIVE, parse
 from cpufeat.resolution import resolve
 from cpufeat.support import files
 from cpufeat.support.value import TYPE_CHECKING

@@ -16,7 +16,7 @@ from cpufeat.detection.machine import AT_HWCAP
 from cpufeat.detection.probe import bits, fallback, lscpu, procfs
 from cpufeat.detection.probe.isa_string import extensions
 from cpufeat.features import table
-from cpufeat.support import conditions
+from cpufeat.support.conditions import Condition
 from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ def _withheld(
     withheld = {}
     for name in reported:
         bit, unknown = states.get(table(arch)[name].state, ("", "on"))
-        enabled = conditions.parse(bit)
+        enabled = Condition(bit)
         if bit and not bits.evidence(enabled, kernel) and (answers or unknown == "off"):
             shown = ", ".join(map(bits.spelled, enabled.terms))
             withheld[name] = Withheld(STATE_OFF, f"{shown} not set") if answers else Withheld(UNSEEN, f"needs {shown}")

@@ -82,7 +82,10 @@ class Cpuid:
     def satisfied(self, condition: Condition) -> str:
         """Return the first alternative of a condition that holds, as the table writes it; empty if there is none."""
         for terms in condition.alternatives:
-            if all(self._value(term) >= term.least for term in terms):
+            for term in terms:
+                if self._value(term) < term.least:
+                    break
+            else:
                 return written(terms)
         return ""
 
