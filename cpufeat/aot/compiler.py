@@ -194,6 +194,6 @@ def _finished(artifact: Artifact, isa_level: str) -> Artifact:
 
 def _warn(name: str, compiled: Compiled) -> None:
     stderr = compiled.stderr.strip()
-    lines = [str(decision) for decision in compiled.decisions] + ([f"LLVM said: {stderr}"] if stderr else [])
+    lines = [str(decision) for decision in compiled.decisions] + ([f"LLVM wrote: {stderr}"] if stderr else [])
     if lines:
         warnings.warn(f"{name}: {'; '.join(lines)}", CpufeatWarning, stacklevel=3)

@@ -3,19 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from helpers.llvm_workers import (
-    ADD,
-    EVEX,
-    LEGACY,
-    VEX,
-    compile_quietly,
-    decoded,
-    encodings,
-    end_worker,
-    section,
-    symbols,
-    use_llvm_of,
-)
+from helpers.llvm_workers import ADD, compile_quietly, end_worker, use_llvm_of
+from helpers.object_inspection import EVEX, LEGACY, VEX, decoded, encodings, section, symbols
 
 from cpufeat import CompileError, CpufeatWarning, Target, aot
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 
 import pytest
-from helpers.llvm_workers import ADD, section
+from helpers.llvm_workers import ADD
+from helpers.object_inspection import section
 from llvmlite import binding, ir
 
 from cpufeat import CompileError, Target, TargetError, aot

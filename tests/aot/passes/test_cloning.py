@@ -18,8 +18,9 @@ import iced_x86
 import pytest
 from elftools.elf.elffile import ELFFile
 from helpers.foreign_python import ARM64, unpacked
-from helpers.llvm_workers import EVEX, LEGACY, VEX, compile_quietly, end_worker, use_llvm_of
+from helpers.llvm_workers import compile_quietly, end_worker, use_llvm_of
 from helpers.multiversion_ir import MODULE, PROGRAM
+from helpers.object_inspection import EVEX, LEGACY, VEX
 from helpers.paths import KERNELS
 from helpers.qemu import run
 from helpers.requirements import unavailable

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from helpers.llvm_workers import ADD, VEX, compile_quietly, encodings, section
+from helpers.llvm_workers import ADD, compile_quietly
+from helpers.object_inspection import VEX, encodings, section
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from llvmlite import binding

@@ -14,7 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from helpers.llvm_workers import ADD, compile_quietly, end_worker, symbols
+from helpers.llvm_workers import ADD, compile_quietly, end_worker
+from helpers.object_inspection import symbols
 from helpers.paths import PROJECT
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -91,26 +92,26 @@ def test_inline_assembly_that_exits_is_an_error_that_names_an_internal_function(
     assert caught.value.function == "culprit"
 
 
-def test_module_assembly_is_no_functions_fault():
+def test_an_error_in_module_assembly_names_no_function():
     with pytest.raises(CompileError, match="invalid instruction mnemonic") as caught:
         aot.compile('module asm "no_such_instruction"\n' + FINE, BASELINE)
     assert caught.value.function is None
 
 
-def test_what_llvm_remarks_is_a_warning():
+def test_a_warning_of_llvm_becomes_a_cpufeat_warning():
     module = r'define void @f() { call void asm sideeffect ".warning \22mind the gap\22", ""() ret void }'
-    with pytest.warns(CpufeatWarning, match="LLVM said: .*mind the gap"):
+    with pytest.warns(CpufeatWarning, match="LLVM wrote: .*mind the gap"):
         aot.compile(module.replace(" ret", "\n ret"), BASELINE)
 
 
-def test_64_bit_code_without_64_bit():
+def test_64_bit_code_for_a_cpu_without_64bit_is_an_error():
     lacking = BASELINE.replace(features=BASELINE.features.without(["64bit"]))
     with pytest.raises(CompileError, match=r"64-bit code requested on a subtarget"):
         aot.compile(FINE, lacking)
     compile_fine()
 
 
-def test_a_crash_while_reading_is_no_reason_to_try_lower():
+def test_after_a_crash_while_parsing_no_lower_level_is_tried():
     deep = "@x = external global " + "[1 x " * 200_000 + "i8" + "]" * 200_000
     with pytest.raises(CompileError, match=r"^LLVM ended with SIGSEGV$"):
         aot.compile(deep, Target.parse("haswell"))
@@ -130,13 +131,13 @@ def test_a_crash_while_reading_is_no_reason_to_try_lower():
     ],
 )
 @pytest.mark.parametrize("isolation", ["process", "none"])
-def test_what_llvm_rejects_is_an_error_with_its_message(module, message, isolation):
+def test_a_module_that_llvm_rejects_is_an_error_with_llvms_message(module, message, isolation):
     with pytest.raises(CompileError, match=message) as caught:
         aot.compile(module, Target.parse("haswell"), isolation=isolation)
     assert type(caught.value) is CompileError
 
 
-def test_a_hang_is_an_error():
+def test_exceeding_the_time_limit_is_an_error():
     start = time.monotonic()
     with pytest.raises(CompileError, match=r"LLVM exceeded the time limit of 0.4 s \(for x86-64\)"):
         aot.compile(SLOW, BASELINE, time_limit=0.4)
@@ -144,13 +145,13 @@ def test_a_hang_is_an_error():
     compile_fine()
 
 
-def test_too_much_memory_is_an_error():
+def test_exceeding_the_memory_limit_is_an_error():
     with pytest.raises(CompileError, match="LLVM exceeded the memory limit of 64 MiB"):
         aot.compile(HUGE, BASELINE, memory_limit=64 << 20)
     compile_fine()
 
 
-def test_a_limit_holds_for_one_call():
+def test_a_limit_applies_to_one_call():
     compile_fine()
     pid = worker_pid()
     aot.compile(FINE, BASELINE, memory_limit=64 << 20)
@@ -166,7 +167,7 @@ def test_a_worker_killed_between_calls_is_replaced():
     assert worker_pid() != pid
 
 
-def test_a_worker_killed_in_the_middle_is_an_error():
+def test_a_worker_killed_during_a_job_is_an_error():
     compile_fine()
     threading.Timer(0.5, os.kill, (worker_pid(), signal.SIGKILL)).start()
     with pytest.raises(CompileError, match="LLVM was killed by another process"):
@@ -174,7 +175,7 @@ def test_a_worker_killed_in_the_middle_is_an_error():
     compile_fine()
 
 
-def test_an_interrupt_ends_the_job_and_not_the_next():
+def test_an_interrupt_ends_the_job_but_not_the_next_one():
     def interrupt(*_):
         raise KeyboardInterrupt
 
@@ -189,7 +190,7 @@ def test_an_interrupt_ends_the_job_and_not_the_next():
     compile_fine()
 
 
-def test_threads():
+def test_threads_take_turns_with_one_worker():
     with ThreadPoolExecutor(8) as pool:
         modules = [f"define void @thread{index}() {{ ret void }}" for index in range(24)]
         artifacts = list(pool.map(lambda module: aot.compile(module, BASELINE), modules))
@@ -203,7 +204,7 @@ def in_another_process(script, *arguments, **options):
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
 
 
-def test_a_fork_gets_a_worker_of_its_own():
+def test_a_forked_child_starts_its_own_worker():
     script = f"""
 import os
 from cpufeat.aot.worker import client
@@ -257,13 +258,13 @@ def test_neither_the_current_folder_nor_pythonpath_is_searched(tmp_path, monkeyp
     compile_fine()
 
 
-def test_a_caller_that_altered_its_path(tmp_path):
+def test_the_worker_loads_the_copies_that_the_caller_found_by_an_altered_path(tmp_path):
     script = f"print(len(aot.compile({FINE!r}, Target.parse('x86-64')).object) > 0)"
     assert in_another_process(script, cwd=tmp_path).communicate(timeout=60) == ("True\n", "")
 
 
 @pytest.mark.parametrize("executable", ["/bin/false", "/nonexistent/python", ""])
-def test_a_worker_that_cannot_start(executable, monkeypatch):
+def test_a_worker_that_cannot_start_is_an_error(executable, monkeypatch):
     end_worker()
     with monkeypatch.context() as patch:
         patch.setattr(sys, "executable", executable)
@@ -285,7 +286,7 @@ HELLO = b'{"llvm": [22, 1, 0]}'
         struct.pack("<IQ", 45, 0) + b'{"requested_targets": [7], "functions": null}',
     ],
 )
-def test_a_worker_that_talks_nonsense(answer, tmp_path, monkeypatch):
+def test_an_invalid_reply_is_an_error(answer, tmp_path, monkeypatch):
     impostor = tmp_path / "python"
     said = struct.pack("<IQ", len(HELLO), 0) + HELLO + answer
     impostor.write_text(f"#!{sys.executable} -IS\nimport os, time; os.write(1, {said!r}); time.sleep(60)\n")
@@ -308,7 +309,7 @@ def test_without_isolation_there_is_no_worker():
 @pytest.mark.parametrize(
     ("option", "value"), [("opt", 4), ("opt", "2"), ("on_missing", "ignore"), ("isolation", "thread")]
 )
-def test_options_are_checked(option, value):
+def test_an_invalid_option_is_an_error_that_lists_the_valid_values(option, value):
     with pytest.raises(ValueError, match=f"^{option} must be one of .*, not {value!r}$"):
         aot.compile(FINE, BASELINE, **{option: value})
 
@@ -352,13 +353,13 @@ def test_no_bitcode_harms_this_process(data):
 @example(struct.pack("<IQ", 2, 1 << 63) + b"{}")
 @example(struct.pack("<IQ", 1 << 17, 0) + b"[" * (1 << 17))
 @example(struct.pack("<IQ", 2, 0) + b"[]")
-def test_an_answer_that_makes_no_sense_is_an_error(content):
+def test_an_invalid_message_is_an_error(content):
     with pytest.raises((EOFError, ValueError)):
         protocol.receive(io.BytesIO(content))
 
 
 @given(st.dictionaries(st.text(), st.integers() | st.text()), st.binary())
-def test_messages_arrive(header, content):
+def test_messages_arrive_unchanged(header, content):
     pipe = io.BytesIO()
     protocol.send(pipe, header, content)
     pipe.seek(0)
@@ -366,7 +367,7 @@ def test_messages_arrive(header, content):
 
 
 @given(st.integers(1, 40).flatmap(lambda count: st.tuples(st.just(count), st.integers(0, count - 1))))
-def test_the_culprit_is_found_in_few_attempts(case):
+def test_bisection_finds_the_failing_function_in_few_attempts(case):
     count, guilty = case
     attempts = []
 
@@ -381,6 +382,6 @@ def test_the_culprit_is_found_in_few_attempts(case):
 @pytest.mark.parametrize(
     "fails", [lambda first, end: True, lambda first, end: end - first == 4, lambda first, end: False]
 )
-def test_where_no_function_alone_is_to_blame_none_is_named(fails):
+def test_bisection_names_no_function_if_none_fails_alone(fails):
     names = ["a", "b", "c", "d"]
     assert failing_function(lambda first, end: None if fails(first, end) else names, 60) is None
