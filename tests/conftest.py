@@ -15,6 +15,7 @@ import tempfile
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 pytest.register_assert_rewrite("helpers")  # before the first import of one
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 pytest_plugins = ["helpers.checks"]
 os.environ["CPUFEAT_CACHE"] = "0"  # tests compile, and leave this user's cache alone; those of the cache have their own
+settings.register_profile("busy machine", suppress_health_check=[HealthCheck.too_slow], deadline=None)
+settings.load_profile("busy machine")  # a slow draw says that other tests run beside this one, nothing about the code
 LLVM_VERSIONS = llvm_tables.versions("x86_64")
 
 
