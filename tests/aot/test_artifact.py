@@ -25,6 +25,7 @@ from cpufeat import ArtifactError, CompileError, Host, MissingFeaturesError, Tar
 from cpufeat.aot import Variant
 from cpufeat.aot.objects import note
 from cpufeat.aot.objects.elf import Elf
+from cpufeat.aot.objects.finish import finish
 from cpufeat.features import FeatureSet
 
 BASELINE = Target.parse("x86-64")
@@ -53,13 +54,13 @@ def artifact():
     return compile_quietly(ADD.replace("GROUP", '"target-features"="+avx512f"') + TWICE, Target.parse("haswell-avx"))
 
 
-def test_it_comes_back_from_its_bytes_and_from_a_file(artifact, tmp_path):
+def test_an_artifact_is_read_back_from_its_bytes_and_from_a_file(artifact, tmp_path):
     artifact.save(tmp_path / "add.o")
     assert [decision.subject for decision in artifact.decisions] == ["add"]
     assert aot.Artifact.open(artifact.object) == aot.Artifact.open(str(tmp_path / "add.o")) == artifact
 
 
-def test_what_was_found_in_each_variant_comes_back(artifact):
+def test_the_used_features_of_each_variant_are_read_back(artifact):
     plain = artifact.replace(object=plain_object(TWICE), dispatch="ifunc", runtime_override=True, name="add")
     variants = (Variant(BASELINE, FeatureSet("x86_64", ["sse2"])), Variant(artifact.target))
     noted = plain.replace(variants=variants).finished()
@@ -78,7 +79,7 @@ def test_other_readers_understand_the_note(artifact):
     assert record["llvm"] == artifact.llvm
 
 
-def test_everything_else_stays_as_it_was():
+def test_adding_a_note_changes_nothing_else_in_an_object():
     before = plain_object(ADD.replace("GROUP", "") + TWICE)
     after = note.add(before, "some text")
     *rest, (name, kind, _, _) = sections(after)
@@ -91,8 +92,25 @@ def test_everything_else_stays_as_it_was():
     assert note.read(note.add(after, "more")) == ["some text", "more"]
 
 
+def test_all_edits_of_an_object_are_written_at_once():
+    """The sections' names and headers are appended once, after a level, new names of constructors and a note."""
+    module = """
+    @llvm.global_ctors = appending global [1 x { i32, ptr, ptr }] [{ i32, ptr, ptr } { i32 7, ptr @f, ptr null }]
+    define void @f() { ret void }
+    """
+    before = plain_object(module)
+    elf = ELFFile(io.BytesIO(finish(before, "text", isa_level="x86-64-v3")))
+    names = [section.name for section in elf.iter_sections()]
+    assert names[-2:] == [".note.gnu.property", ".note.cpufeat"]
+    assert ".init_array.7" in names
+    assert elf.stream.getvalue().count(b"\0.note.cpufeat\0") == 1
+    headers = elf.num_sections() * elf["e_shentsize"]
+    added = sum(elf.get_section_by_name(name)["sh_size"] for name in (*names[-2:], ".strtab"))
+    assert 0 <= len(elf.stream.getvalue()) - len(before) - headers - added < 3 * 8
+
+
 @pytest.mark.parametrize("count", [0xFF00 - 8, 0xFF00 - 7, 0xFF00 - 6, 0xFF00 - 5, 0x10001])
-def test_more_sections_than_the_header_can_count(count):
+def test_a_note_is_added_to_more_sections_than_the_header_can_count(count):
     """From 65,280 sections on, their number and the index of their names stand elsewhere."""
     module = "".join(f'@g{index} = global i8 1, section ".s{index}"\n' for index in range(count))
     plain = plain_object(module)
@@ -104,7 +122,7 @@ def test_more_sections_than_the_header_can_count(count):
 
 
 @pytest.mark.parametrize("triple", ["i686-unknown-linux-gnu", "powerpc64-unknown-linux-gnu", "s390x-linux-gnu"])
-def test_other_classes_and_byte_orders(triple):
+def test_a_note_is_added_to_other_classes_and_byte_orders(triple):
     binding.initialize_all_targets()
     binding.initialize_all_asmprinters()
     machine = binding.Target.from_triple(triple).create_target_machine(codemodel="default")
@@ -115,7 +133,7 @@ def test_other_classes_and_byte_orders(triple):
 
 
 @pytest.mark.parametrize("tool", ["strip", "llvm-strip"])
-def test_it_survives_strip(tool, artifact, tmp_path):
+def test_the_note_survives_strip(tool, artifact, tmp_path):
     program = shutil.which(tool) or unavailable(tool, "apt-get install binutils llvm")
     artifact.save(tmp_path / "add.o")
     subprocess.run([program, tmp_path / "add.o"], check=True)
@@ -171,7 +189,7 @@ def test_linking_keeps_the_notes_and_the_code(library):
     assert any("cpufeat" in [entry["n_name"] for entry in segment.iter_notes()] for segment in segments)
 
 
-def test_a_linked_file_is_not_one_artifact(library):
+def test_a_file_linked_from_several_artifacts_is_not_opened_as_one(library):
     with pytest.raises(ArtifactError, match=r"library.so: 2 notes of cpufeat: it was linked from as many artifacts"):
         aot.Artifact.open(library)
 
@@ -210,7 +228,7 @@ def with_record(**changes):
         (lambda: with_record(decisions=["x"]), "damaged note"),
     ],
 )
-def test_what_is_no_artifact(content, message, tmp_path):
+def test_opening_anything_but_an_artifact_is_an_error_that_names_the_file(content, message, tmp_path):
     with pytest.raises(ArtifactError, match=message):
         aot.Artifact.open(content())
     (tmp_path / "file.o").write_bytes(content())
@@ -219,7 +237,7 @@ def test_what_is_no_artifact(content, message, tmp_path):
 
 
 @pytest.mark.parametrize("path", ["missing.o", ".", "a\0b"])
-def test_files_that_cannot_be_opened(path):
+def test_a_file_that_cannot_be_opened_is_an_error_that_names_it(path):
     with pytest.raises(ArtifactError, match="^" + path.replace(".", r"\.")):
         aot.Artifact.open(path)
 
@@ -251,7 +269,7 @@ def with_field(content: bytes, section: bytes, offset: int, value: int) -> bytes
     return bytes(changed)
 
 
-def test_what_overlaps_does_not_multiply(artifact):
+def test_overlapping_notes_and_names_are_refused(artifact):
     elf = Elf(artifact.object)
     (ours,) = (one for one in elf.sections if elf.names().startswith(note.SECTION, one.name))
     many = elf.edited(elf.content, [*elf.sections, *[ours] * 100], elf.names()).to_bytes()
@@ -273,7 +291,7 @@ def test_no_damaged_note_does_harm(content):
         assert "damaged note" in str(error)
 
 
-def test_saving_is_whole_or_not_at_all(artifact, tmp_path):
+def test_a_file_is_saved_completely_or_not_at_all(artifact, tmp_path):
     path = tmp_path / "add.o"
     path.write_bytes(b"before")
     sizes = set()
@@ -291,14 +309,14 @@ def test_saving_is_whole_or_not_at_all(artifact, tmp_path):
 
 
 @pytest.mark.parametrize("path", ["no/such/folder/add.o", "."])
-def test_where_nothing_can_be_saved(path, artifact, tmp_path, monkeypatch):
+def test_a_file_that_cannot_be_saved_is_an_error_that_names_it(path, artifact, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ArtifactError):
         artifact.save(path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_it_names_itself_without_its_bytes(artifact):
+def test_the_repr_of_an_artifact_does_not_show_its_bytes(artifact):
     assert repr(artifact) == (
         f"<Artifact of {len(artifact.object)} bytes for x86_64-unknown-linux-gnu, haswell, by LLVM {artifact.llvm}>"
     )
@@ -313,7 +331,7 @@ def test_loading_runs_the_code():
         loaded["inner"]
 
 
-def test_loading_for_what_this_machine_has():
+def test_code_for_this_machine_is_loaded_and_runs():
     """A constant that needs the alignment of the widest vectors."""
     module = f"""
     @wide = internal constant <16 x float> <{", ".join(f"float {index}.0" for index in range(16))}>
@@ -349,13 +367,13 @@ def test_symbols_of_this_process_are_found():
         ),
     ],
 )
-def test_what_cannot_be_linked_into_this_process(module, message):
+def test_an_object_that_cannot_be_linked_into_this_process_is_an_error(module, message):
     artifact = aot.compile(module, BASELINE)
     with pytest.raises(ArtifactError, match=message):
         artifact.load()
 
 
-def test_a_library_is_not_linked(tmp_path):
+def test_a_shared_library_is_not_linked_into_this_process(tmp_path):
     aot.compile(TWICE, BASELINE).save(tmp_path / "twice.o")
     zig("-shared", tmp_path / "twice.o", "-o", tmp_path / "twice.so")
     with pytest.raises(ArtifactError, match="load a library with ctypes"):
@@ -373,26 +391,26 @@ ret i64 %bits }
 """
 
 
-def test_loading_refuses_by_name_what_the_host_lacks():
+def test_loading_names_the_features_that_the_host_lacks():
     artifact = aot.compile(COUNT, Target.parse("x86-64-v2"))
     with pytest.raises(MissingFeaturesError, match=r"compiled for x86-64-v2, needs .*popcnt: not reported") as caught:
         artifact.load(lacking(detect(), "popcnt"))
     assert set(caught.value.missing) == {"popcnt"}
 
 
-def test_loading_asks_for_no_more_than_the_code_uses():
+def test_loading_requires_only_the_features_that_the_code_uses():
     artifact = aot.compile(COUNT, Target.parse("x86-64-v2"))
     library = artifact.load(lacking(detect(), "sse4_2"))
     assert ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(library["count"])(0xF0F) == 8
 
 
-def test_an_artifact_knows_what_it_uses(tmp_path: Path):
+def test_an_artifact_records_the_features_that_it_uses(tmp_path: Path):
     aot.compile(COUNT, Target.parse("x86-64-v2")).save(tmp_path / "count.o")
     (variant,) = aot.Artifact.open(tmp_path / "count.o").variants
     assert variant.used == FeatureSet("x86_64", ["popcnt"])
 
 
-def test_code_that_uses_what_its_target_does_not_permit_is_refused_by_the_instruction():
+def test_code_that_uses_more_than_its_target_permits_is_an_error_that_names_the_instruction():
     text = 'define void @f() { call void asm sideeffect "vpaddd %zmm0, %zmm1, %zmm2", ""()\nret void }'
     with pytest.raises(CompileError, match=r"function f: vpaddd .* uses avx512f, which x86-64-v3 does not") as caught:
         aot.compile(text, Target.parse("x86-64-v3"))
@@ -402,7 +420,7 @@ def test_code_that_uses_what_its_target_does_not_permit_is_refused_by_the_instru
 @pytest.mark.parametrize("dispatch", ["ifunc", "pointer"])
 @pytest.mark.parametrize("levels", [("x86-64-v3", "x86-64"), ("x86-64-v3", "x86-64-v2")])
 @pytest.mark.parametrize("linkage", ["", "internal"])
-def test_that_a_variant_was_chosen_permits_it_no_more(dispatch, levels, linkage):
+def test_the_selection_of_a_variant_permits_it_no_more_features(dispatch, levels, linkage):
     text = f"""
         define {linkage} float @g(float %x) noinline {{
           %y = call float asm "vaddss $1, $1, $0", "=x,x"(float %x)
@@ -417,7 +435,7 @@ def test_that_a_variant_was_chosen_permits_it_no_more(dispatch, levels, linkage)
         aot.compile(text, targets=levels, dispatch=dispatch)
 
 
-def test_what_stands_behind_a_check_of_the_codes_own_is_permitted():
+def test_uses_behind_a_check_of_the_codes_own_are_permitted():
     asked = aot.compile(CHECKED_XGETBV, Target.parse("x86-64"))
     assert asked.variants[0].used == FeatureSet("x86_64")
     with pytest.raises(CompileError, match=r"xgetbv .* uses xsave"):
@@ -450,6 +468,6 @@ def test_loading_refuses_code_of_another_system():
         artifact.load()
 
 
-def test_loading_asks_this_machine_whatever_is_replayed(monkeypatch):
+def test_loading_looks_at_this_machine_even_if_a_recording_is_replayed(monkeypatch):
     monkeypatch.setenv("CPUFEAT_MACHINE", "/nonexistent")
     assert aot.compile(TWICE, BASELINE).load()["twice"]

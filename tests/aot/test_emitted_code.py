@@ -110,7 +110,7 @@ def test_code_for_a_target_runs_on_that_cpu(
         *("Icelake-Server", "max"),
     ],
 )
-def test_code_for_what_is_found_on_a_cpu_runs_there(workshop: Workshop, qemu: str, cpu: str) -> None:
+def test_code_for_the_features_detected_on_a_cpu_runs_there(workshop: Workshop, qemu: str, cpu: str) -> None:
     ask = "import cpufeat; print(cpufeat.target_for_host('native').to_json())"
     answer = run(qemu, cpu, [sys.executable, "-c", ask], {"PYTHONPATH": str(Path(cpufeat.__file__).parent.parent)})
     program = workshop.program(Target.from_json(answer.stdout))
@@ -129,7 +129,7 @@ def test_code_for_the_highest_level_runs_here(workshop: Workshop) -> None:
     assert outcome(run_here(workshop.program(target))) == RIGHT
 
 
-def test_code_for_a_name_alone_dies(workshop: Workshop, qemu: str) -> None:
+def test_code_for_a_cpu_name_without_features_crashes(workshop: Workshop, qemu: str) -> None:
     """A compiler that trusts the name of a CPU: what the tests above would see of it."""
     binding.initialize_all_targets()
     binding.initialize_all_asmprinters()

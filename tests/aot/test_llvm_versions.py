@@ -34,7 +34,7 @@ def worker(llvm_python):
         "",
     ],
 )
-def test_every_way_to_say_it(own):
+def test_no_spelling_of_target_attributes_brings_instructions_above_the_target(own):
     """Every LLVM, every spelling: not one instruction above the target."""
     group = '\nattributes #7 = { uwtable "target-cpu"="skylake-avx512" "target-features"="+avx512f,+fma" }\n'
     emitted = compile_quietly(ADD.replace("GROUP", own) + (group if own == "#7" else ""), WITHOUT_AVX)
@@ -42,12 +42,12 @@ def test_every_way_to_say_it(own):
 
 
 @pytest.mark.parametrize(("request_", "expected"), [("x86-64-v3", VEX), ("x86-64-v4", EVEX)])
-def test_asking_for_less_is_raised_to_the_target(request_, expected):
+def test_a_function_that_requests_less_is_compiled_for_the_target(request_, expected):
     module = ADD.replace("GROUP", '"target-cpu"="x86-64" "target-features"="+sse2,-avx"')
     assert expected in encodings(aot.compile(module, Target.parse(request_)).object)
 
 
-def test_look_alikes_are_left_alone():
+def test_text_that_looks_like_target_attributes_is_not_changed():
     """Names, data, metadata, inline assembly and comments that look like the attributes come through."""
     data = r"attributes #0 = { \22target-cpu\22=\22haswell\22 }"
     module = f"""
@@ -85,7 +85,7 @@ def aborting(llvm_version):
     return module, Target.parse(high), low
 
 
-def test_what_aborts_at_the_target_is_compiled_for_the_level_below(llvm_version):
+def test_code_that_aborts_at_the_target_is_compiled_for_the_level_below(llvm_version):
     module, target, low = aborting(llvm_version)
     with pytest.warns(CpufeatWarning, match=f"{target.cpu}: LLVM failed .* compiled for {low} instead") as warned:
         artifact = aot.compile(module, target, opt=0)
@@ -99,7 +99,7 @@ def test_what_aborts_at_the_target_is_compiled_for_the_level_below(llvm_version)
     assert {"fine", "culprit", "fine_too"} <= symbols(artifact.object)
 
 
-def test_what_aborts_is_an_error_that_names_the_function(llvm_version):
+def test_code_that_aborts_at_every_level_is_an_error_that_names_the_function(llvm_version):
     module, target, _ = aborting(llvm_version)
     with pytest.raises(CompileError, match=f"function culprit: .* SIGABRT: .* \\(for {target.cpu}\\)") as caught:
         aot.compile(module, target, opt=0, on_missing="error")
@@ -111,7 +111,7 @@ def test_the_artifact_names_its_llvm(llvm_version):
 
 
 @pytest.mark.parametrize("opt", [0, 1, 2, 3])
-def test_optimization_levels(opt):
+def test_the_optimization_level_decides_what_is_inlined(opt):
     """What must be inlined is at every level, what may be from 1 upward."""
     module = """
     define internal i32 @must(i32 %a) alwaysinline { %r = mul i32 %a, 7

@@ -60,7 +60,7 @@ def test_every_form_gives_the_same_code(form, isolation, tmp_path):
     assert section(emitted) == section(aot.compile(TEXT, BASELINE).object)
 
 
-def test_a_module_of_llvmlite_is_left_as_it_was():
+def test_an_llvmlite_module_is_not_changed():
     text = ADD.replace("GROUP", '"target-features"="+sse2"')
     module = parsed(text)
     before = str(module)
@@ -79,7 +79,7 @@ def test_a_module_of_llvmlite_is_left_as_it_was():
         ("empty.bc\0.bc", None, "null byte"),
     ],
 )
-def test_files_that_cannot_be_compiled(name, content, message, tmp_path):
+def test_a_file_that_cannot_be_compiled_is_an_error_that_names_it(name, content, message, tmp_path):
     path = str(tmp_path / name)
     if content is not None:
         written(tmp_path / name, content)
@@ -87,7 +87,7 @@ def test_files_that_cannot_be_compiled(name, content, message, tmp_path):
         aot.compile(path, BASELINE)
 
 
-def test_a_folder_is_no_module(tmp_path):
+def test_a_folder_is_an_error_that_names_it(tmp_path):
     with pytest.raises(CompileError, match=f"^{re.escape(str(tmp_path))}: Is a directory$"):
         aot.compile(tmp_path, BASELINE)
 
@@ -101,7 +101,7 @@ def test_a_folder_is_no_module(tmp_path):
         ("; \ud800", "character 2 of the IR is half of a surrogate pair"),
     ],
 )
-def test_what_is_no_module(module, message):
+def test_anything_but_a_module_is_an_error(module, message):
     with pytest.raises(CompileError, match=message):
         aot.compile(module, BASELINE)
 
@@ -114,7 +114,7 @@ def test_a_closed_module_is_an_error():
 
 
 @pytest.mark.parametrize("module", [None, 7, ["define"]])
-def test_other_types_are_an_error(module):
+def test_an_object_of_another_type_is_a_type_error(module):
     with pytest.raises(TypeError, match=f"not {type(module).__name__}$"):
         aot.compile(module, BASELINE)
 
@@ -129,7 +129,7 @@ GNU = "x86_64-unknown-linux-gnu"
         *("", "unknown-unknown-unknown", "x86_64-unknown-unknown", "x86_64-unknown-none", "x86_64-redhat-linux-gnu"),
     ],
 )
-def test_triples_that_are_the_targets(own):
+def test_a_module_with_a_compatible_triple_is_compiled(own):
     assert not triples.conflict(own, GNU)
     aot.compile(f'target triple = "{own}"\n{TEXT}', BASELINE, on_missing="error")
 
@@ -147,7 +147,7 @@ def test_triples_that_are_the_targets(own):
         ("x86_64-unknown-freebsd13", "system freebsd and linux"),
     ],
 )
-def test_triples_that_are_not(own, differs):
+def test_a_module_with_a_conflicting_triple_is_an_error(own, differs):
     message = f"^<string>: made for {own}, which conflicts with {GNU}: .*{differs}"
     with pytest.raises(TargetError, match=message):
         aot.compile(f'target triple = "{own}"\n{TEXT}', BASELINE)
@@ -156,14 +156,14 @@ def test_triples_that_are_not(own, differs):
 @pytest.mark.skipif(not hasattr(binding, "get_triple_parts"), reason="LLVM's own answer needs llvmlite >= 0.44")
 @pytest.mark.parametrize("arch", ["x86_64", "i686", "aarch64", "riscv64"])
 @pytest.mark.parametrize("rest", ["-pc-linux-gnu", "-linux-musl", "-unknown-freebsd13.1", "-linux", "-pc-windows-msvc"])
-def test_parts_are_those_that_llvm_sees(arch, rest):
+def test_triples_have_the_parts_that_llvm_finds(arch, rest):
     theirs = binding.get_triple_parts(arch + rest)
     ours = triples.parts(arch + rest)
     assert ours[1:] == tuple("" if part == "unknown" else re.sub(r"[\d.]+$", "", part) for part in theirs[3:5])
 
 
 @pytest.mark.parametrize("layout", ["e-m:e-p:32:32-i64:64-n8:16:32-S128", "E", "e-m:o-i64:64-n8:16:32:64-S128"])
-def test_a_data_layout_of_something_else_is_an_error(layout):
+def test_the_data_layout_of_another_target_is_an_error(layout):
     with pytest.raises(TargetError, match=f"data layout '{layout}' conflicts with that of {GNU}, 'e-m:e-"):
         aot.compile(f'target datalayout = "{layout}"\n{TEXT}', BASELINE)
 
