@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from cpufeat.auditing import audit
+from cpufeat.auditing.formats.loader import FORMATS
 from cpufeat.auditing.report import to_json
 from cpufeat.cli.audit_page import page
 from cpufeat.cli.options import NO, OK, path_of, request_of
@@ -23,9 +24,8 @@ if TYPE_CHECKING:
 
 def arguments(parser: ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument(
-        "file", metavar="FILE", help="an ELF, Mach-O, COFF or PE file, an archive or a universal binary"
-    )
+    formats = ", ".join(known.name for known in FORMATS if not known.refusal)
+    parser.add_argument("file", metavar="FILE", help=f"a binary ({formats})")
     parser.add_argument("--max", metavar="TARGET", help="exit with 1 if the file needs more than this level or CPU")
     parser.add_argument("--json", action="store_true", help="print every function and address, for programs")
 
