@@ -59,3 +59,15 @@ def test_every_file_that_a_document_links_to_exists() -> None:
     ]
     assert len(documents) > 2
     assert links == []
+
+
+def test_every_path_in_the_guide_for_contributors_exists_and_defines_what_is_said_to_be_in_it() -> None:
+    """A sentence such as "`VERBS` in `cpufeat/cli/parser.py`" says that the file contains the name."""
+    guide = (PROJECT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    paths = re.findall(r"\b(?:cpufeat|data|docs|tests|tools)/[\w/.-]*\w", guide)
+    definitions = re.findall(r"`(\w+)`[^`]* in\s+`([\w/]+\.py)`", guide)
+    assert [path for path in paths if "NAME" not in path and not (PROJECT / path).exists()] == []
+    assert len(definitions) > 5
+    assert [
+        (name, path) for name, path in definitions if name not in (PROJECT / path).read_text(encoding="utf-8")
+    ] == []

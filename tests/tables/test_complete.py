@@ -88,6 +88,18 @@ def test_every_cpu_with_a_row_is_known_to_an_llvm(family: str) -> None:
 
 
 @pytest.mark.parametrize("family", ARCHITECTURES)
+def test_a_level_that_is_a_cpu_of_an_llvm_has_a_row(family: str) -> None:
+    known = {name for version in versions(family) for name in names(family, version, "cpu")}
+    missing = [
+        level for arch in ARCHITECTURES[family] for level in levels(arch) if level in known and level not in cpus(arch)
+    ]
+    assert not missing, (
+        f"data/{family}/cpus.tsv has no row for {', '.join(missing)}: add one, with the level below as its "
+        "predecessor, for an LLVM that does not know the level"
+    )
+
+
+@pytest.mark.parametrize("family", ARCHITECTURES)
 def test_a_predecessor_has_a_row(family: str) -> None:
     known = cpus(ARCHITECTURES[family][0])
     dangling = [f"{cpu.name} ({cpu.predecessor})" for cpu in known.values() if cpu.predecessor not in ("", *known)]
