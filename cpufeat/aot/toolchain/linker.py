@@ -149,7 +149,7 @@ def _run(command: Sequence[str], folder: Path, output: str, time_limit: float) -
     written = (part.start.decode(errors="replace").strip() for part in (ended.stderr, ended.stdout))
     messages = "\n".join(filter(None, written)).replace(f"{folder}{os.sep}", "")
     if ended.expired:
-        raise LinkError(f"{output}: the linker exceeded its time limit of {time_limit:g} s")
+        raise LinkError(f"{output}: the linker exceeded the time limit of {time_limit:g} s")
     if ended.status:
         raise LinkError(f"{output}: the linker failed with status {ended.status}\n{messages}".strip())
     return messages

@@ -131,5 +131,5 @@ def test_c_needs_zig(tmp_path, monkeypatch):
 def test_a_c_compiler_that_hangs_is_ended(tmp_path):
     os.mkfifo(tmp_path / "never.h")
     (tmp_path / "one.c").write_text('#include "never.h"\n')
-    with pytest.raises(CompileError, match=r"longer than the 0\.5 s"):
+    with pytest.raises(CompileError, match=r"exceeded the time limit of 0\.5 s"):
         aot.from_c(tmp_path / "one.c", HERE, time_limit=0.5)
