@@ -89,9 +89,10 @@ def _merge_like(readings: Iterable[Reading]) -> list[Reading]:
 def _reading(machine: Machine, cpuid: Cpuid, count: int) -> Reading:
     family, model, stepping = cpuid.signature()
     vendor, brand = cpuid.vendor(), cpuid.text(*_BRAND)
-    held = {feature.name: cpuid.satisfied(feature.condition) for feature in table(machine.arch).values() if feature.bit}
-    features = [feature for feature in table(machine.arch).values() if held.get(feature.name)]
-    enabled, evidence = cpuid.xcr0()
+    rows = table(machine.arch).values()
+    fields = {feature.name: cpuid.satisfied(feature.condition) for feature in rows if feature.bit}
+    features = [feature for feature in rows if fields.get(feature.name)]
+    (enabled, evidence), known = cpuid.xcr0(), states()
     return Reading(
         source="CPUID",
         vendor=vendor,
@@ -102,9 +103,9 @@ def _reading(machine: Machine, cpuid: Cpuid, count: int) -> Reading:
         hypervisor=machine.emulator or _named(brand.partition(" ")[0], vendor) or _hypervisor(cpuid),
         core="atom" if cpuid.value(_CORE_TYPE) == _ATOM else "",
         count=count,
-        reported={feature.name: f"CPUID {held[feature.name]}" for feature in features},
-        withheld=_withheld(machine, features, enabled, evidence),
-        states=tuple(name for name, state in states().items() if enabled & state.mask == state.mask),
+        reported={feature.name: f"CPUID {fields[feature.name]}" for feature in features},
+        withheld=_withheld(machine, features, known, enabled, evidence),
+        states=tuple(name for name, state in known.items() if enabled & state.mask == state.mask),
         states_evidence=evidence,
     )
 
@@ -137,8 +138,10 @@ def states() -> dict[str, State]:
     }
 
 
-def _withheld(machine: Machine, features: list[Feature], xcr0: int, evidence: str) -> dict[str, Withheld]:
-    known = states()
+def _withheld(
+    machine: Machine, features: list[Feature], known: dict[str, State], xcr0: int, evidence: str
+) -> dict[str, Withheld]:
+    """Return the features whose register state is not enabled in ``xcr0``, or needs a permission, with the reason."""
     withheld = {}
     for feature in features:
         if not feature.state:
@@ -217,7 +220,7 @@ def _from_flags(machine: Machine, how: _Spelled, processor: X86Processor, count:
         brand=processor.brand,
         count=count,
         reported={feature.name: f"{how.source} flag {', '.join(feature.flags(how.system))}" for feature in features},
-        withheld=_withheld(machine, features, how.enabled, f"by {how.source}, XCR0 is {how.enabled:#x}"),
+        withheld=_withheld(machine, features, states(), how.enabled, f"by {how.source}, XCR0 is {how.enabled:#x}"),
     )
 
 

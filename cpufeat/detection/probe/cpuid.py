@@ -65,15 +65,16 @@ class Cpuid:
         return self._value(Term(field))
 
     def _value(self, term: Term) -> int:
-        return self._word(term.word) >> term.low & (1 << term.width) - 1
+        word = self._words.get(term.word)
+        if word is None:
+            word = self._words[term.word] = self._read_word(term.word)
+        return word >> term.low & (1 << term.width) - 1
 
-    def _word(self, where: str) -> int:
-        if where not in self._words:
-            leaves, _, register = where.partition(":")
-            leaf, _, subleaf = leaves.partition(".")
-            registers = self.registers(int(leaf, 16), int(subleaf, 16))
-            self._words[where] = registers[REGISTERS[register]] if registers else 0
-        return self._words[where]
+    def _read_word(self, where: str) -> int:
+        leaves, _, register = where.partition(":")
+        leaf, _, subleaf = leaves.partition(".")
+        registers = self.registers(int(leaf, 16), int(subleaf, 16))
+        return registers[REGISTERS[register]] if registers else 0
 
     def holds(self, field: str) -> bool:
         """Whether a bit, written as for :meth:`value`, is set."""
