@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
+import sys
 
 from cpufeat.decisions import DIFFERS, NOT_REPORTED, UNSEEN, Withheld
-from cpufeat.detection.arch import read
 from cpufeat.detection.arch.identity import Identity, identify
 from cpufeat.detection.host import Core, Host
 from cpufeat.detection.systems import ThisMachine
 from cpufeat.errors import CpufeatError
-from cpufeat.features import FeatureSet, implied, table
+from cpufeat.features import FeatureSet, family, implied, table
 from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from cpufeat.detection.arch.reading import Reading
+    from cpufeat.detection.arch import Reading
     from cpufeat.detection.machine import Machine
 
 MACHINE_VARIABLE = "CPUFEAT_MACHINE"
@@ -23,16 +23,24 @@ MACHINE_VARIABLE = "CPUFEAT_MACHINE"
 def detect(machine: Machine | None = None) -> Host:
     """Return what a machine (this one, if None) is and can run.
 
-    ``CPUFEAT_MACHINE`` names a recording that takes the place of this machine. Raises DumpError for a bad recording
-    and CpufeatError for a machine of which nothing can be read.
+    ``CPUFEAT_MACHINE`` names a recording that takes the place of this machine. Raises DumpError for a bad recording,
+    UnknownNameError for an architecture without tables, and CpufeatError for a machine that answers nothing.
     """
     machine = machine or default_machine()
-    readings = read(machine)
+    readings = _read(machine)
     if not readings:
         silent = "neither the processor nor the kernel answers"
         raise CpufeatError(f"nothing can be read of this {machine.arch} machine: {silent}")
     identities = [identify(machine.arch, reading) for reading in readings]
     return _merge(machine, readings, identities)
+
+
+def _read(machine: Machine) -> list[Reading]:
+    """Return a reading for each kind of core; loads only the module of the machine's family of architectures."""
+    name = f"cpufeat.detection.arch.{family(machine.arch)}"
+    __import__(name)
+    readings: list[Reading] = sys.modules[name].read(machine)
+    return readings
 
 
 def default_machine() -> Machine:

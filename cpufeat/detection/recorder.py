@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import inspect
 
+from cpufeat.detection.cpuid import all_leaves
 from cpufeat.detection.crosscheck import disagreements
 from cpufeat.detection.detect import detect
 from cpufeat.detection.machine import Leaves, Machine
 from cpufeat.detection.probe import x86_flags
-from cpufeat.detection.probe.cpuid import all_leaves
 from cpufeat.detection.recording import FACTS, QUESTIONS, Question, Recording
 from cpufeat.support.value import TYPE_CHECKING
 

@@ -22,7 +22,7 @@ from helpers.qemu import NO_64_BIT, models, run, side_by_side
 import cpufeat
 from cpufeat import llvm_tables
 from cpufeat.detection import dumps
-from cpufeat.detection.probe.cpuid import Cpuid
+from cpufeat.detection.cpuid import Cpuid
 from cpufeat.features import find, implied, table
 
 if TYPE_CHECKING:

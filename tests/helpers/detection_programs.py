@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from cpufeat.detection import dumps
-from cpufeat.detection.probe.cpuid import Cpuid
+from cpufeat.detection.cpuid import Cpuid
 from cpufeat.detection.recording import Recording
 from helpers.paths import CORPUS, MACHINES
 from helpers.run_emitted_ir import told

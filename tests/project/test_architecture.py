@@ -119,7 +119,7 @@ SEEN = {
     ("cpufeat.resolution", "cpufeat.target"),
     ("cpufeat.__init__", "cpufeat.resolution"),
     ("cpufeat.cli.parser", "cpufeat.cli.verbs.audit"),
-    ("cpufeat.detection.arch.__init__", "cpufeat.detection.arch.x86"),
+    ("cpufeat.detection.detect", "cpufeat.detection.arch.x86"),
 }
 """A plain import, and names in a string and in f-strings."""
 

@@ -17,8 +17,8 @@ from helpers.requirements import unavailable
 from cpufeat import llvm_tables, tables
 from cpufeat.cpus import cpu_features, cpus, find_cpu
 from cpufeat.detection import dumps
+from cpufeat.detection.arch import Reading
 from cpufeat.detection.arch.identity import Model
-from cpufeat.detection.arch.reading import Reading
 from cpufeat.detection.detect import detect
 from cpufeat.features import FeatureSet, table
 

@@ -1,4 +1,4 @@
-"""Run-time feature tests for x86: CPUID and XCR0, by the rules of :class:`cpufeat.detection.probe.cpuid.Cpuid`."""
+"""Run-time feature tests for x86: CPUID and XCR0, by the rules of :class:`cpufeat.detection.cpuid.Cpuid`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from cpufeat.aot.llvm.builder import Body, constant
 from cpufeat.aot.runtime.feature_tests import Condition, FeatureTests, Field, sysctl
 from cpufeat.detection import instructions
 from cpufeat.detection.arch.x86 import states
-from cpufeat.detection.probe.cpuid import AVX512_STATE, FIRST_LEAVES, OSXSAVE, REGISTERS, SUBLEAVES_IN_EAX
+from cpufeat.detection.cpuid import AVX512_STATE, FIRST_LEAVES, OSXSAVE, REGISTERS, SUBLEAVES_IN_EAX
 from cpufeat.support.conditions import Term
 
 if TYPE_CHECKING:

@@ -1,27 +1,39 @@
 """What a machine reports, one module for each family of architectures.
 
-A :class:`~cpufeat.detection.machine.Machine` comes in, a :class:`~cpufeat.detection.arch.reading.Reading` for each kind
-of core goes out (:func:`read`); :mod:`.identity` then finds the CPU that a reading describes.
+A :class:`~cpufeat.detection.machine.Machine` comes in; each module's ``read`` returns a :class:`Reading` for each kind
+of core, the one to tune for first. :mod:`.identity` then finds the CPU that a reading describes.
 """
 
 from __future__ import annotations
 
-import sys
-
-from cpufeat.features import family
-from cpufeat.support.value import TYPE_CHECKING
+from cpufeat.support.value import TYPE_CHECKING, Value
 
 if TYPE_CHECKING:
-    from cpufeat.detection.arch.reading import Reading
-    from cpufeat.detection.machine import Machine
+    from cpufeat.decisions import Withheld
 
 
-def read(machine: Machine) -> list[Reading]:
-    """Return what the best source that answers says of each kind of core, the one to tune for first.
+class Reading(Value):
+    """One source's account of one kind of core."""
 
-    Loads only the module of the machine's architecture. Raises UnknownNameError for an architecture without tables.
-    """
-    name = f"{__name__}.{family(machine.arch)}"
-    __import__(name)
-    readings: list[Reading] = sys.modules[name].read(machine)
-    return readings
+    source: str
+    """``CPUID``, ``/proc/cpuinfo``, ``sysctl``, ..."""
+    vendor: str = ""
+    family: int | None = None
+    model: int | None = None
+    stepping: int | None = None
+    brand: str = ""
+    hypervisor: str = ""
+    core: str = ""
+    """``atom`` for an efficiency core that says so, else empty."""
+    count: int = 1
+    """Processors that read so."""
+    reported: dict[str, str] = {}
+    """What the hardware reports, usable or not: feature name -> evidence."""
+    withheld: dict[str, Withheld] = {}
+    """Those of ``reported`` that may not be used, with the reason."""
+    undetermined: frozenset[str] = frozenset()
+    """Features that the source can neither confirm nor rule out: its kernel may be older than they are."""
+    states: tuple[str, ...] = ()
+    """The register states that the operating system enabled (rows of ``x86/states.tsv``); only CPUID tells."""
+    states_evidence: str = ""
+    """Where ``states`` were read: ``XCR0 is 0xe7``; empty where they were not."""

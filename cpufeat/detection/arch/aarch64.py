@@ -9,7 +9,7 @@ from cpufeat.detection.arch.arm_cores import read_cores
 from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from cpufeat.detection.arch.reading import Reading
+    from cpufeat.detection.arch import Reading
     from cpufeat.detection.machine import Machine
 
 

@@ -6,7 +6,7 @@ Sources: Apple's "Determining instruction set characteristics"; XNU ``osfmk/mach
 
 from __future__ import annotations
 
-from cpufeat.detection.arch.reading import Reading
+from cpufeat.detection.arch import Reading
 from cpufeat.features import Feature, table
 from cpufeat.support.value import TYPE_CHECKING
 

@@ -13,7 +13,7 @@ from cpufeat.features import Feature, table
 from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from cpufeat.detection.arch.reading import Reading
+    from cpufeat.detection.arch import Reading
     from cpufeat.detection.machine import Machine
 
 _PROCESSOR = "HARDWARE\\DESCRIPTION\\System\\CentralProcessor\\{}"

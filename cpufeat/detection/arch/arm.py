@@ -12,7 +12,7 @@ from cpufeat.detection.probe import midr
 from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from cpufeat.detection.arch.reading import Reading
+    from cpufeat.detection.arch import Reading
     from cpufeat.detection.machine import Machine
     from cpufeat.detection.probe.midr import ArmCore
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from cpufeat import tables
 from cpufeat.decisions import Withheld
+from cpufeat.detection.arch import Reading
 from cpufeat.detection.arch.identity import Model, among
-from cpufeat.detection.arch.reading import Reading
 from cpufeat.detection.machine import AT_HWCAP
 from cpufeat.detection.probe import bits, fallback, midr
 from cpufeat.detection.probe.midr import ArmCore

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from typing import Any
 
-    from cpufeat.detection.arch.reading import Reading
+    from cpufeat.detection.arch import Reading
 
 ANY = "*"
 """In a cell of ``models.tsv``: whatever it is."""

@@ -6,7 +6,7 @@ The facts are in ``data/loongarch``; nothing here knows a feature or a model by 
 
 from __future__ import annotations
 
-from cpufeat.detection.arch.reading import Reading
+from cpufeat.detection.arch import Reading
 from cpufeat.detection.machine import AT_HWCAP
 from cpufeat.detection.probe import bits, fallback, lscpu, procfs
 from cpufeat.support.value import TYPE_CHECKING

@@ -6,7 +6,7 @@ The facts are in ``data/powerpc``; nothing here knows a feature or a model by na
 
 from __future__ import annotations
 
-from cpufeat.detection.arch.reading import Reading
+from cpufeat.detection.arch import Reading
 from cpufeat.detection.machine import AT_HWCAP, AT_PLATFORM
 from cpufeat.detection.probe import bits, fallback, lscpu, procfs
 from cpufeat.features import FeatureSet, table

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from cpufeat import tables
 from cpufeat.decisions import STATE_OFF, UNSEEN, Withheld
-from cpufeat.detection.arch.reading import Reading
+from cpufeat.detection.arch import Reading
 from cpufeat.detection.machine import AT_HWCAP
 from cpufeat.detection.probe import bits, fallback, lscpu, procfs
 from cpufeat.detection.probe.isa_string import extensions

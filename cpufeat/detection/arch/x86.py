@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from cpufeat import tables
 from cpufeat.decisions import NEEDS_PERMISSION, STATE_OFF, Withheld
-from cpufeat.detection.arch.reading import Reading
-from cpufeat.detection.probe.cpuid import Cpuid
+from cpufeat.detection.arch import Reading
+from cpufeat.detection.cpuid import Cpuid
 from cpufeat.features import Feature, normalize, table
 from cpufeat.support.value import TYPE_CHECKING, Value
 

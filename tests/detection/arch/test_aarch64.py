@@ -16,9 +16,8 @@ from hypothesis import strategies as st
 from cpufeat import llvm_tables, tables
 from cpufeat.cpus import cpus, find_cpu
 from cpufeat.detection import dumps, host
-from cpufeat.detection.arch import aarch64
+from cpufeat.detection.arch import Reading, aarch64
 from cpufeat.detection.arch.identity import Model
-from cpufeat.detection.arch.reading import Reading
 from cpufeat.detection.detect import detect
 from cpufeat.detection.recording import Recording
 from cpufeat.features import HARDWARE, FeatureSet, find, implied, table
