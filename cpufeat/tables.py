@@ -1,4 +1,4 @@
-"""Read the tables in ``data/``, of which the first lists the architectures that have tables.
+"""Read the tables in ``data/``; the first of them lists the architectures.
 
 A table is tab-separated text, one fact a line, ``#`` for comments, ``-`` for an empty cell. No other cell begins with
 ``-``, and every row is as long as the table's header.

@@ -1,4 +1,4 @@
-"""CPUID readings: which leaves exist, whether a bit is set, and which states the operating system enabled.
+"""Read CPUID: which leaves exist, whether a bit is set, and which states the operating system enabled.
 
 Sources: Intel SDM volume 2A "CPUID" and volume 1 chapter 13 (XSAVE-managed state); AMD APM volume 3 appendix E.
 """

@@ -1,4 +1,4 @@
-"""CPUID against the kernel: what one says and the other does not.
+"""Compare CPUID with what the kernel reports, and list the disagreements.
 
 CPUID decides, since it is what runs in this process; the kernel's account is evidence that something is odd.
 """

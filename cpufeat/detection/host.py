@@ -1,4 +1,4 @@
-"""What a machine is and can run: the value that detection returns."""
+"""The host, the result of detection: what a machine is, which features are usable, and why others are withheld."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Instructions that describe the processor, run in this process: CPUID and XGETBV of x86, STFLE of s390x.
+"""Run instructions that describe the processor, in this process: CPUID and XGETBV of x86, STFLE of s390x.
 
 The machine code lies in one page of its own that is mapped writable, filled, and then made executable: never both at
 once. Where that is refused (SELinux's ``execmem``, seccomp, another architecture) :func:`load` returns None and callers

@@ -1,1 +1,1 @@
-"""Ground that every stage stands on: values, files and processes. Nothing here knows a CPU."""
+"""Common ground of all stages: values, files and processes. Nothing here knows about CPUs."""

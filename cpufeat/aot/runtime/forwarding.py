@@ -1,4 +1,4 @@
-"""Functions that forward all their arguments to another one, by a ``musttail`` call where LLVM does that right."""
+"""Emit functions that forward all arguments to another function, by a ``musttail`` call where LLVM supports it."""
 
 from __future__ import annotations
 

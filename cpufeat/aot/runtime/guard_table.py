@@ -1,4 +1,4 @@
-"""The guard's table: the features that an object's code needs, to be narrowed to those that it turns out to use.
+"""The start-up guard's table of required features, narrowed after code generation to those that the code uses.
 
 The table is a constant in the object: a marker to find it by; one byte for the whole, ``!`` where all code needs the
 features, ``+`` where a variant that does not may run instead, ``-`` where no feature is needed; for each feature ``+``

@@ -1,4 +1,4 @@
-"""Memory operands of x86 that must be aligned, at addresses that the file settles.
+"""Find misaligned memory operands of x86 code, if their addresses are known at link time.
 
 A legacy-SSE operand of 16 bytes faults (#GP, which POSIX systems report as SIGSEGV without an address) unless its
 address is a multiple of 16; the VEX form of the same instruction does not. So a linker that loses a section's alignment

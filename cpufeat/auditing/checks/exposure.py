@@ -1,4 +1,4 @@
-"""Which needs are exposed: reached from outside of the file without a check, found forwards from the entry points."""
+"""Find the needs that are reached from outside the file without a check, forwards from the entry points."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The features that each function and object of data needs whatever the checks say, found backwards from the uses."""
+"""Find the features that functions and data need whatever their checks say, backwards from the uses."""
 
 from __future__ import annotations
 

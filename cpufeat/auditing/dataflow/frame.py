@@ -1,4 +1,4 @@
-"""The frame of one round of interpretation: the function, what is known, and the effects that are collected."""
+"""The state of the interpreter in one round over a function: the facts known, and the effects collected."""
 
 from __future__ import annotations
 

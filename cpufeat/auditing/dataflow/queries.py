@@ -1,4 +1,4 @@
-"""What a program can ask about the CPU other than by instructions: the functions and data of ``data/queries.tsv``."""
+"""The functions and variables by which a program asks what the CPU can do (``data/queries.tsv``)."""
 
 from __future__ import annotations
 

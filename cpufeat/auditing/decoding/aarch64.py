@@ -1,4 +1,4 @@
-"""Scan the code of AArch64 images. Every instruction is a word of 32 bits, so no decoder is needed to go through them.
+"""Scan the code of AArch64 images: match masks on the 32-bit instruction words, without a decoder.
 
 Capstone only disassembles the few that a report quotes.
 """

@@ -1,4 +1,4 @@
-"""Intel APX, which iced-x86 does not know: each of its instructions as the one that it extends.
+"""Decode Intel APX, which iced-x86 does not know: rewrite each instruction as the one that it extends.
 
 APX gives registers and operands to instructions that are there already, by the prefix REX2 or by EVEX. Written with the
 prefix of old, such an instruction is one that iced-x86 decodes, to the same length but for the prefix; only registers

@@ -1,4 +1,4 @@
-"""Find out a file's format and read it: one row a format."""
+"""Recognize the format of a file and read it: one row per format."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lift AArch64 code."""
+"""Lift AArch64 instructions to what they do to registers, memory and control flow."""
 
 from __future__ import annotations
 

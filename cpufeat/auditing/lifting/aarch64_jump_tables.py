@@ -1,4 +1,4 @@
-"""Jump tables in AArch64 code.
+"""Recognize jump tables in AArch64 code.
 
 Compilers load a distance of 1, 2 or 4 bytes at an index that they have compared with a number, and add it to an
 address: ``cmp w0, #9; b.hi ...; ldrb w1, [x2, w0, uxtw]; adr x3, ...; add x1, x3, w1, sxtb #2; br x1``.

@@ -1,4 +1,4 @@
-"""Cross-references in AArch64 code.
+"""Find cross-references in AArch64 code.
 
 Branches, ADR and loads of literals hold the whole distance in one word. Any other address takes two instructions: ADRP
 gives the page, and a later one adds the offset in it. So for the pages that matter, the functions with an ADRP of that

@@ -1,4 +1,4 @@
-"""Cross-references in x86-64 code.
+"""Find cross-references in x86-64 code.
 
 Decoding all code to find the few references that matter would take longer than everything else. A displacement of 32
 bits is relative to its own place, so every four bytes that could be one are collected by target without decoding; only

@@ -1,4 +1,4 @@
-"""What a machine reports, one module for each family of architectures.
+"""Read the identity and features of each kind of core: one module per family of architectures.
 
 A :class:`~cpufeat.detection.machine.Machine` comes in; each module's ``read`` returns a :class:`Reading` for each kind
 of core, the one to tune for first. :mod:`.identity` then finds the CPU that a reading describes.

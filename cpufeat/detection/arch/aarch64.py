@@ -1,4 +1,4 @@
-"""64-bit Arm: what the auxiliary vector, or the kernel's names, say of the features, and which cores there are.
+"""Read 64-bit Arm machines: features from the auxiliary vector or the kernel's names, and the kinds of core.
 
 Source: Linux ``Documentation/arch/arm64/elf_hwcaps.rst``. The kernel reports what all cores have.
 """

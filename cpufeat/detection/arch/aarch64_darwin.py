@@ -1,4 +1,4 @@
-"""64-bit Arm under macOS: ``hw.optional`` for the features, ``hw.cpufamily`` for the CPU.
+"""Read 64-bit Arm under macOS: features from ``hw.optional``, the CPU from ``hw.cpufamily``.
 
 Sources: Apple's "Determining instruction set characteristics"; XNU ``osfmk/mach/machine.h`` (CPUFAMILY_ARM) and
 ``bsd/kern/kern_mib.c``. The facts are in ``data/aarch64``.

@@ -1,4 +1,4 @@
-"""64-bit Arm under Windows: ``IsProcessorFeaturePresent`` for the features, the registry's MIDR for the CPU.
+"""Read 64-bit Arm under Windows: features from ``IsProcessorFeaturePresent``, the CPU from the registry's MIDR.
 
 Sources: Microsoft's "IsProcessorFeaturePresent" (winnt.h); Arm ARM (DDI 0487), MIDR_EL1: Windows' ``CP 4000``.
 The facts are in ``data/aarch64``.

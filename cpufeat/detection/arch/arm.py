@@ -1,4 +1,4 @@
-"""32-bit Arm: what the auxiliary vector, or the kernel's names, say of the features, and which cores there are.
+"""Read 32-bit Arm machines: features from the auxiliary vector or the kernel's names, and the kinds of core.
 
 Sources: Linux ``arch/arm/kernel/setup.c`` (hardware capabilities, AT_PLATFORM) and ``arch/arm64/include/asm/hwcap.h``
 (those of 32-bit programs).

@@ -1,4 +1,4 @@
-"""Which CPU a core is: its model number's, unless its features say otherwise.
+"""Identify the CPU of a core: by its model number, unless its features contradict that.
 
 The facts are rows of ``data/<family>/models.tsv``; nothing here knows a feature or a model by name.
 """

@@ -1,4 +1,4 @@
-"""LoongArch: what the auxiliary vector and ``/proc/cpuinfo`` say. All cores of such a machine are alike.
+"""Read LoongArch machines: the auxiliary vector and ``/proc/cpuinfo``. All cores are alike.
 
 Source: Linux ``arch/loongarch/kernel/cpu-probe.c`` and ``proc.c``.
 The facts are in ``data/loongarch``; nothing here knows a feature or a model by name.

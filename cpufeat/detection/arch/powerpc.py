@@ -1,4 +1,4 @@
-"""POWER and PowerPC: what the auxiliary vector and ``/proc/cpuinfo`` say. All cores of such a machine are alike.
+"""Read POWER and PowerPC machines: the auxiliary vector and ``/proc/cpuinfo``. All cores are alike.
 
 Sources: Linux ``Documentation/arch/powerpc/elf_hwcaps.rst``, ``arch/powerpc/kernel/setup-common.c`` (``show_cpuinfo``).
 The facts are in ``data/powerpc``; nothing here knows a feature or a model by name.

@@ -1,4 +1,4 @@
-"""RISC-V: what ``riscv_hwprobe``, the auxiliary vector and ``/proc/cpuinfo`` say of each kind of hart.
+"""Read RISC-V machines: ``riscv_hwprobe``, the auxiliary vector and ``/proc/cpuinfo``, for each kind of hart.
 
 Their answers are added up: each version of Linux knows more keys and names than the one before. What the kernel must
 save or open for user code counts only as far as the kernel says that it does (``state`` in the table).

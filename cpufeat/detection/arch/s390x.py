@@ -1,4 +1,4 @@
-"""IBM Z: what the auxiliary vector and ``/proc/cpuinfo`` say. All cores of such a machine are alike.
+"""Read IBM Z machines: the auxiliary vector and ``/proc/cpuinfo``. All cores are alike.
 
 Source: Linux ``arch/s390/kernel/processor.c`` (``setup_hwcaps``, ``show_cpu_summary``).
 The facts are in ``data/s390x``; nothing here knows a feature or a model by name.

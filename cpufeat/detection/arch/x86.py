@@ -1,4 +1,4 @@
-"""x86: what CPUID, or the kernel's flags, say of each kind of core.
+"""Read x86 machines: CPUID or the kernel's flags, for each kind of core.
 
 Sources: Intel SDM volume 2A (CPUID), Linux ``arch/x86/include/asm/cpufeatures.h`` (flags).
 The facts are in ``data/x86``; nothing here knows a feature or a model by name.

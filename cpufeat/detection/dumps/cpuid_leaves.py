@@ -1,4 +1,4 @@
-"""CPUID leaves, in two forms: that of ``cpuid -r`` (Todd Allen), and that of InstLatx64's and AIDA64's collections."""
+"""Parse CPUID leaves: the output of ``cpuid -r`` (Todd Allen), and the format of InstLatx64 and AIDA64."""
 
 from __future__ import annotations
 

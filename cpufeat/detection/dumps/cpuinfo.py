@@ -1,4 +1,4 @@
-"""``/proc/cpuinfo`` of Linux, copied to a file."""
+"""Parse a copy of Linux's ``/proc/cpuinfo``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The output of lscpu (util-linux): text or JSON, with English labels."""
+"""Parse the output of lscpu (util-linux): text or JSON, with English labels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ``sysctl hw machdep.cpu`` prints on macOS: ``hw.ncpu: 8``."""
+"""Parse the output of ``sysctl hw machdep.cpu`` on macOS: ``hw.ncpu: 8``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The text of a dump: its encoding, and the limits that all formats share."""
+"""Decode the text of a dump, within the limits that all formats share."""
 
 from __future__ import annotations
 

@@ -1,1 +1,5 @@
-"""One file a mechanism: how a reading of a machine (:mod:`cpufeat.detection.machine`) becomes facts."""
+"""Read one source of facts each: CPUID, the MIDR, ``/proc/cpuinfo``, lscpu, and so on.
+
+A :class:`~cpufeat.detection.machine.Machine` comes in; identities, bits and values by name go out, which the modules of
+:mod:`cpufeat.detection.arch` put together. :mod:`.bits` then finds the features that the bits stand for.
+"""

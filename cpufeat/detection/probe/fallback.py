@@ -1,4 +1,4 @@
-"""Values by lscpu's labels, for machines without ``/proc/cpuinfo``: of lscpu's output, or of py-cpuinfo."""
+"""Get the values of lscpu's labels where there is no ``/proc/cpuinfo``: from lscpu's output, or from py-cpuinfo."""
 
 from __future__ import annotations
 

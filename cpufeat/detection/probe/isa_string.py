@@ -1,4 +1,4 @@
-"""The ISA string of RISC-V: ``rv64imafdc_zicsr_zba1p0``, as ``isa`` and ``hart isa`` of ``/proc/cpuinfo`` have it.
+"""Parse the ISA string of RISC-V: ``rv64imafdc_zicsr_zba1p0``, in ``isa`` and ``hart isa`` of ``/proc/cpuinfo``.
 
 lscpu prints it with spaces for the underscores.
 

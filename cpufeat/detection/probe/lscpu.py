@@ -1,4 +1,4 @@
-"""``lscpu`` of util-linux: its text, flat or indented, and its JSON (``lscpu --json``).
+"""Parse the output of lscpu (util-linux): its text, flat or indented, and its JSON (``lscpu --json``).
 
 Its labels are translated; only the English ones (``LC_ALL=C lscpu``) are understood.
 """

@@ -1,4 +1,4 @@
-"""``machdep.cpu``: what macOS says of an x86 processor.
+"""Read macOS' ``machdep.cpu``: the identity and features of an x86 processor.
 
 Source: XNU ``osfmk/i386/cpuid.c``, which prints what CPUID reports, enabled or not.
 """

@@ -1,4 +1,4 @@
-"""Which Arm cores a machine has: the Main ID Register of each, from sysfs, ``/proc/cpuinfo`` or lscpu.
+"""Find the Arm cores of a machine by the Main ID Register of each, from sysfs, ``/proc/cpuinfo`` or lscpu.
 
 Sources: Arm ARM (DDI 0487) D24.2, MIDR_EL1; Linux Documentation/arch/arm64/cpu-feature-registers.rst (sysfs) and
 arch/arm/kernel/setup.c and arch/arm64/kernel/cpuinfo.c (``/proc/cpuinfo``).

@@ -1,4 +1,4 @@
-"""``/proc/cpuinfo``: its paragraphs, in every architecture's layout, and the values in them."""
+"""Parse ``/proc/cpuinfo``: its paragraphs, in the layout of every architecture, and the values in them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""py-cpuinfo's answer, on systems where nothing better can be read.
+"""Read the answer of py-cpuinfo, on systems where nothing better can be read.
 
 It passes on the words of ``/proc/cpuinfo``, lscpu, dmesg, isainfo or sysinfo. Of POWER it names bits of
 ``ibm,pa-features``, counted from the wrong end and from the property's header on: those words are no kernel's, and

@@ -1,4 +1,4 @@
-"""How this machine is read, one module for each operating system; :class:`ThisMachine` is the class of the running one.
+"""Read this machine: one module per operating system. :class:`ThisMachine` is the class of the running one.
 
 As ``os.path`` is ``posixpath`` or ``ntpath``, the choice is made once, when this is imported. In order: :mod:`.native`
 holds what all systems have in common, the others derive from it, and :mod:`.sysctl` serves macOS and the BSDs.

@@ -1,4 +1,4 @@
-"""The machine that this process runs on, as far as it is read alike on every operating system."""
+"""The base class of this machine: what is read in the same way on every operating system."""
 
 from __future__ import annotations
 
