@@ -188,8 +188,8 @@ def held(architecture: Inlining, features: Sequence[str], callers: Sequence[Func
             [function._replace(features=(*needed, *function.features)) for function in functions]
             for functions in (callers, callees)
         )
-        for answer, found in zip(answers, inlined(triple, callers_there, callees_there), strict=True):
-            answer &= {features[index] for index in found}
+        for answer, callees_inlined in zip(answers, inlined(triple, callers_there, callees_there), strict=True):
+            answer &= {features[index] for index in callees_inlined}
     return answers
 
 
@@ -263,10 +263,10 @@ def ask_inliner(architecture: Inlining) -> Facts:
     always = answers.pop()
     has, implied, brought = answers[: len(cpus)], answers[len(cpus) : -len(cpus)], answers[-len(cpus) :]
 
-    tuning = set[str]().union(*brought) - set[str]().union(*(found - always for found in has)) - unchecked.keys()
+    tuning = set[str]().union(*brought) - set[str]().union(*(answer - always for answer in has)) - unchecked.keys()
     checked = set(features) - tuning - unchecked.keys()
-    direct = {name: checked & found - {name} for name, found in zip(features, implied, strict=True)}
-    cpu_features = {cpu: checked & found for cpu, found in zip(cpus, has, strict=True)}
+    direct = {name: checked & answer - {name} for name, answer in zip(features, implied, strict=True)}
+    cpu_features = {cpu: checked & answer for cpu, answer in zip(cpus, has, strict=True)}
     for name, cpus_with in unchecked.items():
         for cpu in cpus_with(cpu_features):
             cpu_features[cpu].add(name)
@@ -304,15 +304,15 @@ def entries(names: Sequence[str]) -> list[list[int]]:
     """Return the entries, as 64-bit words, of the array in which each begins with a pointer to one of the names."""
     base, content, pointers = library()
     keys = [name.encode() + b"\0" for name in names]
-    first = {base + found.start() for found in re.finditer(re.escape(keys[0]), content)}
+    first = {base + match.start() for match in re.finditer(re.escape(keys[0]), content)}
     starts = [index for index, word in enumerate(pointers) if word in first]
     for start, size in itertools.product(starts, range(4, 24)):
         ends = range(start + size, len(pointers) + 1, size)
-        found = [pointers[end - size : end].tolist() for end in ends[: len(keys)]]
-        if len(found) == len(keys) and all(
-            content.startswith(key, entry[0] - base) for key, entry in zip(keys, found, strict=True)
+        array = [pointers[end - size : end].tolist() for end in ends[: len(keys)]]
+        if len(array) == len(keys) and all(
+            content.startswith(key, entry[0] - base) for key, entry in zip(keys, array, strict=True)
         ):
-            return found
+            return array
     raise RuntimeError(f"LLVM {LLVM}: no table of {names[0]} ... {names[-1]} in its library")
 
 
@@ -418,18 +418,18 @@ def main() -> int:
     parser.add_argument("--arch", choices=[*INLINED, *READ], help="only this one")
     options = parser.parse_args()
 
-    found = list[str]()
+    changes = list[str]()
     for arch in filter(has_target, [options.arch] if options.arch else [*INLINED, *READ]):
         name = f"data/{arch}/llvm-{LLVM}.tsv"
         path = ROOT / name
         text = written(table(facts_of(arch)))
         if options.check:
-            found += differences(name, path.read_text(encoding="utf-8") if path.exists() else "", text)
+            changes += differences(name, path.read_text(encoding="utf-8") if path.exists() else "", text)
         else:
             path.parent.mkdir(exist_ok=True)
             path.write_text(text, encoding="utf-8", newline="\n")
-    sys.stdout.writelines(f"{line}\n" for line in found)
-    return 1 if found else 0
+    sys.stdout.writelines(f"{line}\n" for line in changes)
+    return 1 if changes else 0
 
 
 if __name__ == "__main__":

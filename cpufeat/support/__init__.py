@@ -1,1 +1,1 @@
-"""Common ground of all stages: values, files and processes. Nothing here knows about CPUs."""
+"""Common ground of all stages: values, conditions on bits, files and processes. Nothing here knows about CPUs."""

@@ -18,6 +18,7 @@ from llvmlite import binding
 from cpufeat import llvm_tables, tables
 from cpufeat.errors import UnknownNameError
 from cpufeat.features import Feature, FeatureSet, find, implied, table
+from cpufeat.support.conditions import written
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -163,17 +164,18 @@ def test_a_feature_needs_the_state_of_what_it_depends_on() -> None:
 def test_bits_are_shared_only_where_listed() -> None:
     together: dict[str, set[str]] = {}
     for feature in FEATURES.values():
-        for alternative in feature.bit.split("|"):
-            together.setdefault(alternative, set()).add(feature.name)
-    assert [names for bit, names in together.items() if bit and len(names) > 1] == ONE_BIT
+        for terms in feature.condition.alternatives:
+            together.setdefault(written(terms), set()).add(feature.name)
+    assert [names for names in together.values() if len(names) > 1] == ONE_BIT
 
 
 def test_no_two_rows_claim_a_spelling() -> None:
     claims: dict[tuple[str, str], set[str]] = {}
     for feature in FEATURES.values():
+        first = next(map(written, feature.condition.alternatives), feature.name)
         for system, spellings in feature.spellings.items():
             for spelling in {*spellings} - {"!", feature.name}:
-                claims.setdefault((system, spelling), set()).add(feature.bit.partition("|")[0] or feature.name)
+                claims.setdefault((system, spelling), set()).add(first)
     assert [claim for claim, bits in claims.items() if len(bits) > 1] == [], "one flag cannot tell two bits apart"
     read_elsewhere = {spelling: system for system, spelling in claims if spelling in FEATURES}
     assert read_elsewhere == {"sse4_2": "kernel", "avx512f": "kernel"}
