@@ -558,6 +558,13 @@ def test_the_second_time_nothing_is_compiled_and_the_same_comes_out(kept: Path, 
     assert len(counted) == 1
 
 
+def test_another_compiler_makes_another_entry(kept: Path, counted: list[Job], monkeypatch: pytest.MonkeyPatch) -> None:
+    for digest in ("0" * 64, "1" * 64, "0" * 64):
+        monkeypatch.setattr(fingerprint, "fingerprint", lambda *_, digest=digest: digest)
+        aot.compile(ADD, V3)
+    assert len(counted) == len(artifacts_in(kept)) == 2
+
+
 def test_a_hit_starts_no_worker_and_does_not_load_llvm(kept: Path) -> None:
     code = f"""
 import sys
@@ -639,6 +646,7 @@ def test_the_result_of_a_fallback_is_not_kept(kept: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(client.Worker, "emit", failing)
     with pytest.warns(CpufeatWarning, match="LLVM failed at this target"):
         assert aot.compile(ADD, V3).target.cpu == "x86-64-v2"
+    assert artifacts_in(kept) == []
     monkeypatch.setattr(client.Worker, "emit", emit)
     assert aot.compile(ADD, V3).target == V3
 

@@ -307,7 +307,15 @@ def test_without_isolation_there_is_no_worker():
 
 
 @pytest.mark.parametrize(
-    ("option", "value"), [("opt", 4), ("opt", "2"), ("on_missing", "ignore"), ("isolation", "thread")]
+    ("option", "value"),
+    [
+        ("opt", 4),
+        ("opt", "2"),
+        ("on_missing", "ignore"),
+        ("isolation", "thread"),
+        ("guard", "no"),
+        ("dispatch", "table"),
+    ],
 )
 def test_an_invalid_option_is_an_error_that_lists_the_valid_values(option, value):
     with pytest.raises(ValueError, match=f"^{option} must be one of .*, not {value!r}$"):
