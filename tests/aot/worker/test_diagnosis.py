@@ -18,7 +18,7 @@ ABORTED = Crash(status=-6, stderr="", exceeded_seconds=None, memory_limit=None, 
         (ABORTED.replace(exceeded_seconds=0.5), "LLVM exceeded the time limit of 0.5 s"),
         (ABORTED.replace(exceeded_seconds=2.0, status=-9), "LLVM exceeded the time limit of 2 s"),
         (
-            ABORTED.replace(memory_limit=64 * MIB, stderr="what(): bad_alloc"),
+            ABORTED.replace(memory_limit=64 * MIB, stderr="bad_alloc"),
             "LLVM exceeded the memory limit of 64 MiB",
         ),
         (ABORTED.replace(status=-9), "LLVM was killed by another process, perhaps by the system for lack of memory"),
