@@ -47,8 +47,8 @@ class CallModel:
             self._effects.returned |= returned.keys() | facts
             self.hand_on(computed)
             return
-        for register in self._convention.lost:
-            state.pop(register, None)
+        for register in self._convention.lost.intersection(state):
+            del state[register]
         if callee is not None:
             result = CallResult(callee)
             state.update({register: made | {result} for register, made in computed.items() if made})

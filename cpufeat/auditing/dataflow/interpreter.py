@@ -248,8 +248,8 @@ class _Transfer:
     def _call(self, step: Step, state: State, labels: Labels) -> None:
         self.calls.call(step, state, labels, self.numbers.get(self.convention.arguments[0]))
         if step.flow == CALL:
-            for register in self.convention.lost:
-                self.numbers.pop(register, None)
+            for register in self.convention.lost.intersection(self.numbers):
+                del self.numbers[register]
 
     def _write(self, step: Step, state: State, labels: Labels, index: int) -> None:
         (self.zeros.update if ZERO in labels else self.zeros.difference_update)(step.writes)

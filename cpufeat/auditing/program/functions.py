@@ -47,6 +47,7 @@ class Program:
         """Whether it is loaded at a fixed address, so that numbers in code and data may be addresses."""
         self.steps = lru_cache(64)(self._steps)
         self.constant_addresses = cache(self._constant_addresses)
+        self.resolve = cache(self._resolve)
 
     def function_at(self, address: int) -> Function | None:
         """Return the function, stub or gap between functions at an address; None outside of the code."""
@@ -105,7 +106,7 @@ class Program:
         """Tell whether the loader calls the function at an address to choose another (ELF's ``ifunc``)."""
         return address in self.image.resolvers
 
-    def resolve(self, target: int) -> int:
+    def _resolve(self, target: int) -> int:
         """Return the function that a call reaches: through a PLT entry or other stub, the one its pointer holds."""
         code = self.image.bytes_at(target, _LONGEST_STUB)
         pointer = self._lifter.stub_pointer(code, target) if code else None

@@ -1,4 +1,4 @@
-"""Alignment: which operands must be aligned, by this CPU; and that no address in a file is overlooked."""
+"""Misaligned memory operands: which instructions fault, by this CPU, and which operands of a file are found."""
 
 from __future__ import annotations
 
@@ -173,6 +173,29 @@ def test_what_an_object_says_of_an_operand(
     assert [fault.has for fault in faults] == ([] if has is None else [has])
     assert all(fault.function == "f" and "constant" in fault.symbol for fault in faults if "+4" not in instruction)
     assert all(fault.instruction.split()[0] == instruction.split(maxsplit=1)[0] for fault in faults)
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        ([], True),
+        ([(0, 1)], False),
+        ([(0, 64)], False),
+        ([(-8, 0)], True),
+        ([(-8, 1)], False),
+        ([(1, 64)], True),
+        ([(-64, -8), (0, 1)], False),
+        ([(-64, -8), (8, 64)], True),
+    ],
+)
+def test_bytes_that_the_file_calls_data_are_no_instruction(
+    data: list[tuple[int, int]], told: bool, tmp_path: Path
+) -> None:
+    """``data``: ranges from the misaligned instruction on, from the first byte to before the last."""
+    (image,) = images(assembled(tmp_path, PLACES.format("punpckldq constant(%rip), %xmm0", 8, 0)))
+    (fault,) = misaligned(image)
+    ranges = tuple((fault.address + start, fault.address + end) for start, end in data)
+    assert misaligned(image.replace(data=ranges)) == ((fault,) if told else ())
 
 
 ABSOLUTE = """
