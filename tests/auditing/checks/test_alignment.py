@@ -192,7 +192,7 @@ def test_bytes_that_the_file_calls_data_are_no_instruction(
     data: list[tuple[int, int]], told: bool, tmp_path: Path
 ) -> None:
     """``data``: ranges from the misaligned instruction on, from the first byte to before the last."""
-    (image,) = images(assembled(tmp_path, PLACES.format("punpckldq constant(%rip), %xmm0", 8, 0)))
+    (image,) = images(assemble(tmp_path, PLACES.format("punpckldq constant(%rip), %xmm0", 8, 0)))
     (fault,) = misaligned(image)
     ranges = tuple((fault.address + start, fault.address + end) for start, end in data)
     assert misaligned(image.replace(data=ranges)) == ((fault,) if told else ())

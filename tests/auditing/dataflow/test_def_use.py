@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from helpers.build_binaries import assembled
+from helpers.build_binaries import assemble
 from iced_x86 import Register
 
 from cpufeat.auditing.dataflow.def_use import FirstUses, reaching_numbers
@@ -25,7 +25,7 @@ RESULTS = x86.CONVENTION.results
 
 def graph(text: str, folder: Path) -> tuple[ControlFlowGraph, list[Step]]:
     """The control flow of a function, of which nothing else refers to a part, and its steps."""
-    (image,) = images(assembled(folder, f".globl f\n.type f, @function\nf: {text}\n.size f, .-f\n"))
+    (image,) = images(assemble(folder, f".globl f\n.type f, @function\nf: {text}\n.size f, .-f\n"))
     program = Program(image, x86)
     (function,) = image.functions
     steps = program.steps(function)

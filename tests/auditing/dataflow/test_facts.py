@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from helpers.build_binaries import assembled
+from helpers.build_binaries import assemble
 
 from cpufeat.auditing.dataflow.effects import Effects
 from cpufeat.auditing.dataflow.facts import Facts
@@ -22,7 +22,7 @@ X86, ARM = "x86_64-linux-gnu", "aarch64-linux-gnu"
 
 
 def program_of(text: str, triple: str, folder: Path) -> Program:
-    (image,) = images(assembled(folder, text, triple=triple))
+    (image,) = images(assemble(folder, text, triple=triple))
     how = architecture(image.arch)
     assert how
     return Program(image, how.lifter)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from helpers.build_binaries import assembled
+from helpers.build_binaries import assemble
 
 from cpufeat.auditing.dataflow.reachability import Place, ReachabilityGame
 from cpufeat.auditing.formats.loader import images
@@ -21,7 +21,7 @@ DIAMOND = "test %edi, %edi\njz 1f\nnop\njmp 2f\n1: nop\n2: ret"
 
 
 def graph(text: str, folder: Path) -> ControlFlowGraph:
-    (image,) = images(assembled(folder, f".globl f\n.type f, @function\nf: {text}\n.size f, .-f\n"))
+    (image,) = images(assemble(folder, f".globl f\n.type f, @function\nf: {text}\n.size f, .-f\n"))
     (function,) = image.functions
     return ControlFlowGraph(Program(image, x86).steps(function), [function.start], lambda step: ())
 
