@@ -40,7 +40,7 @@ print(imported - start, time.process_time() - imported)
 
 
 def median(call: Callable[[], object], rounds: int) -> float:
-    """Return the milliseconds that a call takes."""
+    """Return the elapsed time of a call, in milliseconds."""
     times = []
     for _ in range(rounds):
         start = time.perf_counter()
@@ -50,26 +50,26 @@ def median(call: Callable[[], object], rounds: int) -> float:
 
 
 def compiled(module: Path) -> None:
-    """Compile without the cache."""
+    """Compile, with the cache disabled."""
     os.environ[store.VARIABLE] = "0"
     aot.compile(module, TARGET)
 
 
 def hit(module: Path, folder: str) -> None:
-    """Take from the cache."""
+    """Compile, with the artifact in the cache."""
     os.environ[store.VARIABLE] = folder
     aot.compile(module, TARGET)
 
 
 def in_a_new_process(module: Path) -> list[float]:
-    """Return the milliseconds of the imports, and of the hit."""
+    """Return the CPU time of the imports and the target, and of a cache hit, in milliseconds, in a new process."""
     command = [sys.executable, "-c", NEW_PROCESS, str(module)]
     answer = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     return [float(seconds) * 1e3 for seconds in answer.split()]
 
 
 def main(rounds: int) -> None:
-    """Measure and print."""
+    """Measure and print the results."""
     warnings.simplefilter("ignore", CpufeatWarning)
     print(
         f"{'milliseconds, medians':24}{'compiled':>10}{'hit':>8}{'ratio':>8}{'in a new process: imports':>28}{'hit':>8}"

@@ -56,7 +56,7 @@ TARGET = Target.parse("x86-64-v3")
 
 
 def generated(kernels: int) -> str:
-    """Return IR of that many functions: some straight code, and a loop to vectorize."""
+    """Return IR with so many functions: straight-line code, and a loop to vectorize."""
     steps = [OPERATIONS[step % len(OPERATIONS)].format(step) for step in range(MIXING)]
     mixing = "\n".join(f"  %h{step + 1} = {operation}" for step, operation in enumerate(steps))
     functions = [KERNEL.format(index=index, group=index % 2, mixing=mixing, last=MIXING) for index in range(kernels)]
@@ -65,7 +65,7 @@ def generated(kernels: int) -> str:
 
 
 def direct(source: str | bytes, opt: int) -> bytes:
-    """Read, verify, optimize and emit in this process, as the worker does."""
+    """Parse, verify, optimize and emit the module in this process, as the worker does."""
     parse = binding.parse_bitcode if isinstance(source, bytes) else binding.parse_assembly
     with binding.create_context() as context, parse(source, context) as module:
         module.verify()
@@ -80,28 +80,28 @@ def direct(source: str | bytes, opt: int) -> bytes:
 
 
 def used(call: Callable[[], object]) -> tuple[float, float]:
-    """Return the seconds that a call takes, and those that this process and the worker compute in it."""
+    """Return the elapsed time of a call, and the CPU time of this process and the worker, in seconds."""
     start, computed = time.perf_counter(), _computed()
     call()
     return time.perf_counter() - start, _computed() - computed
 
 
 def _computed() -> float:
-    """Return the CPU time so far; a process's clock is found as clock_getcpuclockid(3) does on Linux."""
+    """Return the CPU time so far, by the clock of a process that clock_getcpuclockid(3) returns on Linux."""
     worker = client._worker
     theirs = time.clock_gettime(~worker.pid << 3 | 2) if worker else 0.0
     return time.process_time() + theirs
 
 
 def cold() -> None:
-    """Compile nothing in a new worker."""
+    """Start a new worker and compile an empty module."""
     if client._worker is not None:
         client._worker.finish()
     aot.compile("", TARGET)
 
 
 def main(rounds: int) -> None:
-    """Measure and print."""
+    """Measure and print the results."""
     os.environ["CPUFEAT_CACHE"] = "0"
     warnings.simplefilter("ignore", CpufeatWarning)
     binding.initialize_all_targets()

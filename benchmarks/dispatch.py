@@ -48,7 +48,7 @@ int main(int count, char **arguments) {
 
 
 def libraries(folder: Path) -> dict[str, Path]:
-    """Make the libraries."""
+    """Compile and link the libraries."""
     artifacts = {
         SINGLE: aot.compile(FUNCTION, Target.parse("x86-64")),
         "cpufeat, ifunc": aot.compile(FUNCTION, targets=VARIANTS, dispatch="ifunc"),
@@ -65,13 +65,13 @@ def libraries(folder: Path) -> dict[str, Path]:
 
 
 def compiled(compiler: str, folder: Path, source: str, *arguments: str | Path) -> None:
-    """Compile C."""
+    """Compile C with the system's compiler."""
     (folder / "source.c").write_text(source)
     subprocess.run([compiler, "-O2", folder / "source.c", *arguments], check=True)
 
 
 def main() -> None:
-    """Measure and print the table."""
+    """Measure and print a table."""
     rounds = int(sys.argv[1]) if sys.argv[1:] else 30
     with tempfile.TemporaryDirectory() as private:
         folder = Path(private)

@@ -33,17 +33,17 @@ VARIANTS = ("x86-64-v4", "x86-64-v3", "x86-64")
 ZIG, HERE, TOGETHER = "zig cc -O3 -march=native", "cpufeat, native", "cpufeat, three variants"
 COUNT, SIZE, ALIGNMENT = 1 << 16, 128, 64
 SECONDS = 1e-3
-"""A kernel is called again until about so much time has passed."""
+"""How long a kernel is called repeatedly, in seconds."""
 
 
 def zig(*arguments: str | Path) -> None:
-    """Run zig's C compiler, position-independent and without sanitizers."""
+    """Run Zig's C compiler, for position-independent code without sanitizers."""
     command = [sys.executable, "-m", "ziglang", "cc", "-fPIC", "-g0", "-fno-sanitize=undefined", *map(str, arguments)]
     subprocess.run(command, check=True)
 
 
 def libraries(folder: Path) -> dict[str, Path]:
-    """Compile them all: by name, best known first."""
+    """Compile the libraries; return their paths by name."""
     sources = [KERNELS / f"{name}.c" for name in NAMES]
     together = folder / "kernels.c"
     together.write_text("".join(f'#include "{source}"\n' for source in sources))
@@ -64,7 +64,7 @@ def libraries(folder: Path) -> dict[str, Path]:
 
 
 class Data:
-    """What the kernels work on, aligned, so that no library is luckier than another."""
+    """The data of the kernels, aligned, so that every library has the same conditions."""
 
     def __init__(self) -> None:
         self._keep: list[ctypes.Array[ctypes.c_char]] = []
@@ -102,7 +102,7 @@ class Data:
 
 
 def seconds(call: Callable[[], object], repeat: int) -> float:
-    """Return what one call takes, of so many."""
+    """Return the average time of a call, over so many calls."""
     start = time.perf_counter()
     for _ in range(repeat):
         call()
@@ -124,7 +124,7 @@ def measured(ways: dict[str, dict[str, Callable[[], object]]], rounds: int) -> d
 
 
 def main(rounds: int) -> None:
-    """Measure and print."""
+    """Measure and print the results."""
     data = Data()
     with tempfile.TemporaryDirectory() as folder:
         ways = {name: data.calls(ctypes.CDLL(str(path))) for name, path in libraries(Path(folder)).items()}
