@@ -1,6 +1,6 @@
 """Measure the time of a cache hit: ``aot.compile`` of a module that was compiled before, against compiling it.
 
-    python benchmarks/cache.py [ROUNDS]
+    python benchmarks/cache.py [ROUNDS [FUNCTIONS]]
 
 The cache is a temporary folder. "compiled" uses a worker process that already runs. "in a new process" is CPU time,
 which other programs disturb less: that of the imports and the target, and that of the first call, which is a hit.
@@ -68,7 +68,7 @@ def in_a_new_process(module: Path) -> list[float]:
     return [float(seconds) * 1e3 for seconds in answer.split()]
 
 
-def main(rounds: int) -> None:
+def main(rounds: int = 100, functions: int = 400) -> None:
     """Measure and print the results."""
     warnings.simplefilter("ignore", CpufeatWarning)
     print(
@@ -76,7 +76,7 @@ def main(rounds: int) -> None:
     )
     with tempfile.TemporaryDirectory() as private:
         folder = str(Path(private, "cache"))
-        for kernels in (1, 20, 400):
+        for kernels in (1, 20, functions):
             module = Path(private, f"{kernels}.ll")
             module.write_text(generated(kernels))
             compiled(module)
@@ -90,4 +90,4 @@ def main(rounds: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 100)
+    main(*map(int, sys.argv[1:]))

@@ -1,6 +1,6 @@
 """Measure the overhead of compilation: ``aot.compile`` against the same LLVM passes called through llvmlite.
 
-    python benchmarks/compile.py [ROUNDS]
+    python benchmarks/compile.py [ROUNDS [FUNCTIONS]]
 
 The input is a generated module of over 1 MB of IR, as text and as bitcode, without attributes and with those that clang
 writes; llvmlite always gets it without attributes, so that both do the same work. The programs run in turns. The table
@@ -100,13 +100,13 @@ def cold() -> None:
     aot.compile("", TARGET)
 
 
-def main(rounds: int) -> None:
+def main(rounds: int = 5, functions: int = 400) -> None:
     """Measure and print the results."""
     os.environ["CPUFEAT_CACHE"] = "0"
     warnings.simplefilter("ignore", CpufeatWarning)
     binding.initialize_all_targets()
     binding.initialize_all_asmprinters()
-    text = generated(400)
+    text = generated(functions)
     plain = text.replace(CLANGS, "noinline")
     bitcode, plain_bitcode = (binding.parse_assembly(source).as_bitcode() for source in (text, plain))
     cases: list[tuple[str, str | bytes, str | bytes, int]] = [
@@ -130,4 +130,4 @@ def main(rounds: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 5)
+    main(*map(int, sys.argv[1:]))

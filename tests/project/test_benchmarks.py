@@ -1,0 +1,42 @@
+"""Each benchmark runs to its end, once and at its smallest size; its figures are not checked."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from helpers.paths import KERNELS, PROJECT
+from helpers.requirements import unavailable
+
+import cpufeat
+
+BENCHMARKS = sorted((PROJECT / "benchmarks").glob("*.py"))
+ENVIRONMENT = {
+    **{name: value for name, value in os.environ.items() if not name.startswith("CPUFEAT_")},
+    "PYTHONPATH": str(Path(cpufeat.__file__).parent.parent),
+}
+SIZES = {"cache": ["2"], "compile": ["2"]}
+"""Functions to compile, after the number of rounds."""
+
+
+def test_there_are_benchmarks() -> None:
+    assert {path.stem for path in BENCHMARKS} >= {"audit", "detect", "dispatch", "kernels", *SIZES}
+
+
+@pytest.mark.parametrize("path", BENCHMARKS, ids=lambda path: path.stem)
+def test_a_benchmark_runs(path: Path, tmp_path: Path) -> None:
+    arguments = ["1", *SIZES.get(path.stem, ())]
+    if path.stem == "audit":  # a small library in place of libLLVM
+        cc = shutil.which("cc") or unavailable("cc", "apt-get install gcc")
+        shutil.which("objdump") or unavailable("objdump", "apt-get install binutils")
+        library = tmp_path / "dot.so"
+        subprocess.run([cc, "-shared", "-fPIC", KERNELS / "dot.c", "-o", library], check=True)
+        arguments.append(str(library))
+    command = [sys.executable, "-W", "error", str(path), *arguments]
+    done = subprocess.run(command, env=ENVIRONMENT, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) > 1, "a table"
