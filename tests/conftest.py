@@ -40,6 +40,12 @@ def qemu() -> str:
     return shutil.which("qemu-x86_64") or unavailable("qemu-x86_64", "apt-get install qemu-user")
 
 
+@pytest.fixture(scope="session")
+def compiler() -> str:
+    """The path of the system's C compiler."""
+    return shutil.which("cc") or unavailable("a C compiler", "apt-get install gcc")
+
+
 @functools.cache
 def _llvm_pythons() -> dict[int, str]:
     listed = os.environ.get("CPUFEAT_LLVM_PYTHONS", "").split(os.pathsep)

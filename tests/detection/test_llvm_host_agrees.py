@@ -7,14 +7,13 @@ difference. Where the two differ on purpose, DIFFERENCES says why.
 from __future__ import annotations
 
 import json
-import os
 import random
 import subprocess
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from helpers.corpora import needs_corpora
+from helpers.environment import ENVIRONMENT
 from helpers.machines import made_up
 from helpers.paths import CORPUS, SCRIPTS
 from helpers.qemu import NO_64_BIT, models, run, side_by_side
@@ -27,14 +26,11 @@ from cpufeat.features import find, implied, table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
 ARCH = "x86_64"
 FEATURES = table(ARCH)
 ASK_BOTH = str(SCRIPTS / "llvm_host.py")
-ENVIRONMENT = {
-    **{name: value for name, value in os.environ.items() if not name.startswith("CPUFEAT_")},
-    "PYTHONPATH": str(Path(cpufeat.__file__).parent.parent),
-}
 
 
 class Difference(NamedTuple):

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+from helpers.environment import ENVIRONMENT
 from helpers.paths import KERNELS, PROJECT
 from helpers.requirements import unavailable
 
-import cpufeat
+if TYPE_CHECKING:
+    from pathlib import Path
 
 BENCHMARKS = sorted((PROJECT / "benchmarks").glob("*.py"))
-ENVIRONMENT = {
-    **{name: value for name, value in os.environ.items() if not name.startswith("CPUFEAT_")},
-    "PYTHONPATH": str(Path(cpufeat.__file__).parent.parent),
-}
 SIZES = {"cache": ["2"], "compile": ["2"]}
 """Functions to compile, after the number of rounds."""
 

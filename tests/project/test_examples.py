@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+from helpers.environment import ENVIRONMENT
 from helpers.paths import PROJECT
 from helpers.qemu import run
 
 import cpufeat
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 EXAMPLES = PROJECT / "examples"
-ENVIRONMENT = {
-    **{name: value for name, value in os.environ.items() if not name.startswith("CPUFEAT_")},
-    "PYTHONPATH": str(Path(cpufeat.__file__).parent.parent),
-}
 SUM = str(sum(number * number for number in range(1000)))
 """The result of compile_for_host.py."""
 SQUARES = """

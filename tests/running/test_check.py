@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -12,7 +11,6 @@ from typing import TYPE_CHECKING
 import pytest
 from helpers.build_binaries import assemble
 from helpers.paths import MACHINES
-from helpers.requirements import unavailable
 
 from cpufeat import AuditError, Target, TargetError, UnknownNameError, aot, check, detect, verify
 from cpufeat.cli import main
@@ -55,11 +53,6 @@ define void @kernel(<16 x i32>* %p) {
 
 def machine(name: str):
     return detect(load(str(MACHINES / f"{name}.json"))[1])
-
-
-@pytest.fixture(scope="session")
-def compiler() -> str:
-    return shutil.which("cc") or unavailable("a C compiler", "apt-get install gcc")
 
 
 @pytest.fixture

@@ -58,11 +58,6 @@ int main(void) {
 """
 
 
-@pytest.fixture(scope="session")
-def compiler() -> str:
-    return shutil.which("cc") or unavailable("a C compiler", "apt-get install gcc")
-
-
 @pytest.fixture
 def built(tmp_path: Path, compiler: str):
     def build(code: str, *options: str) -> Path:
