@@ -1,1 +1,6 @@
-"""What an audit concludes from decoded code: guarded or bare uses, misaligned operands, ISA notes."""
+"""The checks of an audit: guarded or bare uses of features, misaligned memory operands, and the ISA-level note.
+
+``guarded_uses`` takes the uses found by decoding: over the ``reference_graph`` of functions and data it propagates
+``unavoidable_needs`` backwards up to the checks of the CPU, follows their ``exposure`` forwards from the entry points,
+and gives the reasons. ``alignment`` and ``isa_note`` each look at an image by themselves.
+"""

@@ -5,9 +5,9 @@ address is a multiple of 16; the VEX form of the same instruction does not. So a
 makes code that works on every machine with AVX and fails on the others (wasmer #5496). ``data/x86/alignment.tsv`` holds
 what departs from that rule.
 
-An address is settled where the operand is RIP-relative, relocated or absolute. In a linked file it is final modulo the
-page, since loaders place segments at multiples of a page, whatever their ``p_align``. In an object only the alignment
-of the section and the offset in it are known: the linker need do no better than that.
+The address of an operand is constant if it is RIP-relative, relocated or absolute. In a linked file it is final modulo
+the page, since loaders place segments at multiples of a page, whatever their ``p_align``. In an object only the
+alignment of the section and the offset in it are known: linkers guarantee no more.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _LEGACY_SIZE = 16
 """Bytes of the legacy operands that must be aligned."""
 _UNKNOWN = 1 << 12
-"""What an address in no section is taken to be aligned to: nothing can be said of it."""
+"""The alignment that an address outside of all sections is taken to have: nothing can be said of it."""
 _OPERAND = (
     rb"(?:[\x05\x0d\x15\x1d\x25\x2d\x35\x3d]|(?P<absolute>[\x04\x0c\x14\x1c\x24\x2c\x34\x3c]\x25))"
     rb"(?P<displacement>.{4})"
@@ -46,14 +46,14 @@ def misaligned(image: Image) -> tuple[Misaligned, ...]:
     if image.arch not in ("x86_64", "i686"):
         return ()
     code = (section for section in image.sections if section.executable)
-    stretches = {_stretch(image, section, at) for section in code for at in _suspects(image, section)}
-    return tuple(fault for start, end in sorted(stretches) for fault in _faults(image, start, end))
+    ranges = {_code_around(image, section, at) for section in code for at in _suspects(image, section)}
+    return tuple(fault for start, end in sorted(ranges) for fault in _faults(image, start, end))
 
 
 def _suspects(image: Image, section: Section) -> Iterator[int]:
-    """Yield where the bytes of a section look like a misaligned operand.
+    """Yield the addresses in a section whose bytes look like an instruction with a misaligned operand.
 
-    Decoding 20 million instructions to find none takes seconds; looking at the bytes says too much, never too little.
+    Decoding 20 million instructions to find none takes seconds; matching bytes finds too many, never too few.
     """
     for alignment, immediate, pattern in _patterns():
         for match in pattern.finditer(section.content):
@@ -64,8 +64,8 @@ def _suspects(image: Image, section: Section) -> Iterator[int]:
                 yield section.address + match.start()
 
 
-def _stretch(image: Image, section: Section, address: int) -> tuple[int, int]:
-    """Return the function at an address, or what lies between functions there."""
+def _code_around(image: Image, section: Section, address: int) -> tuple[int, int]:
+    """Return the start and end of the function at an address, or of the gap between functions there."""
     function = image.function_at(address)
     if function:
         return function.start, function.end
@@ -75,13 +75,13 @@ def _stretch(image: Image, section: Section, address: int) -> tuple[int, int]:
 
 
 def _faults(image: Image, start: int, end: int) -> Iterator[Misaligned]:
-    """Yield the faults of a stretch of code."""
+    """Yield the misaligned operands of the code from start to end."""
     from iced_x86 import Decoder
 
     function = image.function_at(start)
     for instruction in Decoder(image.bits, image.bytes_at(start, end - start), ip=start):
         needs = alignments().get(instruction.code, 1)
-        operand = _settled(instruction) if needs > 1 else None
+        operand = _constant_operand(instruction) if needs > 1 else None
         if operand is None or _is_data(image, instruction.ip):
             continue
         has = _alignment_at(image, operand)
@@ -90,8 +90,8 @@ def _faults(image: Image, start: int, end: int) -> Iterator[Misaligned]:
             yield Misaligned(instruction.ip, name, str(instruction), operand, _place(image, operand), needs, has)
 
 
-def _settled(instruction: Instruction) -> int | None:
-    """Return the address of a memory operand, None where a register, or the thread, decides it."""
+def _constant_operand(instruction: Instruction) -> int | None:
+    """Return the constant address of a memory operand, None if it depends on a register or is thread-local."""
     from iced_x86 import Register
 
     if instruction.segment_prefix in (Register.FS, Register.GS):
@@ -110,13 +110,13 @@ def _memory_kind() -> int:
 
 
 def _is_data(image: Image, address: int) -> bool:
-    """Tell whether the file says that an address in a section of code holds none."""
+    """Tell whether the file marks an address in a section of code as data."""
     at = bisect_right(image.data, (address, 1 << 64)) - 1
     return at >= 0 and address < image.data[at][1]
 
 
 def _alignment_at(image: Image, address: int) -> int:
-    """Return the alignment in bytes that an address is known to have when the program runs."""
+    """Return the alignment in bytes that an address is sure to have when the program runs."""
     section = image.section_at(address)
     if section is None:
         return _UNKNOWN
@@ -127,7 +127,7 @@ def _alignment_at(image: Image, address: int) -> int:
 
 
 def _place(image: Image, address: int) -> str:
-    """Return what is at an address: a symbol, and the section with the offset in it."""
+    """Return a name for what is at an address: its symbol, and the section and offset."""
     section = image.section_at(address)
     where = f"{section.name}+{address - section.address:#x}" if section else f"{address:#x}"
     symbol = image.name_of(address)
@@ -136,12 +136,12 @@ def _place(image: Image, address: int) -> str:
 
 @cache
 def alignments() -> dict[Code_, int]:
-    """Return, for each ``Code`` of iced-x86 whose memory operand must be aligned, the multiple in bytes."""
+    """Return the required alignment in bytes of each ``Code`` of iced-x86 whose memory operand must be aligned."""
     from iced_x86 import Code, EncodingKind, MemorySizeInfo, Mnemonic, OpCodeInfo
 
     mnemonics = {value: name.lower() for name, value in vars(Mnemonic).items() if isinstance(value, int)}
     ruled = {(mnemonic, encodings): alignment for mnemonic, encodings, alignment, _ in tables.rows("x86/alignment.tsv")}
-    found: dict[Code_, int] = {}
+    required: dict[Code_, int] = {}
     codes: list[Code_] = [value for name, value in vars(Code).items() if name.isupper()]
     for code in codes:
         info = OpCodeInfo(code)
@@ -150,13 +150,13 @@ def alignments() -> dict[Code_, int]:
         implied = "size" if encodings == "legacy" and size == _LEGACY_SIZE else ""
         rule = ruled.get((mnemonics[info.mnemonic], encodings), implied)
         if rule:
-            found[code] = size if rule == "size" else int(rule)
-    return found
+            required[code] = size if rule == "size" else int(rule)
+    return required
 
 
 @cache
 def _patterns() -> tuple[tuple[int, int, re.Pattern[bytes]], ...]:
-    """Return alignment, size of the immediate, and what such instructions look like after their legacy prefixes."""
+    """Return triples: alignment, bytes of the immediate, and a pattern of such instructions without legacy prefixes."""
     from iced_x86 import OpCodeInfo, OpCodeOperandKind
 
     opcodes: dict[tuple[int, int, bytes, bytes], set[int]] = {}
@@ -166,14 +166,14 @@ def _patterns() -> tuple[tuple[int, int, re.Pattern[bytes]], ...]:
         for first, rest in _heads(info, alignment):
             opcodes.setdefault((alignment, immediate, first, rest), set()).add(info.op_code)
     return tuple(
-        # Only one byte is consumed: what is found may lie inside an instruction and reach into a true one.
+        # Only one byte is consumed: a match may lie inside of an instruction and overlap a real one.
         (alignment, immediate, re.compile(b"%b(?=%b%b%b)" % (first, rest, _any(last), _OPERAND), re.DOTALL))
         for (alignment, immediate, first, rest), last in opcodes.items()
     )
 
 
 def _heads(info: OpCodeInfo, alignment: int) -> Iterator[tuple[bytes, bytes]]:
-    """Yield what stands before the opcode, as regular expressions: the first byte, and the others."""
+    """Yield regular expressions of what precedes the opcode: of the first byte, and of the others."""
     from iced_x86 import EncodingKind, OpCodeTableKind
 
     if info.encoding == EncodingKind.LEGACY:
@@ -189,5 +189,5 @@ def _heads(info: OpCodeInfo, alignment: int) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _any(values: Iterable[int]) -> bytes:
-    """Return a regular expression for one of those bytes."""
+    """Return a regular expression that matches any of these bytes."""
     return b"[%b]" % b"".join(b"\\x%02x" % value for value in sorted(values))

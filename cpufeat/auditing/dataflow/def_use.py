@@ -34,7 +34,7 @@ def reaching_numbers(cfg: ControlFlowGraph, address: int, register: int, results
             points = [(index, definition, steps[definition].reads[0])]
         else:
             step, points = steps[definition], []
-            numbers.add(None if step.partial or step.flow == CALL else step.number)
+            numbers.add(None if step.partial else step.number)
         waiting += [point for point in points if point not in seen]
         seen.update(points)
     return numbers
@@ -65,10 +65,10 @@ class FirstUses:
 
         Empty if it is never used, or if no step begins at that address.
         """
-        found = self._cfg.step_at(address)
-        if found is None:
+        position = self._cfg.step_at(address)
+        if position is None:
             return set()
-        index, number = found
+        index, number = position
         step = self._cfg.blocks[index].steps[number]
         if step.flow != NEXT:
             way_out = self._cfg.exit(target) if step.flow == BRANCH else None

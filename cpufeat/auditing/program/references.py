@@ -78,7 +78,10 @@ class References:
         return self._finder.switch_targets(function, pointed)
 
     def users(self, low: int, high: int) -> Iterator[Function]:
-        """Yield the functions that name an address in a stretch, also through a pointer (a GOT entry) or a stub."""
+        """Yield the functions that name an address from ``low`` to before ``high``, some perhaps several times.
+
+        They may name a pointer to it (a GOT entry) instead, or a stub that jumps through such a pointer.
+        """
         for reference in self.xrefs_to(low, high):
             yield reference.function
         for pointer in self.pointers_to(low, high):

@@ -95,7 +95,7 @@ class PageXrefs:
         """Target and place of all words that hold a distance, from the lowest address on, in 32 bits each."""
         if self._extent >> 32:
             return array("Q")
-        found: list[int] = []
+        entries: list[int] = []
         for section in self._program.executable_sections():
             base, words, tops = self._words(section.address, section.content)
             for match in _BRANCHES.finditer(tops):
@@ -104,29 +104,29 @@ class PageXrefs:
                 place = base + WORD * index
                 target = place + WORD * (distance - (distance << 1 & 0x4000000))
                 if 0 <= target < self._extent:
-                    found.append(target << 32 | place)
+                    entries.append(target << 32 | place)
             for match in _OTHERS.finditer(tops):
                 place = base + WORD * match.start()
                 (step,) = lift_word(words[match.start()], self._low + place)
                 named = step.target if step.target is not None else step.constant
                 target = (step.memory[0].displacement if named is None and step.memory else named or 0) - self._low
                 if 0 <= target < self._extent:
-                    found.append(target << 32 | place)
-        found.sort()
-        return array("Q", found)
+                    entries.append(target << 32 | place)
+        entries.sort()
+        return array("Q", entries)
 
     @cached_property
     def _adrps(self) -> dict[int, array[int]]:
         """The places of the ADRPs of each page, by its number."""
-        found: dict[int, array[int]] = {}
+        places: dict[int, array[int]] = {}
         for section in self._program.executable_sections():
             base, words, tops = self._words(section.address, section.content)
             for match in _PAGES.finditer(tops):
                 word, place = words[match.start()], self._low + base + WORD * match.start()
                 distance = (word >> 5 & 0x7FFFF) << 2 | word >> 29 & 3
                 page = place // PAGE + distance - (distance << 1 & 0x200000)
-                found.setdefault(page, array("Q")).append(place)
-        return found
+                places.setdefault(page, array("Q")).append(place)
+        return places
 
     @cached_property
     def _reachable(self) -> list[int]:

@@ -90,16 +90,16 @@ class DisplacementXrefs:
         near = b"(?=...[%b])" % re.escape(bytes([*range(top + 1), *range(255 - top, 256)]))
         opcodes = rb"(?:[\x05\x0d\x15\x1d\x25\x2d\x35\x3d\xe8\xe9]|(?<=\x0f)[\x80-\x8f])" + near
         pattern, number = re.compile(opcodes, re.DOTALL), struct.Struct("<i")
-        found: list[int] = []
+        entries: list[int] = []
         for section in self._program.executable_sections():
             base, content = section.address - self._low, section.content
             for match in pattern.finditer(content):
                 place = match.end()
                 target = base + place + 4 + number.unpack_from(content, place)[0]
                 if 0 <= target < reach:
-                    found.append(target << 32 | base + place)
-        found.sort()
-        return array("Q", found)
+                    entries.append(target << 32 | base + place)
+        entries.sort()
+        return array("Q", entries)
 
     @cached_property
     def _absolutes(self) -> array[int]:
@@ -111,15 +111,15 @@ class DisplacementXrefs:
         if not self._program.fixed or self._high >> 31:
             return array("Q")
         top = re.escape(bytes(range(self._low >> 24, (self._high >> 24) + 1)))
-        found: list[int] = []
+        entries: list[int] = []
         for section in self._program.executable_sections():
             base = section.address - self._low
             for match in re.finditer(b"(?=(...[%b]))" % top, section.content, re.DOTALL):
                 target = int.from_bytes(match[1], "little")
                 if self._low <= target < self._high:
-                    found.append(target - self._low << 32 | base + match.start())
-        found.sort()
-        return array("Q", found)
+                    entries.append(target - self._low << 32 | base + match.start())
+        entries.sort()
+        return array("Q", entries)
 
     def switch_targets(self, function: Function, pointed: Collection[int]) -> Callable[[Step], Collection[int]]:
         """Return a function from indirect jumps to where they may lead: what pointers, and tables of distances, hold.
