@@ -57,7 +57,7 @@ def used(name: str, code: bytes, targets: Sequence[Target], labels: Sequence[str
         address, symbol = function.uses[feature][0], function.function.name
         instruction = f"{text(image, address)} at {image.place_of(address)}"
         why = f"{instruction} uses {feature}, which {target.cpu} does not permit"
-        raise CompileError(f"{name}: function {symbol}: {why}", symbol)
+        raise CompileError(f"{name}: " + (f"function {symbol}: " if symbol else "") + why, symbol or None)
     if scan.undecoded:  # perhaps instructions that are newer than the decoder
         return (None,) * len(targets)
     return tuple(

@@ -21,7 +21,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from llvmlite import binding
 
-from cpufeat import ArtifactError, CompileError, Host, MissingFeaturesError, Target, aot, detect
+from cpufeat import ArtifactError, CompileError, Host, MissingFeaturesError, Target, UnknownNameError, aot, detect
 from cpufeat.aot import Variant
 from cpufeat.aot.objects import note
 from cpufeat.aot.objects.elf import Elf
@@ -417,6 +417,19 @@ def test_code_that_uses_more_than_its_target_permits_is_an_error_that_names_the_
     assert caught.value.function == "f"
 
 
+def test_code_of_no_function_that_uses_too_much_is_an_error_that_names_its_place():
+    text = 'module asm ".text\\0A.byte 0xc5,0xf4,0x58,0xc2"\ndefine void @f() { ret void }'
+    message = r"^<string>: vaddps ymm0, ymm1, ymm2 at \.text\+0x0 uses avx, which x86-64 does not permit$"
+    with pytest.raises(CompileError, match=message) as caught:
+        aot.compile(text, BASELINE)
+    assert caught.value.function is None
+
+
+def test_the_used_features_of_code_that_cannot_be_decoded_are_unknown():
+    text = 'define void @f() { call void asm sideeffect ".byte 0x0f,0x04", ""()\nret void }'
+    assert aot.compile(text, Target.parse("x86-64-v3")).variants[0].used is None
+
+
 @pytest.mark.parametrize("dispatch", ["ifunc", "pointer"])
 @pytest.mark.parametrize("levels", [("x86-64-v3", "x86-64"), ("x86-64-v3", "x86-64-v2")])
 @pytest.mark.parametrize("linkage", ["", "internal"])
@@ -460,6 +473,23 @@ none:
   ret i32 0
 }
 """
+
+
+@pytest.mark.parametrize(
+    ("disabled", "selected"), [("", 0), ("avx512f", 1), ("avx512f avx", 1), ("sse3", 1), ("no_such", None)]
+)
+def test_a_run_time_override_disables_variants_but_never_the_last_that_runs(disabled, selected, monkeypatch):
+    module, targets = ADD.replace("GROUP", ""), ["x86-64-v4", "x86-64-v3"]
+    artifact = aot.compile(module, targets=targets, dispatch="pointer", runtime_override=True)
+    assert "avx" in artifact.variants[-1].used
+    host = detect().replace(features=Target.parse("x86-64-v4").features)
+    monkeypatch.setenv("CPUFEAT_DISABLE", disabled)
+    if selected is None:
+        with pytest.raises(UnknownNameError):
+            artifact.selected_on(host)
+    else:
+        assert artifact.selected_on(host) == selected
+        assert artifact.replace(runtime_override=False).selected_on(host) == 0
 
 
 def test_loading_refuses_code_of_another_system():

@@ -23,6 +23,9 @@ from llvmlite import binding
 
 from cpufeat import CompileError, CpufeatWarning, Target, TargetError, aot
 from cpufeat.aot.fallback import failing_function
+from cpufeat.aot.frontend.module import read
+from cpufeat.aot.options import Options
+from cpufeat.aot.unit import Unit
 from cpufeat.aot.worker import client, protocol
 
 BASELINE = Target.parse("x86-64")
@@ -149,6 +152,14 @@ def test_exceeding_the_memory_limit_is_an_error():
     with pytest.raises(CompileError, match="LLVM exceeded the memory limit of 64 MiB"):
         aot.compile(HUGE, BASELINE, memory_limit=64 << 20)
     compile_fine()
+
+
+@pytest.mark.parametrize(("seconds", "applied"), [(None, 7), (3, 3)])
+def test_the_search_for_a_failing_function_has_a_time_limit_of_its_own(seconds, applied, monkeypatch):
+    limits = []
+    monkeypatch.setattr(client.Worker, "emit", lambda worker, job, source, *given: limits.append(given))
+    Unit(read(FINE), (BASELINE,), Options(time_limit=7, memory_limit=None)).emit((0, 1), seconds)
+    assert limits == [(applied, None)]
 
 
 def test_a_limit_applies_to_one_call():
