@@ -1,0 +1,75 @@
+"""What CI sees: tests that check nothing, were lost, or are skipped for a reason that is none."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+from helpers.environment import ENVIRONMENT
+from helpers.paths import PROJECT, TESTS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+EMPTY_AND_OTHERS = """
+import pytest
+
+def test_of_an_empty_table():
+    for row in ():
+        assert row
+
+def test_with_an_assertion():
+    assert __name__
+
+def test_of_an_error():
+    with pytest.raises(ValueError):
+        int("x")
+"""
+
+
+def test_a_test_that_checks_nothing_fails(tmp_path: Path) -> None:
+    (tmp_path / "test_some.py").write_text(EMPTY_AND_OTHERS)
+    options = ["-q", "-p", "helpers.checks", "-p", "no:cacheprovider", "-o", "enable_assertion_pass_hook=true"]
+    command = [sys.executable, "-m", "pytest", *options, "--rootdir", str(tmp_path), str(tmp_path)]
+    environment = {**ENVIRONMENT, "PYTHONPATH": str(TESTS), "PYTEST_ADDOPTS": ""}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert "test_of_an_empty_table" in done.stdout
+    assert "passed without checking anything" in done.stdout
+    assert "1 failed, 2 passed" in done.stdout
+
+
+PASSED, FAILED = "<testcase/>", "<testcase><failure/></testcase>"
+
+
+def skipped(reason: str) -> str:
+    return f'<testcase><skipped message="{reason}"/></testcase>'
+
+
+NO_SHARED = skipped("needs ../shared/corpora, recorded machines that are not part of the project")
+
+
+@pytest.mark.parametrize(
+    ("cases", "shared", "says"),
+    [
+        (PASSED + PASSED, True, ""),
+        (PASSED + PASSED + skipped("this kernel has no PR_SET_MDWE (Linux 6.3)"), True, ""),
+        (PASSED + NO_SHARED, False, ""),
+        (PASSED + NO_SHARED, True, "needs ../shared"),
+        (PASSED + FAILED, True, "1 tests passed"),
+        (PASSED + PASSED + skipped("not asked to run on arm64: ..."), True, "not asked to run on arm64"),
+        (PASSED + PASSED + skipped("not asked to run on s390x: ..."), True, ""),
+    ],
+)
+def test_ci_wants_two_tests_and_a_reason_for_each_that_is_skipped(
+    cases: str, shared: bool, says: str, tmp_path: Path
+) -> None:
+    (tmp_path / "project").mkdir()
+    if shared:
+        (tmp_path / "shared").mkdir()
+    (tmp_path / "tests.xml").write_text(f"<testsuites><testsuite>{cases}</testsuite></testsuites>")
+    command = [sys.executable, str(PROJECT / ".ci" / "outcome.py"), str(tmp_path / "tests.xml"), "2"]
+    done = subprocess.run(command, cwd=tmp_path / "project", capture_output=True, text=True, check=False)
+    assert (done.returncode == 0) == (not says), done.stderr
+    assert says in done.stderr
