@@ -425,6 +425,12 @@ def test_code_of_no_function_that_uses_too_much_is_an_error_that_names_its_place
     assert caught.value.function is None
 
 
+def test_bytes_between_functions_that_only_look_like_code_are_permitted():
+    function = r".type g,@function\0Ag: ret\0A.size g,1\0A"
+    text = f'module asm ".text\\0A{function}.byte 0xc5,0xf4,0x58,0xc2,0xc3"\ndefine void @f() {{ ret void }}'
+    assert aot.compile(text, BASELINE).variants[0].used == FeatureSet("x86_64")
+
+
 def test_the_used_features_of_code_that_cannot_be_decoded_are_unknown():
     text = 'define void @f() { call void asm sideeffect ".byte 0x0f,0x04", ""()\nret void }'
     assert aot.compile(text, Target.parse("x86-64-v3")).variants[0].used is None
