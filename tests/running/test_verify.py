@@ -83,9 +83,6 @@ import sys
 sys.path.insert(0, {str(PROJECT)!r})
 from cpufeat.detection.recorder import record
 from cpufeat.detection.systems import ThisMachine
-
-if TYPE_CHECKING:
-    from cpufeat.aot.runtime.dispatcher import Mechanism
 print(record(ThisMachine()).to_json())
 """
     result = subprocess.run([*command, sys.executable, "-c", code], capture_output=True, text=True, check=True)
