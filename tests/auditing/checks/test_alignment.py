@@ -114,7 +114,7 @@ def everything(image: cpufeat.auditing.formats.image.Image) -> set[tuple[int, in
 
 
 @pytest.mark.parametrize("shift", [8, 4])
-def test_looking_at_the_bytes_finds_all_that_decoding_does(shift: int) -> None:
+def test_matching_bytes_finds_every_operand_that_decoding_finds(shift: int) -> None:
     """A library as if it were an object whose constants lie a few bytes off: then thousands of operands are wrong."""
     (image,) = images(_multiarray_umath.__file__)
     moved = tuple(
@@ -166,7 +166,7 @@ constant: .quad 1, 2
         ("movaps 8(%rdi), %xmm0", 16, 0, None),
     ],
 )
-def test_what_an_object_says_of_an_operand(
+def test_operands_in_an_object_are_as_aligned_as_their_section_and_offset(
     instruction: str, alignment: int, offset: int, has: int | None, tmp_path: Path
 ) -> None:
     faults = cpufeat.audit(assemble(tmp_path, PLACES.format(instruction, alignment, offset))).misaligned
@@ -211,7 +211,7 @@ odd: .zero 16
 
 
 @pytest.mark.parametrize("bits", ["-m64", "-m32"])
-def test_absolute_addresses(bits: str, tmp_path: Path) -> None:
+def test_operands_at_absolute_addresses_are_found(bits: str, tmp_path: Path) -> None:
     """In code for fixed addresses operands are absolute; in 32-bit code all are."""
     compiler = shutil.which("gcc") or unavailable("gcc", "apt-get install gcc")
     source = tmp_path / "text.s"

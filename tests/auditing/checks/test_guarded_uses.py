@@ -88,7 +88,7 @@ RESOLVED = {"guarded_resolved", "bare_resolved"}
 
 
 @pytest.mark.parametrize("level", ["-O0", "-O2"])
-def test_names_are_not_needed(level: str, tmp_path: Path) -> None:
+def test_stripped_programs_get_the_same_answers(level: str, tmp_path: Path) -> None:
     """Variables that hold answers are found by what is stored in them (not Zig's: its check always says no)."""
     named = cpufeat.audit(compiled(tmp_path / "named", "gcc", level))
     names = {function.start: function.name for function in named.functions}
@@ -134,13 +134,13 @@ table: .zero 4096
 """
 
 
-def test_pointers_that_never_stop_are_followed_for_a_while(tmp_path: Path) -> None:
+def test_a_pointer_that_a_loop_advances_is_followed_for_a_while(tmp_path: Path) -> None:
     (function,) = (one for one in cpufeat.audit(assemble(tmp_path, LOOP)).functions if "avx2" in one.uses)
     assert (function.guarded, function.why) == (True, "behind its own test of CPUID")
 
 
 @pytest.mark.parametrize(("number", "bare"), [(5_000, []), (80_000, ["avx2"])])
-def test_code_without_end_is_given_up(number: int, bare: list[str], tmp_path: Path) -> None:
+def test_a_use_in_endless_code_is_bare(number: int, bare: list[str], tmp_path: Path) -> None:
     """Branches behind a test, more than any function has: bare, since what is not followed to its end may be."""
     branches = "\n".join(f"jz {at}f\n{at}: inc %rbx" for at in range(number))
     text = f".globl f\n.type f, @function\nf: mov $7, %eax\ncpuid\ntest $32, %ebx\njnz 1f\nret\n1: {branches}\n"
@@ -148,7 +148,7 @@ def test_code_without_end_is_given_up(number: int, bare: list[str], tmp_path: Pa
     assert list(cpufeat.audit(path).bare) == bare
 
 
-def test_damaged_code_is_answered_all_the_same(tmp_path: Path) -> None:
+def test_damaged_code_is_audited_without_an_error(tmp_path: Path) -> None:
     """Flipped bytes of code make other programs: each has its answers, in the same words, and soon."""
     whole = compiled(tmp_path / "cases", "gcc", "-O2", "-c").read_bytes()
     audit = cpufeat.audit(whole)

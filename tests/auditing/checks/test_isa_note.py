@@ -49,7 +49,7 @@ def made(folder: Path, text: str, *options: str) -> Path:
 
 @pytest.mark.parametrize("states", INSTRUCTIONS)
 @pytest.mark.parametrize("code", INSTRUCTIONS)
-def test_a_level_that_the_linker_was_told_to_state(states: str, code: str, tmp_path: Path) -> None:
+def test_a_level_that_differs_from_that_of_the_code_is_a_fault(states: str, code: str, tmp_path: Path) -> None:
     option = "x86-64-baseline" if states == "x86-64" else states
     text = f".globl f\n.type f, @function\nf: {INSTRUCTIONS[code]}\nret"
     path = made(tmp_path, text, "-shared", "-nostdlib", f"-Wl,-z,{option}")
@@ -65,7 +65,7 @@ def test_a_level_that_the_linker_was_told_to_state(states: str, code: str, tmp_p
     assert all("(" in fault for fault in stated.faults) is (order.index(states) <= order.index(code))
 
 
-def test_what_a_file_uses_behind_a_check_it_does_not_need(tmp_path: Path) -> None:
+def test_a_level_used_only_behind_a_check_is_not_needed(tmp_path: Path) -> None:
     """Needed is of what is bare, used of everything."""
     text = """
 .globl f
@@ -89,19 +89,19 @@ vpaddd %ymm0, %ymm0, %ymm0
     )
 
 
-def test_a_level_that_is_not_known_is_told(tmp_path: Path) -> None:
+def test_an_unknown_level_is_a_fault(tmp_path: Path) -> None:
     stated = cpufeat.audit(made(tmp_path, "nop" + note((NEEDED, 1 << 7)))).note
     assert stated
     assert stated.needed == ""
     assert stated.faults == ("states a level as needed that is not known here (bits 0x80)",)
 
 
-def test_files_that_state_none(tmp_path: Path) -> None:
+def test_files_without_a_level_have_no_note(tmp_path: Path) -> None:
     assert cpufeat.audit(build_kernel(tmp_path, triple="x86_64-linux-gnu")).note is None
     assert cpufeat.audit(made(tmp_path, "nop" + note((0xC0000002, 3)))).note is None, "that is control-flow protection"
 
 
-def test_branch_protection_of_arm_is_no_level(tmp_path: Path) -> None:
+def test_branch_protection_of_arm_is_not_a_level(tmp_path: Path) -> None:
     source = tmp_path / "code.c"
     source.write_text("int f(int a) { return a; }")
     path = build(tmp_path / "code.o", "-c", "-mbranch-protection=standard", source, triple="aarch64-linux-gnu")
@@ -109,7 +109,7 @@ def test_branch_protection_of_arm_is_no_level(tmp_path: Path) -> None:
     assert cpufeat.audit(path).note is None
 
 
-def test_damaged_notes_do_no_harm(tmp_path: Path) -> None:
+def test_damaged_notes_are_read_without_an_error(tmp_path: Path) -> None:
     whole = made(tmp_path, "nop" + note((NEEDED, 1), (USED, 4))).read_bytes()
     start, chance = whole.index(struct.pack("<3I", 4, 32, 5)), random.Random(8002)
     for _ in range(200):

@@ -59,7 +59,7 @@ def run(program: Path) -> int:
 def test_plain_code_faults_and_the_audit_says_where(tmp_path: Path) -> None:
     program = linked_past_cpufeat(aot.compile(MODULE, Target.parse("x86-64")), tmp_path)
     assert run(program) == -signal.SIGSEGV
-    (fault,) = (one for one in cpufeat.audit(program).misaligned if one.function == "mix")
+    (fault,) = (fault for fault in cpufeat.audit(program).misaligned if fault.function == "mix")
     assert fault.instruction.startswith("xorps ")
     assert (fault.needs, fault.has) == (16, 8)
     assert ".constants" in fault.symbol
@@ -69,16 +69,16 @@ def test_plain_code_faults_and_the_audit_says_where(tmp_path: Path) -> None:
     assert "xorps" in line
 
 
-def test_code_for_avx_works_all_the_same(tmp_path: Path) -> None:
+def test_the_same_code_for_avx_runs(tmp_path: Path) -> None:
     target = Target.parse("x86-64,+avx")
     if not target.runs_on(cpufeat.detect()):
         pytest.skip("needs a CPU with AVX: qemu-user cannot emulate faults of alignment")
     program = linked_past_cpufeat(aot.compile(MODULE, target), tmp_path)
     assert run(program) == RIGHT
-    assert [one for one in cpufeat.audit(program).misaligned if one.function == "mix"] == []
+    assert [fault for fault in cpufeat.audit(program).misaligned if fault.function == "mix"] == []
 
 
-def test_by_cpufeats_own_link_it_cannot_happen(tmp_path: Path) -> None:
+def test_linking_with_cpufeat_keeps_or_checks_the_alignment(tmp_path: Path) -> None:
     artifact = aot.compile(MODULE, Target.parse("x86-64"))
     artifact.link(tmp_path / "program")
     assert run(tmp_path / "program") == RIGHT

@@ -31,25 +31,27 @@ ALONE static void plain(void) { sink++; }
 ASK = "unsigned a, b, c, d;"
 BARE = {
     "the size of pages": "int main(void) { if (getauxval(AT_PAGESZ) == 4096) use(); else plain(); }",
-    "rights": "int main(void) { if (getauxval(AT_SECURE)) plain(); else use(); }",
-    "caches": f"int main(int n) {{ {ASK} __cpuid_count(4, 0, a, b, c, d); if (n > (int)c / 2) use(); else plain(); }}",
-    "how many caches": f"""int main(void) {{
+    "whether the program has special rights": "int main(void) { if (getauxval(AT_SECURE)) plain(); else use(); }",
+    "the size of a cache": f"""int main(int n) {{
+        {ASK} __cpuid_count(4, 0, a, b, c, d); if (n > (int)c / 2) use(); else plain(); }}""",
+    "the number of caches": f"""int main(void) {{
         {ASK} int n = 0;
         for (int i = 0;; i++) {{ __cpuid_count(4, i, a, b, c, d); if (!(a & 31)) break; n++; }}
         if (n) use();
     }}""",
-    "which core": f"int main(void) {{ {ASK} __cpuid(1, a, b, c, d); if (b >> 24 < 64) use(); else plain(); }}",
+    "the core": f"int main(void) {{ {ASK} __cpuid(1, a, b, c, d); if (b >> 24 < 64) use(); else plain(); }}",
     "the highest leaf": "int main(void) { if (__get_cpuid_max(0, 0) >= 7) use(); else plain(); }",
-    "a fence": f"""static inline long now(void) {{ {ASK} __cpuid(0, a, b, c, d); return __builtin_ia32_rdtsc() + a; }}
+    "CPUID as fence": f"""
+        static inline long now(void) {{ {ASK} __cpuid(0, a, b, c, d); return __builtin_ia32_rdtsc() + a; }}
         int main(void) {{ long start = now(); plain(); if (now() - start < 100000000) use(); }}""",
     "whether it is a guest": f"int main(void) {{ {ASK} __cpuid(1, a, b, c, d); if (c >> 31) use(); else plain(); }}",
-    "that there is none": f"""int main(void) {{
+    "a feature that must be missing": f"""int main(void) {{
         {ASK} __get_cpuid(1, &a, &b, &c, &d); if (c & bit_AVX) plain(); else use();
     }}""",
-    "a check that may never be": f"""static int have = 1;
+    "a check that may never run": f"""static int have = 1;
         ALONE static void check(void) {{ {ASK} __cpuid_count(7, 0, a, b, c, d); if (!(b & bit_AVX2)) have = 0; }}
         int main(int n) {{ if (n > 1) check(); if (have) use(); else plain(); }}""",
-    "a check that comes late": f"""static int have = 1;
+    "a check that runs too late": f"""static int have = 1;
         __attribute__((destructor)) void check(void) {{ {ASK} __cpuid_count(7, 0, a, b, c, d); have = b >> 5 & 1; }}
         int main(void) {{ if (have) use(); else plain(); }}""",
 }
@@ -84,23 +86,23 @@ def use(source: str, level: str, folder: Path) -> FunctionNeeds:
     compiler = shutil.which("gcc") or unavailable("gcc", "apt-get install gcc")
     (folder / "main.c").write_text(PROGRAM + source)
     subprocess.run([compiler, level, "-march=x86-64", "main.c", "-o", "main"], cwd=folder, check=True)
-    (found,) = (function for function in cpufeat.audit(folder / "main").functions if "avx2" in function.uses)
-    return found
+    (user,) = (function for function in cpufeat.audit(folder / "main").functions if "avx2" in function.uses)
+    return user
 
 
 @pytest.mark.parametrize("level", ["-O1", "-O2"])
 @pytest.mark.parametrize("what", BARE)
-def test_what_says_nothing_of_features_guards_nothing(what: str, level: str, tmp_path: Path) -> None:
-    found = use(BARE[what], level, tmp_path)
-    assert (found.guarded, list(found.bare)) == (False, ["avx2"])
+def test_a_branch_on_an_answer_about_something_else_guards_nothing(what: str, level: str, tmp_path: Path) -> None:
+    user = use(BARE[what], level, tmp_path)
+    assert (user.guarded, list(user.bare)) == (False, ["avx2"])
 
 
 @pytest.mark.parametrize("level", ["-O0", "-O1", "-O2"])
 @pytest.mark.parametrize("what", GUARDED)
-def test_ways_to_ask_guard(what: str, level: str, tmp_path: Path) -> None:
+def test_a_branch_on_an_answer_about_features_guards(what: str, level: str, tmp_path: Path) -> None:
     assert use(GUARDED[what], level, tmp_path).guarded
 
 
-def test_what_has_just_been_asked_counts_wherever_it_is_kept(tmp_path: Path) -> None:
+def test_an_answer_counts_at_once_wherever_it_is_kept(tmp_path: Path) -> None:
     """Optimized: not read back from where it may be the number that was there at first."""
     assert use(SENTINEL, "-O2", tmp_path).guarded

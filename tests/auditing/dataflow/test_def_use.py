@@ -79,6 +79,12 @@ USES: dict[str, tuple[str, set[int], set[int | tuple[int, int]]]] = {
     "nowhere: a tail call does not preserve it": ("jmp g", set(), set()),
     "where a part is replaced, which leaves it": ("mov $1, %al\nmov %rax, (%rdi)\nret", set(), {0}),
     "before a branch that is no test": ("test %edi, %edi\njz 1f\nmov %rax, (%rdi)\n1: xor %eax, %eax\nret", set(), {0}),
+    "before a branch that is no test, with one way to each side": (
+        "test %edi, %edi\njz 1f\nret\n1: mov %rax, (%rdi)\nret",
+        set(),
+        {0},
+    ),
+    "where the code ends": ("ud2", set(), {0}),
     "behind a test, on the side that uses it": (
         "test %edi, %edi\njz 1f\nmov %rax, (%rdi)\n1: xor %eax, %eax\nret",
         {0},
