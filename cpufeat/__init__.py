@@ -1,4 +1,4 @@
-"""What a CPU can really run, and what to compile for it.
+"""Detect what a CPU can really run, select targets for it, and check what binaries need.
 
 Importing this package reads no file and loads no dependency; each public name is loaded when it is first used.
 """

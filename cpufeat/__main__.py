@@ -1,4 +1,4 @@
-"""``python -m cpufeat``."""
+"""Run the command line: ``python -m cpufeat``."""
 
 import sys
 

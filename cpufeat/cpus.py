@@ -1,4 +1,4 @@
-"""CPUs: LLVM's names for them, other systems' spellings, and the features that each has.
+"""Look up CPUs: LLVM's names, other systems' spellings, and the features of each.
 
 The rows are those of ``data/<family>/cpus.tsv``; what a CPU has is in LLVM's own tables (:mod:`cpufeat.llvm_tables`).
 """

@@ -163,6 +163,32 @@ def test_targets_are_ordered_by_what_runs_on_what() -> None:
     assert len({v2, v3, Target.parse("x86-64-v2")}) == 2
 
 
+def test_what_runs_on_both_keeps_the_smaller_ones_cpu_and_the_common_options() -> None:
+    small, large = Target.parse("haswell,+prefer-256-bit,+retpoline"), Target.parse("skylake,+prefer-256-bit")
+    assert (small & large).cpu == (large & small).cpu == "haswell"
+    assert (small & large).options == (large & small).options == ("+prefer_256_bit",)
+
+
+def test_a_target_runs_where_the_host_has_its_architecture_and_features(haswell: cpufeat.Host) -> None:
+    assert Target.parse("x86-64-v3").runs_on(haswell)
+    assert not Target.parse("x86-64-v4").runs_on(haswell)
+    assert set(Target.parse("x86-64-v4").missing_on(haswell)) >= {"avx512f", "avx512vl"}
+    assert not Target.parse("i686", "i686-unknown-linux-gnu").runs_on(haswell)
+
+
+def test_an_llvm_is_not_given_options_that_it_does_not_know() -> None:
+    target = Target.parse("x86-64-v3,+no-bypass-delay")
+    assert target.llvm_features(VERSIONS[-1]).endswith(",+no-bypass-delay")
+    assert "no-bypass-delay" not in target.llvm_features(VERSIONS[0])
+
+
+def test_the_versions_of_llvm_are_in_order_and_the_newest_is_the_default() -> None:
+    assert list(VERSIONS) == sorted(set(VERSIONS))
+    assert llvm_tables.newest() == VERSIONS[-1] == llvm_tables.load("x86_64").version
+    assert llvm_tables.cpu_features("x86_64", "znver5") == llvm_tables.cpu_features("x86_64", "znver5", VERSIONS[-1])
+    assert llvm_tables.cpu_features("x86_64", "znver5", VERSIONS[0]) is None
+
+
 def test_targets_compare_without_tuning() -> None:
     plain, tuned = Target.parse("x86-64-v4"), Target.parse("x86-64-v4,+prefer-256-bit")
     assert plain <= tuned <= plain
