@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import cpufeat
 from cpufeat import llvm_tables
-from cpufeat.cpus import cpus
+from cpufeat.cpus import cpu_features, cpus
 from cpufeat.detection.detect import detect
 from cpufeat.features import FeatureSet, table
 from cpufeat.request import parse
@@ -145,6 +145,26 @@ def test_another_llvm_has_what_its_neighbours_share() -> None:
     assert llvm_tables.load("x86_64", 11).cpus == llvm_tables.load("x86_64", VERSIONS[0]).cpus
     assert "+evex512" in Target.parse("x86-64-v4").llvm_features(20)
     assert "evex512" not in Target.parse("x86-64-v4").llvm_features(15)
+
+
+def test_a_version_between_two_tables_promises_no_more_than_both() -> None:
+    older, between, newer = (llvm_tables.load("x86_64", version) for version in (15, 18, 20))
+    assert between.options == older.options & newer.options < newer.options
+    assert between.cpus.keys() == older.cpus.keys() & newer.cpus.keys() < newer.cpus.keys()
+    for cpu, features in between.cpus.items():
+        assert set(features.split()) == set(older.cpus[cpu].split()) & set(newer.cpus[cpu].split())
+    for name, implied in between.implied.items():
+        assert set(implied.split()) == set(older.implied[name].split()) | set(newer.implied[name].split())
+    assert between.implied["avx512f"] != older.implied["avx512f"], "LLVM 20 has evex512 there"
+    assert any(between.cpus[cpu] != newer.cpus[cpu] for cpu in between.cpus)
+
+
+def test_the_newest_llvm_that_knows_a_cpu_says_what_it_has() -> None:
+    newest, oldest = (llvm_tables.load("x86_64", VERSIONS[index]) for index in (-1, 0))
+    assert {cpu: cpu_features("x86_64", cpu) for cpu in newest.cpus if cpu in cpus("x86_64")} == {
+        cpu: newest.cpu_features(cpu) for cpu in newest.cpus if cpu in cpus("x86_64")
+    }
+    assert any(newest.cpu_features(cpu) != oldest.cpu_features(cpu) for cpu in oldest.cpus)
 
 
 def test_targets_are_ordered_by_what_runs_on_what() -> None:
@@ -330,6 +350,9 @@ def test_a_removal_names_the_feature_that_was_removed(haswell: cpufeat.Host) -> 
     assert removed["avx2"].reason == "depends on avx, which was removed"
     assert removed["avx2"].evidence == "haswell,-avx"
     assert "avx" not in removed
+    again = cpufeat.resolve("haswell,-avx,+avx2", host=haswell)
+    assert {"avx", "avx2"} <= again.target.features.names
+    assert {decision.subject for decision in again.decisions} == {"fma", "f16c"}
 
 
 def test_the_last_change_to_a_feature_counts() -> None:
