@@ -91,6 +91,24 @@ def test_a_masked_guest_keeps_its_model() -> None:
     assert "7.0:ECX[11]" in found.withheld["avx512vnni"].evidence
 
 
+@pytest.mark.parametrize(
+    ("names", "listed"),
+    [
+        (["amx_tile"], "amx_tile"),
+        (["avxvnni", "amx_bf16", "avx512fp16"], "avxvnni, avx512fp16, amx_tile, amx_bf16"),
+        (["avxvnni", "amx_bf16", "avx512fp16", "amx_int8"], "avxvnni, avx512fp16, amx_tile, amx_int8 and 1 more"),
+        (
+            ["avxvnni", "amx_bf16", "avx512fp16", "amx_int8", "serialize"],
+            "avxvnni, avx512fp16, amx_tile, amx_int8 and 2 more",
+        ),
+    ],
+)
+def test_at_most_four_features_that_contradict_a_model_are_listed(names: list[str], listed: str) -> None:
+    reported = features_of("rocketlake") | set(names)
+    (decision,) = detect(machine(INTEL, 6, 167, reported)).decisions
+    assert f"which has no {listed};" in decision.reason
+
+
 def test_an_unknown_model_is_the_best_fit() -> None:
     found = detect(machine(INTEL, 6, 254, features_of("graniterapids")))
     assert found.cpu == "graniterapids"
@@ -119,6 +137,36 @@ def test_cores_that_differ_share_what_all_of_them_run() -> None:
     assert found.withheld["avx512f"].reason == "differs between cores"
     assert {core.cpu: core.count for core in found.cores} == {"alderlake": 2, "gracemont": 1}
     assert found.cpu == "alderlake"
+
+
+def test_a_hybrid_is_tuned_for_its_performance_cores_whichever_comes_first() -> None:
+    big = leaves(INTEL, 6, 151, 2, features_of("alderlake"), core_type=0x40)
+    small = leaves(INTEL, 6, 151, 2, features_of("gracemont"), core_type=0x20)
+    for cores in ({0: big, 1: small}, {0: small, 1: big}):
+        found = detect(Recording(leaves=cores, xcr0=0xE7))
+        assert found.cpu == "alderlake"
+        assert set(found.cores) == {host.Core("alderlake", 1), host.Core("gracemont", 1)}
+
+
+@pytest.mark.parametrize(("with_it", "without_it"), [("alderlake", "gracemont"), ("gracemont", "alderlake")])
+def test_a_feature_that_differs_between_cores_names_those_without_it(with_it: str, without_it: str) -> None:
+    types = {"alderlake": 0x40, "gracemont": 0x20}
+    cores = [
+        leaves(INTEL, 6, 151, 2, features_of(cpu) | ({"avx512f"} if cpu == with_it else set()), core_type=types[cpu])
+        for cpu in (with_it, with_it, without_it)
+    ]
+    withheld = detect(Recording(leaves=dict(enumerate(cores)), xcr0=0xE7)).withheld["avx512f"]
+    assert (withheld.reason, withheld.evidence) == ("differs between cores", f"not on {without_it}")
+
+
+def test_a_brand_is_read_from_all_three_leaves() -> None:
+    brand = "Intel(R) Xeon(R) Platinum 8488C CPU @ 2.40GHz"
+    words = leaves(INTEL, 6, 143, 8, features_of("haswell"))
+    parts = [int.from_bytes(brand.encode().ljust(48, b"\0")[at : at + 4], "little") for at in range(0, 48, 4)]
+    for index in range(3):
+        eax, ebx, ecx, edx = parts[4 * index : 4 * index + 4]
+        words[0x80000002 + index, 0] = (eax, ebx, ecx, edx)
+    assert detect(Recording(leaves={0: words}, xcr0=0xE7)).brand == brand
 
 
 def test_clearing_any_bit_never_adds_a_feature() -> None:

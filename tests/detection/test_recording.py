@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 EXAMPLES: dict[str, list[tuple[tuple[Any, ...], Any]]] = {
     "online_cpus": [((), (0, 3))],
-    "xgetbv": [((0,), 0xE7)],
+    "xgetbv": [((0,), 0xE7), ((1,), None)],
     "cpuid": [((7, 1, 3), (1, 2, 3, 0xFFFFFFFF)), ((0, 0, 0), (7, 0, 0, 0))],
     "read_file": [(("/proc/cpuinfo",), b"flags : fpu\xff\n"), (("/proc/sysinfo",), b"")],
     "getauxval": [((16,), 1 << 63 | 2), ((26,), 0)],
@@ -101,6 +101,11 @@ def test_an_empty_recording_answers_as_a_silent_machine(name: str) -> None:
 def test_a_damaged_recording_names_its_part(part: str, value: str) -> None:
     with pytest.raises(cpufeat.DumpError, match=f'bad "{part}"'):
         Recording.from_json(f'{{"cpufeat": 1, "{part}": {value}}}')
+
+
+def test_the_processors_are_recorded_though_detection_did_not_ask_for_them() -> None:
+    cpuinfo = b"processor: 0\nvendor_id: GenuineIntel\ncpu family: 6\nmodel: 60\nflags: fpu lm\n"
+    assert record(Recording(files={"/proc/cpuinfo": cpuinfo}, online=(0, 2))).online == (0, 2)
 
 
 def test_a_recording_has_one_block_of_a_kind_and_no_serial_number() -> None:

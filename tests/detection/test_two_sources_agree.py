@@ -6,6 +6,7 @@ import tarfile
 from typing import TYPE_CHECKING
 
 from helpers.corpora import corpora
+from helpers.machines import INTEL, machine
 from helpers.paths import PROJECT
 
 from cpufeat.detection import crosscheck, dumps
@@ -45,7 +46,7 @@ def check(name: str, by_cpuid: Recording, by_kernel: Recording) -> None:
     assert left_out <= cpuid.features.names, "no longer so"
 
 
-def test_cpuid_and_flags_of_recorded_phones() -> None:
+def test_cpuid_and_the_flags_of_recorded_phones_agree() -> None:
     files = sorted((corpora("cases") / "pytorch-cpuinfo").glob("*.cpuid"))
     assert len(files) == 6
     for path in files:
@@ -53,7 +54,18 @@ def test_cpuid_and_flags_of_recorded_phones() -> None:
         check(path.name.removesuffix(".log.cpuid"), dumps.load(str(path))[1], by_kernel)
 
 
-def test_cpuid_and_flags_of_our_own_recordings() -> None:
+def test_what_no_linux_shows_a_flag_for_is_no_disagreement() -> None:
+    known = table("x86_64")
+    reported = machine(INTEL, 6, 60, {"avx2", "sha512", "aes"})
+    names = detect(reported).features.names
+    assert (known["sha512"].kernel_flags, "sha512" in names) == ((), True)
+    flags = " ".join(flag for name in names - {"aes"} for flag in known[name].kernel_flags)
+    cpuinfo = f"vendor_id : GenuineIntel\ncpu family : 6\nmodel : 60\nstepping : 0\nflags : {flags}\n".encode()
+    both = reported.replace(files={"/proc/cpuinfo": cpuinfo})
+    assert [decision.subject for decision in crosscheck.disagreements(both, detect(both))] == ["aes"]
+
+
+def test_cpuid_and_the_flags_of_our_own_recordings_agree() -> None:
     compared = []
     for path in sorted((PROJECT / "data" / "machines").glob("*.json")):
         machine = dumps.load(str(path))[1]

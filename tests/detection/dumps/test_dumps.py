@@ -74,6 +74,18 @@ def test_instlatx64_counts_repeated_leaves_and_processors() -> None:
     assert machine.cpuid(4, 1, cpu=1) is None
 
 
+def test_a_processor_without_a_heading_gets_a_number_that_none_has() -> None:
+    first = "CPUID 00000000: 00000016-756E6547-6C65746E-49656E69\n"
+    _, machine = parse(f"CPU#003 AffMask: 0x8\n{first}CPU#001 AffMask: 0x2\n{first}{first}{first}")
+    assert machine.leaves.keys() == {3, 1, 4, 5}
+
+
+def test_numbers_of_sysctl_are_numbers_unless_they_are_too_long() -> None:
+    _, machine = parse(f"hw.cpufamily: -634136515\nhw.memsize: {2**64 - 1}\nhw.serial: {'1' * 21}\n")
+    variables = [machine.sysctl(name) for name in ("hw.cpufamily", "hw.memsize", "hw.serial")]
+    assert variables == [-634136515, 2**64 - 1, "1" * 21]
+
+
 def test_a_leaf_said_twice_counts_once() -> None:
     again = "0x00000007 0x00: eax=0xffffffff ebx=0xffffffff ecx=0xffffffff edx=0xffffffff\n"
     _, machine = parse(CPUID_R.replace("CPU 12", again + "CPU 12"))
@@ -161,6 +173,8 @@ def test_our_own_recording_comes_back() -> None:
             "dump:4: damaged",
         ),
         (CPUID_R.encode().replace(b"0xfc1cc410", b"0xfc1cc4100"), "dump:3: damaged"),
+        (CPUID_R.encode().replace(b"0x00000007 0x00", b"0x000000007 0x00"), "dump:3: damaged"),
+        (CPUID_R.encode().replace(b"0x00000007 0x00", b"0x00000007 0x000000000"), "dump:3: damaged"),
         (CPUID_R.encode().replace(b"0xfc1cc410", b"0xfc1cc41"), "dump:3: damaged"),
         (b'{"lscpu": [1]}', "dump: no JSON of lscpu"),
         (b'{"lscpu": ', "dump: Expecting value: line 1"),
