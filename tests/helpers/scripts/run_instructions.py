@@ -1,7 +1,7 @@
-"""Runs instructions on this CPU, each in a process of its own, and tells which die.
+"""Run instructions on this CPU, each in a process of its own, and print which of them die.
 
-Lines of hexadecimal code come in on standard input, which get the address of an operand in RDI. For each, the status of
-a process at an aligned operand goes out, and that of one at an operand that is not.
+Standard input has an instruction a line, in hexadecimal; it gets the address of an operand in RDI. Printed are the exit
+statuses of a process with an aligned operand and of one with a misaligned operand.
 """
 
 import ctypes
@@ -13,7 +13,7 @@ PROT_READ, PROT_WRITE, PROT_EXEC = 1, 2, 4
 PUSH_RBX, CLEAR, POP_RBX_RET = "53", "31c031d231c9", "5bc3"
 BOUNDARY, OFF = 64, 8
 
-memory = mmap.mmap(-1, 1 << 16)
+memory = mmap.mmap(-1, 1 << 16, mmap.MAP_PRIVATE)  # what one instruction stores, the next must not load
 data = (ctypes.addressof(ctypes.c_char.from_buffer(memory)) + 4096) // BOUNDARY * BOUNDARY
 page = mmap.mmap(-1, 4096)
 start = ctypes.addressof(ctypes.c_char.from_buffer(page))
@@ -21,7 +21,7 @@ libc = ctypes.CDLL(None)
 
 
 def status(code: bytes, operand: int) -> int:
-    """What becomes of a process that runs the code: 0, or the negated number of a signal."""
+    """The exit status of a process that runs the code: 0, or the negated number of a signal."""
     child = os.fork()
     if not child:
         page[: len(code)] = code
