@@ -1,4 +1,4 @@
-"""C programs that print what emitted detection finds, and what it read; and machines on record to hold it against."""
+"""C programs that print what emitted detection finds and the registers it read, and recorded machines to compare."""
 
 from __future__ import annotations
 
@@ -9,19 +9,17 @@ from cpufeat.detection import dumps
 from cpufeat.detection.cpuid import Cpuid
 from cpufeat.detection.recording import Recording
 from helpers.paths import CORPUS, MACHINES
-from helpers.run_emitted_ir import told
+from helpers.run_emitted_ir import testable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
 MAC, MAC_ON_INTEL = "arm64-apple-macosx14.0.0", "x86_64-apple-macosx14.0.0"
-
-
 WINDOWS, WINDOWS_ON_ARM = "x86_64-pc-windows-msvc", "aarch64-pc-windows-msvc"
 
 
-def recorded() -> Iterator[Recording]:
+def recorded_machines() -> Iterator[Recording]:
     for path in (*sorted(MACHINES.glob("*.json")), *sorted(CORPUS.glob("*/*.cpuid"))):
         whole = dumps.load(str(path))[1]
         first = min(whole.leaves, default=None)
@@ -32,7 +30,7 @@ def recorded() -> Iterator[Recording]:
 EXTENDED_LEAVES = [(0x80000001, 0), (0x80000008, 0), (0x80000021, 0)]
 
 
-def reads(leaves: list[tuple[int, int]], count: int) -> str:
+def detection_program(leaves: list[tuple[int, int]], count: int) -> str:
     """C code that prints what is found, then CPUID leaves and XCR0, by the compiler's intrinsics."""
     asked = "".join(f"leaf({leaf:#x}u, {subleaf});" for leaf, subleaf in leaves)
     return f"""
@@ -58,7 +56,7 @@ int main(void) {{
 """
 
 
-ASKED = [
+PRINTED_LEAVES = [
     (0, 0),
     (7, 0),
     (7, 1),
@@ -72,9 +70,9 @@ ASKED = [
 ]
 
 
-def printed(output: str, triple: str) -> tuple[set[str], Recording]:
+def parsed_output(output: str, triple: str) -> tuple[set[str], Recording]:
     first, *leaves, xcr0 = output.splitlines()
-    found = {name for name, bit in zip(told(triple), first, strict=True) if bit == "1"}
+    found = {name for name, bit in zip(testable(triple), first, strict=True) if bit == "1"}
     words = {}
     for line in leaves:
         place, *registers = line.split()

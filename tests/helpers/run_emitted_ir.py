@@ -1,4 +1,4 @@
-"""Emitted IR on its own: run in this process on any machine that is written down, or compiled for a program."""
+"""Run emitted IR: in this process against any recorded machine, or compiled into a program."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ LINUX, LINUX_ON_ARM = "x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu"
 WITH_SUBLEAVES = (0x4, 0x7, 0xB, 0xD, 0xF, 0x10, 0x12, 0x14, 0x17, 0x18, 0x1A, 0x1D, 0x1E, 0x1F, 0x20, 0x24)
 OSXSAVE = 1 << 27
 OF_XGETBV = (1, 0)
-"""The leaf that says whether there is XGETBV: what executes that asks by itself."""
+"""The leaf that says whether there is XGETBV: the function that executes it reads that by itself."""
 X86_CODE, PICK = "@__cpufeat_run_cpuid", "@__cpufeat_pick"
 
 _INSTRUCTIONS = """
@@ -76,26 +76,26 @@ def lowest(triple: str) -> Target:
 
 
 @functools.cache
-def told(triple: str) -> list[str]:
-    """The ISA features of which, and of all that they depend on, something tells on such a system."""
+def testable(triple: str) -> list[str]:
+    """The ISA features that can be tested at run time on a system, with all that they depend on."""
     arch, tests = lowest(triple).arch, feature_tests(lowest(triple))
 
-    def is_told(name: str) -> bool:
+    def is_testable(name: str) -> bool:
         try:
             usable(Body("f"), tests, FeatureSet(arch, [name]))
         except TargetError:
             return False
         return True
 
-    return [name for name, row in table(arch).items() if row.kind == "isa" and is_told(name)]
+    return [name for name, row in table(arch).items() if row.kind == "isa" and is_testable(name)]
 
 
 def features_text(triple: str) -> str:
-    """Define ``void features(i8*)``, which writes for each of :func:`told` a byte: whether it is usable."""
+    """Define ``void features(i8*)``, which writes for each of :func:`testable` a byte: whether it is usable."""
     target = lowest(triple)
     tests, body, outer = feature_tests(target), Body("usable"), Body("features")
     stores = []
-    for at, name in enumerate(told(triple)):
+    for at, name in enumerate(testable(triple)):
         bit = body.let(f"zext i1 {usable(body, tests, FeatureSet(target.arch, [name]))} to i8")
         stores.append(f"  store i8 {bit}, i8* {body.let(f'getelementptr i8, i8* %out, i64 {at}')}\n")
     parameters = ", ".join(["i8* %out", *(f"i64 %{word}" for word in tests.words)])
@@ -111,11 +111,11 @@ define void @features(i8* %out) {{
 """
 
 
-class Emitted:
-    """A module that is compiled into this process, and whatever asks the machine asks :attr:`machine`."""
+class CompiledIR:
+    """A module compiled into this process, whose questions to the machine go to :attr:`machine`."""
 
     def __init__(self, text: str, triple: str, *, asks_here: bool = False) -> None:
-        """Compile a detector; ``asks_here``: one that really asks this machine."""
+        """Compile a module; with ``asks_here`` it really asks this machine."""
         self.machine: Any = None
         self.cpu: int | None = None
         self.variables: dict[str, str] = {}
@@ -149,7 +149,7 @@ class Emitted:
 
     def features(self, machine: Machine, triple: str, cpu: int | None = None) -> set[str]:
         """What :func:`features_text` finds on one processor of a machine."""
-        names = told(triple)
+        names = testable(triple)
         self.machine, self.cpu, self.read = machine, cpu, []
         out = ctypes.create_string_buffer(len(names))
         ctypes.CFUNCTYPE(None, ctypes.c_void_p)(self.address("features"))(ctypes.addressof(out))

@@ -80,7 +80,7 @@ def _direct(module: Module, cloned: dict[str, Function]) -> dict[str, str]:
         while name in module.aliases and name not in seen and module.linkage(name) not in _INTERPOSABLE:
             seen.add(name)
             name = module.aliases[name]
-        if name in cloned and name in direct:
+        if name in direct:
             direct[alias] = name
     return direct
 

@@ -95,6 +95,21 @@ def test_functions_that_must_not_become_an_ifunc() -> None:
     assert made.not_ifunc & {"@main", *made.cloned} == {"@main", "@stored", "@called"}
 
 
+CALLER = """
+define {} ptr @caller() {{
+  %1 = call i32 @called(i32 3)
+  ret ptr null
+}}
+"""
+
+
+def test_a_function_without_clones_calls_the_dispatched_symbol_unless_it_is_a_resolver() -> None:
+    kept = planned(FUNCTIONS + CALLER.format("available_externally"))
+    assert "@called" in kept.dispatched
+    resolver = planned("@i = ifunc void (), ptr @caller\n" + FUNCTIONS + CALLER.format("internal"))
+    assert "@called" not in resolver.dispatched
+
+
 def test_a_module_with_main_is_a_program() -> None:
     assert planned("\ndefine i32 @main() {\n  ret i32 0\n}\n").is_program
     assert planned("@main = alias i32 (i32), ptr @exported\n" + FUNCTIONS).is_program

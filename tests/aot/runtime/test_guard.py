@@ -18,20 +18,20 @@ from typing import TYPE_CHECKING
 import pytest
 from elftools.elf.elffile import ELFFile
 from helpers.detection_programs import (
-    ASKED,
     MAC,
     MAC_ON_INTEL,
+    PRINTED_LEAVES,
     WINDOWS,
     WINDOWS_ON_ARM,
     ZIG,
-    printed,
-    reads,
-    recorded,
+    detection_program,
+    parsed_output,
+    recorded_machines,
 )
 from helpers.machines import machine, made_up
 from helpers.paths import MACHINES
 from helpers.qemu import NO_64_BIT, models, run, side_by_side
-from helpers.run_emitted_ir import LINUX, LINUX_ON_ARM, Emitted, compile_all, features_text, told
+from helpers.run_emitted_ir import LINUX, LINUX_ON_ARM, CompiledIR, compile_all, features_text, testable
 
 from cpufeat.aot.objects import init_array
 from cpufeat.aot.objects.elf import Elf
@@ -257,7 +257,7 @@ def test_the_guard_agrees_with_every_emulated_model(qemu: str, objects: Path, us
     narrowed = narrowed_for((objects / "v3-2.o").read_bytes(), x86(*used))
     (objects / "narrowed.o").write_bytes(narrowed)
     states_level = b".note.gnu.property" in narrowed
-    source = reads(ASKED, len(told(LINUX)))
+    source = detection_program(PRINTED_LEAVES, len(testable(LINUX)))
     probe = linked(objects, "features.o", source=source)
     shutil.move(probe, objects / "probe")
     program, probe = linked(objects, "narrowed.o"), str(objects / "probe")
@@ -267,7 +267,7 @@ def test_the_guard_agrees_with_every_emulated_model(qemu: str, objects: Path, us
     ):
         if NO_64_BIT in asked.stderr:
             continue
-        has = detect(printed(asked.stdout, LINUX)[1]).features
+        has = detect(parsed_output(asked.stdout, LINUX)[1]).features
         lacks = [name for name in x86(*used).isa - level_features("x86_64", "x86-64") if name not in has]
         status, output, said = outcome(done)
         if status == 127:
@@ -300,8 +300,8 @@ def test_the_guard_agrees_with_python_on_recorded_and_invented_machines(requests
     targets, generator = [Target.parse(request) for request in requests], random.Random(5)
     every = [selector.selector(targets) + guard(targets, "demo", mode="ask", beside_selector=True)]
     every += [guard(targets, "demo", mode="ask")]
-    for emitted in (Emitted(text, LINUX) for text in every):
-        machines = [*recorded(), *(made_up(generator) for _ in range(200))]
+    for emitted in (CompiledIR(text, LINUX) for text in every):
+        machines = [*recorded_machines(), *(made_up(generator) for _ in range(200))]
         machines += [machine("GenuineIntel", 6, 143, set(target.features.isa)) for target in targets]
         answers = []
         for one in machines:

@@ -22,21 +22,21 @@ from elftools.elf.elffile import ELFFile
 from elftools.elf.relocation import RelocationSection
 from helpers.corpora import needs_corpora
 from helpers.detection_programs import (
-    ASKED,
     EXTENDED_LEAVES,
     MAC,
     MAC_ON_INTEL,
+    PRINTED_LEAVES,
     WINDOWS,
     WINDOWS_ON_ARM,
     ZIG,
-    printed,
-    reads,
-    recorded,
+    detection_program,
+    parsed_output,
+    recorded_machines,
 )
 from helpers.machines import EVERY_STATE, machine, made_up
 from helpers.paths import CORPORA, CORPUS
 from helpers.qemu import NO_64_BIT, models, run, side_by_side
-from helpers.run_emitted_ir import LINUX, LINUX_ON_ARM, Emitted, compile_all, features_text, lowest, told
+from helpers.run_emitted_ir import LINUX, LINUX_ON_ARM, CompiledIR, compile_all, features_text, lowest, testable
 from helpers.zig import capabilities
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -58,12 +58,12 @@ HWCAP, HWCAP2, HWCAP3, CPUID_BIT = 16, 26, 29, 1 << 11
 
 
 @functools.cache
-def emitted(triple: str) -> Emitted:
-    return Emitted(features_text(triple), triple)
+def emitted(triple: str) -> CompiledIR:
+    return CompiledIR(features_text(triple), triple)
 
 
 def expected(machine: Recording | ThisMachine, triple: str) -> set[str]:
-    return set(detect(machine).features.isa) & set(told(triple))
+    return set(detect(machine).features.isa) & set(testable(triple))
 
 
 def check(machine: Recording, triple: str = LINUX) -> set[str]:
@@ -77,17 +77,17 @@ def check(machine: Recording, triple: str = LINUX) -> set[str]:
 
 
 def test_emitted_detection_agrees_with_python_on_this_machine() -> None:
-    found = Emitted(features_text(LINUX), LINUX, asks_here=True).features(ThisMachine(), LINUX)
+    found = CompiledIR(features_text(LINUX), LINUX, asks_here=True).features(ThisMachine(), LINUX)
     assert found == expected(ThisMachine(), LINUX)
     assert "sse2" in found
 
 
 def test_every_isa_feature_of_x86_has_a_run_time_test() -> None:
-    assert told(LINUX) == [name for name, row in table("x86_64").items() if row.kind == "isa"]
+    assert testable(LINUX) == [name for name, row in table("x86_64").items() if row.kind == "isa"]
 
 
 def test_emitted_detection_agrees_with_python_on_recorded_machines() -> None:
-    found = [check(machine) for machine in recorded()]
+    found = [check(machine) for machine in recorded_machines()]
     assert len(found) >= (500 if CORPUS.is_dir() else 9)
     assert len({frozenset(features) for features in found}) >= (90 if CORPUS.is_dir() else 6)
 
@@ -97,7 +97,7 @@ def test_emitted_detection_agrees_with_python_on_invented_machines() -> None:
     generator = random.Random(4)
     found = [check(made_up(generator)) for _ in range(400)]
     asks_first = {name for name, row in table("x86_64").items() if row.state.startswith("amx")}
-    assert set().union(*found) == set(told(LINUX)) - asks_first - {"lwp"}
+    assert set().union(*found) == set(testable(LINUX)) - asks_first - {"lwp"}
     assert set.intersection(*found) == {"nopl"}
 
 
@@ -235,7 +235,7 @@ LEVELS = [Target.parse(name) for name in ("x86-64-v4", "x86-64-v3", "x86-64-v2",
 
 @pytest.mark.parametrize(("features", "index"), [("x86-64-v4", 0), ("x86-64-v3", 1), ("x86-64-v2", 2), ("x86-64", 3)])
 def test_the_first_target_that_runs_is_picked(features: str, index: int) -> None:
-    emitted = Emitted(selector(LEVELS), LINUX)
+    emitted = CompiledIR(selector(LEVELS), LINUX)
     on_record = machine("GenuineIntel", 6, 85, set(level_features("x86_64", features).names))
     assert emitted.pick(on_record) == index
     assert emitted.read
@@ -245,7 +245,7 @@ def test_the_first_target_that_runs_is_picked(features: str, index: int) -> None
 
 def test_the_number_of_targets_is_returned_if_none_runs() -> None:
     on_record = machine("GenuineIntel", 6, 85, set(level_features("x86_64", "x86-64-v2").names))
-    assert Emitted(selector(LEVELS[:2]), LINUX).pick(on_record) == 2
+    assert CompiledIR(selector(LEVELS[:2]), LINUX).pick(on_record) == 2
 
 
 @settings(max_examples=60, deadline=None)
@@ -263,7 +263,7 @@ def test_emitted_code_picks_the_target_that_python_would(seed: int, requests: li
     on_record = made_up(random.Random(seed))
     host = detect(on_record)
     first = next((index for index, target in enumerate(targets) if target.runs_on(host)), len(targets))
-    assert Emitted(selector(targets), LINUX).pick(on_record) == first
+    assert CompiledIR(selector(targets), LINUX).pick(on_record) == first
 
 
 # --- CPUFEAT_DISABLE
@@ -310,7 +310,7 @@ def index_without(disabled: str) -> int:
 )
 def test_cpufeat_disable_skips_targets_with_a_listed_feature(disabled: str, index: int) -> None:
     assert index_without(disabled) == index
-    assert Emitted(OVERRIDDEN, LINUX).pick(NEWEST, **{DISABLES: disabled}) == index
+    assert CompiledIR(OVERRIDDEN, LINUX).pick(NEWEST, **{DISABLES: disabled}) == index
 
 
 SPELLED = sorted(
@@ -334,20 +334,20 @@ LISTS = st.lists(st.tuples(st.sampled_from(SPELLED) | st.text("asve512.-_ ,", ma
 @given(LISTS)
 def test_any_list_disables_what_python_disables(listed) -> None:
     disabled = "".join(map("".join, listed))
-    assert Emitted(OVERRIDDEN, LINUX).pick(NEWEST, **{DISABLES: disabled}) == index_without(disabled)
+    assert CompiledIR(OVERRIDDEN, LINUX).pick(NEWEST, **{DISABLES: disabled}) == index_without(disabled)
 
 
 def test_nothing_is_disabled_without_the_variable_or_without_runtime_override() -> None:
-    assert Emitted(OVERRIDDEN, LINUX).pick(NEWEST) == 0
-    assert Emitted(selector(LEVELS), LINUX).pick(NEWEST, **{DISABLES: "avx"}) == 0
+    assert CompiledIR(OVERRIDDEN, LINUX).pick(NEWEST) == 0
+    assert CompiledIR(selector(LEVELS), LINUX).pick(NEWEST, **{DISABLES: "avx"}) == 0
     assert "getenv" not in selector(LEVELS)
 
 
 def test_the_last_target_that_runs_cannot_be_disabled() -> None:
     overridden = selector(LEVELS[:2], runtime_override=True)
-    assert Emitted(overridden, LINUX).pick(NEWEST, **{DISABLES: "sse3"}) == 1
+    assert CompiledIR(overridden, LINUX).pick(NEWEST, **{DISABLES: "sse3"}) == 1
     older = machine("GenuineIntel", 6, 85, set(level_features("x86_64", "x86-64-v2").names))
-    assert Emitted(overridden, LINUX).pick(older, **{DISABLES: "sse3"}) == 2
+    assert CompiledIR(overridden, LINUX).pick(older, **{DISABLES: "sse3"}) == 2
 
 
 # --- what an ifunc resolver is handed on 64-bit Arm
@@ -367,7 +367,7 @@ def test_a_resolver_reads_its_arguments(flag: int, size: int, index: int) -> Non
     names = ("fp", "asimd", "atomics", "cpuid", "fphp", "asimdhp", "asimddp", "sve")
     hwcap = sum(CAPABILITIES[name] for name in names)
     given_ = (ctypes.c_uint64 * 5)(size, hwcap, CAPABILITIES["sve2"], 0, 0)
-    pick = Emitted(selector(NEOVERSE, dispatch="ifunc"), LINUX_ON_ARM).address("__cpufeat_pick")
+    pick = CompiledIR(selector(NEOVERSE, dispatch="ifunc"), LINUX_ON_ARM).address("__cpufeat_pick")
     called = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_uint64, ctypes.c_void_p)(pick)
     assert called(hwcap | flag, ctypes.addressof(given_)) == index
 
@@ -513,13 +513,13 @@ def test_selectors_compile_for_every_system(objects: Path, name: str) -> None:
 
 @pytest.mark.parametrize("llvm_version", [22], indirect=True, ids=["LLVM 22"])
 def test_emitted_detection_agrees_with_every_emulated_model(qemu: str, objects: Path) -> None:
-    program = str(c_program(objects, reads(ASKED, len(told(LINUX))), "features.o"))
+    program = str(c_program(objects, detection_program(PRINTED_LEAVES, len(testable(LINUX))), "features.o"))
     processes = side_by_side(lambda model: run(qemu, model, [program]), models(qemu))
     outputs = [process.stdout for process in processes if NO_64_BIT not in process.stderr]
     assert len(outputs) > 100
     found = []
     for output in outputs:
-        features, machine = printed(output, LINUX)
+        features, machine = parsed_output(output, LINUX)
         assert features == expected(machine, LINUX)
         found.append(frozenset(features))
     assert len(set(found)) > 20
@@ -528,10 +528,11 @@ def test_emitted_detection_agrees_with_every_emulated_model(qemu: str, objects: 
 @pytest.mark.parametrize("llvm_version", [22], indirect=True, ids=["LLVM 22"])
 def test_emitted_detection_agrees_with_emulated_32_bit_cpus(objects: Path) -> None:
     qemu = shutil.which("qemu-i386") or pytest.skip("needs qemu-i386: apt-get install qemu-user")
-    program = str(c_program(objects, reads(ASKED, len(told(I686))), "features32.o", command=(*ZIG, "x86-linux-musl")))
+    source = detection_program(PRINTED_LEAVES, len(testable(I686)))
+    program = str(c_program(objects, source, "features32.o", command=(*ZIG, "x86-linux-musl")))
     found = []
     for model in ("athlon", "pentium3", "qemu32", "n270", "core2duo", "Nehalem", "Haswell", "max"):
-        features, machine = printed(run(qemu, model, [program]).stdout, I686)
+        features, machine = parsed_output(run(qemu, model, [program]).stdout, I686)
         assert features == expected(machine, I686)
         found.append(features)
     assert [{"nopl", "sse2", "avx2"} & features for features in (*found[:2], *found[-2:])] == [
@@ -559,7 +560,7 @@ int main(void) {
 @pytest.mark.parametrize("llvm_version", [22], indirect=True, ids=["LLVM 22"])
 def test_emitted_detection_agrees_with_emulated_arm_cores(objects: Path) -> None:
     qemu = shutil.which("qemu-aarch64") or pytest.skip("needs qemu-aarch64: apt-get install qemu-user")
-    source = ON_ARM.replace("COUNT", str(len(told(LINUX_ON_ARM))))
+    source = ON_ARM.replace("COUNT", str(len(testable(LINUX_ON_ARM))))
     program = str(c_program(objects, source, "arm.o", "arm-features.o", command=(*ZIG, "aarch64-linux-musl")))
     picked = {}
     for model in ("cortex-a53", "cortex-a76", "neoverse-n1", "a64fx", "max"):
@@ -567,7 +568,7 @@ def test_emitted_detection_agrees_with_emulated_arm_cores(objects: Path) -> None
         index, *words = answers.split()
         auxv = dict(zip((HWCAP, HWCAP2), (int(word, 16) for word in words), strict=True))
         machine = Recording(arch="aarch64", auxv=auxv)
-        assert {name for name, bit in zip(told(LINUX_ON_ARM), bits, strict=True) if bit == "1"} == trusted(machine)
+        assert {name for name, bit in zip(testable(LINUX_ON_ARM), bits, strict=True) if bit == "1"} == trusted(machine)
         here = detect(machine)
         assert int(index) == next(at for at, target in enumerate(ARM) if target.runs_on(here))
         picked[model] = int(index)
