@@ -73,7 +73,7 @@ def test_amx_is_usable_with_the_permission() -> None:
     assert "amx_int8" in detect(Permitted(leaves=recording.leaves, xcr0=recording.xcr0)).features
 
 
-def test_a_model_number_that_the_features_contradict() -> None:
+def test_features_outweigh_a_model_number_that_they_contradict() -> None:
     """Seen on a KVM guest of Sapphire Rapids: model 167, Rocket Lake, with AMX."""
     found = detect(machine(INTEL, 6, 167, features_of("sapphirerapids")))
     assert found.cpu == "sapphirerapids"
@@ -184,7 +184,7 @@ def test_clearing_any_bit_never_adds_a_feature() -> None:
                     assert detect(recording.replace(leaves=cut)).features <= before
 
 
-def test_the_kernels_flags_where_cpuid_is_refused() -> None:
+def test_the_kernels_flags_are_read_where_cpuid_is_refused() -> None:
     flags = "fpu cx8 cmov mmx fxsr sse sse2 lm pni cx16 lahf_lm ssse3 sse4_1 sse4_2 popcnt avx xsave avx2 nopl"
     text = f"vendor_id : GenuineIntel\ncpu family : 6\nmodel : 60\nmodel name : A CPU\nstepping : 3\nflags : {flags}\n"
     found = detect(Recording(files={"/proc/cpuinfo": text.encode()}))
@@ -193,14 +193,14 @@ def test_the_kernels_flags_where_cpuid_is_refused() -> None:
     assert found.withheld["fma"].evidence == "/proc/cpuinfo has no flag fma"
 
 
-def test_a_machine_of_which_nothing_can_be_read() -> None:
+def test_a_machine_that_answers_nothing_is_an_error() -> None:
     silent = Machine()
     silent.arch = "x86_64"
     with pytest.raises(cpufeat.CpufeatError, match="nothing can be read"):
         detect(silent)
 
 
-def test_an_architecture_without_tables() -> None:
+def test_an_architecture_without_tables_is_an_error() -> None:
     with pytest.raises(cpufeat.UnknownNameError, match="architecture 'sparc64'"):
         detect(Recording(arch="sparc64"))
 

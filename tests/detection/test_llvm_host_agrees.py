@@ -103,7 +103,7 @@ def ask_about(machines: Iterable[cpufeat.Recording], python: str) -> list[dict[s
     )
 
 
-def test_this_machine(llvm_python: str, llvm_version: int) -> None:
+def test_llvm_detects_the_same_on_this_machine(llvm_python: str, llvm_version: int) -> None:
     command = [llvm_python, ASK_BOTH]
     process = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=False)
     (answers,) = answers_of(process)
@@ -139,7 +139,7 @@ def cores(path: Path) -> list[cpufeat.Recording]:
 
 
 @needs_corpora
-def test_recorded_machines(llvm_python: str, llvm_version: int) -> None:
+def test_llvm_detects_the_same_on_recorded_machines(llvm_python: str, llvm_version: int) -> None:
     paths = sorted(CORPUS.glob("*/*.cpuid"))
     answered = ask_about((core for path in paths for core in cores(path)), llvm_python)
     assert len(answered) > 500
@@ -162,7 +162,7 @@ NAMES = {
 """Where cpufeat's name for an emulated CPU and LLVM's differ: the two, and the reason."""
 
 
-def test_every_emulated_model(qemu: str) -> None:
+def test_llvm_detects_the_same_on_every_emulated_model(qemu: str) -> None:
     command = [sys.executable, ASK_BOTH]
     every = models(qemu)
     processes = side_by_side(lambda model: run(qemu, model, command, ENVIRONMENT), every)

@@ -261,7 +261,7 @@ def test_a_damaged_cpuinfo_adds_nothing(noise: bytes, at: int) -> None:
             assert reading.reported.keys() <= whole[0].reported.keys() | {"fp_armv8", "crc"}
 
 
-def test_nothing_read_is_nothing_said() -> None:
+def test_a_silent_machine_has_no_reading() -> None:
     assert aarch64.read(Recording(arch=ARCH)) == []
     assert aarch64.read(Recording(arch=ARCH, files={"/proc/cpuinfo": b"processor: 0\nvendor_id: GenuineIntel\n"})) == []
 
@@ -269,7 +269,7 @@ def test_nothing_read_is_nothing_said() -> None:
 # --- recorded machines
 
 
-def test_recorded_machines() -> None:
+def test_recorded_machines_are_the_cpus_that_they_are_known_to_be() -> None:
     cases = corpora("cases")
     listed = [line.split("\t") for line in (cases / "truth.tsv").read_text().splitlines()]
     of_arm = [(path, truth) for path, _, arch, truth in listed if arch == ARCH]
@@ -280,9 +280,11 @@ def test_recorded_machines() -> None:
         assert truth in ("-", found.cpu, "+".join(sorted(core.cpu for core in found.cores))), path
 
 
-def test_googles_expectations() -> None:
+def test_googles_recordings_have_the_features_that_google_expects() -> None:
     folder = corpora("raw/google-cpu_features") / "aarch64"
-    for path in folder.glob("*.json"):
+    paths = list(folder.glob("*.json"))
+    assert paths
+    for path in paths:
         expected = json.loads(path.read_text())
         files = {"/proc/cpuinfo": path.with_suffix(".cpuinfo").read_bytes()}
         (reading,) = aarch64.read(Recording(arch=ARCH, files=files))
@@ -298,7 +300,7 @@ def test_googles_expectations() -> None:
         }
 
 
-def test_rusts_auxiliary_vectors() -> None:
+def test_auxiliary_vectors_of_rust_have_the_features_that_rust_expects() -> None:
     folder = corpora("raw/stdarch-auxv") / "crates" / "std_detect" / "src" / "detect" / "test_data"
     expected = {"linux-no-hwcap2": None, "linux-empty-hwcap2": 0, "linux-hwcap2": 0x70101}
     for name, second in expected.items():

@@ -257,14 +257,14 @@ def test_a_bit_that_is_cleared_adds_nothing(hwcap: int, hwcap2: int, bit: int) -
         assert part.reported.keys() <= whole.reported.keys()
 
 
-def test_nothing_read_is_nothing_said() -> None:
+def test_a_silent_machine_has_no_reading() -> None:
     assert arm.read(Recording(arch=ARCH)) == []
 
 
 # --- recorded machines
 
 
-def test_recorded_machines() -> None:
+def test_recorded_machines_are_the_cpus_that_they_are_known_to_be() -> None:
     cases = corpora("cases")
     listed = [line.split("\t") for line in (cases / "truth.tsv").read_text().splitlines()]
     of_arm = [(path, truth) for path, _, arch, truth in listed if arch.startswith("arm")]
@@ -275,9 +275,11 @@ def test_recorded_machines() -> None:
         assert truth in ("-", found.cpu) or kinds == sorted(BETTER_TRUTH.get(path, truth).split("+")), path
 
 
-def test_googles_expectations() -> None:
+def test_googles_recordings_have_the_features_that_google_expects() -> None:
     folder = corpora("raw/google-cpu_features") / "arm"
-    for path in folder.glob("*.json"):
+    paths = list(folder.glob("*.json"))
+    assert paths
+    for path in paths:
         expected = json.loads(path.read_text())
         machine = of_cpuinfo(path.with_suffix(".cpuinfo").read_bytes())
         (reading,) = arm.read(machine)
@@ -302,10 +304,12 @@ def test_rusts_auxiliary_vector_of_a_raspberry_pi_3() -> None:
     assert not {"aes", "sha2", "dotprod"} & found.names
 
 
-def test_pytorchs_expectations() -> None:
+def test_pytorchs_recordings_have_the_features_that_pytorch_expects() -> None:
     truths = json.loads((corpora("raw/pytorch-cpuinfo") / "truth.json").read_text())
     compared = 0
-    for path in (CORPUS / "pytorch-cpuinfo").glob("*.cpuinfo"):
+    paths = list((CORPUS / "pytorch-cpuinfo").glob("*.cpuinfo"))
+    assert paths
+    for path in paths:
         name = path.name.partition(".")[0]
         machine = dumps.load(str(path))[1]
         if machine.arch != "arm" or name not in truths:

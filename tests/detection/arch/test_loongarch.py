@@ -97,7 +97,7 @@ def test_every_cpu_of_llvm_has_a_name_here(version: int) -> None:
         ("-", "loongarch64", ""),
     ],
 )
-def test_model_names(model: str, cpu: str, name: str) -> None:
+def test_a_model_name_is_its_cpu(model: str, cpu: str, name: str) -> None:
     found = loongson_host("cpucfg lam ual fpu crc32", model)
     assert (found.cpu, found.name) == (cpu, name)
 
@@ -139,7 +139,9 @@ def test_a_cleared_bit_never_adds_a_feature(hwcap: int, bit: int) -> None:
 def test_google_cpu_features_expectations() -> None:
     folder = corpora("raw/google-cpu_features/loongarch")
     names = dict(zip(map(str.upper, HWCAPS), HWCAPS, strict=True)) | {"FPU": "d"}
-    for expected in folder.glob("*.json"):
+    files = list(folder.glob("*.json"))
+    assert files
+    for expected in files:
         said = json.loads(expected.read_text())
         found = detect(dumps.load(str(expected.with_suffix(".cpuinfo")))[1])
         assert {names[name] for name in said["present"]} <= found.features.names, expected.name
@@ -147,7 +149,7 @@ def test_google_cpu_features_expectations() -> None:
         assert {names[name] for name in said["absent"]} & found.features.names == {"cpucfg"}, expected.name
 
 
-def test_trees_of_util_linux() -> None:
+def test_recorded_trees_of_util_linux_have_the_expected_level() -> None:
     folder = corpora("raw/util-linux/tests/ts/lscpu")
     for name, level in {"kvm_on_loongson_3c6000": "la64v1.0", "loongson_3a5000_hv": "la64v1.0"}.items():
         with tarfile.open(folder / "dumps" / f"loongarch-{name}.tar.gz") as tree:

@@ -195,7 +195,7 @@ def test_the_kernels_words_alone_tell_of_no_vsx() -> None:
     assert str(found.withheld["vsx"]) == "cannot be seen (/proc/cpuinfo never shows it)"
 
 
-def test_lscpu_says_the_same() -> None:
+def test_lscpu_of_a_power9_is_read_as_cpuinfo_is() -> None:
     text = b"CPU(s): 4\nModel: 2.2 (pvr 004e 1202)\nModel name: POWER9 (architected), altivec supported\n"
     found = detect(Recording(arch=ARCH, files={"lscpu": text}))
     assert (found.cpu, found.cores[0].count, "altivec" in found.features) == ("pwr9", 4, True)
@@ -210,12 +210,12 @@ def test_a_bit_that_is_cleared_adds_nothing(hwcap: int, hwcap2: int, bit: int) -
     assert not part or part[0].reported.keys() <= whole[0].reported.keys()
 
 
-def test_nothing_read_is_nothing_said() -> None:
+def test_a_silent_machine_has_no_reading() -> None:
     assert powerpc.read(Recording(arch=ARCH)) == []
 
 
 @needs_corpora
-def test_recorded_machines() -> None:
+def test_recorded_machines_are_the_cpus_that_they_are_known_to_be() -> None:
     listed = [line.split("\t") for line in (CORPUS / "truth.tsv").read_text().splitlines()]
     of_power = [(path, truth) for path, _, arch, truth in listed if arch.startswith("ppc")]
     assert len(of_power) > 20

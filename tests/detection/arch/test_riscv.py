@@ -217,7 +217,7 @@ def test_sums_follow_from_their_parts() -> None:
     assert not {"zk", "zks"} & found.features.names
 
 
-def test_hwprobe_alone() -> None:
+def test_hwprobe_alone_tells_cpu_and_features() -> None:
     probes = {0: 0x710, 1: 0x8000000058000001, 2: 0, 3: 1, 4: 0b111111}
     found = riscv_host(probes=probes)
     assert (found.source, found.cpu, found.name) == ("riscv_hwprobe", "spacemit-x60", "SpacemiT X60")
@@ -230,14 +230,14 @@ def test_identity_that_differs_between_harts_is_none() -> None:
     assert (found.vendor, found.model, found.cpu) == ("", None, "generic-rv64")
 
 
-def test_auxiliary_vector_alone() -> None:
+def test_the_auxiliary_vector_alone_tells_the_letters() -> None:
     found = riscv_host(hwcap=IMAFDCV)
     assert found.source == "AT_HWCAP"
     assert {*"imafdc"} <= found.features.names
     assert "v" not in found.features, "T-Head's kernels set that bit for the draft"
 
 
-def test_sources_add_up() -> None:
+def test_the_answers_of_all_sources_are_united() -> None:
     found = riscv_host("rv64imafdc_zifencei_sstc", hwcap=IMAFDCV, probes={3: 1, 4: 0b1011})
     assert {"zifencei", "zba", "sstc"} <= found.features.names
 
@@ -268,7 +268,7 @@ def test_thead_draft_of_vectors_is_not_v() -> None:
     assert "v" in riscv_host(isa, after="mvendorid\t: 0x5b7\nmarchid\t\t: 0x80000000090c0d00\n").features
 
 
-def test_harts_that_differ() -> None:
+def test_harts_that_differ_share_what_all_of_them_run() -> None:
     u74 = "mvendorid\t: 0x489\nmarchid\t\t: 0x8000000000000007\n"
     found = riscv_host("rv64imafdc", "rv64imafdc_zba", "rv64imafdc_zba", after=u74)
     assert [(core.cpu, core.count) for core in found.cores] == [("sifive-u74", 3)]
@@ -309,7 +309,7 @@ def test_a_text_cut_short_never_adds_a_feature(length: int) -> None:
     assert cut <= features
 
 
-def test_lscpu_says_the_same() -> None:
+def test_lscpu_is_read_as_cpuinfo_is() -> None:
     of_kernel = detect(Recording(arch=ARCH, files={"/proc/cpuinfo": VISIONFIVE2.encode()}))
     lscpu = """\
 Architecture:        riscv64
@@ -329,7 +329,7 @@ ISA:                 rv64imafdc zicntr zicsr zifencei zihpm zba zbb
 # --- recorded machines
 
 
-def test_recorded_machines() -> None:
+def test_recorded_machines_are_the_cpus_that_they_are_known_to_be() -> None:
     cases = corpora("cases")
     listed = [line.split("\t") for line in (cases / "truth.tsv").read_text().splitlines()]
     named = [(path, truth.split("|")) for path, _, arch, truth in listed if arch == ARCH]
@@ -341,14 +341,16 @@ def test_recorded_machines() -> None:
 def test_google_cpu_features_expectations() -> None:
     names = {"RV64I": "64bit", "RV32I": "32bit", **{letter: letter.lower() for letter in "MAFDQCV"}}
     folder = corpora("raw/google-cpu_features/riscv")
-    for expected in folder.glob("*.json"):
+    files = list(folder.glob("*.json"))
+    assert files
+    for expected in files:
         said = json.loads(expected.read_text())
         found = detect(dumps.load(str(expected.with_suffix(".cpuinfo")))[1])
         assert {names[name] for name in said["present"]} <= found.features.names, expected.name
         assert not {names[name] for name in said["absent"]} & found.features.names, expected.name
 
 
-def test_trees_of_util_linux() -> None:
+def test_recorded_trees_of_util_linux_have_the_expected_cpu_and_level() -> None:
     folder = corpora("raw/util-linux/tests/ts/lscpu/dumps")
     expected = {
         "rv64-linux": ("sifive-u74", "rv64gc"),

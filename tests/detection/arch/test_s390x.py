@@ -163,7 +163,7 @@ def test_the_instruction_is_not_run_where_it_would_fault() -> None:
         *[("8562", "z15"), ("3932", "z16"), ("9175", "z17")],
     ],
 )
-def test_machine_types(machine: str, cpu: str) -> None:
+def test_a_machine_type_is_its_cpu(machine: str, cpu: str) -> None:
     assert z_host("esan3 zarch stfle", machine=machine).cpu == cpu
 
 
@@ -178,7 +178,7 @@ def test_the_hypervisor_is_named() -> None:
     assert z_host("vx", sysinfo=b"Type: 2817\nLPAR Name: R35LP37\n").hypervisor == ""
 
 
-def test_lscpu_says_the_same() -> None:
+def test_lscpu_of_a_z15_is_read_as_cpuinfo_is() -> None:
     text = b"CPU(s): 4\nVendor ID: IBM/S390\nMachine type: 8561\nFlags: zarch stfle vx vxd vxe gs vxe2 vxp sort dflt\n"
     found = detect(Recording(arch=ARCH, files={"lscpu": text}))
     assert (found.cpu, found.cores[0].count) == ("z15", 4)
@@ -201,7 +201,7 @@ def test_another_architectures_cpuinfo_says_nothing() -> None:
 
 
 @needs_corpora
-def test_recorded_machines() -> None:
+def test_recorded_machines_are_the_cpus_that_they_are_known_to_be() -> None:
     listed = [line.split("\t") for line in (CORPUS / "truth.tsv").read_text().splitlines()]
     paths = [path for path, _, arch, _ in listed if arch == ARCH]
     assert len(paths) > 8

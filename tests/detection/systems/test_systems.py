@@ -162,7 +162,7 @@ def test_a_mac_with_an_x86_processor_executes_cpuid() -> None:
         (word(1) * 3, word(1).decode() * 3),
     ],
 )
-def test_what_sysctl_returns(value: bytes, expected: int | str) -> None:
+def test_bytes_of_sysctl_are_decoded_as_a_number_or_text(value: bytes, expected: int | str) -> None:
     answer = sysctl.decoded(value)
     assert answer == (expected if isinstance(expected, int) else expected.rstrip("\0"))
 
@@ -190,7 +190,7 @@ def test_avx512_of_a_mac_is_usable_though_xcr0_does_not_have_it_yet() -> None:
         ("darwin-mojave-skylake", "skylake", 1),
     ],
 )
-def test_recorded_macs(name: str, cpu: str, count: int) -> None:
+def test_recorded_macs_are_the_cpus_that_archspec_names(name: str, cpu: str, count: int) -> None:
     """archspec's names for them; LLVM's features of that CPU, of which none is reported that it has not."""
     form, recorded = load(str(ARCHSPEC / name))
     found = detect(recorded)
@@ -218,7 +218,7 @@ def test_a_mac_that_refuses_cpuid_has_avx_and_no_avx512() -> None:
 @pytest.mark.parametrize(
     ("name", "cpu"), [("windows-cpuid-broadwell", "broadwell"), ("windows-cpuid-icelake", "tigerlake")]
 )
-def test_recorded_cpuid_of_windows(name: str, cpu: str) -> None:
+def test_recorded_cpuid_of_windows_is_the_cpu_that_archspec_names(name: str, cpu: str) -> None:
     """archspec has no Tiger Lake: the second, family 6 model 140 with the brand "11th Gen", is an Ice Lake there."""
     lines = [line.split(", ") for line in (ARCHSPEC / name).read_text().splitlines()]
     words = {(int(leaf), int(sub)): (int(a), int(b), int(c), int(d)) for leaf, sub, a, b, c, d in lines}
@@ -292,7 +292,9 @@ def found_vendor() -> str:
         ("3.11.6 [GCC UCRT 13.2.0 64 bit (AMD64)]", "x86_64", "gnu"),
     ],
 )
-def test_which_windows_python_this_is(version: str, arch: str, libc: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_python_for_windows_tells_its_architecture_and_libc(
+    version: str, arch: str, libc: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sys, "version", version)
     found = Windows(kernel32())
     assert (found.arch, found.libc) == (arch, libc)
@@ -304,7 +306,7 @@ def test_x64_that_windows_on_arm_emulates_is_named() -> None:
 
 
 @pytest.mark.usefixtures("on_windows")
-def test_windows_that_grants_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_windows_that_grants_no_memory_has_no_cpuid(monkeypatch: pytest.MonkeyPatch) -> None:
     refusing = kernel32()
     monkeypatch.setattr(refusing, "VirtualProtect", Function(lambda *_: 0))
     assert Windows(refusing).cpuid(0) is None
@@ -387,7 +389,7 @@ def test_android_is_linux_with_another_c_library(monkeypatch: pytest.MonkeyPatch
     assert (found.system, found.libc, found.version) == ("linux", "android", "24")
 
 
-def test_a_c_library_that_is_not_glibc(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_c_library_that_is_not_glibc_is_musl(monkeypatch: pytest.MonkeyPatch) -> None:
     def confstr(name: str) -> str:
         raise ValueError(f"unrecognized configuration name {name}")
 
@@ -439,7 +441,7 @@ def test_a_kernel_runs_programs_of_fewer_bits(
         ("haiku", "", "", "x86_64", "x86_64-unknown-haiku"),
     ],
 )
-def test_triples(system: str, version: str, libc: str, arch: str, expected: str) -> None:
+def test_triples_are_those_of_clang(system: str, version: str, libc: str, arch: str, expected: str) -> None:
     """As clang spells them on each system; LLVM takes every one, and gives it back unchanged."""
     found = detect(machine(INTEL, 6, 60, features_of("haswell")))
     triple = found.replace(system=system, version=version, libc=libc, arch=arch).triple
@@ -514,7 +516,7 @@ _TO_MICROSOFTS = bytes.fromhex("4889f9 4989d0 4889f2")  # mov rcx, rdi; mov r8, 
 
 
 @needs_x86_64
-def test_code_of_the_microsoft_calling_convention(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_code_of_the_microsoft_calling_convention_reads_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     """Executed here, behind three instructions that move System V's arguments to where Microsoft's are."""
     pieces = tuple(_TO_MICROSOFTS + piece for piece in windows.CODE["x86_64"])
     monkeypatch.setitem(instructions.CODE, "x86_64", pieces)
@@ -549,7 +551,7 @@ int main(void) {
 
 
 @needs_x86_64
-def test_code_of_32_bits(tmp_path: Path) -> None:
+def test_code_of_32_bits_reads_what_64_bit_code_reads(tmp_path: Path) -> None:
     """In a C program for 32-bit x86 that zig builds: vendor and XCR0 are those that 64-bit code reads."""
     pytest.importorskip("ziglang", reason="needs ziglang, a C compiler for 32-bit x86")
     code = ",".join(map(str, instructions.joined(instructions.CODE["i686"])))
