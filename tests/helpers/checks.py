@@ -11,6 +11,7 @@ import functools
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from _pytest.assertion import rewrite
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -25,22 +26,33 @@ _checks = 0
 def _counting(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def counted(*arguments: Any, **options: Any) -> Any:
-        pytest_assertion_pass()
+        _count()
         return function(*arguments, **options)
 
     return counted
 
 
 def pytest_configure() -> None:
-    """Count the contexts that fail by themselves when nothing is raised or warned of."""
+    """Count assertions, and the contexts that fail by themselves when nothing is raised or warned of.
+
+    pytest asks a function of its own whether somebody wants to be told that an assertion held, and if so, puts into
+    words what was compared, which can take longer than the test. To count, the question is enough.
+    """
+    if hasattr(rewrite, "_check_if_assertion_pass_impl"):
+        rewrite._check_if_assertion_pass_impl = _count
     for name in ("raises", "warns", "deprecated_call"):
         setattr(pytest, name, _counting(getattr(pytest, name)))
 
 
-def pytest_assertion_pass() -> None:
-    """Count an assertion that held."""
+def _count() -> bool:
     global _checks  # noqa: PLW0603 -- one test runs at a time
     _checks += 1
+    return False
+
+
+def pytest_assertion_pass() -> None:
+    """Count an assertion that held, with a pytest that lacks the function above."""
+    _count()
 
 
 @pytest.hookimpl(wrapper=True)
