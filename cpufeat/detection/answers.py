@@ -1,8 +1,8 @@
-"""The shapes in which a recording keeps the answers to a question: how they are looked up, collected, written as JSON.
+"""Keep the answers to a question in a recording: look them up, collect them, and convert them to and from JSON.
 
-``find`` looks up the answer to a question's arguments; ``collect`` turns answers by arguments into what is stored;
-``write`` and ``read`` convert that to and from what :mod:`json` takes, where registers and masks are hexadecimal.
-``read`` raises ValueError, TypeError, AttributeError, KeyError or OverflowError for anything else.
+Each class is one shape. ``find`` looks up the answer to a question's arguments; ``collect`` makes the stored value from
+answers by arguments; ``write`` and ``read`` convert it to and from what :mod:`json` takes, where registers and masks
+are hexadecimal. ``read`` raises ValueError, TypeError, AttributeError, KeyError or OverflowError for anything else.
 """
 
 from __future__ import annotations

@@ -151,12 +151,12 @@ _SERIAL_NUMBER = 0x3
 def all_leaves(machine: Machine, cpu: int | None = None) -> Leaves:
     """Return every leaf that a processor has, for a recording; the processor's serial number (leaf 3) is left out."""
     cpuid = Cpuid(machine, cpu)
-    found: Leaves = {}
+    leaves: Leaves = {}
     for first in FIRST_LEAVES:
         last = (cpuid.registers(first) or (0,))[0]
         for leaf in range(first, min(last, first + 0xFF) + 1):
             for subleaf in range(_SUBLEAVES.get(leaf, 1)):
                 registers = cpuid.registers(leaf, subleaf)
                 if registers is not None and leaf != _SERIAL_NUMBER:
-                    found[leaf, subleaf] = registers
-    return found
+                    leaves[leaf, subleaf] = registers
+    return leaves

@@ -26,8 +26,8 @@ def disagreements(machine: Machine, host: Host) -> tuple[Decision, ...]:
     if not readings:
         return ()
     source = readings[0].source
-    told = {(reading.vendor, reading.family, reading.model) for reading in readings}
-    if (host.vendor, host.family, host.model) not in told:
+    described_cpus = {(reading.vendor, reading.family, reading.model) for reading in readings}
+    if (host.vendor, host.family, host.model) not in described_cpus:
         what = described(host.arch, vars(readings[0]))
         return (Decision("disagreement", source, f"describes another CPU ({what}), as under an emulator"),)
     flags = frozenset.intersection(*(frozenset(reading.reported) for reading in readings))

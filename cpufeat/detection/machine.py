@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 AT_PLATFORM, AT_HWCAP = 15, 16
 """Entries of the auxiliary vector (<linux/auxvec.h>)."""
 LARGEST_FILE = 16 << 20
-"""Bytes that are read of a file at the most: ``/proc/cpuinfo`` of 2,048 processors is about 3 MiB."""
+"""The most bytes that are read from a file: ``/proc/cpuinfo`` of 2,048 processors is about 3 MiB."""
 Leaves = dict[tuple[int, int], Registers]
 """CPUID answers by (leaf, subleaf)."""
 
 
 class Machine:
-    """A machine of which nothing can be read; the others override what they can."""
+    """A machine that answers nothing; subclasses override the questions that they can answer."""
 
     system: str = ""
     """``linux``, ``darwin``, ``windows``, ``freebsd``, ..."""
@@ -32,10 +32,10 @@ class Machine:
     libc: str = ""
     """The last part of the triple: ``gnu``, ``musl``, ``android``, ``msvc`` or empty."""
     emulator: str = ""
-    """What translates this process's instructions for another architecture, where the system tells: ``Rosetta 2``."""
+    """What translates this process's instructions for another architecture, if the system tells: ``Rosetta 2``."""
 
     leaves: dict[int, Leaves] = {}
-    """CPUID answers that were written down, by processor."""
+    """Recorded CPUID answers, by processor."""
 
     def cpuid(self, leaf: int, subleaf: int = 0, cpu: int | None = None) -> Registers | None:
         """Return what CPUID answers, on processor ``cpu`` or on the one at hand."""

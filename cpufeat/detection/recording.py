@@ -1,4 +1,4 @@
-"""A recorded machine: it answers from what another machine answered, and is kept as JSON.
+"""Replay a machine from its recorded answers, and store them as JSON.
 
 A question of :class:`~cpufeat.detection.machine.Machine` is recorded by one field and one row of :data:`QUESTIONS`.
 """

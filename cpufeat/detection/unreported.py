@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 BITS = ("AT_HWCAP", "riscv_hwprobe")
 """Sources that answer in bits, besides CPUID."""
-_ASKED = {"sysctl": "darwin", "IsProcessorFeaturePresent": "windows"}
+_NAMED_QUESTIONS = {"sysctl": "darwin", "IsProcessorFeaturePresent": "windows"}
 """Sources that are asked for one name or number each, and the system whose those are."""
 _BY_NAME = ("x86", "riscv", "loongarch")
 """Families for which Linux names features in ``/proc/cpuinfo``; for the others it names bits."""
@@ -43,9 +43,9 @@ def evidence(arch: str, source: str, name: str) -> str:
     if source == "CPUID":
         told = " or ".join(map(written, feature.condition.alternatives))
         return f"CPUID {told} is 0" if told else ""
-    if source in _ASKED:
-        flags = feature.spellings.get(_ASKED[source], ())
-        return _without(source, feature.flags(_ASKED[source])) if folder == "x86" else _denied(source, flags)
+    if source in _NAMED_QUESTIONS:
+        flags = feature.spellings.get(_NAMED_QUESTIONS[source], ())
+        return _without(source, feature.flags(_NAMED_QUESTIONS[source])) if folder == "x86" else _denied(source, flags)
     from cpufeat.detection.probe import bits
 
     if folder == _INFERRED and not feature.kernel_flags:
@@ -63,7 +63,7 @@ def evidence(arch: str, source: str, name: str) -> str:
 def _has_words(arch: str, source: str) -> bool:
     """Whether a source names features as ``/proc/cpuinfo`` does; on RISC-V that is read beside the bits."""
     folder = family(arch)
-    return folder in _BY_NAME and (folder == "riscv" or source not in (*BITS, *_ASKED, "CPUID"))
+    return folder in _BY_NAME and (folder == "riscv" or source not in (*BITS, *_NAMED_QUESTIONS, "CPUID"))
 
 
 def _denied(source: str, names: tuple[str, ...]) -> str:

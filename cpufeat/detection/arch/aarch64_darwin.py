@@ -20,7 +20,7 @@ KEYS = (("darwin", "hw.optional.arm."), ("darwin11", "hw.optional."))
 def read(machine: Machine) -> list[Reading]:
     """Return a reading for each level of performance, the highest first; none where sysctl does not answer."""
     features = table(machine.arch).values()
-    said = {feature.name: _evidence(machine, feature) for feature in features}
+    evidence = {feature.name: _evidence(machine, feature) for feature in features}
     reading = Reading(
         source="sysctl",
         vendor=VENDOR,
@@ -28,8 +28,10 @@ def read(machine: Machine) -> list[Reading]:
         stepping=_unsigned(machine.sysctl("hw.cpusubfamily")),
         brand=str(machine.sysctl("machdep.cpu.brand_string") or ""),
         hypervisor="Apple's hypervisor" if machine.sysctl("kern.hv_vmm_present") == 1 else "",
-        reported={name: evidence for name, evidence in said.items() if evidence},
-        undetermined=frozenset(one.name for one in features if not said[one.name] and not _is_denied(machine, one)),
+        reported={name: variables for name, variables in evidence.items() if variables},
+        undetermined=frozenset(
+            feature.name for feature in features if not evidence[feature.name] and not _is_denied(machine, feature)
+        ),
     )
     return [reading.replace(count=count) for count in _counts(machine)] if reading.reported else []
 

@@ -23,9 +23,9 @@ _MIDR, _BRAND = "CP 4000", "ProcessorNameString"
 def read(machine: Machine) -> list[Reading]:
     """Return a reading for each kind of core, the biggest first; none where Windows does not answer."""
     features = table(machine.arch).values()
-    said = {feature.name: _evidence(machine, feature) for feature in features}
-    reported = {name: evidence for name, evidence in said.items() if evidence}
-    newest = max((_newest(feature) for feature in features if said[feature.name]), default=0)
+    answers = {feature.name: _evidence(machine, feature) for feature in features}
+    reported = {name: evidence for name, evidence in answers.items() if evidence}
+    newest = max((_newest(feature) for feature in features if answers[feature.name]), default=0)
     undetermined = frozenset(feature.name for feature in features if _newest(feature) > newest)
     if not reported:
         return []

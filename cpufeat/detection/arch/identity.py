@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from cpufeat.detection.arch import Reading
 
 ANY = "*"
-"""In a cell of ``models.tsv``: whatever it is."""
+"""In a cell of ``models.tsv``: any value."""
 
 
 class Identity(Value):

@@ -52,7 +52,7 @@ def from_cpuid(machine: Machine) -> list[Reading]:
 
 
 def _representatives(machine: Machine) -> Iterable[tuple[int, int]]:
-    """One processor of each kind with the number of its like, by the kernel's lists of performance-counter kinds.
+    """Return one processor of each kind, and how many there are, by the kernel's lists for performance counters.
 
     Source: Linux ``Documentation/ABI/testing/sysfs-bus-event_source-devices``. Without them, every processor.
     """
@@ -77,9 +77,9 @@ def _cpu_list(content: bytes | None) -> list[int]:
 def _merge_like(readings: Iterable[Reading]) -> list[Reading]:
     merged: list[Reading] = []
     for reading in readings:
-        for index, other in enumerate(merged):
-            if other.replace(count=reading.count) == reading:
-                merged[index] = other.replace(count=other.count + reading.count)
+        for index, earlier in enumerate(merged):
+            if earlier.replace(count=reading.count) == reading:
+                merged[index] = earlier.replace(count=earlier.count + reading.count)
                 break
         else:
             merged.append(reading)
@@ -209,8 +209,8 @@ class _Spelled(Value):
 
 def _from_flags(machine: Machine, how: _Spelled, processor: X86Processor, count: int) -> Reading:
     words = _words(machine.arch, how.system)
-    said = frozenset().union(*(words.get(flag, ()) for flag in processor.flags))
-    features = [feature for name, feature in table(machine.arch).items() if name in said]
+    names = frozenset().union(*(words.get(flag, ()) for flag in processor.flags))
+    features = [feature for name, feature in table(machine.arch).items() if name in names]
     return Reading(
         source=how.source,
         vendor=processor.vendor,

@@ -72,8 +72,8 @@ def _age(arch: str, term: Term) -> int:
 
 def reported(arch: str, held: Mapping[str, str]) -> dict[str, str]:
     """Return the features whose bits are held, each with the evidence."""
-    said = {feature.name: evidence(feature.condition, held) for feature in table(arch).values()}
-    return {name: why for name, why in said.items() if why}
+    known = {feature.name: evidence(feature.condition, held) for feature in table(arch).values()}
+    return {name: why for name, why in known.items() if why}
 
 
 def closed(arch: str, held: Mapping[str, str], words: Mapping[str, str]) -> dict[str, str]:
@@ -82,10 +82,10 @@ def closed(arch: str, held: Mapping[str, str], words: Mapping[str, str]) -> dict
     ``words`` are the kernel's, with the evidence for each. A row's bit may be the name of a row above: ``zba&zbb&zbs``.
     """
     held = dict(held)
-    said: dict[str, str] = {}
+    features: dict[str, str] = {}
     for feature in table(arch).values():
         spelled = feature.spellings.get("kernel", (feature.name,))
         why = evidence(feature.condition, held) or next((words[word] for word in spelled if word in words), "")
         for base in implied(arch, feature.name) if why else ():
-            held[base] = said.setdefault(base, why if base == feature.name else f"{feature.name} by {why}")
-    return said
+            held[base] = features.setdefault(base, why if base == feature.name else f"{feature.name} by {why}")
+    return features

@@ -18,7 +18,7 @@ _LARGEST = 0xFFFFFFFF
 
 
 class ArmCore(Value):
-    """What is said of one processor; None or empty where nothing is."""
+    """A core by its Main ID Register and flags; None or empty where a source does not tell."""
 
     implementer: str = ""
     """``0x41``: always two digits."""
@@ -108,7 +108,7 @@ def _architecture(text: str, whole: dict[str, str]) -> int | None:
     named = whole.get("model name", "") or whole.get("Processor", "")
     number = version(text)
     confirmed = version(named.partition("(v")[2]) or (6 if number == 7 else number)
-    return min((one for one in (number, confirmed) if one is not None), default=None)
+    return min((least for least in (number, confirmed) if least is not None), default=None)
 
 
 def version(text: str) -> int | None:
@@ -146,10 +146,10 @@ def _of_lscpu(fields: dict[str, str], models: list[list[str]]) -> ArmCore:
     named = (number for number, name in tables.rows("arm/implementers.tsv") if _alike(name, vendor))
     implementer = next(named, vendor)
     name = fields.get("Model name", "")
-    found = (row[2] for row in models if row[0] == implementer and _alike(row[7], name))
+    parts = (row[2] for row in models if row[0] == implementer and _alike(row[7], name))
     return ArmCore(
         implementer if implementer.startswith("0x") else "",
-        _number(next(found, "").partition(",")[0].partition("-")[0]),
+        _number(next(parts, "").partition(",")[0].partition("-")[0]),
         _stepping(*_release(fields.get("Stepping", ""), fields.get("Model", ""))),
         version(fields.get("Architecture", "").removeprefix("armv")),
         frozenset(fields.get("Flags", "").split()),
