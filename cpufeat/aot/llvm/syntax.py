@@ -24,7 +24,7 @@ def tokens(text: str) -> list[str]:
 
 def callees(text: str) -> list[str]:
     """Return the functions that are called by name."""
-    return [token[:-1] for token in tokens(text) if token.endswith("(")]
+    return [token[:-1] for token in tokens(text) if token.startswith("@") and token.endswith("(")]
 
 
 def renamed(text: str, names: dict[str, str]) -> str:

@@ -21,7 +21,7 @@ import lief
 import pytest
 from helpers.linked_programs import BASELINE, HERE, MAIN, MUSL, TWICE, elf, looked_at, needs_clang, run, tool
 from helpers.paths import KERNELS
-from hypothesis import example, given
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from llvmlite import binding
 
@@ -262,6 +262,7 @@ def test_damaged_coff_and_mach_o_files_are_refused(content):
 SMALL = [note.add(plain_object(triple), "text") for triple in FOREIGN]
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(st.sampled_from(SMALL), st.dictionaries(st.integers(4, 700), st.integers(0, 255)), st.integers(0, 1400))
 @example(SMALL[0], {}, 1400)
 @example(SMALL[-1], {}, 1400)
