@@ -8,6 +8,7 @@ keeps it in its user's cache. ``.ci/run`` runs this beside the type checks, and 
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -41,7 +42,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "main.c").write_text("int main(void) { return 0; }\n")
-        with ThreadPoolExecutor() as pool:
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
             builds = [pool.submit(build, target, options, folder) for target, row in TARGETS.items() for options in row]
             for finished in builds:
                 finished.result()
