@@ -77,6 +77,7 @@ def test_aliases_ifuncs_groups_and_linkages_are_read() -> None:
     assert (module.aliases, module.ifuncs) == ({"@a": "@f", "@b": "@a"}, {"@i": "@r"})
     assert (module.kinds["@data"], module.linkage("@data"), module.linkage("@b")) == ("constant", "internal", "alias")
     assert (module.groups, module.free_group()) == ({"#0": "cold"}, 1)
+    assert parse("").free_group() == 0
 
 
 @pytest.mark.parametrize("text", ["\ndefine void f() {\n}\n", "\ndefine void @f(i32 %a {\n}\n"])

@@ -1,4 +1,4 @@
-"""The detector in binaries finds what the Python detection finds: here, emulated, on record, made up.
+"""Emitted detection agrees with Python's: on this machine, emulated, recorded and invented ones.
 
 Both are made of the same rows. What is compared is everything else: LLVM's code for bits, numbers, limits and states
 against Python's. The registers of emulated CPUs are read by a C compiler's own intrinsics, the bits of Arm's auxiliary
