@@ -1,6 +1,6 @@
 """Variants do what the module compiled once does; emulated CPUs tell which variant runs, nm what is exported.
 
-The module of ``helpers/multiversion_ir.py`` is linked by the system's cc and by zig, called from C, Rust, ctypes, and loaded.
+The module of ``helpers/multiversion_ir.py`` is linked by cc and by zig, called from C, Rust and ctypes, and loaded.
 """
 
 from __future__ import annotations
