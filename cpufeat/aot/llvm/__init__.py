@@ -1,5 +1,6 @@
 """Common ground of ``aot``: jobs for LLVM, textual IR, triples, and the installed llvmlite.
 
-``job`` is what LLVM is given and returns, ``builder`` writes textual IR, ``syntax`` and ``module_text`` parse
-it, ``triples`` compares triples, ``llvmlite_setup`` finds and initializes llvmlite. None of them loads llvmlite before it is called.
+``job`` is what LLVM is given and returns, ``builder`` writes textual IR, ``syntax`` and ``module_text`` parse it,
+``triples`` compares triples, ``llvmlite_setup`` finds and initializes llvmlite. None of them loads llvmlite before it
+is called.
 """
