@@ -141,10 +141,14 @@ def test_a_large_section_index_is_in_a_table_of_its_own() -> None:
 
 
 def test_packed_relocations_are_addresses_and_bit_maps_of_what_follows() -> None:
-    file, rows = Elf(OBJECT, DamagedError), struct.pack("<3Q", 0x1000, 0b1011, 0x3000)
+    file, rows = Elf(OBJECT, DamagedError), struct.pack("<4Q", 0x1000, 0b1011, 0b11, 0x3000)
     made = with_sections(Section(0, elf.SHT_RELR, 0, 0, len(OBJECT), len(rows), 0, 0, 8, 8), content=rows)
     read = Elf(made, DamagedError)
-    assert list(read.packed_relocations(read.sections[len(file.sections)])) == [0x1000, 0x1008, 0x1018, 0x3000]
+    assert list(read.packed_relocations(read.sections[len(file.sections)])) == [
+        *(0x1000, 0x1008, 0x1018),
+        0x1008 + 63 * 8,
+        0x3000,
+    ]
 
 
 # --- damage
