@@ -35,9 +35,9 @@ class _Failure(NamedTuple):
 def emit(unit: Unit) -> tuple[Unit, tuple[Decision, ...], Emitted]:
     """Return the unit with the targets at which LLVM succeeds, a decision for each failure, and what LLVM made.
 
-    With ``on_missing="fallback"`` a target at which LLVM fails is lowered, or left out where the lower one is another
-    variant already. Raises CompileError, which names the function to blame if it can be found, when nothing lower is
-    left to try.
+    With ``on_missing="fallback"`` a target at which LLVM fails is lowered, or left out if machines that run it have
+    another variant at least as good as the lower one. Raises CompileError, which names the function to blame if it can
+    be found, when nothing lower is left to try.
     """
     targets = dict(enumerate(unit.targets))
     lower_targets = {slot: _below(target) for slot, target in targets.items()}
@@ -54,9 +54,23 @@ def emit(unit: Unit) -> tuple[Unit, tuple[Decision, ...], Emitted]:
         lower = next(lower_targets[slot], None) if unit.options.on_missing == "fallback" else None
         if lower is None:
             raise _error(unit, [earlier for earlier in failures if earlier.slot == slot])
-        targets[slot] = lower
-        if any(lower.features.isa <= other.features.isa for index, other in targets.items() if index != slot):
-            del targets[slot]
+        targets = _lowered(targets, slot, lower, unit.targets[slot])
+
+
+def _lowered(targets: dict[int, Target], slot: int, lower: Target, requested: Target) -> dict[int, Target]:
+    """Return the targets, best first, with one of them lowered; without it if every machine for it runs a better one.
+
+    The lower target comes after all that contain it: machines that run them select them.
+    """
+    containing = [index for index, target in targets.items() if lower.features.isa <= target.features.isa]
+    left_out = any(targets[index].features.isa <= requested.features.isa for index in containing if index != slot)
+    result = {}
+    for index, target in targets.items():
+        if index != slot:
+            result[index] = target
+        if index == containing[-1] and not left_out:
+            result[slot] = lower
+    return result
 
 
 def _below(target: Target) -> Iterator[Target]:
@@ -90,7 +104,7 @@ def _decisions(failures: list[_Failure], targets: dict[int, Target]) -> tuple[De
 
 
 def _instead(lowered: Target | None) -> str:
-    return f"compiled for {lowered.cpu} instead" if lowered else "left out, since the level below is another variant"
+    return f"compiled for {lowered.cpu} instead" if lowered else "left out, since another variant serves its machines"
 
 
 def _error(unit: Unit, failures: list[_Failure]) -> CompileError:
