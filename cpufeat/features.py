@@ -44,7 +44,9 @@ class Feature(Value):
     @property
     def condition(self) -> Condition:
         """:attr:`bit`, parsed."""
-        return Condition(self.bit)
+        if self.bit not in _conditions:
+            _conditions[self.bit] = Condition(self.bit)
+        return _conditions[self.bit]
 
     @property
     def spellings(self) -> dict[str, tuple[str, ...]]:
@@ -74,6 +76,8 @@ def family(arch: str) -> str:
 
 _tables: dict[str, dict[str, Feature]] = {}
 """By family and by architecture."""
+_conditions: dict[str, Condition] = {}
+"""By text: a compilation asks for each several times."""
 _closures: dict[tuple[str, str], frozenset[str]] = {}
 _spellings: dict[str, dict[str, str]] = {}
 
