@@ -8,6 +8,7 @@ import pytest
 
 from cpufeat import llvm_tables, tables
 from cpufeat.cpus import cpus, lookup
+from cpufeat.detection.arch.identity import Model
 from cpufeat.errors import UnknownNameError
 from cpufeat.features import find
 from cpufeat.levels import levels
@@ -106,11 +107,25 @@ def test_a_predecessor_has_a_row(family: str) -> None:
     assert not dangling, f"data/{family}/cpus.tsv names predecessors that have no row: {', '.join(dangling)}"
 
 
+@pytest.mark.parametrize("family", ARCHITECTURES)
+def test_a_model_names_a_cpu_and_features_that_have_rows(family: str) -> None:
+    archs = ARCHITECTURES[family]
+    for row in (Model(*row) for row in tables.rows(f"{family}/models.tsv")):
+        model = f"data/{family}/models.tsv: the row of {row.name!r} ({row.vendor} {row.family} {row.model})"
+        assert not row.cpu or any(lookup(arch, row.cpu) for arch in archs), (
+            f"{model} names a CPU that data/{family}/cpus.tsv has not: {row.cpu}. "
+            "Correct the name, or add the CPU there, and to LLVM's tables with tools/llvm_tables.py"
+        )
+        features = {name.rstrip("*") for name in (*row.requires.split(), *row.may.split())} - {""}
+        unknown = [name for name in features if not is_feature(family, name)]
+        assert not unknown, f"{model} names features that data/{family}/features.tsv has not: {', '.join(unknown)}"
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_every_table_has_rows_as_long_as_its_header(name: str) -> None:
     """Tests that loop over a table rely on this: they would hold for an empty one."""
     header, *rows = [line.split("\t") for line in tables.text(name).splitlines() if line and line[0] != "#"]
     assert rows, f"data/{name} has no rows"
-    assert rows[0] != header
+    assert rows[0] != header, f"data/{name} has its header twice"
     assert {len(row) for row in rows} == {len(header)}, f"data/{name} has rows of another length than its header"
     assert not [row for row in rows if "" in row], f"data/{name} has empty cells: an empty cell is written -"
