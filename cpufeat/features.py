@@ -165,6 +165,10 @@ class FeatureSet:
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError("FeatureSet is immutable")
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Return how to make a copy of a set that cannot be filled later: by its arguments."""
+        return FeatureSet, (self.arch, tuple(self))
+
     def closed(self) -> FeatureSet:
         """Return the set with all features that its members imply."""
         return self._with(closure(self.arch, self.names))

@@ -12,6 +12,7 @@ from cpufeat.errors import ArtifactError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from typing import NoReturn
 
     from cpufeat.aot.llvm.job import Llvmlite
     from cpufeat.aot.objects.elf import Elf
@@ -29,6 +30,9 @@ class Library(Mapping[str, int]):
     def __init__(self, jit: Llvmlite, tracker: Llvmlite, names: list[str]) -> None:
         self._keep = (tracker, jit)
         self._addresses: dict[str, int] = {name: tracker[name] for name in names}
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Library holds addresses of this process: copy or pickle its Artifact, and load that")
 
     def __getitem__(self, name: str) -> int:
         return self._addresses[name]

@@ -56,6 +56,10 @@ class Value:
     def __eq__(self, other: object) -> bool:
         return type(other) is type(self) and other._given() == self._given()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what is pickled and copied: the fields alone."""
+        return self._given()
+
     def _given(self) -> dict[str, Any]:
         """Return the fields, without what a ``cached_property`` has added."""
         return {name: self.__dict__[name] for name in self._fields}
@@ -68,5 +72,7 @@ class Value:
 
 
 def _hashable(value: object) -> object:
-    """Return a dictionary's items: a host and a resolution have such fields, and are hashable as every value."""
-    return frozenset(value.items()) if isinstance(value, dict) else value
+    """Return a dictionary's items: a host and a recording have such fields, and are hashable as every value."""
+    if isinstance(value, dict):
+        return frozenset((key, _hashable(content)) for key, content in value.items())
+    return value

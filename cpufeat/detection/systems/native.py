@@ -37,6 +37,10 @@ class NativeMachine(Machine):
             self.libc = "cygnus"
         self._loaded: tuple[instructions.Instructions | None] | None = None
 
+    def __reduce__(self) -> tuple[type, tuple[()]]:
+        """Return how to make a copy: in another process it asks the machine that the other process runs on."""
+        return type(self), ()
+
     def _load(self) -> instructions.Instructions | None:
         return instructions.load(self.arch)
 
