@@ -43,14 +43,14 @@ def lookup(arch: str, spelling: str) -> str | None:
     return _all_spellings(arch).get(_normalize(spelling))
 
 
-def find_cpu(arch: str, spelling: str, *others: str) -> str:
+def find_cpu(arch: str, spelling: str, *further: str) -> str:
     """Return LLVM's name of the level or CPU with that spelling in any system.
 
-    Raises UnknownNameError with the nearest names; ``others`` are further names that may have been meant.
+    Raises UnknownNameError with the nearest names; ``further`` are further names that may have been meant.
     """
     name = lookup(arch, spelling)
     if name is None:
-        known = [*others, *_all_spellings(arch)]
+        known = [*further, *_all_spellings(arch)]
         raise UnknownNameError(f"{family(arch)} CPU", spelling, nearest(_normalize(spelling), known))
     return name
 
@@ -80,8 +80,8 @@ def base_features(arch: str, cpu: str) -> FeatureSet:
 def _all_spellings(arch: str) -> dict[str, str]:
     if arch not in _spellings:
         known = cpus(arch)
-        others = {_normalize(name): cpu.name for cpu in known.values() for name in cpu.spellings}
-        _spellings[arch] = {**others, **{_normalize(name): name for name in (*levels(arch), *known)}}
+        alternatives = {_normalize(name): cpu.name for cpu in known.values() for name in cpu.spellings}
+        _spellings[arch] = {**alternatives, **{_normalize(name): name for name in (*levels(arch), *known)}}
     return _spellings[arch]
 
 

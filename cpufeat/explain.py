@@ -71,11 +71,13 @@ class Explanation(Value):
         if not host.named:
             return named
         known = table(host.arch)
-        held = {bit: name for name in named for bit in (name, *_proven(known[name]))}
-        more = (
-            name for name in host.features.isa - named if not bits.evidence(Condition(known[name].bit or name), held)
+        set_bits = {bit: name for name in named for bit in (name, *_proven(known[name]))}
+        unimplied = (
+            name
+            for name in host.features.isa - named
+            if not bits.evidence(Condition(known[name].bit or name), set_bits)
         )
-        return FeatureSet(host.arch, more)
+        return FeatureSet(host.arch, unimplied)
 
     @property
     def _missing(self) -> dict[str, Withheld]:

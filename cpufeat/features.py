@@ -175,8 +175,8 @@ class FeatureSet:
 
     def without(self, removed: Iterable[str]) -> FeatureSet:
         """Return the set without the ``removed`` features and without all that imply one of them."""
-        gone = frozenset(removed)
-        return self._with(name for name in self.names if gone.isdisjoint(implied(self.arch, name)))
+        names = frozenset(removed)
+        return self._with(name for name in self.names if names.isdisjoint(implied(self.arch, name)))
 
     def of_kind(self, *kinds: str) -> FeatureSet:
         """Return the members of those kinds (``"isa"``, ``"privileged"``, ...)."""

@@ -45,9 +45,9 @@ class Llvm(Value):
         """
         key = (self.arch, self.version)
         if key not in _own_names:
-            ours = {name: find(self.arch, name).name for name in self.implied}
+            own_names = {name: find(self.arch, name).name for name in self.implied}
             needs = {
-                name: frozenset((ours[name], *(ours[other] for other in implied.split())))
+                name: frozenset((own_names[name], *(own_names[implied_name] for implied_name in implied.split())))
                 for name, implied in self.implied.items()
             }
             _own_names[key] = needs, {find(self.arch, name).name: name for name in self.options}
@@ -126,7 +126,7 @@ def _read(arch: str, version: int) -> Llvm:
         arch,
         {name: implied for name, implied in named.items() if is_hardware[name]},
         frozenset(name for name in named if not is_hardware[name]),
-        {name: has for kind, name, _, has in rows if kind == "cpu"},
+        {cpu: names for kind, cpu, _, names in rows if kind == "cpu"},
     )
 
 
@@ -142,8 +142,8 @@ def _common(version: int, older: Llvm, newer: Llvm) -> Llvm:
         },
         older.options & newer.options,
         {
-            cpu: _words(set(has.split()) & set(older.cpus[cpu].split()))
-            for cpu, has in newer.cpus.items()
+            cpu: _words(set(features.split()) & set(older.cpus[cpu].split()))
+            for cpu, features in newer.cpus.items()
             if cpu in older.cpus
         },
     )

@@ -85,8 +85,8 @@ def wanted(request: Request, base: FeatureSet) -> Wanted:
         if sign == "+":
             features |= FeatureSet(arch, implied(arch, feature.name))
         else:
-            left = features.without([feature.name])
-            features, lost = left, lost | (features - left)
+            remaining = features.without([feature.name])
+            features, lost = remaining, lost | (features - remaining)
     lowest = required_features(arch)
     if not lowest <= features:
         raise TargetError(f"{request.text!r}: {arch} code cannot do without {', '.join(lowest - features)}")

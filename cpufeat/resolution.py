@@ -69,16 +69,16 @@ def resolve(request: str | None = None, *, host: Host | None = None, on_missing:
     text, from_environment = _text(request)
     parsed = parse(text, host.arch)
     cpu, base = _base(parsed, host)
-    asked = wanted(parsed, base)
+    requested = wanted(parsed, base)
     permitted = _permitted(parsed, host)
     usable = host.features | permitted
-    missing = {name: host.why_missing(name) for name in (asked.features - usable).isa}
+    missing = {name: host.why_missing(name) for name in (requested.features - usable).isa}
     if missing and on_missing == "error":
         raise MissingFeaturesError(text, {name: str(why) for name, why in missing.items()})
-    target = Target(host.triple, cpu, asked.features & usable, parsed.options)
+    target = Target(host.triple, cpu, requested.features & usable, parsed.options)
     if missing:
         _warn(text, missing)
-    changed = (*_removals(text, asked), *_permissions(host, permitted), *_drops(missing))
+    changed = (*_removals(text, requested), *_permissions(host, permitted), *_drops(missing))
     return Resolution(text, host, target, (*disabled, *from_environment, *changed))
 
 
@@ -98,17 +98,17 @@ def disable(host: Host) -> tuple[Host, tuple[Decision, ...]]:
     """
     spellings = os.environ.get(DISABLE_VARIABLE, "").replace(",", " ").split()
     names = {find(host.arch, spelling).name for spelling in spellings}
-    left = host.features.without(names) if names else host.features
-    gone = host.features - left
-    if not gone:
+    remaining = host.features.without(names) if names else host.features
+    removed = host.features - remaining
+    if not removed:
         return host, ()
-    withheld = {**host.withheld_reported, **{name: Withheld(DISABLED, DISABLE_VARIABLE) for name in gone}}
-    return host.replace(features=left, withheld_reported=withheld), tuple(_disablements(gone, names))
+    withheld = {**host.withheld_reported, **{name: Withheld(DISABLED, DISABLE_VARIABLE) for name in removed}}
+    return host.replace(features=remaining, withheld_reported=withheld), tuple(_disablements(removed, names))
 
 
-def _disablements(gone: FeatureSet, names: set[str]) -> Iterator[Decision]:
-    for name in gone:
-        causes = ", ".join(sorted(implied(gone.arch, name) & names))
+def _disablements(removed: FeatureSet, names: set[str]) -> Iterator[Decision]:
+    for name in removed:
+        causes = ", ".join(sorted(implied(removed.arch, name) & names))
         reason = DISABLED if name in names else f"{DISABLED}, it depends on {causes}"
         yield Decision("environment", name, reason, DISABLE_VARIABLE)
 
@@ -132,8 +132,8 @@ def _permitted(request: Request, host: Host) -> FeatureSet:
     )
 
 
-def _removals(text: str, asked: Wanted) -> Iterator[Decision]:
-    for name, causes in asked.also_removed.items():
+def _removals(text: str, requested: Wanted) -> Iterator[Decision]:
+    for name, causes in requested.also_removed.items():
         yield Decision("removed", name, f"depends on {', '.join(causes)}, which was removed", text)
 
 

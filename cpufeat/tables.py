@@ -57,7 +57,7 @@ class Architecture(Value):
     arch: str
     family: str
     triple: str
-    others: str
+    aliases: str
     abi: str
     level: str
     cpu: str
@@ -86,6 +86,6 @@ def of_triple(triple: str) -> str:
     """Return a triple's architecture (``powerpc64le-unknown-linux-gnu``: ``ppc64le``). Raises UnknownNameError."""
     first = triple.partition("-")[0]
     matching = (
-        arch for arch, _, spelling, others, *_ in rows(_ARCHITECTURES) if first in (arch, spelling, *others.split())
+        arch for arch, _, spelling, aliases, *_ in rows(_ARCHITECTURES) if first in (arch, spelling, *aliases.split())
     )
     return next(matching, None) or architecture(first).arch

@@ -38,8 +38,8 @@ def triple_of(arch: str, system: str, libc: str = "", version: str = "") -> str:
         last = f"{system}-{libc}{spelled.abi}" if libc else f"{system}{version}"
         return f"{spelled.triple}-unknown-{last}"
     _, _, form, renamed = known
-    this, _, name = renamed.partition("=")
-    return f"{name if arch == this else spelled.triple}-{form.format(version=version)}"
+    renamed_arch, _, name = renamed.partition("=")
+    return f"{name if arch == renamed_arch else spelled.triple}-{form.format(version=version)}"
 
 
 def normalized(triple: str) -> str:
@@ -80,7 +80,7 @@ def _is_environment_or_format(part: str) -> bool:
 def _moved(parts: list[str], at: int, place: int, fixed: set[int]) -> list[str]:
     """Move a part left, or right by inserting empty parts before it; the fixed parts stay in their places."""
     free = [part for index, part in enumerate(parts) if index not in fixed]
-    start, end = (index - sum(taken < index for taken in fixed) for index in (at, place))
+    start, end = (index - sum(place_ < index for place_ in fixed) for index in (at, place))
     if start > end:
         free.insert(end, free.pop(start))
     free[start:start] = [""] * (end - start)
@@ -93,7 +93,7 @@ def _spelled(parts: list[str]) -> list[str]:
     """Unify the spellings of Windows, of Android on 32-bit Arm and of SUSE's hard-float ABI."""
     arch, vendor, system, environment, *others = (*parts, "", "", "")[: max(4, len(parts))]
     if system.startswith(tuple(_WINDOWS)):
-        implied = next(meant for name, meant in _WINDOWS.items() if system.startswith(name))
+        implied = next(environment_ for name, environment_ in _WINDOWS.items() if system.startswith(name))
         named = implied or environment
         known = [named] if _is_environment(named) else []
         return [arch, vendor, "windows", *(known + _format(parts[3:]) or ["msvc"])]

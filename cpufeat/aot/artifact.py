@@ -177,10 +177,10 @@ class Artifact(Value):
         from cpufeat.aot import library
 
         host = host or detect(ThisMachine())
-        here = host.triple
-        differs = triples.conflict(self.target.triple, here)
+        host_triple = host.triple
+        differs = triples.conflict(self.target.triple, host_triple)
         if differs:
-            raise ArtifactError(f"code for {self.target.triple} does not run on {here}: {differs}")
+            raise ArtifactError(f"code for {self.target.triple} does not run on {host_triple}: {differs}")
         return library.link(self.object, self.labels, self.selected_on(host))
 
     def selected_on(self, host: Host) -> int:
@@ -189,8 +189,8 @@ class Artifact(Value):
         The last one is selected where no other runs, if it uses nothing that the host lacks. With a run-time override
         the host lacks what ``CPUFEAT_DISABLE`` lists, unless no variant would be left.
         """
-        *others, last = self.variants
-        targets = [*(variant.target for variant in others), last.needs]
+        *better, last = self.variants
+        targets = [*(variant.target for variant in better), last.needs]
         runs = [index for index, target in enumerate(targets) if target.runs_on(host)]
         if not runs:
             missing = {name: str(host.why_missing(name)) for name in last.needs.missing_on(host)}

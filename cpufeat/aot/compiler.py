@@ -110,19 +110,19 @@ def _compile(unit: Unit, decisions: tuple[Decision, ...]) -> Compiled:
     from cpufeat.aot.used_features import used  # loads decoders, which takes longer than a cache hit
 
     unit, fallbacks, emitted = fallback.emit(unit)
-    made = fallbacks + _lowered_functions(unit, emitted)
+    changes = fallbacks + _lowered_functions(unit, emitted)
     used_features = used(unit.source.name, emitted.object, unit.targets, unit.labels)
     code, isa_level = _narrowed(emitted.object, used_features[-1])
     artifact = Artifact(
         object=code,
         variants=tuple(map(Variant, unit.targets, used_features)),
-        decisions=decisions + made,
+        decisions=decisions + changes,
         llvm=".".join(map(str, emitted.llvm)),
         dispatch=unit.dispatch or "",
         runtime_override=unit.options.runtime_override and unit.dispatch is not None,
         name=unit.source.stem,
     )
-    return memo.Compiled(_finished(artifact, isa_level), made, emitted.stderr, is_reproducible=not fallbacks)
+    return memo.Compiled(_finished(artifact, isa_level), changes, emitted.stderr, is_reproducible=not fallbacks)
 
 
 def _targets(

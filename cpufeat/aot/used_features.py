@@ -48,12 +48,12 @@ def used(name: str, code: bytes, targets: Sequence[Target], labels: Sequence[str
         scan, text = decoded(image)
     except AuditError as error:
         raise CompileError(f"{name}: what LLVM emitted cannot be audited: {error}") from None
-    functions = [each for each in scan.functions if each.uses and not _CPUFEAT_FUNCTION.match(each.function.name)]
+    functions = [entry for entry in scan.functions if entry.uses and not _CPUFEAT_FUNCTION.match(entry.function.name)]
     by_target = [
-        (target, [each for each in functions if _runs_with(each.function.name, label, labels)])
+        (target, [entry for entry in functions if _runs_with(entry.function.name, label, labels)])
         for target, label in zip(targets, labels, strict=True)
     ]
-    for function, feature, target in _unguarded(image, [each for pair in by_target for each in _excess(*pair)]):
+    for function, feature, target in _unguarded(image, [entry for pair in by_target for entry in _excess(*pair)]):
         address, symbol = function.uses[feature][0], function.function.name
         instruction = f"{text(image, address)} at {image.place_of(address)}"
         why = f"{instruction} uses {feature}, which {target.cpu} does not permit"
@@ -61,8 +61,8 @@ def used(name: str, code: bytes, targets: Sequence[Target], labels: Sequence[str
     if scan.undecoded:  # perhaps instructions that are newer than the decoder
         return (None,) * len(targets)
     return tuple(
-        FeatureSet(target.arch, {feature for each in own for feature in each.uses if feature in target.features})
-        for target, own in by_target
+        FeatureSet(target.arch, {feature for entry in selected for feature in entry.uses if feature in target.features})
+        for target, selected in by_target
     )
 
 
@@ -83,17 +83,17 @@ def _unguarded(image: Image, excess: Sequence[_Excess]) -> list[_Excess]:
     """Return the uses that no run-time check of the code's own guards. Selection of a variant is no such check."""
     if not excess:
         return []
-    guarded = guards(_with_constant_answers(image), {each.function.function: each.function.uses for each in excess})
-    return [each for each in excess if each.feature in guarded[each.function.function.start].bare]
+    guarded = guards(_with_constant_answers(image), {use.function.function: use.function.uses for use in excess})
+    return [use for use in excess if use.feature in guarded[use.function.function.start].bare]
 
 
 def _with_constant_answers(image: Image) -> Image:
     """Return an image in which cpufeat's own functions return 0, so that the audit takes none for a run-time check."""
-    own = [function for function in image.functions if _CPUFEAT_FUNCTION.match(function.name)]
+    cpufeat_functions = [function for function in image.functions if _CPUFEAT_FUNCTION.match(function.name)]
     sections = []
     for section in image.sections:
         content = bytearray(section.content)
-        for function in own:
+        for function in cpufeat_functions:
             if section.address <= function.start < section.end:
                 start, size = function.start - section.address, function.end - function.start
                 content[start : start + size] = (_RETURN_0[family(image.arch)] * size)[:size]

@@ -94,7 +94,7 @@ def _functions(audit: Audit, limit: str | None, beyond: Sequence[FunctionNeeds])
         yield from wrapped(f"Without a run-time check: {common_reason}.", "note", 2)
     for function in shown[:_MAX_SHOWN]:
         yield from _function(function, common_reason)
-    yield from _more(len(shown))
+    yield from _omitted(len(shown))
 
 
 def _function(function: FunctionNeeds, common_reason: str) -> Iterator[Line]:
@@ -118,7 +118,7 @@ def _members(audit: Audit) -> Iterator[Line]:
     for member in ordered[:_MAX_SHOWN]:
         yield [("  ", ""), (_cut(member.name, WIDTH - 2), "name")]
         yield from wrapped(_verdict(member), "warn" if member.bare else "", 4)
-    yield from _more(len(ordered))
+    yield from _omitted(len(ordered))
     if audit.skipped:
         yield from row("not binaries", " ".join(audit.skipped[:_MAX_SHOWN]), "", f"{len(audit.skipped)} in all")
 
@@ -131,7 +131,7 @@ def _misaligned(audit: Audit) -> Iterator[Line]:
         yield [("  ", ""), (_cut(operand.function, WIDTH - 2), "name")]
         yield from wrapped(f"{operand.address:#x} {operand.instruction}", "bad", 4)
         yield from wrapped(f"needs an alignment of {operand.needs} bytes; {operand.symbol} has {operand.has}", "", 4)
-    yield from _more(len(audit.misaligned))
+    yield from _omitted(len(audit.misaligned))
 
 
 def _note(audit: Audit) -> Iterator[Line]:
@@ -170,7 +170,7 @@ def _undecoded(audit: Audit) -> Iterator[Line]:
 # --- shared by the sections
 
 
-def _more(count: int) -> Iterator[Line]:
+def _omitted(count: int) -> Iterator[Line]:
     """Say how many of a section's entries are not shown."""
     if count > _MAX_SHOWN:
         yield [(f"  and {count - _MAX_SHOWN} more: see --json", "note")]
@@ -193,6 +193,6 @@ def _summed(features: FeatureSet) -> str:
     in_any_level = {name for adds in levels(features.arch).values() for name in adds}
     of_levels = features & FeatureSet(features.arch, in_any_level)
     rest = list(features - of_levels)
-    more = [f"{len(rest) - _MAX_SHOWN} more"] if len(rest) > _MAX_SHOWN else []
+    omitted = [f"{len(rest) - _MAX_SHOWN} more"] if len(rest) > _MAX_SHOWN else []
     level = [lowest_level(of_levels)] if of_levels else []
-    return " and ".join([*level, *([" ".join(rest[:_MAX_SHOWN])] if rest else []), *more])
+    return " and ".join([*level, *([" ".join(rest[:_MAX_SHOWN])] if rest else []), *omitted])

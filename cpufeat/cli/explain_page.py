@@ -136,8 +136,8 @@ def _features(explanation: Explanation) -> Iterator[Line]:
         if present:
             yield from row(level, " ".join(present), label_style="" if lacking else "good")
         if lacking:
-            more = f" and {len(lacking) - _MAX_LACKING} more" if len(lacking) > _MAX_LACKING else ""
-            yield from row("" if present else level, f"lacks {' '.join(lacking[:_MAX_LACKING])}{more}", "note")
+            omitted = f" and {len(lacking) - _MAX_LACKING} more" if len(lacking) > _MAX_LACKING else ""
+            yield from row("" if present else level, f"lacks {' '.join(lacking[:_MAX_LACKING])}{omitted}", "note")
     in_levels = frozenset().union(*(adds.names for adds in shown.values()))
     for label, names in _grouped(host.features, in_levels).items():
         if names:

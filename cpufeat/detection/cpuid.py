@@ -70,8 +70,8 @@ class Cpuid:
             word = self._words[term.word] = self._read_word(term.word)
         return word >> term.low & (1 << term.width) - 1
 
-    def _read_word(self, where: str) -> int:
-        leaves, _, register = where.partition(":")
+    def _read_word(self, word: str) -> int:
+        leaves, _, register = word.partition(":")
         leaf, _, subleaf = leaves.partition(".")
         registers = self.registers(int(leaf, 16), int(subleaf, 16))
         return registers[REGISTERS[register]] if registers else 0

@@ -28,8 +28,8 @@ def disagreements(machine: Machine, host: Host) -> tuple[Decision, ...]:
     source = readings[0].source
     described_cpus = {(reading.vendor, reading.family, reading.model) for reading in readings}
     if (host.vendor, host.family, host.model) not in described_cpus:
-        what = described(host.arch, vars(readings[0]))
-        return (Decision("disagreement", source, f"describes another CPU ({what}), as under an emulator"),)
+        cpu = described(host.arch, vars(readings[0]))
+        return (Decision("disagreement", source, f"describes another CPU ({cpu}), as under an emulator"),)
     flags = frozenset.intersection(*(frozenset(reading.reported) for reading in readings))
     permitted = (name for name, why in host.withheld_reported.items() if why.reason == NEEDS_PERMISSION)
     by_cpuid = FeatureSet(host.arch, host.features.names.union(permitted)).isa

@@ -82,7 +82,7 @@ def _merge(machine: Machine, readings: list[Reading], identities: list[Identity]
         features=features,
         withheld_reported=withheld,
         unreported=FeatureSet(machine.arch, identity.expected - features.names - withheld.keys()).isa,
-        evidence={name: where for reading in reversed(readings) for name, where in reading.reported.items()},
+        evidence={name: evidence for reading in reversed(readings) for name, evidence in reading.reported.items()},
         decisions=tuple(dict.fromkeys(decision for identity in identities for decision in identity.decisions)),
         named=identity.named,
         undetermined=reading.undetermined,

@@ -38,8 +38,8 @@ def record(machine: Machine) -> Recording:
 
 def _all_leaves(machine: Machine, recorder: Recorder) -> dict[int, Leaves]:
     """Return every leaf of each processor that detection asked by number, or else of the one at hand."""
-    asked = sorted({cpu for _, _, cpu in recorder.asked["cpuid"] if cpu is not None})
-    leaves = {cpu: all_leaves(machine, cpu) for cpu in asked} or {0: all_leaves(machine)}
+    cpus = sorted({cpu for _, _, cpu in recorder.answered["cpuid"] if cpu is not None})
+    leaves = {cpu: all_leaves(machine, cpu) for cpu in cpus} or {0: all_leaves(machine)}
     return {cpu: of_cpu for cpu, of_cpu in leaves.items() if of_cpu}
 
 
@@ -61,7 +61,7 @@ class Recorder(Machine):
 
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
-        self.asked: dict[str, dict[tuple[Any, ...], Any]] = {question.method: {} for question in QUESTIONS}
+        self.answered: dict[str, dict[tuple[Any, ...], Any]] = {question.method: {} for question in QUESTIONS}
         self.__dict__.update({name: getattr(machine, name) for name in FACTS})
 
     def permitted_states(self) -> int:
@@ -75,7 +75,7 @@ class Recorder(Machine):
         for question in QUESTIONS:
             answers = {
                 arguments: answer
-                for arguments, answer in self.asked[question.method].items()
+                for arguments, answer in self.answered[question.method].items()
                 if answer != getattr(silent, question.method)(*arguments)
             }
             if answers:
@@ -90,8 +90,8 @@ def _pass_on(question: Question) -> Callable[..., Any]:
     def method(self: Recorder, *arguments: Any, **named: Any) -> Any:
         bound = signature.bind(self, *arguments, **named)
         bound.apply_defaults()
-        every = bound.args[1:]
-        answer = self.asked[question.method][every] = getattr(self.machine, question.method)(*every)
+        positional = bound.args[1:]
+        answer = self.answered[question.method][positional] = getattr(self.machine, question.method)(*positional)
         return answer
 
     return method

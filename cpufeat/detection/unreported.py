@@ -28,10 +28,10 @@ def why(arch: str, source: str, name: str, undetermined: Container[str] = ()) ->
 
     ``undetermined`` are features that this system's answer can neither confirm nor rule out.
     """
-    told = evidence(arch, source, name)
-    if told and name not in undetermined:
-        return Withheld(NOT_REPORTED, told)
-    if told:
+    report = evidence(arch, source, name)
+    if report and name not in undetermined:
+        return Withheld(NOT_REPORTED, report)
+    if report:
         return Withheld(UNSEEN, f"{source} may be too old to show it")
     some_show_it = _has_words(arch, source) and table(arch)[name].flags("kernel")
     return Withheld(UNSEEN, f"not every {source} shows it" if some_show_it else f"{source} never shows it")
@@ -41,8 +41,8 @@ def evidence(arch: str, source: str, name: str) -> str:
     """Return the evidence that ``source`` does not report a feature; empty if it could not, whatever the CPU has."""
     feature, folder = table(arch)[name], family(arch)
     if source == "CPUID":
-        told = " or ".join(map(written, feature.condition.alternatives))
-        return f"CPUID {told} is 0" if told else ""
+        condition = " or ".join(map(written, feature.condition.alternatives))
+        return f"CPUID {condition} is 0" if condition else ""
     if source in _NAMED_QUESTIONS:
         flags = feature.spellings.get(_NAMED_QUESTIONS[source], ())
         return _without(source, feature.flags(_NAMED_QUESTIONS[source])) if folder == "x86" else _denied(source, flags)

@@ -89,8 +89,8 @@ class _Models:
         if level == native.level:
             return native
         why = f"does not emulate {', '.join(sorted(unemulated))}" if unemulated else "has no CPU model of that level"
-        here = f"this machine is {native.level}" if native.level else f"this machine is no {self.emulator.arch}"
-        return Cpu("", level, None, f"{self.emulator.name} {why}, and {here}")
+        label = f"this machine is {native.level}" if native.level else f"this machine is no {self.emulator.arch}"
+        return Cpu("", level, None, f"{self.emulator.name} {why}, and {label}")
 
     def _required(self, level: str) -> frozenset[str]:
         return level_features(self.emulator.arch, level).names

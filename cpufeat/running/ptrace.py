@@ -46,11 +46,11 @@ class Trace:
     def __init__(self, path: str, bits: int, entry: int, starts: Collection[int]) -> None:
         """Search for pointers of ``bits`` to the functions at ``starts``, in the file's own addresses."""
         self._path, self._bits, self._entry, self._starts = os.path.realpath(path), bits, entry, frozenset(starts)
-        self._seen: frozenset[int] | None = None
+        self._selected: frozenset[int] | None = None
 
     def seen(self) -> frozenset[int] | None:
         """Return the functions with a pointer, by start; None if the program could not be traced to its exit."""
-        return self._seen
+        return self._selected
 
     def command(self, program: list[str]) -> list[str]:
         """Return a command line that stops itself and then becomes the program, for :meth:`wait` to continue it."""
@@ -83,7 +83,7 @@ class Trace:
                 return status
             event, number = status >> 16, os.WSTOPSIG(status)
             if event == _EVENT_EXIT:
-                self._seen = self._pointed_to(process)
+                self._selected = self._pointed_to(process)
             is_stopped_by_signal = event == _EVENT_STOP and number in _STOP_SIGNALS
             _ptrace(_LISTEN if is_stopped_by_signal else _CONT, process, 0 if event else number)
 

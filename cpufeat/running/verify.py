@@ -81,7 +81,7 @@ class Run(Value):
     seconds: float = 0.0
     """How long it ran."""
     stdout: bytes = b""
-    """The first :data:`cpufeat.support.processes.KEPT` bytes of it."""
+    """The first :data:`cpufeat.support.processes.KEPT_BYTES` bytes of it."""
     size: int = 0
     """Bytes written to stdout."""
     sha256: str = ""
@@ -220,10 +220,10 @@ def _run(program: _Program, cpu: Cpu, arguments: list[str], time_limit: float, b
 
 
 def _variants_that_ran(program: _Program, observer: Watch | Trace | None) -> tuple[str, ...] | None:
-    seen = observer.seen() if observer else None
-    if seen is None:
+    executed = observer.seen() if observer else None
+    if executed is None:
         return None
-    ran = {program.clones[address] for address in seen}
+    ran = {program.clones[address] for address in executed}
     return tuple(variant for variant in program.variants if variant in ran)
 
 
@@ -251,5 +251,5 @@ def _compared(run: Run, reference: Run) -> Run:
         return run.replace(result=DIFFERS, message=f"exit status {run.status}, on {reference.cpu} {reference.status}")
     if (run.size, run.sha256) == (reference.size, reference.sha256):
         return run
-    same = len(os.path.commonprefix((run.stdout, reference.stdout)))  # noqa: RUF071 - not paths
-    return run.replace(result=DIFFERS, message=f"its output differs from that on {reference.cpu} after byte {same}")
+    common = len(os.path.commonprefix((run.stdout, reference.stdout)))  # noqa: RUF071 - not paths
+    return run.replace(result=DIFFERS, message=f"its output differs from that on {reference.cpu} after byte {common}")

@@ -22,25 +22,25 @@ DATA, PROGRAM = 0o666, 0o777
 _HEAD, _BLOCK = 64, 1 << 20
 
 
-def read(path: str | os.PathLike[str], *, most: int = LARGEST, wanted: Callable[[bytes], object] = bool) -> bytes:
+def read(path: str | os.PathLike[str], *, limit: int = LARGEST, wanted: Callable[[bytes], object] = bool) -> bytes:
     """Return the content of a file, or only its first 64 bytes if ``wanted`` is false of them.
 
-    Raises OSError, with EFBIG for a file of more than ``most`` bytes, and ValueError for an invalid path.
+    Raises OSError, with EFBIG for a file of more than ``limit`` bytes, and ValueError for an invalid path.
     """
     with Path(path).open("rb", buffering=0) as file:
         content = _blocks(file, _HEAD)
         if wanted(content):
-            content = _whole(file, content, most)
-    if len(content) > most:
+            content = _whole(file, content, limit)
+    if len(content) > limit:
         raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), os.fspath(path))
     return content
 
 
-def _whole(file: FileIO, head: bytes, most: int) -> bytes:
-    """Read to the end, but at most one byte more than ``most``: a device may have no end."""
+def _whole(file: FileIO, head: bytes, limit: int) -> bytes:
+    """Read to the end, but at most one byte more than ``limit``: a device may have no end."""
     status = os.fstat(file.fileno())
-    if not stat.S_ISREG(status.st_mode) or status.st_size > most:
-        return head + _blocks(file, most - len(head) + 1)
+    if not stat.S_ISREG(status.st_mode) or status.st_size > limit:
+        return head + _blocks(file, limit - len(head) + 1)
     file.seek(0)
     return file.readall()
 

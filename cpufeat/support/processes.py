@@ -18,7 +18,7 @@ from cpufeat.support.value import Value
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-KEPT = 1 << 20
+KEPT_BYTES = 1 << 20
 """Bytes of each output that are captured."""
 _CHUNK = 1 << 16
 _DRAIN_SECONDS = 1.0
@@ -31,7 +31,7 @@ class Output(Value):
     """What a program wrote to stdout or stderr."""
 
     start: bytes
-    """The first :data:`KEPT` bytes."""
+    """The first :data:`KEPT_BYTES` bytes."""
     size: int
     """Bytes written in all."""
     sha256: str
@@ -176,7 +176,7 @@ class _Reader(threading.Thread):
             while self._may_read() and (chunk := os.read(self._file, _CHUNK)):
                 if self._on_data:
                     self._on_data(chunk)
-                self._start += chunk[: KEPT - len(self._start)]
+                self._start += chunk[: KEPT_BYTES - len(self._start)]
                 self._size += len(chunk)
                 self._digest.update(chunk)
 

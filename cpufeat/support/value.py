@@ -29,19 +29,19 @@ class Value:
             cls._fields = (*cls._fields, *cls.__annotations__)
 
         def __init__(self, *args, **kwargs):
-            given = args
+            values = args
             if kwargs or len(args) != len(self._fields):
-                given = self._in_order(args, kwargs)
-            self.__dict__.update(zip(self._fields, given, strict=True))
+                values = self._in_order(args, kwargs)
+            self.__dict__.update(zip(self._fields, values, strict=True))
 
         def _in_order(self, args, kwargs):
-            given = dict(zip(self._fields, args, strict=False), **kwargs)
-            if len(given) != len(args) + len(kwargs) or not given.keys() <= set(self._fields):
+            values = dict(zip(self._fields, args, strict=False), **kwargs)
+            if len(values) != len(args) + len(kwargs) or not values.keys() <= set(self._fields):
                 raise TypeError(f"{type(self).__name__} takes {', '.join(self._fields)}, each once")
-            missing = [name for name in self._fields if name not in given and not hasattr(type(self), name)]
+            missing = [name for name in self._fields if name not in values and not hasattr(type(self), name)]
             if missing:
                 raise TypeError(f"{type(self).__name__} needs {', '.join(missing)}")
-            return [given[name] if name in given else getattr(type(self), name) for name in self._fields]
+            return [values[name] if name in values else getattr(type(self), name) for name in self._fields]
 
     def __setattr__(self, name: str, value: Any) -> NoReturn:
         raise AttributeError(f"{type(self).__name__} is immutable: .replace({name}=...) makes a changed copy")
@@ -51,16 +51,16 @@ class Value:
 
     def replace(self, **changes: Any) -> Self:
         """Return a copy in which the named fields have other values. Raises TypeError for a field that there is not."""
-        return type(self)(**{**self._given(), **changes})
+        return type(self)(**{**self._values(), **changes})
 
     def __eq__(self, other: object) -> bool:
-        return type(other) is type(self) and other._given() == self._given()
+        return type(other) is type(self) and other._values() == self._values()
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what is pickled and copied: the fields alone."""
-        return self._given()
+        return self._values()
 
-    def _given(self) -> dict[str, Any]:
+    def _values(self) -> dict[str, Any]:
         """Return the fields, without what a ``cached_property`` has added."""
         return {name: self.__dict__[name] for name in self._fields}
 

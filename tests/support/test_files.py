@@ -23,14 +23,14 @@ def test_a_file_and_a_pipe_hold_the_same(tmp_path: Path, size: int) -> None:
     writer.start()
     assert files.read(tmp_path / "pipe") == content
     writer.join()
-    assert files.read(tmp_path / "file", most=size) == content
+    assert files.read(tmp_path / "file", limit=size) == content
 
 
 @pytest.mark.parametrize("name", ["file", "/dev/zero"])
 def test_a_file_over_the_limit_raises(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").write_bytes(bytes(1001))
     with pytest.raises(OSError, match="File too large"):
-        files.read(tmp_path / name, most=1000)
+        files.read(tmp_path / name, limit=1000)
 
 
 def test_an_unwanted_file_is_read_to_its_head_only() -> None:

@@ -101,20 +101,20 @@ class Cache(Value):
             counter.write(bytes(blocks))
             counted = counter.tell()
         if counted == blocks or counted * _BLOCK > self.limit:
-            kept = self._evict(self.limit // _BLOCK * 9 // 10 - blocks)
-            os.truncate(self._path(_COUNTER), kept + blocks)
+            remaining = self._evict(self.limit // _BLOCK * 9 // 10 - blocks)
+            os.truncate(self._path(_COUNTER), remaining + blocks)
 
     def _evict(self, max_blocks: int) -> int:
         """Remove the least recently used entries until the rest takes at most ``max_blocks``; return its blocks."""
         files = sorted(self._files())
-        kept = sum(blocks for _, blocks, _ in files)
+        remaining = sum(blocks for _, blocks, _ in files)
         now = time.time()
         for used, blocks, name in files:
             is_unfinished = "." in name
-            if now - used > _ABANDONED_SECONDS if is_unfinished else kept > max_blocks:
+            if now - used > _ABANDONED_SECONDS if is_unfinished else remaining > max_blocks:
                 _remove(self._path(name))
-                kept -= blocks
-        return kept
+                remaining -= blocks
+        return remaining
 
     def _files(self) -> Iterator[tuple[float, int, str]]:
         """Yield the time of last use of each file, its blocks, and its name."""

@@ -11,7 +11,7 @@ Llvmlite = Any
 """An object of llvmlite, which has no types."""
 Range = tuple[int, int]
 """A range of the defined functions, in order: the index of the first, and of the one after the last."""
-Asked = tuple[str, str]
+RequestedTarget = tuple[str, str]
 """A function's own ``target-cpu`` and ``target-features``, each empty where it has none."""
 
 
@@ -64,7 +64,7 @@ class Emitted(Value):
     """What LLVM made of a job."""
 
     object: bytes
-    requested_targets: dict[Asked, list[str]]
+    requested_targets: dict[RequestedTarget, list[str]]
     """The targets that functions' own attributes request, and the names of those functions."""
     functions: list[str]
     """The defined functions, in order; empty unless the job names a range of them."""

@@ -126,7 +126,7 @@ class Module(Value):
         return self._aims("ifunc")
 
     def _aims(self, kind: str) -> dict[str, str]:
-        lines = ((name, self.globals[name]) for name, other in self.kinds.items() if other == kind)
+        lines = ((name, self.globals[name]) for name, kind_of_name in self.kinds.items() if kind_of_name == kind)
         return {name: match[1] for name, line in lines if (match := _AIM.search(line))}
 
     @cached_property

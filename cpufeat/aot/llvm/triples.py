@@ -14,15 +14,15 @@ _ENVIRONMENT_VERSION = re.compile(r"(\d+\.[\d.]+|(?<=android)\d+)$")
 """``gnu2.31`` is a version of ``gnu``, ``gnux32`` is another environment."""
 
 
-def conflict(own: str, wanted: str) -> str:
+def conflict(module_triple: str, target_triple: str) -> str:
     """Return how a module's triple conflicts with the target's, in words; empty if they are compatible.
 
     Vendors and versions are not compared, nor parts that either omits: ``x86_64-linux-gnu`` is
     ``x86_64-pc-linux-gnu``. ``unknown-unknown-unknown``, which ``llvmlite.ir`` writes, is compatible with all.
     """
-    compared = zip(("architecture", "system", "environment"), parts(own), parts(wanted), strict=True)
-    differing = [(part, ours, theirs) for part, ours, theirs in compared if ours and theirs and ours != theirs]
-    return ", ".join(f"{part} {ours} and {theirs}" for part, ours, theirs in differing)
+    compared = zip(("architecture", "system", "environment"), parts(module_triple), parts(target_triple), strict=True)
+    differing = [(part, first, second) for part, first, second in compared if first and second and first != second]
+    return ", ".join(f"{part} {first} and {second}" for part, first, second in differing)
 
 
 def parts(triple: str) -> tuple[str, str, str]:

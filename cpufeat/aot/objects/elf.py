@@ -12,8 +12,8 @@ from cpufeat.errors import ArtifactError
 _STV_DEFAULT, _STV_PROTECTED = 0, 3
 
 
-def _damaged(what: str) -> ArtifactError:
-    return ArtifactError(f"a damaged ELF file: {what}")
+def _damaged(damage: str) -> ArtifactError:
+    return ArtifactError(f"a damaged ELF file: {damage}")
 
 
 class Elf(elf.Elf):
@@ -50,10 +50,10 @@ class Elf(elf.Elf):
         out, sections = bytearray(self.content), list(self.sections)
         at = append(out, self._new_names, 1)
         sections[self.names_index] = sections[self.names_index]._replace(offset=at, size=len(self._new_names))
-        many = len(sections) >= SHN_LORESERVE
-        sections[0] = sections[0]._replace(size=len(sections) if many else 0)
+        is_extended = len(sections) >= SHN_LORESERVE
+        sections[0] = sections[0]._replace(size=len(sections) if is_extended else 0)
         at = append(out, b"".join(self.section_header.pack(*section) for section in sections), 8)
-        self.file_header.pack_into(out, 0, *self.header._replace(shoff=at, shnum=0 if many else len(sections)))
+        self.file_header.pack_into(out, 0, *self.header._replace(shoff=at, shnum=0 if is_extended else len(sections)))
         return bytes(out)
 
     def all_symbols(self) -> list[Symbol]:
@@ -61,12 +61,12 @@ class Elf(elf.Elf):
         tables = [index for index, section in enumerate(self.sections) if section.type == SHT_SYMTAB]
         return [symbol for index in tables for symbol in self.symbols(index)]
 
-    def define(self, body: bytearray, symbol: Symbol, meant: Symbol, kind: int) -> None:
-        """Redefine a symbol, in a copy of the file, as another name of ``meant``, with the type ``kind``."""
+    def define(self, body: bytearray, symbol: Symbol, definition: Symbol, kind: int) -> None:
+        """Redefine a symbol, in a copy of the file, as another name of ``definition``, with the type ``kind``."""
         layout, order = SYMBOL[self.bits]
         entry = struct.Struct(self.order + layout)
         row = list(entry.unpack_from(body, symbol.at))
-        fields = (symbol.info & ~0xF | kind, symbol.other, meant.shndx, meant.value, meant.size)
+        fields = (symbol.info & ~0xF | kind, symbol.other, definition.shndx, definition.value, definition.size)
         for position, value in zip(order[1:], fields, strict=True):
             row[position] = value
         entry.pack_into(body, symbol.at, *row)

@@ -51,7 +51,8 @@ def _reverse(elf: Elf, index: int, body: bytearray) -> None:
     section = elf.sections[index]
     slots = [row[0] for row in pointer.iter_unpack(elf.content_of(section))]
     struct.pack_into(f"{elf.order}{len(slots)}{elf.word}", body, section.offset, *reversed(slots))
-    for relocations in (each for each in elf.sections if each.type in (SHT_REL, SHT_RELA) and each.info == index):
+    tables = [table for table in elf.sections if table.type in (SHT_REL, SHT_RELA) and table.info == index]
+    for relocations in tables:
         for at in range(relocations.offset, relocations.offset + relocations.size, relocations.entsize):
-            (where,) = pointer.unpack_from(body, at)
-            pointer.pack_into(body, at, section.size - pointer.size - where)
+            (offset,) = pointer.unpack_from(body, at)
+            pointer.pack_into(body, at, section.size - pointer.size - offset)

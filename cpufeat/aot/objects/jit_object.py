@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from cpufeat.binary_format.elf import Symbol
 
-_OURS = "__cpufeat_"
+_OWN_PREFIX = "__cpufeat_"
 _PICKED = "__cpufeat_picked"
 """The variable that holds the index of the selected variant, an ``i32``."""
 
@@ -41,8 +41,8 @@ def _loadable(elf: Elf, labels: Sequence[str], picked: int) -> Elf:
     if any(section.flags & SHF_TLS for section in elf.sections):
         raise ArtifactError("LLVM cannot link thread-local variables into this process")
     symbols = elf.all_symbols()
-    ours = {(symbol.shndx, symbol.value) for symbol in symbols if symbol.name.startswith(_OURS)}
-    if not ours.issuperset(_constructors(elf, symbols)):
+    own_places = {(symbol.shndx, symbol.value) for symbol in symbols if symbol.name.startswith(_OWN_PREFIX)}
+    if not own_places.issuperset(_constructors(elf, symbols)):
         raise ArtifactError("LLVM would not run the constructors: link a shared library, and load that with ctypes")
     return _as_picked(elf, symbols, labels[picked], picked) if len(labels) > 1 else elf
 

@@ -44,8 +44,8 @@ def sections(content: bytes, name: bytes) -> Iterator[bytes]:
     """Yield the content of each section of a name. Raises ArtifactError for a damaged file."""
     for command in _commands(content):
         for at in _section_headers(command):
-            own, _, _, size, start, *_ = _SECTION.unpack_from(content, at)
-            if own.rstrip(b"\0") == name:
+            section_name, _, _, size, start, *_ = _SECTION.unpack_from(content, at)
+            if section_name.rstrip(b"\0") == name:
                 if start + size > len(content):
                     raise ArtifactError("a damaged Mach-O file: a section lies outside of it")
                 yield content[start : start + size]
@@ -62,7 +62,7 @@ def add_section(content: bytes, segment: bytes, name: bytes, payload: bytes) -> 
     if _HEADER.unpack_from(content)[3] != _MH_OBJECT or len(segments) != 1:
         raise ArtifactError("not a Mach-O object of one segment")
     at, _, size = segments[0]
-    kind, _, own, address, memory, start, length, *protection, count, flags = _SEGMENT.unpack_from(content, at)
+    kind, _, segment_name, address, memory, start, length, *protection, count, flags = _SEGMENT.unpack_from(content, at)
     headers_end, contents_end = at + size, start + length
     room = len(payload) + -len(payload) % _STEP
 
@@ -73,12 +73,12 @@ def add_section(content: bytes, segment: bytes, name: bytes, payload: bytes) -> 
         _OFFSET.pack_into(body, place, offset and offset + _SECTION.size + behind)
     place_in_memory = memory + -memory % _STEP
     fields = (address, place_in_memory + len(payload), start + _SECTION.size, length + room)
-    _SEGMENT.pack_into(body, at, kind, size + _SECTION.size, own, *fields, *protection, count + 1, flags)
+    _SEGMENT.pack_into(body, at, kind, size + _SECTION.size, segment_name, *fields, *protection, count + 1, flags)
     head = list(_HEADER.unpack_from(body))
     head[5] += _SECTION.size
     _HEADER.pack_into(body, 0, *head)
-    where = (address + place_in_memory, len(payload), contents_end + _SECTION.size, _ALIGNMENT_BITS)
-    added = _SECTION.pack(name, segment, *where, 0, 0, _NO_DEAD_STRIP, 0, 0, 0)
+    placement = (address + place_in_memory, len(payload), contents_end + _SECTION.size, _ALIGNMENT_BITS)
+    added = _SECTION.pack(name, segment, *placement, 0, 0, _NO_DEAD_STRIP, 0, 0, 0)
     return bytes(
         body[:headers_end] + added + body[headers_end:contents_end] + payload.ljust(room, b"\0") + body[contents_end:]
     )

@@ -47,10 +47,10 @@ def read(content: bytes) -> list[str]:
 
     Raises ArtifactError for a file in none of the formats, and for a damaged one.
     """
-    texts, left = [], len(content)
+    texts, bytes_left = [], len(content)
     for order, part in _parts(content):
-        left -= len(part)
-        if left < 0:
+        bytes_left -= len(part)
+        if bytes_left < 0:
             raise ArtifactError("a damaged file: its notes overlap")
         texts += _texts(order, part)
     return texts
@@ -78,8 +78,8 @@ def _parts(content: bytes) -> Iterator[tuple[str, bytes]]:
         elf = _elf(content)
         notes = [section for section in elf.sections if section.type == SHT_NOTE]
         names = elf.names() if notes else b""
-        ours = (section for section in notes if names.startswith(SECTION, section.name))
-        yield from ((elf.order, bytes(elf.content_of(section))) for section in ours)
+        cpufeat_notes = (section for section in notes if names.startswith(SECTION, section.name))
+        yield from ((elf.order, bytes(elf.content_of(section))) for section in cpufeat_notes)
 
 
 def _texts(order: str, content: bytes) -> list[str]:

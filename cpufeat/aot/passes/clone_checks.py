@@ -51,11 +51,11 @@ def check(module: Module, plan: Plan, clones: Sequence[Clones], dispatch: Dispat
 
 
 def _check_new_names(module: Module, plan: Plan, clones: Sequence[Clones], dispatch: Dispatch) -> None:
-    taken = module.functions.keys() | {token.rstrip("(") for token in tokens(module.rest)}
+    existing = module.functions.keys() | {token.rstrip("(") for token in tokens(module.rest)}
     cloned = (suffixed(name, clone.label) for name in (*plan.cloned, *plan.label_tables) for clone in clones)
     helpers = (suffixed(name, suffix) for name in sorted(plan.dispatched) for suffix in dispatch.helpers)
     for name in chain(cloned, helpers):
-        if name in taken:
+        if name in existing:
             raise refusal(name, "the name is needed for a variant")
 
 

@@ -20,7 +20,7 @@ class FunctionMetadata:
         """Take the lines of a module that are in no function."""
         self._nodes = {int(match[1]): match[2] for match in _NODE.finditer(rest)}
         self._stride = 1 + max(self._nodes, default=0)
-        self._own = self._of_functions()
+        self._cloned = self._of_functions()
 
     def _of_functions(self) -> list[int]:
         """Return the nodes that lead to a function's description, other than through that of the module."""
@@ -34,7 +34,7 @@ class FunctionMetadata:
 
     def renamed(self, index: int) -> dict[str, str]:
         """Return the new number of each node for the clones of a variant. The first variant keeps the originals."""
-        return {f"!{node}": f"!{node + index * self._stride}" for node in self._own} if index else {}
+        return {f"!{node}": f"!{node + index * self._stride}" for node in self._cloned} if index else {}
 
     def definitions(self, index: int) -> str:
         """Return the metadata of a variant's clones, a line each."""

@@ -76,9 +76,9 @@ def _direct(module: Module, cloned: dict[str, Function]) -> dict[str, str]:
         if function.linkage not in _INTERPOSABLE and (function.dso_local or function.is_local or not may_be_interposed)
     }
     for alias in module.aliases:
-        name, seen = alias, set()
-        while name in module.aliases and name not in seen and module.linkage(name) not in _INTERPOSABLE:
-            seen.add(name)
+        name, visited = alias, set()
+        while name in module.aliases and name not in visited and module.linkage(name) not in _INTERPOSABLE:
+            visited.add(name)
             name = module.aliases[name]
         if name in direct:
             direct[alias] = name
@@ -115,7 +115,7 @@ def _dispatched(
 
 
 def _not_ifunc(module: Module) -> frozenset[str]:
-    kept = chain.from_iterable(tokens(module.globals[name]) for name in _USED_LISTS if name in module.globals)
+    listed = chain.from_iterable(tokens(module.globals[name]) for name in _USED_LISTS if name in module.globals)
     texts = [module.rest, *(f"{function.tail} {function.body}" for function in module.functions.values())]
     marked = chain.from_iterable(map(_NO_IFUNC.findall, texts))
-    return frozenset((_MAIN, *module.aliases.values(), *kept, *marked))
+    return frozenset((_MAIN, *module.aliases.values(), *listed, *marked))

@@ -19,7 +19,7 @@ from cpufeat.features import FeatureSet, find, implied
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from cpufeat.aot.llvm.job import Asked
+    from cpufeat.aot.llvm.job import RequestedTarget
     from cpufeat.aot.llvm.module_text import Module
     from cpufeat.target import Target
 
@@ -29,15 +29,17 @@ _OVERRIDES = ("target-cpu", "target-features", "tune-cpu")
 _SHOWN = 8
 
 
-def asked(attributes: Iterable[str]) -> Asked | None:
+def requested_target(attributes: Iterable[str]) -> RequestedTarget | None:
     """Return what a function's attributes, as LLVM prints them, ask for; None if they leave it to the machine."""
-    own = dict(chain.from_iterable(_STRING_ATTRIBUTE.findall(text) for text in attributes))
-    return (own.get("target-cpu", ""), own.get("target-features", "")) if own.keys() & set(_OVERRIDES) else None
+    values = dict(chain.from_iterable(_STRING_ATTRIBUTE.findall(text) for text in attributes))
+    return (
+        (values.get("target-cpu", ""), values.get("target-features", "")) if values.keys() & set(_OVERRIDES) else None
+    )
 
 
-def asked_in(module: Module) -> list[Asked | None]:
+def requested_targets(module: Module) -> list[RequestedTarget | None]:
     """Return what each function that a module defines asks for, in order; None as in :func:`asked`."""
-    requests = {group: asked([attributes]) for group, attributes in module.groups.items()}
+    requests = {group: requested_target([attributes]) for group, attributes in module.groups.items()}
     return [
         next((requests[group] for group in function.groups if group in requests), None)
         for function in module.functions.values()
@@ -57,14 +59,14 @@ def _renamed(attribute: re.Match[str]) -> str:
     return attribute[0].replace('"', '"asked-', 1) if attribute[1] in _OVERRIDES else attribute[0]
 
 
-def lowered(asks: dict[Asked, list[str]], target: Target, version: int) -> dict[FeatureSet, list[str]]:
+def lowered(requests: dict[RequestedTarget, list[str]], target: Target, version: int) -> dict[FeatureSet, list[str]]:
     """Return, by the features that ``target`` does not permit, the functions whose attributes ask for them.
 
     ``version`` is the LLVM whose CPUs the attributes mean.
     """
     excess: dict[FeatureSet, list[str]] = {}
-    for ask, functions in asks.items():
-        beyond = (_features(ask, target, version) - target.features).isa
+    for requested, functions in requests.items():
+        beyond = (_features(requested, target, version) - target.features).isa
         if beyond:
             excess.setdefault(beyond, []).extend(functions)
     return excess
@@ -74,17 +76,17 @@ def decision(beyond: FeatureSet, functions: list[str], target: Target) -> Decisi
     """Return the decision to compile functions without features that they ask for."""
     depends_on = frozenset().union(*(implied(beyond.arch, name) - {name} for name in beyond))
     heads = [name for name in beyond if name not in depends_on]
-    reason = f"asks for {_some(heads)}, which the target does not permit: compiled for {target.cpu} as the rest"
-    return Decision("function", _some(functions), reason, "target-cpu and target-features of the function")
+    reason = f"asks for {_shortened(heads)}, which the target does not permit: compiled for {target.cpu} as the rest"
+    return Decision("function", _shortened(functions), reason, "target-cpu and target-features of the function")
 
 
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
+def _shortened(names: list[str]) -> str:
+    omitted = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + omitted
 
 
-def _features(ask: Asked, target: Target, version: int) -> FeatureSet:
-    cpu, changes = ask
+def _features(requested: RequestedTarget, target: Target, version: int) -> FeatureSet:
+    cpu, changes = requested
     features = llvm_tables.load(target.arch, version).cpu_features(cpu) or FeatureSet(target.arch)
     for change in changes.split(","):
         name = _known(target.arch, change[1:])

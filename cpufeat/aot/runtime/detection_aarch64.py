@@ -45,11 +45,11 @@ class Linux(FeatureTests):
 
     def resolver_arguments(self, body: Body) -> str:
         """Read the resolver's arguments. Before glibc 2.30 and Android 11 there is only the first."""
-        more = (
+        further_words = (
             body.let(f"call i64 @__cpufeat_argument(i64 %hwcap, i64* %argument, i64 {index})")
             for index in range(2, len(self.words) + 1)
         )
-        return ", ".join(f"i64 {word}" for word in ("%hwcap", *more))
+        return ", ".join(f"i64 {word}" for word in ("%hwcap", *further_words))
 
     def primitives(self) -> str:
         """Declare ``getauxval``."""

@@ -26,20 +26,20 @@ def disabled(targets: Sequence[Target], attributes: str) -> str:
     A target's features are closed, so that a target without a feature has nothing that depends on it.
     """
     body, kind = Body("__cpufeat_listed"), f"i{len(targets)}"
-    found = "0"
+    answer = "0"
     for spelling, name in _spellings(targets[0].arch).items():
         without = sum(1 << index for index, target in enumerate(targets) if name in target.features)
         if without:
             listed = body.let(f"call i1 @__cpufeat_lists(i8* %list, i8* {body.text(spelling)})")
-            found = body.let(f"or {kind} {found}, {body.let(f'select i1 {listed}, {kind} {without}, {kind} 0')}")
-    listed = body.function(kind, "i8* %list", attributes, f"ret {kind} {found}")
+            answer = body.let(f"or {kind} {answer}, {body.let(f'select i1 {listed}, {kind} {without}, {kind} 0')}")
+    listed = body.function(kind, "i8* %list", attributes, f"ret {kind} {answer}")
     variable = Body("__cpufeat_disabled")
     list_ = variable.let(f"call i8* @getenv(i8* {variable.text(DISABLE_VARIABLE)})")
     is_empty = variable.let(f"icmp eq i8* {list_}, null")
-    nothing = variable.let(f"select i1 {is_empty}, i8* {variable.text('')}, i8* {list_}")
-    answer = variable.let(f"call {kind} @__cpufeat_listed(i8* {nothing})")
-    asked = variable.function(kind, "", attributes, f"ret {kind} {answer}")
-    return f"declare i8* @getenv(i8*)\n{_LISTS.replace('ATTRIBUTES', attributes)}{listed}{asked}"
+    value = variable.let(f"select i1 {is_empty}, i8* {variable.text('')}, i8* {list_}")
+    answer = variable.let(f"call {kind} @__cpufeat_listed(i8* {value})")
+    caller = variable.function(kind, "", attributes, f"ret {kind} {answer}")
+    return f"declare i8* @getenv(i8*)\n{_LISTS.replace('ATTRIBUTES', attributes)}{listed}{caller}"
 
 
 def _spellings(arch: str) -> dict[str, str]:

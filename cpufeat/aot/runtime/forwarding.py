@@ -94,7 +94,9 @@ def _obstacle(function: Function, abi: Abi) -> str:
         return "copies (byval)"
     if _PRESERVED_ARGUMENT.search(text):
         return "values in registers that it must preserve (swiftself, swifterror)"
-    if passes_by_reference and any(_BY_REFERENCE.fullmatch(syntax.type_of(each)) for each in function.parameters):
+    if passes_by_reference and any(
+        _BY_REFERENCE.fullmatch(syntax.type_of(parameter)) for parameter in function.parameters
+    ):
         return "values that are passed by reference to a copy"
     return "" if _is_returned_in_registers(function.returns, 8 * abi.pointer_size) else function.returns
 

@@ -49,7 +49,7 @@ def guard(targets: Sequence[Target], name: str, *, mode: Mode = "exit", beside_s
     x86 nor 64-bit Arm). Features without a run-time test are not guarded. A state that the process must request from
     the kernel counts as usable, since the process requests it later.
     """
-    *others, last = targets
+    *better, last = targets
     try:
         tests = feature_tests(last)
     except TargetError:
@@ -58,11 +58,11 @@ def guard(targets: Sequence[Target], name: str, *, mode: Mode = "exit", beside_s
     guarded = [feature for feature in beyond if _is_testable(tests, last.arch, feature)]
     if not guarded:
         return ""
-    always = mode == "exit" and all(last <= other for other in others)
+    always = mode == "exit" and all(last <= target for target in better)
     parts = (
         "" if beside_selector else tests.primitives() + tests.helpers(),
         f"@__cpufeat_needs = internal constant {constant(guard_table.table(guarded, always=always))}",
-        _missing(tests, others, last.arch, guarded),
+        _missing(tests, better, last.arch, guarded),
         _lacking(tests, guarded),
         _answer(tests) if mode == "ask" else _refusal(tests, targets, name, guarded),
     )
@@ -81,7 +81,7 @@ def _sign(body: Body, guarded: Sequence[str], index: int | None = None) -> str:
     return body.let(f"getelementptr inbounds {kind}, {kind}* @__cpufeat_needs, i64 0, i64 {offset}")
 
 
-def _missing(tests: FeatureTests, others: Sequence[Target], arch: str, guarded: Sequence[str]) -> str:
+def _missing(tests: FeatureTests, better: Sequence[Target], arch: str, guarded: Sequence[str]) -> str:
     """Define ``@__cpufeat_missing``, which returns a mask: bit n is set if feature n is needed and not usable.
 
     The table is read as volatile, since it changes after LLVM has optimized this.
@@ -93,7 +93,7 @@ def _missing(tests: FeatureTests, others: Sequence[Target], arch: str, guarded: 
         lacks = body.let(f"xor i1 {usable(body, tests, FeatureSet(arch, [name]), permitted=False)}, true")
         bit = body.let(f"select i1 {body.all([is_needed, lacks])}, MASK {1 << index}, MASK 0")
         missing = body.let(f"or MASK {missing}, {bit}")
-    for target in others:
+    for target in better:
         missing = body.let(f"select i1 {usable(body, tests, target.features)}, MASK 0, MASK {missing}")
     parameters = ", ".join(f"i64 %{word}" for word in tests.words)
     return body.function("MASK", parameters, tests.attributes, f"ret MASK {missing}")

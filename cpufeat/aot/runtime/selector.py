@@ -47,8 +47,10 @@ def selector(targets: Sequence[Target], *, dispatch: Mechanism = "pointer", runt
         raise TargetError("the variants of a program must all be for one triple")
     tests = feature_tests(targets[0])
     if dispatch == "ifunc" and (runtime_override or tests.needs_library):
-        what = "CPUFEAT_DISABLE" if runtime_override else f"{targets[0].triple}: the CPU's features"
-        raise TargetError(f'{what} cannot be read in an ifunc resolver, before libraries work: use dispatch="pointer"')
+        unreadable = "CPUFEAT_DISABLE" if runtime_override else f"{targets[0].triple}: the CPU's features"
+        raise TargetError(
+            f'{unreadable} cannot be read in an ifunc resolver, before libraries work: use dispatch="pointer"'
+        )
     parts = [tests.primitives(), tests.helpers(), _choose(targets, tests, runtime_override)]
     if runtime_override:
         parts.append(disable.disabled(targets, tests.attributes))

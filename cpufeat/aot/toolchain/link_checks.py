@@ -92,15 +92,15 @@ def _symbols(elf: Elf, kind: int) -> list[Symbol]:
     return list(chain.from_iterable(map(elf.symbols, tables)))
 
 
-def _misplaced_sections(own: Elf, whole: Elf) -> Iterator[str]:
+def _misplaced_sections(object_: Elf, whole: Elf) -> Iterator[str]:
     loaded = (segment for segment in whole.segments if segment.type == PT_LOAD)
     segments = [(segment.vaddr, whole.content[segment.offset : segment.offset + segment.filesz]) for segment in loaded]
-    for piece in dict.fromkeys(_pieces(own)):
+    for piece in dict.fromkeys(_pieces(object_)):
         address = _wrong_address(piece, segments)
         if address is not None:
             at = f"{address - piece.offset:#x}"
             yield f"section {piece.section} must be at a multiple of {piece.alignment}, and is at {at}"
-    yield from _misplaced_symbols(own, whole)
+    yield from _misplaced_symbols(object_, whole)
 
 
 def _wrong_address(piece: _Piece, segments: Iterable[tuple[int, bytes]]) -> int | None:
@@ -116,17 +116,19 @@ def _wrong_address(piece: _Piece, segments: Iterable[tuple[int, bytes]]) -> int 
     return wrong
 
 
-def _pieces(own: Elf) -> Iterator[_Piece]:
-    relocated, referenced = _relocated(own), _referenced(own)
-    for index, section in enumerate(own.sections):
-        name = _name(own, section)
+def _pieces(object_: Elf) -> Iterator[_Piece]:
+    relocated, referenced = _relocated(object_), _referenced(object_)
+    for index, section in enumerate(object_.sections):
+        name = _name(object_, section)
         if not _is_aligned(section) or section.type != SHT_PROGBITS or name == _REWRITTEN:
             continue
-        label, content = name.decode(errors="replace"), bytes(own.content_of(section))
+        label, content = name.decode(errors="replace"), bytes(object_.content_of(section))
         if section.flags & SHF_MERGE:
             pieces = _entries(section, label, content, referenced.get(index, set()))
         else:
-            pieces = _longest_run(section, label, content, relocated.get(index, []), relaxed=_is_relaxed(own, section))
+            pieces = _longest_run(
+                section, label, content, relocated.get(index, []), relaxed=_is_relaxed(object_, section)
+            )
         yield from (piece for piece in pieces if len(piece.content) >= _MIN_PIECE)
 
 
@@ -156,53 +158,55 @@ def _longest_run(section: Section, label: str, content: bytes, places: list[int]
         yield _Piece(label, alignment, start % alignment, content[start : min(end, start + _MAX_PIECE)])
 
 
-def _relocated(own: Elf) -> dict[int, list[int]]:
+def _relocated(object_: Elf) -> dict[int, list[int]]:
     """Return the offsets at which relocations change each section, by its index."""
     places: dict[int, list[int]] = {}
-    for section in own.sections:
+    for section in object_.sections:
         if section.type in (SHT_REL, SHT_RELA):
-            offsets = (relocation.offset for relocation in own.relocations(section))
+            offsets = (relocation.offset for relocation in object_.relocations(section))
             places.setdefault(section.info, []).extend(offsets)
     return places
 
 
-def _referenced(own: Elf) -> dict[int, set[int]]:
+def _referenced(object_: Elf) -> dict[int, set[int]]:
     """Return the offsets of the symbols that relocations refer to, by the index of their section."""
-    tables = {index: own.symbols(index) for index, section in enumerate(own.sections) if section.type == SHT_SYMTAB}
+    tables = {
+        index: object_.symbols(index) for index, section in enumerate(object_.sections) if section.type == SHT_SYMTAB
+    }
     offsets: dict[int, set[int]] = {}
-    for section in own.sections:
+    for section in object_.sections:
         if section.type in (SHT_REL, SHT_RELA) and section.link in tables:
             symbols = tables[section.link]
-            for number in {relocation.symbol for relocation in own.relocations(section)}:
+            for number in {relocation.symbol for relocation in object_.relocations(section)}:
                 if number >= len(symbols):
-                    raise own.damaged("a relocation refers to a symbol that does not exist")
+                    raise object_.damaged("a relocation refers to a symbol that does not exist")
                 if symbols[number].type != STT_SECTION:
                     offsets.setdefault(symbols[number].shndx, set()).add(symbols[number].value)
     return offsets
 
 
-def _misplaced_symbols(own: Elf, whole: Elf) -> Iterator[str]:
+def _misplaced_symbols(object_: Elf, whole: Elf) -> Iterator[str]:
     linked = _by_name(whole, SHT_SYMTAB) or _by_name(whole, SHT_DYNSYM)
-    for name, symbol in _by_name(own, SHT_SYMTAB).items():
-        if symbol.shndx >= len(own.sections):
-            raise own.damaged("a symbol is in a section that does not exist")
-        section, there = own.sections[symbol.shndx], linked.get(name)
-        if there is None or there.type != symbol.type or not _is_aligned(section):
+    for name, symbol in _by_name(object_, SHT_SYMTAB).items():
+        if symbol.shndx >= len(object_.sections):
+            raise object_.damaged("a symbol is in a section that does not exist")
+        section, linked_symbol = object_.sections[symbol.shndx], linked.get(name)
+        if linked_symbol is None or linked_symbol.type != symbol.type or not _is_aligned(section):
             continue
-        address, alignment = there.value - symbol.value, section.addralign
-        if address % alignment and not _is_relaxed(own, section):
-            label = _name(own, section).decode(errors="replace")
+        address, alignment = linked_symbol.value - symbol.value, section.addralign
+        if address % alignment and not _is_relaxed(object_, section):
+            label = _name(object_, section).decode(errors="replace")
             yield f"section {label}, with {name}, must be at a multiple of {alignment}, and is at {address:#x}"
 
 
 def _misplaced_operands(objects: Sequence[bytes], linked: bytes) -> Iterator[str]:
     """Yield which instructions of the objects' functions will fault. Code of other files is not judged here."""
-    own = {function.name for content in objects for image in images(content) for function in image.functions}
+    compiled = {function.name for content in objects for image in images(content) for function in image.functions}
     for image in images(linked):
         for fault in misaligned(image):
-            if fault.function in own - {""}:
-                where = f"{fault.instruction} at {fault.address:#x} in {fault.function}"
-                yield f"{where} needs a multiple of {fault.needs}, and {fault.symbol} is at {fault.operand:#x}"
+            if fault.function in compiled - {""}:
+                operand = f"{fault.instruction} at {fault.address:#x} in {fault.function}"
+                yield f"{operand} needs a multiple of {fault.needs}, and {fault.symbol} is at {fault.operand:#x}"
 
 
 def _by_name(elf: Elf, kind: int) -> dict[str, Symbol]:
@@ -219,5 +223,5 @@ def _is_aligned(section: Section) -> bool:
     return bool(section.flags & SHF_ALLOC) and section.addralign > 1
 
 
-def _is_relaxed(own: Elf, section: Section) -> bool:
-    return own.header.machine in _RELAXING and bool(section.flags & SHF_EXECINSTR)
+def _is_relaxed(object_: Elf, section: Section) -> bool:
+    return object_.header.machine in _RELAXING and bool(section.flags & SHF_EXECINSTR)

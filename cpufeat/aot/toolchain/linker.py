@@ -67,10 +67,10 @@ def link(  # noqa: PLR0913
             messages = _run(command, Path(folder), os.fspath(output), time_limit)
             linked = _read(result, os.fspath(output), messages)
     except OSError as error:
-        what = ": ".join(filter(None, (error.filename, error.strerror)))
-        raise LinkError(f"{os.fspath(output)}: not linked: {what}") from None
+        failure = ": ".join(filter(None, (error.filename, error.strerror)))
+        raise LinkError(f"{os.fspath(output)}: not linked: {failure}") from None
     _check(inputs, linked, os.fspath(output))
-    if kind == "executable" and any(each.is_dispatched for each in inputs):
+    if kind == "executable" and any(object_.is_dispatched for object_ in inputs):
         _check_ifuncs(linked, os.fspath(output))
     _write(output, linked, files.PROGRAM)
     if messages:
@@ -81,11 +81,11 @@ def _common_triple(inputs: Sequence[Input]) -> str:
     """Return the most specific triple. Raises ArtifactError if two of them conflict."""
     if not inputs:
         raise ArtifactError("no artifact to link")
-    distinct = list(dict.fromkeys(each.triple for each in inputs))
-    for first, other in combinations(distinct, 2):
-        differs = triples.conflict(first, other)
+    distinct = list(dict.fromkeys(object_.triple for object_ in inputs))
+    for first, second in combinations(distinct, 2):
+        differs = triples.conflict(first, second)
         if differs:
-            raise ArtifactError(f"code for {first} and code for {other} cannot be linked together: {differs}")
+            raise ArtifactError(f"code for {first} and code for {second} cannot be linked together: {differs}")
     return max(distinct, key=lambda triple: sum(part != "unknown" for part in triple.split("-")))
 
 
@@ -93,9 +93,9 @@ def _driver(linker: Linker | None, triple: str) -> list[str]:
     """Return the command that links for a triple, to which options and files are appended."""
     if linker not in (None, "cc", "zig"):
         raise ValueError(f"linker is {linker!r}, not 'cc', 'zig' or None")
-    differs = "" if linker == "zig" else triples.conflict(triple, _here())
+    differs = "" if linker == "zig" else triples.conflict(triple, _host_triple())
     if linker == "cc" and differs:
-        raise TargetError(f"cc links for {_here()}, not for {triple}: {differs}; zig links for both")
+        raise TargetError(f"cc links for {_host_triple()}, not for {triple}: {differs}; zig links for both")
     system = shutil.which("cc")
     if linker == "cc" and not system:
         raise LinkError("cc was not found: install a C compiler, or link with zig (pip install 'cpufeat[c]')")
@@ -106,11 +106,11 @@ def _driver(linker: Linker | None, triple: str) -> list[str]:
 
 def _names_another_version(triple: str) -> bool:
     environment = triples.parts(triple)[2]
-    return not triple.lower().endswith(environment) and triple != _here()
+    return not triple.lower().endswith(environment) and triple != _host_triple()
 
 
 @functools.cache
-def _here() -> str:
+def _host_triple() -> str:
     from cpufeat.detection.detect import detect
     from cpufeat.detection.systems import ThisMachine
 
@@ -135,11 +135,11 @@ def _write(output: str | os.PathLike[str], content: bytes, mode: int = files.DAT
 
 def _write_objects(inputs: Sequence[Input], folder: Path) -> list[str]:
     """Write the objects under their modules' names, which may be anybody's: without what is special in a path."""
-    names = [_NOT_IN_A_FILE_NAME.sub("_", each.name)[:_MAX_FILE_NAME] or "module" for each in inputs]
+    names = [_NOT_IN_A_FILE_NAME.sub("_", object_.name)[:_MAX_FILE_NAME] or "module" for object_ in inputs]
     paths = [folder / str(number) / f"{name}.o" for number, name in enumerate(names)]
-    for each, path in zip(inputs, paths, strict=True):
+    for object_, path in zip(inputs, paths, strict=True):
         path.parent.mkdir(parents=True)
-        path.write_bytes(each.content)
+        path.write_bytes(object_.content)
     return [str(path) for path in paths]
 
 
@@ -164,9 +164,9 @@ def _read(result: Path, output: str, messages: str) -> bytes:
 
 def _check(inputs: Sequence[Input], linked: bytes, output: str) -> None:
     """Raise ArtifactError for a linked file that lost the note of an object, or the alignment of a section."""
-    if not {text for each in inputs for text in note.read(each.content)} <= set(note.read(linked)):
+    if not {text for object_ in inputs for text in note.read(object_.content)} <= set(note.read(linked)):
         raise ArtifactError(f"{output}: not written, since the linker dropped cpufeat's note")
-    faults = link_checks.faults([each.content for each in inputs], linked)
+    faults = link_checks.faults([object_.content for object_ in inputs], linked)
     if faults:
         raise ArtifactError(f"{output}: not written, since linking lost an alignment: {faults[0]}")
 

@@ -21,7 +21,7 @@ from cpufeat.errors import CompileError, TargetError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cpufeat.aot.llvm.job import Asked, Job, Llvmlite
+    from cpufeat.aot.llvm.job import Job, Llvmlite, RequestedTarget
     from cpufeat.aot.llvm.module_text import Module
 
 _COMDAT = re.compile(r"^\$(.+) = comdat ", re.MULTILINE)
@@ -43,7 +43,7 @@ def emit(job: Job, source: bytes, on_accepted: Callable[[], None] = lambda: None
         module = _parse(stack, context, job.name, source if text is None else text)
         machine = _target_machine(job)
         _fit(module, job, machine)
-        requested_targets: dict[Asked, list[str]] = {}
+        requested_targets: dict[RequestedTarget, list[str]] = {}
         if _needs_passes(module, text, job):
             ir = _printed(module, job)
             requested_targets = _requested_targets(module, ir)
@@ -138,15 +138,15 @@ def _fit(module: Llvmlite, job: Job, machine: Llvmlite) -> None:
 def _requests_any_target(module: Llvmlite) -> bool:
     """Whether a function requests a target. LLVM is slow to list all of them: see :func:`_requested_targets`."""
     return any(
-        target_attributes.asked(text.decode(errors="replace") for text in function.attributes)
+        target_attributes.requested_target(text.decode(errors="replace") for text in function.attributes)
         for function in defined(module)
     )
 
 
-def _requested_targets(module: Llvmlite, ir: Module) -> dict[Asked, list[str]]:
+def _requested_targets(module: Llvmlite, ir: Module) -> dict[RequestedTarget, list[str]]:
     """Return the targets that functions' attributes request, and the names of those functions."""
-    requested: dict[Asked, list[str]] = {}
-    for function, target in zip(defined(module), target_attributes.asked_in(ir), strict=True):
+    requested: dict[RequestedTarget, list[str]] = {}
+    for function, target in zip(defined(module), target_attributes.requested_targets(ir), strict=True):
         if target is not None:
             requested.setdefault(target, []).append(name_of(function))
     return requested

@@ -55,5 +55,5 @@ def cause_of_end(status: int, stderr: str) -> str:
 
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
     fatal = [line for line in lines if _FATAL.search(line)] or lines[-1:]
-    how = signal_name(-status) if status < 0 else f"status {status}"
-    return f"ended with {how}" + (f": {fatal[0]}" if fatal else "")
+    ending = signal_name(-status) if status < 0 else f"status {status}"
+    return f"ended with {ending}" + (f": {fatal[0]}" if fatal else "")

@@ -33,7 +33,7 @@ def link(module: Llvmlite, helpers: Sequence[Llvmlite], name: str) -> None:
     Raises CompileError if LLVM refuses.
     """
     modules = (module, *helpers)
-    needed = {name_of(function) for each in modules for function in each.functions if function.is_declaration}
+    needed = {name_of(function) for linked in modules for function in linked.functions if function.is_declaration}
     shared = [function for helper in helpers for function in defined(helper) if function.linkage in LOCAL]
     names = []
     for function in shared:

@@ -129,9 +129,9 @@ def _alignment_at(image: Image, address: int) -> int:
 def _place(image: Image, address: int) -> str:
     """Return a name for what is at an address: its symbol, and the section and offset."""
     section = image.section_at(address)
-    where = f"{section.name}+{address - section.address:#x}" if section else f"{address:#x}"
+    position = f"{section.name}+{address - section.address:#x}" if section else f"{address:#x}"
     symbol = image.name_of(address)
-    return f"{symbol} ({where})" if symbol else where
+    return f"{symbol} ({position})" if symbol else position
 
 
 @cache

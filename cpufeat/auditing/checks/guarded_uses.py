@@ -54,14 +54,14 @@ class Guard(NamedTuple):
 
 def guards(image: Image, uses: Mapping[Function, Mapping[str, Sequence[int]]]) -> dict[int, Guard]:
     """Return what is known of functions, by their start, from the addresses of all their uses of each feature."""
-    how = architecture(image.arch)
-    if how is None:
+    lifting = architecture(image.arch)
+    if lifting is None:
         why = f"run-time checks are not looked for in {image.arch} code"
         return {function.start: Guard(None, why, frozenset(features)) for function, features in uses.items()}
     if not uses:
         return {}
-    program = Program(image, how.lifter, uses)
-    references = References(program, how.xref_finder(program))
+    program = Program(image, lifting.lifter, uses)
+    references = References(program, lifting.xref_finder(program))
     checks = find_cpu_checks(program, references)
     used: Uses = {function.start: features for function, features in uses.items()}
     if not checks.functions:
@@ -111,13 +111,13 @@ class _Judge:
 
     def _cuts(self, node: int, feature: str) -> Iterator[int]:
         """Yield the functions whose checks stand between a node and what refers to it, the nearest first."""
-        seen, waiting = {node}, deque([node])
+        visited, waiting = {node}, deque([node])
         while waiting:
             referred = waiting.popleft()
             for edge in self._graph.referrers(referred):
-                if edge.source in seen:
+                if edge.source in visited:
                     continue
-                seen.add(edge.source)
+                visited.add(edge.source)
                 if edge.source in self._checked.checks and not self._needs.lead_from(edge.source, referred, feature):
                     yield edge.source
                 else:

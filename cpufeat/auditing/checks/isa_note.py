@@ -44,14 +44,14 @@ def _level(bits: int) -> str:
     return names[bits.bit_length()] if bits.bit_length() < len(names) else ""
 
 
-def _faults(what: str, bits: int, features: FeatureSet) -> Iterator[str]:
+def _faults(role: str, bits: int, features: FeatureSet) -> Iterator[str]:
     """Yield what is wrong with a mask of levels: it states more or less than the features that occur."""
     stated, occurs, known = _level(bits), _lowest_level(features), list(levels(features.arch))
     if bits and not stated:
-        yield f"states a level as {what} that is not known here (bits {bits:#x})"
+        yield f"states a level as {role} that is not known here (bits {bits:#x})"
     if not stated or stated == occurs:
         return
-    fault = f"states {stated} as {what}: the code's instructions are of {occurs}"
+    fault = f"states {stated} as {role}: the code's instructions are of {occurs}"
     lacking = features & (level_features(features.arch, occurs) - level_features(features.arch, stated))
     yield fault if known.index(stated) > known.index(occurs) else f"{fault} ({', '.join(lacking)})"
 

@@ -43,7 +43,7 @@ class CallModel:
         if fills:
             self._memory.fill([label for place in self._passed for label in state.get(place, NO_LABELS)], state)
         if step.flow == JUMP:
-            facts = {register for register, made in computed.items() if FACT in made}
+            facts = {register for register, values in computed.items() if FACT in values}
             self._effects.returned |= returned.keys() | facts
             self.hand_on(computed)
             return
@@ -51,7 +51,7 @@ class CallModel:
             del state[register]
         if callee is not None:
             result = CallResult(callee)
-            state.update({register: made | {result} for register, made in computed.items() if made})
+            state.update({register: values | {result} for register, values in computed.items() if values})
             state.update({register: frozenset([label, result]) for register, label in returned.items()})
 
     @property

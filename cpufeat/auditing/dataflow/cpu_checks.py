@@ -85,9 +85,9 @@ class _ProgramAnalysis:
     def _sources(self) -> Iterator[Function]:
         """Yield the functions that ask, and those that refer to what holds or gives an answer."""
         yield from self._program.probing_functions()
-        own = [(symbol.address, symbol.size) for symbol in self._queries.own_data()]
-        self._facts.add_objects(own)
-        for address, size in own:
+        objects = [(symbol.address, symbol.size) for symbol in self._queries.own_data()]
+        self._facts.add_objects(objects)
+        for address, size in objects:
             yield from self._references.users(address, address + max(size, 1))
         for address in self._program.image.resolvers:
             function = self._program.function_at(address)

@@ -22,7 +22,7 @@ def reaching_numbers(cfg: ControlFlowGraph, address: int, register: int, results
     """
     numbers: set[int | None] = set()
     waiting = [(*place, register)] if (place := cfg.step_at(address)) else []
-    seen = set(waiting)
+    visited = set(waiting)
     while waiting:
         index, before, register = waiting.pop()
         steps = cfg.blocks[index].steps
@@ -35,8 +35,8 @@ def reaching_numbers(cfg: ControlFlowGraph, address: int, register: int, results
         else:
             step, points = steps[definition], []
             numbers.add(None if step.partial else step.number)
-        waiting += [point for point in points if point not in seen]
-        seen.update(points)
+        waiting += [point for point in points if point not in visited]
+        visited.update(points)
     return numbers
 
 
@@ -93,15 +93,15 @@ class FirstUses:
 
     def _is_live(self, index: int, register: int) -> bool:
         """Tell whether a register's value may be used from the start of a block on."""
-        seen, waiting = {index}, [index]
+        visited, waiting = {index}, [index]
         while waiting:
             block = self._cfg.blocks[waiting.pop()]
             use = self._first_access(block.steps, register) if block.steps else register in self._convention.arguments
             if use:
                 return True
             if use is None:
-                waiting += [successor for successor in block.successors if successor not in seen]
-                seen.update(block.successors)
+                waiting += [successor for successor in block.successors if successor not in visited]
+                visited.update(block.successors)
         return False
 
     def _first_access(self, steps: Iterable[Step], register: int) -> bool | None:

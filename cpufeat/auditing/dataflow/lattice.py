@@ -106,15 +106,15 @@ def mask_feature_bits(step: Step, labels: Labels) -> Labels:
     bits = [label for label in labels if isinstance(label, FeatureBits)]
     if not bits or step.copies or (step.flow == BRANCH and not step.mask):
         return labels
-    left = {FeatureBits(label.mask & step.mask) for label in bits} if step.mask else set()
-    if step.mask and not any(label.mask for label in left):
+    masked = {FeatureBits(label.mask & step.mask) for label in bits} if step.mask else set()
+    if step.mask and not any(label.mask for label in masked):
         return labels - FACTS - set(bits)
-    return labels - set(bits) | left
+    return labels - set(bits) | masked
 
 
-def for_flags(labels: Labels, kept: Labels) -> Labels:
+def for_flags(labels: Labels, lasting: Labels) -> Labels:
     """Return the labels of a value that the flags take over from it: those to be kept, and bits of features."""
-    return frozenset(label for label in labels if label in kept or isinstance(label, FeatureBits))
+    return frozenset(label for label in labels if label in lasting or isinstance(label, FeatureBits))
 
 
 def is_fact(labels: Labels) -> bool:
@@ -137,10 +137,10 @@ def assign(state: State, place: object, labels: Labels) -> None:
         state.pop(place, None)
 
 
-def join_into(state: State, other: Mapping[object, Labels]) -> bool:
+def join_into(state: State, incoming: Mapping[object, Labels]) -> bool:
     """Add the labels of a state on another path to the same block; tell whether any were new."""
     changed = False
-    for place, labels in other.items():
+    for place, labels in incoming.items():
         old = state.get(place, NO_LABELS)
         if labels is old or labels <= old:
             continue

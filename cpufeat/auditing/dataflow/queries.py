@@ -34,8 +34,8 @@ class Queries:
             for name, answer, numbers, _ in tables.rows("queries.tsv")
         }
         external = {address: self._named(name) for address, name in self._image.externals.items()}
-        own = {symbol.address: self._named(symbol.name) for symbol in self.own_functions()}
-        self._by_address = {address: query for address, query in (external | own).items() if query}
+        defined = {symbol.address: self._named(symbol.name) for symbol in self.own_functions()}
+        self._by_address = {address: query for address, query in (external | defined).items() if query}
 
     def _named(self, name: str) -> Query | None:
         """Return the query of a symbol's name; names of Mach-O begin with `_`."""

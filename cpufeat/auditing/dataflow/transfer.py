@@ -85,7 +85,7 @@ class Transfer:
             self._write(step, state, labels, index)
         if step.returns:
             answers = ((register, state.get(register, NO_LABELS)) for register in self.convention.answers)
-            self.effects.returned.update(register for register, held in answers if FACT in held and is_fact(held))
+            self.effects.returned.update(register for register, result in answers if FACT in result and is_fact(result))
             self.calls.hand_on({register: state.get(register, NO_LABELS) for register in self.convention.results})
 
     def _operands(self, step: Step, state: State) -> Labels:
@@ -106,9 +106,9 @@ class Transfer:
             self.effects.sources.add(self.convention.asking)
             return ONLY_FACT
         if step.chooses and FACT in (labels if step.partial else state.get(FLAGS, NO_LABELS)):
-            kept = [state.get(register, NO_LABELS) for register in step.writes] if step.partial else []
-            either = labels.union(*kept)
-            self.effects.selected.add(frozenset(label for label in either if isinstance(label, int)))
+            previous = [state.get(register, NO_LABELS) for register in step.writes] if step.partial else []
+            joined = labels.union(*previous)
+            self.effects.selected.add(frozenset(label for label in joined if isinstance(label, int)))
         if step.offset:
             labels = frozenset(add_offset(label, step.offset) for label in labels)
         if step.constant is not None and self._may_matter(step.constant):

@@ -79,7 +79,7 @@ def discover(mixed: MixedRange, entries: Iterable[int]) -> Discovery:
     certain = sorted(traversal.code.values())
     likely: list[Decoded] = []
     data: list[tuple[int, int]] = []
-    for gap in _gaps(start, end, [*((found.address, found.following) for found in certain), *inside.items()]):
+    for gap in _gaps(start, end, [*((function.address, function.following) for function in certain), *inside.items()]):
         code = _decode_gap(gap, mixed.decode)
         if code is None:
             data.append(gap)

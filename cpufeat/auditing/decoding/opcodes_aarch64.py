@@ -50,8 +50,8 @@ def _requirement(names: list[str], mnemonic: str) -> Requirement | None:
     above = [name for name in names if name not in _baseline()]
     known = table(_ARCH)
     features = frozenset(name for name in above if name in known and known[name].kind == "isa")
-    other = mnemonic if len(features) < len(above) else ""
-    return Requirement(features, other=other) if above else None
+    unnamed = mnemonic if len(features) < len(above) else ""
+    return Requirement(features, other=unnamed) if above else None
 
 
 @cache

@@ -31,8 +31,8 @@ def requirement(arch: str, code: int) -> Requirement | None:
     known = table(arch)
     above = {name for name in needs if name not in (_BASELINE, _OTHER) and name not in baseline(arch)}
     features = frozenset(name for name in above if known[name].kind == "isa")
-    other = mnemonic if _OTHER in needs or above - features else ""
-    return Requirement(features, other=other) if features or other else None
+    unnamed = mnemonic if _OTHER in needs or above - features else ""
+    return Requirement(features, other=unnamed) if features or unnamed else None
 
 
 @cache
@@ -55,9 +55,9 @@ def _rule(arch: str, subject: str) -> tuple[str, ...]:
 @cache
 def _rules(arch: str) -> dict[str, tuple[str, ...]]:
     rows = tables.rows("x86/decoder.tsv")
-    return {subject: tuple(means.split()) for subject, where, means, _ in rows if where in ("*", arch)}
+    return {subject: tuple(means.split()) for subject, archs, means, _ in rows if archs in ("*", arch)}
 
 
 @cache
 def _harmless(arch: str) -> frozenset[str]:
-    return frozenset(mnemonic for mnemonic, where, *_ in tables.rows("x86/harmless.tsv") if where in ("*", arch))
+    return frozenset(mnemonic for mnemonic, archs, *_ in tables.rows("x86/harmless.tsv") if archs in ("*", arch))

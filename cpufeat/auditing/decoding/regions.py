@@ -62,18 +62,18 @@ def limited(ranges: Iterable[Range]) -> Iterator[Range]:
 
 def _without(ranges: Iterable[Range], holes: Iterable[Range]) -> Iterator[Range]:
     """Yield what is left of ranges without holes; both are sorted by address."""
-    left = iter(holes)
-    hole = next(left, None)
+    remaining = iter(holes)
+    hole = next(remaining, None)
     for start, end in ranges:
         at = start
         while hole and hole[1] <= at:
-            hole = next(left, None)
+            hole = next(remaining, None)
         while hole and hole[0] < end:
             if at < hole[0]:
                 yield at, hole[0]
             at = max(at, hole[1])
             if at >= end:
                 break
-            hole = next(left, None)
+            hole = next(remaining, None)
         if at < end:
             yield at, end

@@ -108,7 +108,7 @@ class Scanner:
     def result(self) -> Scan:
         """Return the whole scan, after the last region."""
         self.meter.finish()
-        functions = sorted(self.functions, key=lambda found: found.function.start)
+        functions = sorted(self.functions, key=lambda uses: uses.function.start)
         return Scan(tuple(functions), tuple(sorted(self.undecoded)), self.instructions)
 
 
@@ -122,14 +122,14 @@ class Meter:
         """Count the bytes of an image's code; ``progress`` None: report to nobody."""
         self._progress = progress
         self._total = sum(len(section.content) for section in image.sections if section.executable)
-        self._done = self._reported = 0
+        self._scanned = self._reported = 0
 
     def add(self, size: int) -> None:
         """Count bytes as decoded."""
-        self._done += size
-        if self._progress and self._done - self._reported >= self._INTERVAL:
-            self._reported = self._done
-            self._progress(min(self._done, self._total), self._total)
+        self._scanned += size
+        if self._progress and self._scanned - self._reported >= self._INTERVAL:
+            self._reported = self._scanned
+            self._progress(min(self._scanned, self._total), self._total)
 
     def finish(self) -> None:
         """Report that everything is decoded."""

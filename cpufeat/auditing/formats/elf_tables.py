@@ -83,7 +83,7 @@ class ElfFile(Value):
 
 def read(content: bytes, name: str) -> ElfFile:
     """Read the headers. Raises AuditError for a damaged file, and for one that would cost too much to audit."""
-    elf = Elf(content, lambda what: AuditError(f"{name}: a damaged ELF file: {what}"))
+    elf = Elf(content, lambda damage: AuditError(f"{name}: a damaged ELF file: {damage}"))
     arch = _ARCHITECTURES.get(elf.header.machine, f"machine {elf.header.machine}").format(elf.bits)
     arch = _BY_ORDER.get((arch, elf.order), arch)
     kind = "object" if elf.header.type == ET_REL else "executable" if _is_executable(elf) else "library"

@@ -28,9 +28,9 @@ def functions(
     named: Candidates = {}
     labels: Candidates = {}
     for symbol in symbols:
-        same = labels if symbol.kind == "label" else named if symbol.kind in ("function", "resolver") else None
-        if same is not None and (symbol.address not in same or symbol.visible):
-            same[symbol.address] = (symbol.size, symbol.name)
+        of_kind = labels if symbol.kind == "label" else named if symbol.kind in ("function", "resolver") else None
+        if of_kind is not None and (symbol.address not in of_kind or symbol.visible):
+            of_kind[symbol.address] = (symbol.size, symbol.name)
     tables = {start: (max(end - start, 0), labels.get(start, (0, ""))[1]) for start, end in unwound}
     for start in named.keys() & tables.keys():
         named[start] = (named[start][0] or tables[start][0], named[start][1])

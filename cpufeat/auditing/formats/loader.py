@@ -56,7 +56,7 @@ FORMATS = (
 
 def format_of(content: bytes) -> Format | None:
     """Return the format that a file's first bytes are of."""
-    return next((known for known in FORMATS if known.recognizes(content)), None)
+    return next((format_ for format_ in FORMATS if format_.recognizes(content)), None)
 
 
 def is_binary(content: bytes) -> bool:
@@ -73,26 +73,26 @@ def content_of(file: str | os.PathLike[str] | bytes) -> tuple[bytes, str]:
 
 def image_of(content: bytes, name: str) -> Image:
     """Return the image of a file that is no container. Raises AuditError for any other, and for a damaged one."""
-    known = format_of(content)
-    if known is None or known.image is None:
-        raise AuditError(f"{name}: {known.refusal if known else _not_a_binary()}")
-    image = known.image(content, name)
+    format_ = format_of(content)
+    if format_ is None or format_.image is None:
+        raise AuditError(f"{name}: {format_.refusal if format_ else _not_a_binary()}")
+    image = format_.image(content, name)
     if any(section.end > 1 << image.bits for section in image.sections):
         raise AuditError(f"{name}: a damaged {image.format} file: a section lies outside of memory")
     return image
 
 
 def _not_a_binary() -> str:
-    formats = ", ".join(known.name for known in FORMATS if known.image)
+    formats = ", ".join(format_.name for format_ in FORMATS if format_.image)
     return f"not a binary ({formats}, or an archive of them)"
 
 
 def loads(system: str, name: str) -> bool:
     """Whether an operating system (``Host.system``) loads files of the format of that name, or what they contain."""
-    own = [known.name for known in FORMATS if known.image and known.system == system]
-    common = [known.name for known in FORMATS if known.image and not known.system]
-    containers = [known.name for known in FORMATS if known.members]
-    return name in (*(own or common), *containers)
+    of_system = [format_.name for format_ in FORMATS if format_.image and format_.system == system]
+    common = [format_.name for format_ in FORMATS if format_.image and not format_.system]
+    containers = [format_.name for format_ in FORMATS if format_.members]
+    return name in (*(of_system or common), *containers)
 
 
 def images(file: str | os.PathLike[str] | bytes) -> Iterator[Image]:
@@ -101,10 +101,10 @@ def images(file: str | os.PathLike[str] | bytes) -> Iterator[Image]:
     Raises AuditError for a file that is none, and OSError.
     """
     content, name = content_of(file)
-    known = format_of(content)
-    if known is None or known.members is None:
+    format_ = format_of(content)
+    if format_ is None or format_.members is None:
         yield image_of(content, name)
         return
-    for member, _ in known.members(content, name):
+    for member, _ in format_.members(content, name):
         if is_binary(member):
             yield from images(member)

@@ -137,7 +137,7 @@ def _data_entries(binary: Any) -> Iterable[Any]:
 def _linked_object(parts: list[Any], sections: list[Section], layout: Layout) -> list[Section]:
     """Return an object's sections with its relocations applied; those between its own sections are already applied."""
     by_offset = {section.offset: section for section in sections if len(section.content)}
-    done = []
+    changes = []
     for part in parts:
         section = by_offset.get(part.offset)
         relocations = list(part.relocations)
@@ -152,8 +152,8 @@ def _linked_object(parts: list[Any], sections: list[Section], layout: Layout) ->
                 defined = symbol.raw_type & _KIND == _IN_SECTION
                 target = symbol.value if defined else layout.external(text(symbol.name))
                 layout.apply(PatchedSection(changed, section.address), offset, fixup, target, None)
-        done.append((section, section.replace(content=memoryview(changed))))
-    replaced = {old.address: new for old, new in done}
+        changes.append((section, section.replace(content=memoryview(changed))))
+    replaced = {old.address: new for old, new in changes}
     return [replaced.get(section.address, section) for section in sections]
 
 

@@ -53,7 +53,7 @@ def tracked_steps(words: array[int], address: int) -> Iterator[tuple[int, int, S
             if step.flow != NEXT:
                 falls_through = step.flow in (BRANCH, CALL)
                 if step.flow == CALL:
-                    known = {register: held for register, held in known.items() if register not in CONVENTION.lost}
+                    known = {register: values for register, values in known.items() if register not in CONVENTION.lost}
                 elif step.target is None:
                     anywhere = _join(anywhere, known) if step.flow == JUMP else anywhere
                 elif step.target > place:
@@ -61,7 +61,7 @@ def tracked_steps(words: array[int], address: int) -> Iterator[tuple[int, int, S
                 continue
             computed = _computed(word, step, known)
             if computed or not known.keys().isdisjoint(step.writes):
-                known = {register: held for register, held in known.items() if register not in step.writes}
+                known = {register: values for register, values in known.items() if register not in step.writes}
                 known.update(dict.fromkeys(step.writes, computed) if computed else {})
                 saved = CALLEE_SAVED.intersection(step.writes) if computed else ()
                 anywhere = _join(anywhere, dict.fromkeys(saved, computed)) if saved else anywhere
@@ -86,9 +86,9 @@ def _computed(word: int, step: Step, known: Registers) -> frozenset[int]:
     return frozenset(base + step.offset & ADDRESSES for register in step.reads for base in known.get(register, ()))
 
 
-def _join(registers: Registers, others: Registers) -> dict[int, frozenset[int]]:
+def _join(registers: Registers, incoming: Registers) -> dict[int, frozenset[int]]:
     """Return what registers may hold where two paths meet."""
     joined = dict(registers)
-    for register, held in others.items():
-        joined[register] = joined.get(register, frozenset()) | held
-    return {register: held for register, held in joined.items() if len(held) <= _MAX_ADDRESSES}
+    for register, values in incoming.items():
+        joined[register] = joined.get(register, frozenset()) | values
+    return {register: values for register, values in joined.items() if len(values) <= _MAX_ADDRESSES}

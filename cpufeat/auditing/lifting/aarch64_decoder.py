@@ -65,7 +65,7 @@ def _lift_anywhere(word: int) -> Steps:
 
 
 def _lift(word: int, address: int) -> Steps:
-    lift = next((row.lift for row in _ROWS[word >> 25 & 0xF] if word & row.mask == row.value), _nothing)
+    lift = next((row.lift for row in _ROWS[word >> 25 & 0xF] if word & row.mask == row.value), _no_effect)
     return lift(word, address)
 
 
@@ -116,7 +116,7 @@ def _base(word: int) -> int:
 # --- instructions without effects that matter; immediates
 
 
-def _nothing(_word: int, _address: int) -> Steps:
+def _no_effect(_word: int, _address: int) -> Steps:
     return (_PLAIN,)
 
 
@@ -172,8 +172,8 @@ def _move(word: int, _address: int) -> Steps:
 
 def _bitfield(word: int, _address: int) -> Steps:
     """SBFM, BFM, UBFM, and shifts and extensions, which are such."""
-    kept = _x(_d(word)) if word >> 29 & 3 == 1 else ()
-    return (_PLAIN._replace(reads=_x(_n(word)) + kept, writes=_x(_d(word))),)
+    merged = _x(_d(word)) if word >> 29 & 3 == 1 else ()
+    return (_PLAIN._replace(reads=_x(_n(word)) + merged, writes=_x(_d(word))),)
 
 
 def _extract(word: int, _address: int) -> Steps:
@@ -203,8 +203,8 @@ def _test_bit(word: int, address: int) -> Steps:
 def _compare(word: int, address: int) -> Steps:
     """CB: with a register or a number."""
     target = address + WORD * _signed(word >> 5 & 0x1FF, 9) & ADDRESSES
-    other = () if word >> 24 & 1 else _x(_m(word))
-    return (_PLAIN._replace(flow=BRANCH, target=target, reads=_x(_d(word)) + other),)
+    second = () if word >> 24 & 1 else _x(_m(word))
+    return (_PLAIN._replace(flow=BRANCH, target=target, reads=_x(_d(word)) + second),)
 
 
 def _to_register(word: int, _address: int) -> Steps:
@@ -429,8 +429,8 @@ def _carry(word: int, _address: int) -> Steps:
 
 
 def _conditional_compare(word: int, _address: int) -> Steps:
-    other = () if word >> 11 & 1 else _x(_m(word))
-    return (_PLAIN._replace(reads=(*_x(_n(word)), *other, FLAGS), writes=(FLAGS,)),)
+    second = () if word >> 11 & 1 else _x(_m(word))
+    return (_PLAIN._replace(reads=(*_x(_n(word)), *second, FLAGS), writes=(FLAGS,)),)
 
 
 def _select(word: int, _address: int) -> Steps:

@@ -120,16 +120,16 @@ class ControlFlowGraph:
     def reverse_postorder(self) -> list[int]:
         """The rank of each block in a reverse postorder: except in loops, a block follows those that lead to it."""
         ranks = [0] * len(self.blocks)
-        rank, seen = len(self.blocks), set[int]()
+        rank, visited = len(self.blocks), set[int]()
         for start in range(len(self._starts)):
             waiting = [(start, False)]
             while waiting:
-                index, done = waiting.pop()
-                if done:
+                index, is_finished = waiting.pop()
+                if is_finished:
                     rank -= 1
                     ranks[index] = rank
-                elif index not in seen:
-                    seen.add(index)
+                elif index not in visited:
+                    visited.add(index)
                     waiting.append((index, True))
                     waiting += [(successor, False) for successor in self.blocks[index].successors]
         return ranks

@@ -22,9 +22,9 @@ def arguments(parser: ArgumentParser) -> None:
     """Declare the arguments."""
     parser.epilog = "Exit status: 0: it runs; 1: it will not or may not run; 2: bad usage or unreadable input."
     parser.add_argument("file", metavar="FILE", help="an object, library or program, from any compiler")
-    where = parser.add_mutually_exclusive_group()
-    add_machine(where)
-    where.add_argument("--cpu", metavar="REQUEST", help="a CPU or level, with +FEATURE and -FEATURE, not this machine")
+    group = parser.add_mutually_exclusive_group()
+    add_machine(group)
+    group.add_argument("--cpu", metavar="REQUEST", help="a CPU or level, with +FEATURE and -FEATURE, not this machine")
     parser.add_argument("--json", action="store_true", help="print everything, for programs")
 
 
@@ -43,8 +43,8 @@ def _lines(answer: Check) -> Iterator[Line]:
     if answer.runs:
         yield [(answer.file, "name"), (f": runs on {answer.on}{variants}", "good")]
     else:
-        how, style = ("will", "bad") if answer.certain else ("may", "warn")
-        yield [(answer.file, "name"), (f": {how} not run on {answer.on}: {'; '.join(answer.reasons)}", style)]
+        auxiliary, style = ("will", "bad") if answer.certain else ("may", "warn")
+        yield [(answer.file, "name"), (f": {auxiliary} not run on {answer.on}: {'; '.join(answer.reasons)}", style)]
     yield from (_lack(lack) for lack in answer.lacks)
     if not answer.certain:
         yield [("  the audit may have missed a run-time check; see docs/audit.md", "note")]

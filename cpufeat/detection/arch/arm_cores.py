@@ -38,9 +38,9 @@ def read_cores(
         cores = cores or {ArmCore(): max(1, len(machine.online_cpus()))}
     readings = []
     for core, count in cores.items():
-        held = {**(kernel_bits if answers else _bits_of_flags(arch, flags(core), source)), **extra_bits(core)}
-        reading = reading_of(source, core, count, bits.reported(arch, held))
-        readings.append(reading.replace(undetermined=bits.undetermined(arch, held)))
+        set_bits = {**(kernel_bits if answers else _bits_of_flags(arch, flags(core), source)), **extra_bits(core)}
+        reading = reading_of(source, core, count, bits.reported(arch, set_bits))
+        readings.append(reading.replace(undetermined=bits.undetermined(arch, set_bits)))
     return biggest_first(arch, readings)
 
 

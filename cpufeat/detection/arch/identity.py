@@ -95,16 +95,16 @@ def among(number: int | None, ranges: str) -> bool:
     return number is not None and any(int(low, 0) <= number <= int(high or low, 0) for low, _, high in ends)
 
 
-def described(arch: str, told: Mapping[str, Any], *, in_full: bool = False) -> str:
+def described(arch: str, values: Mapping[str, Any], *, in_full: bool = False) -> str:
     """Return what a core says of itself, in its architecture's words: ``implementer 0x41, part 0xd03``.
 
-    ``told`` are the fields of a reading. In full it is with the stepping.
+    ``values`` are the fields of a reading. In full it is with the stepping.
     """
     written: dict[str, str] = {}
     for _, vendor, field, form in (row for row in tables.rows("identities.tsv") if row[0] == family(arch)):
-        value = told[field]
+        value = values[field]
         is_told = value not in (None, "") and (in_full or field != "stepping")
-        if is_told and vendor in (ANY, told["vendor"]) and field not in written:
+        if is_told and vendor in (ANY, values["vendor"]) and field not in written:
             halves = {"variant": value >> 4, "revision": value & 15} if isinstance(value, int) else {}
             written[field] = form.format(value, **halves)
     return " ".join(written.values()).rstrip(",") or "a core that does not say what it is"

@@ -21,7 +21,7 @@ _MODEL_DIGITS = 6
 def read(machine: Machine) -> list[Reading]:
     """Return what AT_HWCAP says, or else the kernel's list of features."""
     fields, count, source = _described(machine)
-    held = {**bits.auxiliary(machine), machine.arch: f"runs {machine.arch}"}
+    set_bits = {**bits.auxiliary(machine), machine.arch: f"runs {machine.arch}"}
     words = {word: f"{source} feature {word}" for word in fields.get("features", "").split()}
     answers = machine.getauxval(AT_HWCAP) is not None
     if not answers and not words:
@@ -35,7 +35,7 @@ def read(machine: Machine) -> list[Reading]:
             brand=f"{vendor}-{name}" if name else vendor,
             core=name[:_MODEL_DIGITS],
             count=count or max(1, len(machine.online_cpus())),
-            reported=bits.closed(machine.arch, held, {} if answers else words),
+            reported=bits.closed(machine.arch, set_bits, {} if answers else words),
         )
     ]
 

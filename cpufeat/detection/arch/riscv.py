@@ -49,11 +49,11 @@ def read(machine: Machine) -> list[Reading]:
     kinds, source = _described(machine)
     if not kinds and kernel:
         kinds, source = [({}, max(1, len(machine.online_cpus())))], "AT_HWCAP"
-    held = {**kernel, machine.arch: f"runs {machine.arch}"}
+    set_bits = {**kernel, machine.arch: f"runs {machine.arch}"}
     readings = []
     for hart, count in kinds:
         vendor, model, stepping = _identity(hart, probed)
-        reported = bits.closed(machine.arch, held, _named(hart, source, vendor, model))
+        reported = bits.closed(machine.arch, set_bits, _named(hart, source, vendor, model))
         readings.append(
             Reading(
                 source="riscv_hwprobe" if probed else source,
@@ -109,10 +109,11 @@ def _kinds(content: bytes) -> list[tuple[dict[str, str], int]]:
 
 def _identity(hart: dict[str, str], probed: dict[int, int]) -> tuple[str, int | None, int | None]:
     """Return mvendorid (else the device tree's word), marchid and mimpid: the hart's, else those of all harts."""
-    own = [_hexadecimal(hart.get(field, "")) for field in _IDENTITY_FIELDS]
+    identity = [_hexadecimal(hart.get(field, "")) for field in _IDENTITY_FIELDS]
     common = [probed.get(key) for key in _IDENTITY_KEYS]
     vendor, model, stepping = (
-        other if number is None and other != _DIFFERENT else number for number, other in zip(own, common, strict=True)
+        shared if number is None and shared != _DIFFERENT else number
+        for number, shared in zip(identity, common, strict=True)
     )
     return hart.get("uarch", "").partition(",")[0] if vendor is None else hex(vendor), model, stepping
 

@@ -30,9 +30,9 @@ def read(machine: Machine) -> list[Reading]:
     stored = machine.facilities() if _STFLE in enabled else None
     listed = described.get("facilities", "").split()
     answers = machine.getauxval(AT_HWCAP) is not None
-    held = enabled if answers else _flags(machine.arch, described.get("features", ""), source)
-    held |= _facilities(stored, "STFLE bit") if stored is not None else _facilities(listed, f"{source} facility")
-    if not held and not answers:
+    set_bits = enabled if answers else _flags(machine.arch, described.get("features", ""), source)
+    set_bits |= _facilities(stored, "STFLE bit") if stored is not None else _facilities(listed, f"{source} facility")
+    if not set_bits and not answers:
         return []
     by_facility = [feature.name for feature in table(machine.arch).values() if "facility" in feature.bit]
     return [
@@ -42,7 +42,7 @@ def read(machine: Machine) -> list[Reading]:
             model=procfs.number(described.get("machine", "")),
             hypervisor=_hypervisor(machine),
             count=procfs.number(described.get("# processors", "")) or max(1, len(machine.online_cpus())),
-            reported=bits.reported(machine.arch, held),
+            reported=bits.reported(machine.arch, set_bits),
             undetermined=frozenset(() if listed or stored is not None else by_facility),
         )
     ]

@@ -207,20 +207,24 @@ class _Spelled(Value):
     enabled: int = -1  # a flag that Linux shows is one whose state it enabled
 
 
-def _from_flags(machine: Machine, how: _Spelled, processor: X86Processor, count: int) -> Reading:
-    words = _words(machine.arch, how.system)
+def _from_flags(machine: Machine, spelled: _Spelled, processor: X86Processor, count: int) -> Reading:
+    words = _words(machine.arch, spelled.system)
     names = frozenset().union(*(words.get(flag, ()) for flag in processor.flags))
     features = [feature for name, feature in table(machine.arch).items() if name in names]
     return Reading(
-        source=how.source,
+        source=spelled.source,
         vendor=processor.vendor,
         family=processor.family,
         model=processor.model,
         stepping=processor.stepping,
         brand=processor.brand,
         count=count,
-        reported={feature.name: f"{how.source} flag {', '.join(feature.flags(how.system))}" for feature in features},
-        withheld=_withheld(machine, features, states(), how.enabled, f"by {how.source}, XCR0 is {how.enabled:#x}"),
+        reported={
+            feature.name: f"{spelled.source} flag {', '.join(feature.flags(spelled.system))}" for feature in features
+        },
+        withheld=_withheld(
+            machine, features, states(), spelled.enabled, f"by {spelled.source}, XCR0 is {spelled.enabled:#x}"
+        ),
     )
 
 

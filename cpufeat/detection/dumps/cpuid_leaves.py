@@ -46,7 +46,7 @@ def is_leaf(key: str) -> bool:
     return key.startswith("0x") or (key.startswith("CPUID ") and _number(key[6:], 8) is not None)
 
 
-def _leaf(key: str, value: str, where: str) -> tuple[int, int | None, Registers]:
+def _leaf(key: str, value: str, place: str) -> tuple[int, int | None, Registers]:
     """Parse ``0x00000007 0x00: eax=0x... ...`` or ``CPUID 00000007: ...-...-...-... [SL 00]``."""
     if key.startswith("0x"):
         numbers = [_number(word, 8) for word in key.split()]
@@ -62,7 +62,7 @@ def _leaf(key: str, value: str, where: str) -> tuple[int, int | None, Registers]
         names = _REGISTERS if len(registers) == 4 else []
         example = "CPUID 00000007: 00000000-00000000-00000000-00000000 [SL 00]"
     if names != _REGISTERS or None in registers or None in numbers or len(numbers) > 2:
-        raise DumpError(f"{where}: damaged or cut off; expected a line like {example!r}")
+        raise DumpError(f"{place}: damaged or cut off; expected a line like {example!r}")
     eax, ebx, ecx, edx = (register or 0 for register in registers)
     return numbers[0] or 0, numbers[1] if len(numbers) == 2 else None, (eax, ebx, ecx, edx)
 

@@ -23,11 +23,11 @@ _AFTER_HWCAP2 = {"aarch64": 32, "arm": 22}
 
 def auxiliary(machine: Machine) -> dict[str, str]:
     """Return the bits of AT_HWCAP, AT_HWCAP2 and AT_HWCAP3 that are set, with ``AT_HWCAP2 bit 31`` as the evidence."""
-    held: dict[str, str] = {}
+    set_bits: dict[str, str] = {}
     for word, (kind, name) in _AUXILIARY.items():
         value = machine.getauxval(kind) or 0
-        held |= {f"{word}[{bit}]": f"{name} bit {bit}" for bit in range(value.bit_length()) if value >> bit & 1}
-    return held
+        set_bits |= {f"{word}[{bit}]": f"{name} bit {bit}" for bit in range(value.bit_length()) if value >> bit & 1}
+    return set_bits
 
 
 def spelled(term: Term) -> str:
@@ -40,20 +40,20 @@ def spelled(term: Term) -> str:
     return f"{word} {number}" if "[" in term.text else term.text.replace(">=", " ")
 
 
-def evidence(condition: Condition, held: Mapping[str, str]) -> str:
+def evidence(condition: Condition, set_bits: Mapping[str, str]) -> str:
     """Return the evidence of the first alternative whose bits are all held, empty where there is none."""
     for terms in condition.alternatives:
-        if all(term.text in held for term in terms):
-            return " and ".join(held[term.text] for term in terms)
+        if all(term.text in set_bits for term in terms):
+            return " and ".join(set_bits[term.text] for term in terms)
     return ""
 
 
-def undetermined(arch: str, held: Iterable[str]) -> frozenset[str]:
+def undetermined(arch: str, set_bits: Iterable[str]) -> frozenset[str]:
     """Return the features of Arm with a bit that is newer than all that are set: the kernel may not know it.
 
     Linux numbers the bits as it learns of them, so it knows those before the last one that is set.
     """
-    newest = max((_age(arch, Term(bit)) for bit in held), default=0)
+    newest = max((_age(arch, Term(bit)) for bit in set_bits), default=0)
     ages = {
         feature.name: [max(_age(arch, term) for term in terms) for terms in feature.condition.alternatives]
         for feature in table(arch).values()
@@ -70,22 +70,22 @@ def _age(arch: str, term: Term) -> int:
     return 1 + term.low + 64 * ("hwcap", "hwcap2", "late", "hwcap3").index("late" if is_late else word)
 
 
-def reported(arch: str, held: Mapping[str, str]) -> dict[str, str]:
+def reported(arch: str, set_bits: Mapping[str, str]) -> dict[str, str]:
     """Return the features whose bits are held, each with the evidence."""
-    known = {feature.name: evidence(feature.condition, held) for feature in table(arch).values()}
+    known = {feature.name: evidence(feature.condition, set_bits) for feature in table(arch).values()}
     return {name: why for name, why in known.items() if why}
 
 
-def closed(arch: str, held: Mapping[str, str], words: Mapping[str, str]) -> dict[str, str]:
+def closed(arch: str, set_bits: Mapping[str, str], words: Mapping[str, str]) -> dict[str, str]:
     """Return the features whose bits are held, or that the kernel names, each with all that it depends on.
 
     ``words`` are the kernel's, with the evidence for each. A row's bit may be the name of a row above: ``zba&zbb&zbs``.
     """
-    held = dict(held)
+    set_bits = dict(set_bits)
     features: dict[str, str] = {}
     for feature in table(arch).values():
         spelled = feature.spellings.get("kernel", (feature.name,))
-        why = evidence(feature.condition, held) or next((words[word] for word in spelled if word in words), "")
+        why = evidence(feature.condition, set_bits) or next((words[word] for word in spelled if word in words), "")
         for base in implied(arch, feature.name) if why else ():
-            held[base] = features.setdefault(base, why if base == feature.name else f"{feature.name} by {why}")
+            set_bits[base] = features.setdefault(base, why if base == feature.name else f"{feature.name} by {why}")
     return features

@@ -63,7 +63,7 @@ class Windows(NativeMachine):
         if function is None:
             return None
         function.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
-        succeeded = function(ctypes.c_void_p(_THIS), ctypes.byref(process), ctypes.byref(system))
+        succeeded = function(ctypes.c_void_p(_THIS_PROCESS), ctypes.byref(process), ctypes.byref(system))
         return system.value if succeeded else None
 
     def _load(self) -> instructions.Instructions | None:
@@ -113,7 +113,7 @@ class Windows(NativeMachine):
         return value if isinstance(value, (int, str)) else None
 
 
-_THIS, _THIS_THREAD = -1, -2
+_THIS_PROCESS, _THIS_THREAD = -1, -2
 """What GetCurrentProcess and GetCurrentThread return."""
 
 

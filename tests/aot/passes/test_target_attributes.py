@@ -126,8 +126,8 @@ attributes #2 = { noinline "nothing"="\0Adefine void @no() #0" }
 def test_requested_targets_are_read_from_text_as_llvm_reports_them():
     module = binding.parse_assembly(HEADERS)
     defined = [function for function in module.functions if not function.is_declaration]
-    theirs = [target_attributes.asked(text.decode() for text in function.attributes) for function in defined]
-    assert target_attributes.asked_in(parse(str(module))) == theirs
+    theirs = [target_attributes.requested_target(text.decode() for text in function.attributes) for function in defined]
+    assert target_attributes.requested_targets(parse(str(module))) == theirs
     assert theirs == [None, ("nehalem", ""), ("", "+avx2"), None, ("", "+avx2")]
     neutralized = binding.parse_assembly(str(target_attributes.neutralize(parse(str(module)))))
-    assert target_attributes.asked_in(parse(str(neutralized))) == [None] * 5
+    assert target_attributes.requested_targets(parse(str(neutralized))) == [None] * 5
