@@ -46,7 +46,7 @@ def contents(value: object) -> Iterator[object]:
     """A value, and all values in it."""
     yield value
     if isinstance(value, Value):
-        yield from (each for field in value._given().values() for each in contents(field))
+        yield from (each for field in value._values().values() for each in contents(field))
     elif isinstance(value, dict):
         yield from (each for content in value.values() for each in contents(content))
     elif isinstance(value, (list, tuple)):
