@@ -13,7 +13,7 @@ DISABLED = "disabled by the user"
 
 
 class Withheld(Value):
-    """Why a feature is not usable: one of the reasons above, and the evidence."""
+    """The reason why a feature is not usable, one of those above, and the evidence."""
 
     reason: str
     evidence: str
@@ -33,7 +33,7 @@ class Decision(Value):
     reason: str
     """A sentence for people."""
     evidence: str = ""
-    """Where the fact comes from: ``CPUID 7.0:EBX[16]``, a variable, a file."""
+    """The source of the fact: ``CPUID 7.0:EBX[16]``, a variable, a file."""
 
     def __str__(self) -> str:
         return f"{self.subject}: {self.reason}" + (f" ({self.evidence})" if self.evidence else "")

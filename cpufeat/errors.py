@@ -9,7 +9,7 @@ class CpufeatError(Exception):
     """Base of every error that cpufeat raises on purpose. Each can be copied and pickled, with all its attributes."""
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Return how to make a copy: not by ``__init__``, whose arguments are other ones than the message."""
+        """Return how to make a copy: not by ``__init__``, whose arguments are not the message."""
         import copyreg
 
         return copyreg.__newobj__, (type(self), *self.args), vars(self)  # type: ignore[attr-defined]

@@ -43,7 +43,7 @@ class Explanation(Value):
     """The recording that was read, empty for this machine."""
     resolution: Resolution
     disagreements: tuple[Decision, ...]
-    """Where the kernel's account differs from CPUID."""
+    """The differences between the kernel's account and CPUID."""
 
     @property
     def host(self) -> Host:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 HARDWARE = ("isa", "privileged")
 """The kinds of feature that are facts about hardware."""
 NO_SPELLING = "!"
-"""In a table: that system, or beside a name its older versions, has no name for the feature."""
+"""The mark in a table for a system that has no name for the feature; beside a name, for its older versions."""
 
 
 class Feature(Value):
@@ -28,7 +28,7 @@ class Feature(Value):
     kind: str
     """``isa``, ``privileged``, ``tuning`` or ``codegen``; only ``isa`` decides what runs where."""
     bit: str
-    """Where hardware reports it (``7.0:EBX[16]``: CPUID leaf 7, subleaf 0), empty where nothing does."""
+    """The bit in which hardware reports it (``7.0:EBX[16]``: CPUID leaf 7, subleaf 0), empty if none does."""
     state: str
     """The operating-system state that it needs, a row of ``states.tsv``, or empty."""
     implies_text: str
@@ -75,9 +75,9 @@ def family(arch: str) -> str:
 
 
 _tables: dict[str, dict[str, Feature]] = {}
-"""By family and by architecture."""
+"""The tables read so far, by family and by architecture."""
 _conditions: dict[str, Condition] = {}
-"""By text: a compilation asks for each several times."""
+"""The conditions parsed so far, by text: a compilation asks for each several times."""
 _closures: dict[tuple[str, str], frozenset[str]] = {}
 _spellings: dict[str, dict[str, str]] = {}
 

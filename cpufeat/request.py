@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from cpufeat.cpus import Cpu
 
 NATIVE = "native"
-"""What compilers call the CPU of the machine that they run on."""
+"""The name that compilers have for the CPU of the machine that they run on."""
 _HOST_NAMES = (NATIVE, "host")
 
 
@@ -66,7 +66,7 @@ def parse(text: str, arch: str) -> Request:
 
 
 def cpus(arch: str) -> dict[str, Cpu]:
-    """Return what :func:`cpufeat.cpus.cpus` does, which scripts import from here."""
+    """Return the rows of :func:`cpufeat.cpus.cpus`, which scripts import from here."""
     from cpufeat.cpus import cpus
 
     return cpus(arch)

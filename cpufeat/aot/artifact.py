@@ -55,7 +55,7 @@ class Artifact(Value):
     variants: tuple[Variant, ...]
     """Its variants, best first: each has a clone of every function."""
     decisions: tuple[Decision, ...]
-    """In what it differs from the request, and why."""
+    """The differences from the request, with reasons."""
     llvm: str
     """The version of LLVM, ``22.1.0``."""
     dispatch: str = ""

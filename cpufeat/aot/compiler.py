@@ -1,4 +1,4 @@
-"""From a module to an artifact: the steps of a compilation, in order."""
+"""Compile a module to an artifact: the steps of a compilation, in order."""
 
 from __future__ import annotations
 

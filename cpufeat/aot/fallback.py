@@ -28,7 +28,7 @@ class _Failure(NamedTuple):
     slot: int
     """The index of the requested target."""
     target: Target
-    """What it had been lowered to."""
+    """The target, as lowered so far."""
     error: EmitError
 
 
@@ -74,7 +74,7 @@ def _lowered(targets: dict[int, Target], slot: int, lower: Target, requested: Ta
 
 
 def _below(target: Target) -> Iterator[Target]:
-    """Yield what the target has in common with each level, highest first."""
+    """Yield the common part of the target and each level, highest first."""
     rung = target
     for level in reversed(levels(target.arch)):
         lower = rung & Target.parse(level, target.triple)

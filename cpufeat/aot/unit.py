@@ -44,7 +44,7 @@ class Unit(Value):
         return self.options.dispatch if len(self.targets) > 1 else None
 
     def emit(self, only: Range | None = None, seconds: float | None = None) -> Emitted:
-        """Return what LLVM makes of the unit, or of a range of its functions. Raises CompileError and TargetError.
+        """Have LLVM compile the unit, or a range of its functions. Raises CompileError and TargetError.
 
         ``seconds`` is a time limit in place of the options'. An EmitError is a failure of code generation.
         """

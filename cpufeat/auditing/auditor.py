@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 AUDITED = ("x86_64", "i686", "aarch64")
 """Architectures whose code can be decoded."""
 _MAX_USES = 3
-"""How many uses of a feature or mnemonic a report lists, the first by address."""
+"""The number of uses of a feature or mnemonic that a report lists, the first by address."""
 _MAX_DEPTH = 2
 """Levels of containers in containers: a universal binary of archives."""
 
 
 def audit(file: str | os.PathLike[str] | bytes, *, progress: Progress | None = None) -> Audit:
-    """Return what a binary needs of a CPU, from its own instructions.
+    """Return the needs of a binary, from its own instructions.
 
     ``file``: the path or the content of an ELF or Mach-O file, a COFF object, a PE file, an archive or a universal
     binary, of x86 or 64-bit Arm. ``progress`` is called from time to time with the number of bytes of code that are

@@ -82,7 +82,7 @@ class Undecoded(NamedTuple):
 
 
 class Audit(Value):
-    """Which CPU features a binary needs, by its own instructions."""
+    """The CPU features that a binary needs, by its own instructions."""
 
     name: str
     """The name of the file, or ``FILE(MEMBER)`` for a member of it."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from cpufeat.cli.layout import Line
 
 _MAX_SHOWN = 8
-"""How many functions, members or places are shown of each kind; JSON has them all."""
+"""The number of functions, members or places shown of each kind; JSON has them all."""
 
 
 def page(audit: Audit, limit: str | None, beyond: Sequence[FunctionNeeds]) -> list[Line]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from cpufeat.detection.host import Host
 
 _MAX_LACKING = 8
-"""How many of the features that a level still lacks are named."""
+"""The number of features named that a level still lacks."""
 
 
 def page(explanation: Explanation) -> list[Line]:
@@ -148,7 +148,7 @@ def _features(explanation: Explanation) -> Iterator[Line]:
 
 
 def _leaf(host: Host, leaf: str) -> str:
-    """Return where the identity was read, empty if the source reports feature bits only."""
+    """Return the source of the identity, empty if the source reports feature bits only."""
     if host.source in unreported.BITS:
         return ""
     return f"CPUID {leaf}" if host.source == "CPUID" else host.source
@@ -189,7 +189,7 @@ def _by_reason(withheld: dict[str, Withheld], style: str) -> Iterator[Line]:
 
 
 def _place(why: Withheld) -> tuple[str, str]:
-    """Return where a feature would be reported and its bit there, or the evidence and no bit."""
+    """Return the word in which a feature would be reported and its bit there, or the evidence and no bit."""
     bit = re.fullmatch(r"(\w+(?: key \d+| [\w.]+:\w+)?)(?: bit |\[)(\d+)\]? is 0", why.evidence)
     if bit:
         return bit[1], bit[2]

@@ -1,4 +1,4 @@
-"""What the verbs share: arguments, the checks of their values, and exit statuses."""
+"""Arguments shared by the verbs, the checks of their values, and exit statuses."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ class ByArgument(Value):
         return {str(argument): self.write_answer(answer) for argument, answer in stored.items()}
 
     def read(self, value: Any) -> dict[Any, Any]:
-        """Return what :meth:`write` was given."""
+        """Return the answers that :meth:`write` wrote."""
         return {self.read_argument(argument): self.read_answer(answer) for argument, answer in value.items()}
 
 
@@ -132,7 +132,7 @@ class CpuidLeaves(Value):
         }
 
     def read(self, value: Any) -> dict[int, Leaves]:
-        """Return what :meth:`write` was given."""
+        """Return the answers that :meth:`write` wrote."""
         return {
             int(cpu): {_leaf(key): _registers(registers) for key, registers in leaves.items()}
             for cpu, leaves in value.items()
@@ -150,7 +150,7 @@ def _registers(words: str) -> Registers:
 
 
 class ProbedKeys(Value):
-    """What ``hwprobe`` answers: a number for each key."""
+    """The answers of ``hwprobe``: a number for each key."""
 
     def find(self, stored: Mapping[int, int], keys: tuple[int, ...]) -> dict[int, int]:
         """Return those of the keys that are recorded."""
@@ -165,7 +165,7 @@ class ProbedKeys(Value):
         return {str(key): _hexadecimal(value) for key, value in stored.items()}
 
     def read(self, value: Any) -> dict[int, int]:
-        """Return what :meth:`write` was given."""
+        """Return the answers that :meth:`write` wrote."""
         return {int(key): mask(number) for key, number in value.items()}
 
 
@@ -185,7 +185,7 @@ class PresentNumbers(Value):
         return list(stored or ())
 
     def read(self, value: Any) -> tuple[int, ...]:
-        """Return what :meth:`write` was given."""
+        """Return the answers that :meth:`write` wrote."""
         return numbers(value)
 
 
@@ -205,7 +205,7 @@ class RegistryValues(Value):
         return dict(stored)
 
     def read(self, value: Any) -> dict[str, int | str]:
-        """Return what :meth:`write` was given."""
+        """Return the answers that :meth:`write` wrote."""
         return {text(name): variable(number) for name, number in value.items()}
 
 

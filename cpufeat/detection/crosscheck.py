@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def disagreements(machine: Machine, host: Host) -> tuple[Decision, ...]:
-    """Return where the kernel's account of a machine differs from the host that CPUID made of it.
+    """Return the differences between the kernel's account of a machine and the host that CPUID made of it.
 
     A kernel that describes another CPU (an emulator of user programs shows its host's) is one decision; else there is
     one for each ISA feature. Empty where CPUID could not be read, or the kernel not.

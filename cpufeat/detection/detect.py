@@ -21,7 +21,7 @@ MACHINE_VARIABLE = "CPUFEAT_MACHINE"
 
 
 def detect(machine: Machine | None = None) -> Host:
-    """Return what a machine (this one, if None) is and can run.
+    """Return the host that a machine (this one, if None) is, and the features that it can run.
 
     ``CPUFEAT_MACHINE`` names a recording that takes the place of this machine. Raises DumpError for a bad recording,
     UnknownNameError for an architecture without tables, and CpufeatError for a machine that answers nothing.
@@ -92,7 +92,7 @@ def _merge(machine: Machine, readings: list[Reading], identities: list[Identity]
 
 
 def _usable(arch: str, reading: Reading) -> FeatureSet:
-    """Return what is reported and not withheld, without what implies anything else."""
+    """Return the features that are reported and not withheld, and that imply only such features."""
     known, names = table(arch), reading.reported.keys() - reading.withheld.keys()
     while without_base := {name for name in names if not names.issuperset(known[name].implies)}:
         names -= without_base

@@ -29,27 +29,27 @@ class Host(Value):
     """The system's version where the triple has it, else empty."""
     libc: str
     source: str
-    """Where the features were read: ``CPUID``, ``/proc/cpuinfo``, ``sysctl``, ..."""
+    """The source of the features: ``CPUID``, ``/proc/cpuinfo``, ``sysctl``, ..."""
     vendor: str
     family: int | None
     model: int | None
     stepping: int | None
     brand: str
     name: str
-    """What people call the model, empty where no table has it."""
+    """The model's name in common use, empty where no table has it."""
     hypervisor: str
-    """What this machine is a guest of, or what translates for it: ``KVM``, ``Rosetta 2``; empty on bare metal."""
+    """The hypervisor, or the translator of the instructions: ``KVM``, ``Rosetta 2``; empty on bare metal."""
     cpu: str
     """The LLVM CPU that code for it is best tuned for, or a level."""
     cores: tuple[Core, ...]
     features: FeatureSet
-    """What runs here: a feature is usable only if all that it implies are."""
+    """The usable features: a feature is usable only if all that it implies are."""
     withheld_reported: dict[str, Withheld]
     """The reported features that are not usable, with the reason."""
     unreported: FeatureSet
     """The features that the CPU of that name has and this one does not report."""
     evidence: dict[str, str]
-    """Where each reported feature was read."""
+    """The evidence for each reported feature."""
     decisions: tuple[Decision, ...] = ()
     named: str = ""
     """The CPU of the model number alone, which the features may contradict; empty where no table has it."""
@@ -58,11 +58,11 @@ class Host(Value):
     states: tuple[str, ...] = ()
     """The register states that the operating system enabled (rows of ``x86/states.tsv``); only CPUID tells."""
     states_evidence: str = ""
-    """Where ``states`` were read: ``XCR0 is 0xe7``; empty where they were not."""
+    """The source of ``states``: ``XCR0 is 0xe7``; empty where they were not."""
 
     @property
     def withheld(self) -> dict[str, Withheld]:
-        """What the CPU has by its name, or by what it reports, and may not be used."""
+        """The features that the CPU has by its name, or reports, and that may not be used."""
         names = FeatureSet(self.arch, self.unreported.names.union(self.withheld_reported))
         return {name: self.why_missing(name) for name in names}
 

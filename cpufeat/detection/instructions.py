@@ -89,9 +89,9 @@ _STFLE = bytes.fromhex(
     "07fe"  # br %r14
 )
 _WORDS = 32
-"""As many as STFLE ever fills (Principles of Operation, "Store Facility List Extended")."""
+"""The most words that STFLE fills (Principles of Operation, "Store Facility List Extended")."""
 ALIGNMENT = 64
-"""Where in a page each piece of code begins."""
+"""The alignment in a page of each piece of code, in bytes."""
 ARCH_PRCTL, ARCH_GET_XCOMP_PERM = 158, 0x1022
 
 _pages: list[object] = []  # unmapping the page under the functions would crash the process: it lives as long as that

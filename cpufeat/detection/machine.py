@@ -28,17 +28,17 @@ class Machine:
     version: str = ""
     """The system's version where it belongs in the triple: ``14.5.0`` of macOS, ``14.1`` of FreeBSD, Android's API."""
     arch: str = ""
-    """What this process runs as: ``x86_64``, ``i686``, ..."""
+    """The architecture of this process: ``x86_64``, ``i686``, ..."""
     libc: str = ""
     """The last part of the triple: ``gnu``, ``musl``, ``android``, ``msvc`` or empty."""
     emulator: str = ""
-    """What translates this process's instructions for another architecture, if the system tells: ``Rosetta 2``."""
+    """The translator of this process's instructions for another architecture, if the system tells: ``Rosetta 2``."""
 
     leaves: dict[int, Leaves] = {}
     """Recorded CPUID answers, by processor."""
 
     def cpuid(self, leaf: int, subleaf: int = 0, cpu: int | None = None) -> Registers | None:
-        """Return what CPUID answers, on processor ``cpu`` or on the one at hand."""
+        """Return CPUID's answer, on processor ``cpu`` or on the current one."""
         return None
 
     def xgetbv(self, index: int = 0) -> int | None:
@@ -62,7 +62,7 @@ class Machine:
         return ""
 
     def hwprobe(self, keys: tuple[int, ...]) -> dict[int, int]:
-        """Return what ``riscv_hwprobe`` answers of all processors, without the keys that this kernel does not know."""
+        """Return ``riscv_hwprobe``'s answers for all processors, without the keys that this kernel does not know."""
         return {}
 
     def facilities(self) -> tuple[int, ...] | None:
@@ -74,7 +74,7 @@ class Machine:
         return None
 
     def processor_feature(self, number: int) -> bool | None:
-        """Return what ``IsProcessorFeaturePresent`` of Windows answers for a ``PF_`` constant of winnt.h."""
+        """Return the answer of ``IsProcessorFeaturePresent`` of Windows for a ``PF_`` constant of winnt.h."""
         return None
 
     def registry(self, key: str, name: str) -> int | str | None:

@@ -69,7 +69,7 @@ class Recorder(Machine):
         return self.machine.permitted_states()
 
     def recording(self) -> Recording:
-        """Return what was answered; a silent machine's answers need no record."""
+        """Return the answers so far; those of a silent machine need no record."""
         silent = Machine()
         values: dict[str, Any] = {name: getattr(self, name) for name in FACTS}
         for question in QUESTIONS:

@@ -41,7 +41,7 @@ class Question(Value):
     part: str
     """The key in JSON."""
     answers: Any
-    """How they are kept: an instance of a class of :mod:`cpufeat.detection.answers`."""
+    """The form in which they are kept: an instance of a class of :mod:`cpufeat.detection.answers`."""
 
 
 QUESTIONS = (
@@ -82,7 +82,7 @@ class Recording(Value, Machine):
     strings: dict[int, str] = {}
     """Entries of the auxiliary vector that point at text."""
     probes: dict[int, int] = {}
-    """What ``riscv_hwprobe`` answers, by key."""
+    """The answers of ``riscv_hwprobe``, by key."""
     stored: tuple[int, ...] | None = None
     """The facilities that STFLE answers."""
     sysctls: dict[str, int | str] = {}

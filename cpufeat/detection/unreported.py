@@ -1,4 +1,4 @@
-"""Why a source does not report a feature: the bit that is 0, or the word that is missing.
+"""Find the reason why a source does not report a feature: the bit that is 0, or the word that is missing.
 
 The facts are the columns ``bit`` and ``spellings`` of ``features.tsv``.
 """

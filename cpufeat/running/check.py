@@ -29,7 +29,7 @@ class Lack(Value):
 
     feature: str
     why: str
-    """Why the machine lacks it, empty if that is unknown."""
+    """The reason why the machine lacks it, empty if unknown."""
     function: str
     """The first function that uses it."""
     place: str
@@ -43,7 +43,7 @@ class Lack(Value):
 
 
 class Check(Value):
-    """Whether a file runs on a machine or CPU, and why not."""
+    """The answer whether a file runs on a machine or CPU, and why not."""
 
     file: str
     on: str
@@ -53,7 +53,7 @@ class Check(Value):
     """False if the file may run in spite of :attr:`runs`: it uses a missing feature, but the audit may have missed a
     run-time check (``docs/audit.md`` says which)."""
     reasons: tuple[str, ...] = ()
-    """Why it does not run: ``its guard refuses to run without avx2, fma``."""
+    """The reasons why it does not run: ``its guard refuses to run without avx2, fma``."""
     lacks: tuple[Lack, ...] = ()
     """The missing features that it uses without a run-time check that the audit saw."""
     guarded: tuple[str, ...] = ()
@@ -61,7 +61,7 @@ class Check(Value):
     variants: tuple[str, ...] = ()
     """The variant that is selected there, of each artifact with variants in the file."""
     rebuild: tuple[tuple[str, ...], ...] = ()
-    """What to compile the file for instead, best first: each item is one target, or a list of variants."""
+    """The targets to compile the file for instead, best first: each item is one target, or a list of variants."""
 
 
 def check(file: str | os.PathLike[str], on: Host | str | None = None) -> Check:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from cpufeat.running.qemu import Emulator
 
 NATIVE, DEFAULT = "native", "default"
-"""In place of the name of a CPU model: this machine, and the model that the emulator picks by default."""
+"""Names in place of a CPU model's: this machine, and the model that the emulator picks by default."""
 
 
 class Cpu(Value):
@@ -32,7 +32,7 @@ class Cpu(Value):
     emulator: Emulator | None = None
     """None for this machine, and where there is no CPU of the level."""
     reason: str = ""
-    """Why there is no CPU of the level."""
+    """The reason why there is no CPU of the level."""
 
     @property
     def model(self) -> str:

@@ -32,7 +32,7 @@ _ERROR = re.compile(
 _WARNING = re.compile(r"^qemu-\S+: warning: .*\n?", re.M)
 _INSTRUCTION = re.compile(rb"0x([0-9a-f]{1,16}):")
 _TIME_LIMIT = 60.0
-"""In seconds, for a question to the emulator."""
+"""The time limit in seconds for a question to the emulator."""
 _PASSED_VARIABLES = ("QEMU_LD_PREFIX", "QEMU_SET_ENV", "QEMU_STACK_SIZE", "QEMU_UNSET_ENV")
 
 

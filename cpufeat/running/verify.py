@@ -79,7 +79,7 @@ class Run(Value):
     """The variants that ran (natively: that were selected), best first; None if there are none, or if that was not
     observed."""
     seconds: float = 0.0
-    """How long it ran."""
+    """The time that it ran, in seconds."""
     stdout: bytes = b""
     """The first :data:`cpufeat.support.processes.KEPT_BYTES` bytes of it."""
     size: int = 0

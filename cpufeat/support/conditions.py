@@ -14,11 +14,11 @@ class Term:
     text: str
     """As the table writes it."""
     word: str
-    """What stands before the bits: ``7.0:EBX``, ``hwcap2``, ``architecture``, ``zba``."""
+    """The word before the bits: ``7.0:EBX``, ``hwcap2``, ``architecture``, ``zba``."""
     low: int
     """The lowest of its bits."""
     width: int
-    """How many bits it has."""
+    """The number of its bits."""
     least: int
     """The number that they must at least be."""
 

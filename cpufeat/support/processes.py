@@ -22,13 +22,13 @@ KEPT_BYTES = 1 << 20
 """Bytes of each output that are captured."""
 _CHUNK = 1 << 16
 _DRAIN_SECONDS = 1.0
-"""How long the output of processes that a program left behind is still read."""
+"""The time for which output of processes that a program left behind is still read, in seconds."""
 _limits_lock = threading.Lock()
 """Held while this process has the resource limits that a program is to inherit."""
 
 
 class Output(Value):
-    """What a program wrote to stdout or stderr."""
+    """The output of a program on stdout or stderr."""
 
     start: bytes
     """The first :data:`KEPT_BYTES` bytes."""
@@ -39,14 +39,14 @@ class Output(Value):
 
 
 class Ended(Value):
-    """How a program ended."""
+    """The end of a program: its status, time and output."""
 
     status: int
     """The exit status, or the negative number of the signal that ended it."""
     expired: bool
     """Whether :func:`run` killed it at the time limit."""
     seconds: float
-    """How long it ran."""
+    """The time that it ran, in seconds."""
     stdout: Output
     stderr: Output
 

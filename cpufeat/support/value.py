@@ -57,7 +57,7 @@ class Value:
         return type(other) is type(self) and other._values() == self._values()
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what is pickled and copied: the fields alone."""
+        """Return the state that is pickled and copied: the fields alone."""
         return self._values()
 
     def _values(self) -> dict[str, Any]:

@@ -22,7 +22,7 @@ _SKIPPED = {"cpufeat/cli", "cpufeat/data/machines", "llvmlite/ir", "llvmlite/tes
 _MIN_LLVM_SIZE = 16 << 20
 """Bytes: a smaller llvmlite is linked to an LLVM elsewhere, as in some distributions. A wheel takes over 80 MiB."""
 _LOADED = time.time_ns()
-"""When this process began to load cpufeat: a file that changed later may differ from what is loaded."""
+"""The time at which this process began to load cpufeat: a file that changed later may differ from what is loaded."""
 
 
 @functools.lru_cache(maxsize=8)

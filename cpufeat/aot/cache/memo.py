@@ -26,7 +26,7 @@ class Compiled(NamedTuple):
     decisions: tuple[Decision, ...] = ()
     """The decisions that compilation made: the last ones of the artifact."""
     stderr: str = ""
-    """What LLVM wrote to stderr."""
+    """LLVM's output on stderr."""
     is_reproducible: bool = True
     """Whether another attempt would give the same: not after LLVM took too long, or too much memory."""
 
@@ -39,7 +39,7 @@ class Entry(Value):
     targets: tuple[Target, ...]
 
     def read(self) -> Compiled | None:
-        """Return what was kept, None if there is nothing. What cannot be used is removed."""
+        """Return the result in the cache, None if there is none. An unusable entry is removed."""
         content = self.cache.get(self.key) if self.cache else None
         if self.cache is None or content is None:
             return None

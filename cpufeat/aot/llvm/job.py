@@ -61,7 +61,7 @@ class Job(Value):
 
 
 class Emitted(Value):
-    """What LLVM made of a job."""
+    """The result of a job."""
 
     object: bytes
     requested_targets: dict[RequestedTarget, list[str]]
@@ -71,4 +71,4 @@ class Emitted(Value):
     llvm: tuple[int, ...]
     """The version of LLVM, ``(22, 1, 0)``."""
     stderr: str = ""
-    """What LLVM wrote to stderr."""
+    """LLVM's output on stderr."""

@@ -43,7 +43,7 @@ class Function(NamedTuple):
     """A definition, each part as it is printed."""
 
     name: str
-    """With the ``@``, and with quotes where it needs them."""
+    """The name, with the ``@``, and with quotes where it needs them."""
     linkage: str
     """Empty for ``external``."""
     dso_local: str
@@ -57,11 +57,11 @@ class Function(NamedTuple):
     returns: str
     """The return type."""
     parameters: tuple[str, ...]
-    """With types, attributes and names; the last may be ``...``."""
+    """The parameters, each with type, attributes and name; the last may be ``...``."""
     tail: str
-    """What stands before the body, with a blank in front: attributes, section, comdat, personality, metadata."""
+    """The text before the body, with a blank in front: attributes, section, comdat, personality, metadata."""
     body: str
-    """From ``{`` to ``}``."""
+    """The text from ``{`` to ``}``."""
 
     @property
     def is_local(self) -> bool:
@@ -136,7 +136,7 @@ class Module(Value):
 
     @cached_property
     def types(self) -> dict[str, str]:
-        """What each named type, ``%pair``, stands for."""
+        """The type that each named type, ``%pair``, stands for."""
         return {match[1]: match[2] for match in _TYPE.finditer(self.rest)}
 
     def free_group(self) -> int:
@@ -200,7 +200,7 @@ def _match(pattern: re.Pattern[str], text: str) -> re.Match[str]:
 
 
 def _closing(text: str, start: int) -> int:
-    """Return where the parenthesis is closed that was opened before ``start``."""
+    """Return the index at which the parenthesis that was opened before ``start`` is closed."""
     depth = 1
     for match in syntax.BRACKET_OR_SEPARATOR.finditer(text, start):
         depth += syntax.DEPTH.get(match[0], 0)

@@ -11,7 +11,7 @@ STRING = r'"[^"]*"'
 NAME = rf"@(?:{STRING}|[-\w$.]+)"
 """A global name: of a function, variable, alias or ifunc."""
 _TOKEN = re.compile(rf"(blockaddress\({NAME}|{NAME}\(?|!\d+|{STRING}|;[^\n]*)", re.ASCII)
-"""What may have to be renamed, and what only looks like it: strings and comments."""
+"""Tokens that may have to be renamed, and those that only look like it: strings and comments."""
 _COMDAT = re.compile(rf"{STRING}|(,? comdat(?:\((\$(?:{STRING}|[-\w$.]+))\))?(?=,| |$))", re.ASCII | re.MULTILINE)
 BRACKET_OR_SEPARATOR = re.compile(rf"{STRING}|[()<>{{}}\[\]]|, | ")
 DEPTH = {**dict.fromkeys("(<{[", 1), **dict.fromkeys(")>}]", -1)}

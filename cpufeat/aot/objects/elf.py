@@ -73,7 +73,7 @@ class Elf(elf.Elf):
 
 
 def is_shared(symbol: Symbol) -> bool:
-    """Whether a symbol is for other objects, or theirs."""
+    """Whether other objects can refer to a symbol, or define it."""
     return symbol.binding in (elf.STB_GLOBAL, elf.STB_WEAK, elf.STB_GNU_UNIQUE)
 
 

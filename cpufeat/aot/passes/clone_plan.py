@@ -22,7 +22,7 @@ _MAIN = "@main"
 """A static program of glibc takes its address before it resolves any ``ifunc``."""
 _USED_LISTS = ("@llvm.used", "@llvm.compiler.used")
 _NO_IFUNC = re.compile(rf"\b(?:dso_local_equivalent|no_cfi) ({NAME})", re.ASCII)
-"""What must be a function and no ``ifunc``."""
+"""References to functions that must not become an ``ifunc``."""
 TAKES_ITSELF = re.compile(r"@llvm\.(?:init\.trampoline|localrecover|eh\.recoverfp|coro)\b[^\n]*")
 """Calls of intrinsics that take a function itself, and not its dispatched symbol."""
 

@@ -30,7 +30,7 @@ _SHOWN = 8
 
 
 def requested_target(attributes: Iterable[str]) -> RequestedTarget | None:
-    """Return what a function's attributes, as LLVM prints them, ask for; None if they leave it to the machine."""
+    """Return the target that a function's printed attributes request; None if they leave it to the machine."""
     values = dict(chain.from_iterable(_STRING_ATTRIBUTE.findall(text) for text in attributes))
     return (
         (values.get("target-cpu", ""), values.get("target-features", "")) if values.keys() & set(_OVERRIDES) else None
@@ -38,7 +38,7 @@ def requested_target(attributes: Iterable[str]) -> RequestedTarget | None:
 
 
 def requested_targets(module: Module) -> list[RequestedTarget | None]:
-    """Return what each function that a module defines asks for, in order; None as in :func:`asked`."""
+    """Return the target that each defined function requests, in order; None as in :func:`requested_target`."""
     requests = {group: requested_target([attributes]) for group, attributes in module.groups.items()}
     return [
         next((requests[group] for group in function.groups if group in requests), None)

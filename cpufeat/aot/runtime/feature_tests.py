@@ -54,9 +54,9 @@ class FeatureTests:
 
     def __init__(self, target: Target) -> None:
         self.leaf_attributes = attributes(target)
-        """For a function that calls none and leaves the stack as it is."""
+        """Attributes of a function that calls no other and leaves the stack as it is."""
         self.attributes = f"{self.leaf_attributes} uwtable"
-        """For all others. In a file without symbols, the unwind table tells where a function ends."""
+        """Attributes of other functions. In a file without symbols, the unwind table tells where a function ends."""
         self.arch, self.system, _ = triples.parts(target.triple)
 
     def condition(self, feature: Feature, *, permitted: bool = True) -> Condition:

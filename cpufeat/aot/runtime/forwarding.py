@@ -26,7 +26,7 @@ _PORTABLE_VECTORS_NEED = {"i686": "+sse2"}
 """The feature without which an architecture has no such registers, or has nothing but ``float`` in them."""
 _PRESERVED_ARGUMENT = re.compile(r" swift(?:self|error)\b")
 _BY_REFERENCE = re.compile(r"<.*>|i(?:6[5-9]|[7-9]\d|\d{3,})|x86_fp80|fp128")
-"""What 64-bit Windows passes by reference, and LLVM, forwarding it, copies to its own stack frame."""
+"""Types that 64-bit Windows passes by reference, and LLVM, forwarding it, copies to its own stack frame."""
 _ARRAY = re.compile(r"\[(\d+) x (.*)\]")
 _FLOAT_BITS = {"half": 16, "bfloat": 16, "float": 32, "double": 64, "x86_fp80": 80, "fp128": 128}
 _NUMBER = re.compile(rf"i(\d+)|{'|'.join(_FLOAT_BITS)}")
@@ -84,7 +84,7 @@ def forwarding(function: Function, abi: Abi, *, attributes: str, before: str, ca
 
 
 def _obstacle(function: Function, abi: Abi) -> str:
-    """Return what it is about a function that LLVM does not forward right by ``musttail``, empty if nothing is."""
+    """Return the reason why LLVM does not forward a function correctly by ``musttail``, empty if there is none."""
     text = " ".join(function.parameters)
     convention = "".join(syntax.words(function.convention)[:1])
     passes_by_reference = abi.windows or convention in ("win64cc", "x86_vectorcallcc")

@@ -51,7 +51,7 @@ _RELAXING = (EM_RISCV, EM_LOONGARCH)
 _REWRITTEN = b".eh_frame"
 """A section that linkers take apart."""
 _BEFORE, _AFTER = 4, 8
-"""How many bytes before and after its place a relocation may change: x86-64's GOTPCRELX rewrites the opcode."""
+"""The bytes before and after its place that a relocation may change: x86-64's GOTPCRELX rewrites the opcode."""
 _MIN_PIECE, _MAX_PIECE = 16, 256
 """Bytes. A shorter piece may be found by chance where it never was, and no operand of that size faults."""
 
@@ -66,7 +66,7 @@ class _Piece(NamedTuple):
 
 
 def faults(objects: Sequence[bytes], linked: bytes) -> list[str]:
-    """Return what is misplaced in a file that was linked from objects, a sentence each.
+    """Return the faults of a file that was linked from objects, a sentence each.
 
     What is not found, since the linker left it out or changed it, does not count. Raises ArtifactError for a damaged
     file.

@@ -51,7 +51,7 @@ _ERRORS: dict[str, type[CpufeatError]] = {
 _MAX_STDERR = 1 << 16
 """Bytes of stderr that are read."""
 _BROKEN = (EOFError, OSError, ValueError, KeyError, TypeError)
-"""What a pipe to a dead process, or an invalid reply, raises."""
+"""The errors that a pipe to a dead process, or an invalid reply, raises."""
 
 
 class Worker:
@@ -93,7 +93,7 @@ class Worker:
         return True
 
     def emit(self, job: Job, source: bytes, time_limit: float | None, memory_limit: int | None) -> Emitted:
-        """Return what LLVM makes of a job.
+        """Return the result of a job.
 
         ``time_limit`` is in seconds, ``memory_limit`` in bytes beyond what the idle worker has; None is no limit.
         Raises as :func:`cpufeat.aot.worker.codegen.emit` does. If the worker ends, that is a CompileError, and after
@@ -184,7 +184,7 @@ class Worker:
             timer.join()
 
     def _stderr_text(self) -> str:
-        """Return what the worker wrote to stderr, by a mapping: reading would move the offset at which it writes."""
+        """Return the worker's output on stderr, by a mapping: reading would move the offset at which it writes."""
         try:
             with mmap.mmap(self._stderr.fileno(), 0, access=mmap.ACCESS_READ) as written:
                 return written[:_MAX_STDERR].decode(errors="replace")

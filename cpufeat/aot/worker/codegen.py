@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _COMDAT = re.compile(r"^\$(.+) = comdat ", re.MULTILINE)
 _MACH_O_MANGLING = "-m:o"
-"""In a data layout: names are mangled as in Mach-O."""
+"""The part of a data layout that says that names are mangled as in Mach-O."""
 
 
 def emit(job: Job, source: bytes, on_accepted: Callable[[], None] = lambda: None) -> Emitted:

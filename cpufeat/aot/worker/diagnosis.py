@@ -16,7 +16,7 @@ _FUNCTION = re.compile(r"In function:? '?(.+?)'?$", re.MULTILINE)
 
 
 class Crash(Value):
-    """How a job ended that did not get its answer."""
+    """The end of a worker process that did not answer a job."""
 
     status: int | None
     """The exit status, or the negative number of a signal; None if the process was still running."""

@@ -20,16 +20,16 @@ _MODULE = "PyInit_"
 
 
 class Arrival(NamedTuple):
-    """How a node is reached from outside."""
+    """The way in which a node is reached from outside."""
 
     previous: int
     """The node before it; itself for one that is entered from outside."""
     root: str
-    """How the first node is entered: ``exported``, ``the entry point`` or ``called by the loader``."""
+    """The way in which the first node is entered: ``exported``, ``the entry point`` or ``called by the loader``."""
 
 
 class Exposure:
-    """What is reached from outside without a check."""
+    """The nodes that are reached from outside without a check."""
 
     def __init__(self, program: Program, needs: UnavoidableNeeds) -> None:
         """Look at the nodes of a program that need features whatever the checks say."""
@@ -39,7 +39,7 @@ class Exposure:
 
     @cached_property
     def arrivals(self) -> dict[tuple[int, str], Arrival]:
-        """By node and feature that it needs, how it is reached without a check of that feature."""
+        """The way in which each node is reached without a check of a feature that it needs, by node and feature."""
         arrivals: dict[tuple[int, str], Arrival] = {}
         for node, features in self._needs.needs.items():
             for feature in features:

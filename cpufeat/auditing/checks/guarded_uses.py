@@ -1,4 +1,4 @@
-"""Which uses of features are guarded by a check of the CPU at run time.
+"""Find the uses of features that are guarded by a check of the CPU at run time.
 
 A use is *bare* if it is reached from outside, through calls, jumps and addresses that the code takes, without a branch
 that depends on the CPU (see :mod:`cpufeat.auditing.dataflow.cpu_checks`) deciding on it; it is *guarded* if every way
@@ -42,7 +42,7 @@ _MAX_NAMED = 2
 
 
 class Guard(NamedTuple):
-    """What is known of one function's uses of features."""
+    """The result for one function's uses of features."""
 
     guarded: bool | None
     """None: no way to it is seen, guarded or not: unused code, or reached in a way that is not understood."""
@@ -53,7 +53,7 @@ class Guard(NamedTuple):
 
 
 def guards(image: Image, uses: Mapping[Function, Mapping[str, Sequence[int]]]) -> dict[int, Guard]:
-    """Return what is known of functions, by their start, from the addresses of all their uses of each feature."""
+    """Return the guard of each function, by its start. ``uses`` are the addresses of all its uses of each feature."""
     lifting = architecture(image.arch)
     if lifting is None:
         why = f"run-time checks are not looked for in {image.arch} code"
@@ -84,7 +84,7 @@ class _Judge:
         self._arrivals = Exposure(program, needs).arrivals
 
     def guard(self, start: int, features: Sequence[str]) -> Guard:
-        """Return what is known of the uses of some features by the function at an address."""
+        """Return the guard of the function at an address, for its uses of some features."""
         reasons = {feature: self._why_exposed(start, feature) for feature in features}
         bare = frozenset(feature for feature, reason in reasons.items() if reason)
         if bare:

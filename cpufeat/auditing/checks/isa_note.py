@@ -45,7 +45,7 @@ def _level(bits: int) -> str:
 
 
 def _faults(role: str, bits: int, features: FeatureSet) -> Iterator[str]:
-    """Yield what is wrong with a mask of levels: it states more or less than the features that occur."""
+    """Yield the faults of a mask of levels: it states more or less than the features that occur."""
     stated, occurs, known = _level(bits), _lowest_level(features), list(levels(features.arch))
     if bits and not stated:
         yield f"states a level as {role} that is not known here (bits {bits:#x})"

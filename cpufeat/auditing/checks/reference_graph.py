@@ -26,7 +26,7 @@ class Edge(NamedTuple):
 
 
 class ReferenceGraph:
-    """Which nodes refer to which.
+    """The references from node to node.
 
     A node is the start of a function or of an object of data; of a function with checks each entry is a node of its
     own, since the checks may let one way in reach what another does not.

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from cpufeat.auditing.program.references import References
 
     Uses = Mapping[int, Mapping[str, Collection[int]]]
-    """By the start of a function: the addresses of its uses of each feature."""
+    """The addresses of a function's uses of each feature, by the start of the function."""
 
 
 class CheckedFunctions:
@@ -38,7 +38,7 @@ class CheckedFunctions:
         return {entry: ReachabilityGame(checks.cfg, checks.tests, entry, checks.absent) for entry in entries}
 
     def first_uses(self, function: int) -> FirstUses:
-        """Return what finds where the addresses that a function with checks loads are used."""
+        """Return the first uses of the addresses that a function with checks loads."""
         checks = self.checks[function]
         return FirstUses(checks.cfg, checks.tests, self._program.convention)
 
@@ -50,14 +50,14 @@ class UnavoidableNeeds:
         """Begin without any."""
         self._program, self._checked = program, checked
         self.needs: dict[int, set[str]] = {}
-        """By node, features."""
+        """The features that each node needs."""
         self.places: dict[tuple[int, str], dict[Place, set[int]]] = {}
-        """By function with checks and feature: the nodes that need it, by the place that refers to them.
+        """The nodes that need a feature, by the place that refers to them; by function with checks and feature.
 
         The function itself stands for its own uses.
         """
         self.referred: dict[int, set[int]] = {}
-        """By the start of a function or object, the nodes that it refers to and that need something."""
+        """The nodes that a function or object refers to and that need something, by its start."""
         self.exposed = cache(self._exposed)
 
     def of(self, node: int) -> Collection[str]:

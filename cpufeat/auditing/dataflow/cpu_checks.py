@@ -1,4 +1,4 @@
-"""Where a program checks what its CPU can do: the branches that depend on answers of the CPU.
+"""Find a program's checks of its CPU: the branches that depend on answers of the CPU.
 
 A *fact* is a value computed from the answer of an instruction such as CPUID, or of a function of ``data/queries.tsv``.
 Where programs ask the system and not the CPU, what a function makes from a fact that it is passed is a fact for its
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from cpufeat.auditing.program.references import References
 
 _MAX_ROUNDS = 4
-"""How often the whole program is followed again without the variables that turned out to hold other values too."""
+"""The most repetitions of the analysis, each without the variables that turned out to hold other values too."""
 
 
 class FunctionChecks(NamedTuple):
@@ -41,16 +41,16 @@ class FunctionChecks(NamedTuple):
     selected: frozenset[frozenset[int]]
     """Groups of addresses of which facts select one without a branch (conditional moves, indexed tables)."""
     sources: frozenset[str]
-    """What it asks, in words: ``CPUID``, names of functions and data."""
+    """The sources of its facts, in words: ``CPUID``, names of functions and data."""
     absent: Mapping[int, int]
-    """By those of the tests that ask for bits of features, the successor if all of these are zero."""
+    """The successor if all bits that a test asks for are zero, by test; only tests of bits of features."""
 
 
 class CpuChecks(Value):
     """The checks of a program."""
 
     functions: Mapping[int, FunctionChecks]
-    """By the start of a function; only functions with checks."""
+    """The checks of each function that has any, by its start."""
     queries: Queries
 
 

@@ -50,7 +50,7 @@ def _copies_register(step: Step) -> bool:
 
 
 class FirstUses:
-    """Where the address that a step puts into a register is first used (liveness).
+    """The first uses of the addresses that steps put into registers (liveness).
 
     Compilers load what a branch may choose before they test: ``lea rax, fast; test ...; jne done; lea rax, slow``.
     Behind a test the address counts as taken only on the paths on which the register is live.
@@ -61,7 +61,7 @@ class FirstUses:
         self._cfg, self._tests, self._convention = cfg, tests, convention
 
     def places(self, address: int, target: int) -> set[Place]:
-        """Return where the step at an address leads to a target, or where the target's address that it loads is used.
+        """Return the places at which a step leads to a target, or the target's address that it loads is used.
 
         Empty if it is never used, or if no step begins at that address.
         """
@@ -76,7 +76,7 @@ class FirstUses:
         return self._first_uses(index, number + 1, step.writes[0]) if len(step.writes) == 1 else {index}
 
     def _first_uses(self, index: int, number: int, register: int) -> set[Place]:
-        """Return where a register's value is first used, from a step of a block on: a block, or edges behind a test.
+        """Return the first uses of a register's value, from a step of a block on: a block, or edges behind a test.
 
         Where paths meet the search ends: the value counts as used in that block.
         """

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 class Effects:
-    """What one round of interpreting a function shows, collected step by step."""
+    """The effects that one round of interpreting a function shows, collected step by step."""
 
     def __init__(self) -> None:
         self.stored: set[int] = set()
@@ -25,7 +25,7 @@ class Effects:
         self.returned_words: set[int] = set()
         """Addresses of words of other files that it returns as they are."""
         self.argument_flow: dict[int, set[Argument]] = {}
-        """What its results are made from, by their registers."""
+        """The arguments that its results are made from, by the results' registers."""
         self.fills = False
         """Whether it stores facts where its arguments point, or elsewhere outside of its own frame."""
         self.selected: set[frozenset[int]] = set()
@@ -33,11 +33,11 @@ class Effects:
         self.tests: set[int] = set()
         """Blocks that end in a branch on a fact."""
         self.absent: dict[int, int] = {}
-        """By those of the tests that ask for bits of features, the successor if all are zero."""
+        """The successor if all bits that a test asks for are zero, by test; only tests of bits of features."""
         self.sources: set[str] = set()
-        """What the facts come from, in words."""
+        """The sources of the facts, in words."""
         self.distance = 0
-        """How many functions handed on the results that it uses, one to the next."""
+        """The number of functions that handed on the results that it uses, one to the next."""
         self.probes = False
         """Whether it asks by itself: the CPU by an instruction, or the system."""
         self.asks = False

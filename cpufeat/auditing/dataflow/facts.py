@@ -31,7 +31,7 @@ class BudgetExceededError(Exception):
 
 
 class Facts:
-    """What is known of a program while its functions are interpreted one after another."""
+    """The facts known about a program while its functions are interpreted one after another."""
 
     def __init__(self, program: Program, queries: Queries) -> None:
         """Begin with the data of other files that holds answers."""
@@ -43,17 +43,17 @@ class Facts:
         self._mixed: set[int] = set()
         """Addresses of bytes with other values too, from the beginning or from functions that do not ask."""
         self._rejected: set[int] = set()
-        """What is mixed, and not taken for facts any more."""
+        """The variables that hold other values too, and are not taken for facts any more."""
         self._external = queries.external_data("holds")
         self._external_for_resolvers = queries.external_data("resolvers")
         self._returning: dict[int, frozenset[int]] = {}
-        """By the start of a function, the registers in which it returns facts."""
+        """The registers in which a function returns facts, by its start."""
         self._filling: set[int] = set()
         """Functions that store facts where their arguments point."""
         self._asking: set[int] = set()
         """Functions that ask the CPU, or the system, themselves."""
         self._distances: dict[int, int] = {}
-        """By the start of a function, through how many more its results have come."""
+        """The number of functions that its results have come through, by the start of a function."""
         self._steps_left = _MAX_STEPS
 
     # --- what is known

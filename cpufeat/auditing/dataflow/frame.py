@@ -27,11 +27,11 @@ class Frame(NamedTuple):
     cfg: ControlFlowGraph
     convention: Convention
     argument_flow: Callable[[int], Mapping[int, Collection[Argument]]]
-    """From the start of another function to what its results are made from."""
+    """Returns the arguments that another function's results are made from, for its start."""
     wants_words: bool
     """Whether the words of other files that the function returns are wanted."""
     wants_argument_flow: bool
-    """Whether what its results are made from is wanted."""
+    """Whether the arguments that its results are made from are wanted."""
     resolving: bool
     """Whether it is an ``ifunc`` resolver."""
     conditional: Collection[int]

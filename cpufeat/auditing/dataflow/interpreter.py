@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from cpufeat.auditing.program.references import References
 
 _MAX_ROUNDS = 4
-"""How often a function is interpreted again with the conditional blocks that the round before has shown."""
+"""The most interpretations of a function, each with the conditional blocks that the one before has shown."""
 _MAX_DEPTH = 3
 """Functions that hand an argument on to one another and make something from it."""
 
 
 class Interpretation(NamedTuple):
-    """What interpreting a function shows."""
+    """The result of interpreting a function."""
 
     cfg: ControlFlowGraph
     effects: Effects
@@ -42,7 +42,7 @@ class Interpreter:
         """Interpret functions of a program; what they show is not added to the facts here."""
         self._program, self._references, self._facts = program, references, facts
         self._argument_flows: dict[tuple[int, int], Mapping[int, Collection[Argument]]] = {}
-        """By function, and through how many more it was looked."""
+        """The argument flows, by function and by the number of further functions that were looked through."""
         self._depth = 0
 
     def interpret(

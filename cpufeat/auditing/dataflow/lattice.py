@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from cpufeat.auditing.lifting.semantics import Step
 
 _MAX_LABELS, _MAX_SLOTS = 12, 2
-"""Of one value: labels, and those among them that point to the stack. Beyond, they are widened."""
+"""The most labels of one value, and the most among them that point to the stack. Beyond, they are widened."""
 
 
 class _Mark:
@@ -38,7 +38,7 @@ class StackSlot(NamedTuple):
     """A place on the stack; as a label, a pointer to it."""
 
     offset: int
-    """In bytes above the stack pointer at the start of the function."""
+    """The distance in bytes above the stack pointer at the start of the function."""
     kind: str = "stack slot"
 
 
@@ -62,7 +62,7 @@ class Argument(NamedTuple):
 
     register: int
     dereferenced: bool
-    """Whether it is made from what the argument points to."""
+    """Whether it is made from memory that the argument points to."""
     kind: str = "argument"
 
 

@@ -1,4 +1,4 @@
-"""Which blocks of a function are unavoidable, whatever the outcomes of its tests of the CPU."""
+"""Find the blocks of a function that are unavoidable, whatever the outcomes of its tests of the CPU."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from cpufeat.auditing.program.cfg import ControlFlowGraph
 
 _MAX_MOVES = 2_000_000
-"""Of one game: afterwards everything counts as unavoidable."""
+"""The most moves of one game: afterwards everything counts as unavoidable."""
 _MAX_MINIMIZED = 200
 """More places than this are not reduced to the few that cannot be avoided together: that takes too long."""
 Place = int | tuple[int, int]

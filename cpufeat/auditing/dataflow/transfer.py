@@ -49,9 +49,9 @@ class Transfer:
         self.zeros: set[int] = set()
         """The registers that are zero for sure, within a block."""
         self.numbers: dict[int, int] = {}
-        """What registers hold for sure, within a block."""
+        """The numbers that registers certainly hold, within a block."""
         self.probed_bits = probed_bits
-        """By the address of an instruction that asks the CPU, the bits of features in each register that it writes."""
+        """The bits of features in each register that an instruction which asks the CPU writes, by its address."""
 
     def initial_state(self) -> State:
         """Return the state where the function is entered."""

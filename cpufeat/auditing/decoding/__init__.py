@@ -1,4 +1,4 @@
-"""From code to the features that its instructions require.
+"""Find the features that the instructions of code require.
 
 In: an image. Out: a :class:`~cpufeat.auditing.decoding.scan.Scan`. ``regions`` splits the code into functions and gaps;
 ``x86`` or ``aarch64``, on their base in ``scan``, look up the opcodes of each region (``opcodes_x86``,

@@ -68,7 +68,7 @@ class _Scanner(Scanner):
         return self.result()
 
     def _function_starts(self, ranges: Sequence[Range]) -> list[int]:
-        """Return where functions seem to begin in those ranges: symbols, pointers, and the targets of calls there."""
+        """Return the likely starts of functions in those ranges: symbols, pointers, and the targets of calls there."""
         addresses = {symbol.address for symbol in self.image.symbols} | {*self.image.pointers.values()}
         for start, words in map(self._words, ranges):
             for index, word in enumerate(words):

@@ -49,9 +49,9 @@ class Plain(NamedTuple):
 
     code: bytes
     longer: int
-    """How many bytes longer the instruction of APX is."""
+    """The number of bytes by which the instruction of APX is longer."""
     features: frozenset[str]
-    """What APX adds; ``egpr`` for an encoding that adds nothing."""
+    """The features that APX adds; ``egpr`` for an encoding that adds nothing."""
 
 
 def plain(code: bytes) -> Plain | None:

@@ -32,19 +32,19 @@ class Decoded(NamedTuple):
     flow: int
     """``NEXT``, ``JUMP``, ``BRANCH``, ``CALL`` or ``STOP`` of :mod:`cpufeat.auditing.lifting.semantics`."""
     target: int | None
-    """Where a direct jump, branch or call leads; None for any other instruction."""
+    """The target of a direct jump, branch or call; None for any other instruction."""
     refers: int | None
     """The address or offset in a memory operand, which may be that of a jump table."""
     padding: bool
 
 
 class Discovery(NamedTuple):
-    """What a range holds."""
+    """The contents of a range."""
 
     certain: list[Decoded]
     """The code that is reached."""
     likely: list[Decoded]
-    """What only looks like code."""
+    """The instructions of stretches that only look like code."""
     data: list[tuple[int, int]]
     """The remaining parts of the range, from the first address to before the second."""
     unknown: set[int]
@@ -57,7 +57,7 @@ class MixedRange(NamedTuple):
     start: int
     content: bytes
     bases: Sequence[int]
-    """What entries of jump tables are relative to, besides the table itself: 0 for addresses, the image base of PE."""
+    """The bases of entries of jump tables, besides the table itself: 0 for addresses, the image base of PE."""
     decode: Callable[[int], Iterator[Decoded]]
     """Yields the instructions from an address to the end of the range."""
     read: Callable[[int, int], bytes]
@@ -91,7 +91,7 @@ def discover(mixed: MixedRange, entries: Iterable[int]) -> Discovery:
 def _traverse(
     mixed: MixedRange, entries: Iterable[int], table_starts: Sequence[int]
 ) -> tuple[_Traversal, dict[int, int]]:
-    """Return what is reached, and the start and end of each jump table; ``table_starts`` are known already."""
+    """Return the reached instructions, and the start and end of each jump table; ``table_starts`` are known already."""
     traversal = _Traversal(mixed.start, mixed.start + len(mixed.content), mixed.decode)
     tables: dict[int, int] = {}
     examined: set[int] = set()
@@ -155,7 +155,7 @@ class _Traversal:
 
 
 def _targets(mixed: MixedRange, table: int) -> list[int]:
-    """Return where the 32-bit words from an address on lead, up to the first that leads out of the range.
+    """Return the targets of the 32-bit words from an address on, up to the first that leads out of the range.
 
     The words of a table outside of the range must be relative to the table: small numbers there are no offsets from the
     image base.

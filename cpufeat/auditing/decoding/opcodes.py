@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Requirement(NamedTuple):
-    """What an opcode requires of the CPU that runs it, above the baseline of its architecture."""
+    """The requirements of an opcode beyond the baseline of its architecture."""
 
     features: frozenset[str] = frozenset()
     """The features that it needs and that user code can use: those of class ``isa``."""
@@ -25,7 +25,7 @@ class Requirement(NamedTuple):
 
 
 NO_INSTRUCTION = Requirement()
-"""In place of a requirement, for an opcode that is no instruction."""
+"""The requirement of an opcode that is no instruction."""
 
 
 class Uses:
@@ -39,7 +39,7 @@ class Uses:
         self._length = 0
 
     def __len__(self) -> int:
-        """Return how many instructions were added."""
+        """Return the number of instructions that were added."""
         return self._length
 
     def add(self, requirement: Requirement, address: int) -> None:

@@ -22,7 +22,7 @@ class _Row(NamedTuple):
 
 
 def requirement(word: int) -> Requirement | None:
-    """Return what an instruction word requires, None for one that any CPU runs."""
+    """Return the requirement of an instruction word, None for one that any CPU runs."""
     return next((row.requirement for row in _rows().get(word >> 24, ()) if word & row.mask == row.value), None)
 
 

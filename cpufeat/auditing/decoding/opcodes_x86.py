@@ -19,7 +19,7 @@ _BASELINE, _OTHER = "baseline", "other"
 
 
 def requirement(arch: str, code: int) -> Requirement | None:
-    """Return what an opcode (iced-x86's ``Code``) requires, None for one that any CPU runs."""
+    """Return the requirement of an opcode (iced-x86's ``Code``), None for one that any CPU runs."""
     instruction = Instruction()
     instruction.code = cast("Any", code)
     mnemonic = _MNEMONICS[instruction.mnemonic]
@@ -37,7 +37,7 @@ def requirement(arch: str, code: int) -> Requirement | None:
 
 @cache
 def of_cpuid_feature(arch: str, name: str) -> tuple[str, ...]:
-    """Return what a CpuidFeature of iced-x86 means: features, ``baseline`` or ``other``. Raises UnknownNameError."""
+    """Return the meaning of iced-x86's CpuidFeature: features, ``baseline`` or ``other``. Raises UnknownNameError."""
     return _rule(arch, name) or (find(arch, name).name,)
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 LARGEST = 4 << 20
 """Bytes decoded at once: no function is as long, and a damaged file that claims one must not use up all memory."""
 Range = tuple[int, int]
-"""From the first address to before the second."""
+"""A start, and an end that is not part of the range."""
 
 
 class Region(NamedTuple):
@@ -61,7 +61,7 @@ def limited(ranges: Iterable[Range]) -> Iterator[Range]:
 
 
 def _without(ranges: Iterable[Range], holes: Iterable[Range]) -> Iterator[Range]:
-    """Yield what is left of ranges without holes; both are sorted by address."""
+    """Yield ranges without the holes in them; both are sorted by address."""
     remaining = iter(holes)
     hole = next(remaining, None)
     for start, end in ranges:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     """Is called from time to time with the number of bytes of code that are decoded, and with their total."""
 
 _HARMLESS_EXAMPLES = 3
-"""In how many functions a harmless mnemonic is located."""
+"""The number of functions in which a harmless mnemonic is located."""
 
 
 class FunctionUses(NamedTuple):
@@ -31,11 +31,11 @@ class FunctionUses(NamedTuple):
     function: Function
     """Without a name for code that belongs to no function that the file names."""
     uses: Mapping[str, Sequence[int]]
-    """By feature above the baseline."""
+    """The addresses of uses, by feature above the baseline."""
     harmless: Mapping[str, Sequence[int]]
-    """By mnemonic of ``harmless.tsv``."""
+    """The addresses of uses, by mnemonic of ``harmless.tsv``."""
     others: Mapping[str, Sequence[int]]
-    """By mnemonic above the baseline that belongs to no feature of a compiler (``rdtscp``), or to the system."""
+    """The addresses of uses, by mnemonic above the baseline of no compiler's feature (``rdtscp``) or of the system."""
     certain: bool
     """False for code that only looks like code: it is in no function that the file names, nor reached from one."""
 
@@ -58,21 +58,21 @@ class Scanner:
         """Prepare to scan an image; ``progress`` None: report to nobody."""
         self.image, self.meter = image, Meter(image, progress)
         self.requirements: dict[int, Requirement] = {}
-        """Of each opcode with a requirement that occurred."""
+        """The requirement of each opcode that occurred and has one."""
         self.irrelevant: set[int] = set()
         """Opcodes without a requirement, and those of harmless mnemonics that were located often enough."""
         self.functions: list[FunctionUses] = []
         self.undecoded: list[Undecoded] = []
         self.instructions = 0
         self._harmless_functions: Counter[str] = Counter()
-        """In how many functions each harmless mnemonic occurs: most functions may begin with ENDBR64."""
+        """The number of functions in which each harmless mnemonic occurs: most functions may begin with ENDBR64."""
 
     def look_up(self, opcode: int) -> Requirement | None:
-        """Return what an opcode requires, None for one that any CPU runs."""
+        """Return the requirement of an opcode, None for one that any CPU runs."""
         raise NotImplementedError
 
     def requirement(self, opcode: int) -> Requirement | None:
-        """Return what an opcode requires, None for one that any CPU runs; looked up once."""
+        """Return the requirement of an opcode, None for one that any CPU runs; looked up once."""
         if opcode not in self.requirements and opcode not in self.irrelevant:
             requirement = self.look_up(opcode)
             if requirement is None:

@@ -254,7 +254,7 @@ def _formatter() -> Formatter:
 
 
 class _OpcodeFacts(NamedTuple):
-    """What all instructions of an opcode have in common."""
+    """The facts that all instructions of an opcode share."""
 
     flow: int
     is_direct: bool

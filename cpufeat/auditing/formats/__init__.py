@@ -1,4 +1,4 @@
-"""From files to images: sections, symbols, functions and pointers, the same for ELF, PE, COFF and Mach-O.
+"""Read files into images: sections, symbols, functions and pointers, the same for ELF, PE, COFF and Mach-O.
 
 In: the content of a file. Out: an :class:`~cpufeat.auditing.formats.image.Image` for each binary in it. ``loader``
 picks the reader by the first bytes: ``elf`` (with ``elf_tables``), ``macho`` or ``pe_coff`` (both with

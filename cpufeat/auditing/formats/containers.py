@@ -17,7 +17,7 @@ _BSD_SYMBOL_TABLE = b"__.SYMDEF"
 _UNIVERSAL, _UNIVERSAL_64 = b"\xca\xfe\xba\xbe", b"\xca\xfe\xba\xbf"
 """FAT_MAGIC, FAT_MAGIC_64."""
 _MAX_ARCHITECTURES = 32
-"""No universal binary has as many. A Java class file has the same magic, followed by its version, which is above 44."""
+"""More than any universal binary has. A Java class file has the same magic, then its version, which is above 44."""
 _CPU_NAMES = {0x7: "i386", 0x01000007: "x86_64", 0xC: "arm", 0x0100000C: "arm64", 0x0200000C: "arm64_32"}
 """CPU_TYPE_* -> the name that Apple's tools print."""
 

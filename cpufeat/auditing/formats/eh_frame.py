@@ -19,7 +19,7 @@ _RELATIVE = 0x10
 _OMITTED = 0xFF
 """DW_EH_PE_omit."""
 _EXTENDED_LENGTH = 0xFFFFFFFF
-"""In place of a length: the length follows in 64 bits."""
+"""The mark in place of a length which says that the length follows in 64 bits."""
 
 
 def frame_ranges(content: memoryview, address: int, order: str, bits: int) -> Iterator[tuple[int, int]]:

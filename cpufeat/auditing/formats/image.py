@@ -56,7 +56,7 @@ class Section(Value):
     alignment: int
     """In bytes, 1 if unknown. In an object, its final address will be a multiple of this."""
     offset: int
-    """From the start of the file, or of the member of an archive."""
+    """The offset from the start of the file, or of the member of an archive."""
 
     @property
     def end(self) -> int:
@@ -91,9 +91,9 @@ class Image(Value):
     entry: int | None
     """The entry point of an executable."""
     bases: tuple[int, ...] = (0,)
-    """What entries of jump tables may be relative to: 0 for absolute addresses, and the image base of PE files."""
+    """The bases that entries of jump tables may have: 0 for absolute addresses, and the image base of PE files."""
     narrow: frozenset[int] = frozenset()
-    """In objects: the places where a relocation stores an address in fewer bytes than a pointer has."""
+    """The places in an object where a relocation stores an address in fewer bytes than a pointer has."""
     spacing: int = SPACING
     """Bytes that are reserved for each of :attr:`externals`."""
     resolvers: frozenset[int] = frozenset()

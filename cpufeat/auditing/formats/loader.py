@@ -36,7 +36,7 @@ class Format(NamedTuple):
     members: Callable[[bytes, str], Iterator[tuple[bytes, str]]] | None = None
     """Yields the content and name of each file in a container. Raises AuditError for a damaged one."""
     refusal: str = ""
-    """Why files of this format cannot be audited."""
+    """The reason why files of this format cannot be audited."""
     system: str = ""
     """The operating system (``Host.system``) that loads this format and those of the same system alone; empty for
     containers, and for the format of all systems that are in no row."""
@@ -65,7 +65,7 @@ def is_binary(content: bytes) -> bool:
 
 
 def content_of(file: str | os.PathLike[str] | bytes) -> tuple[bytes, str]:
-    """Return what a file holds, and its name in messages. Raises AuditError, OSError."""
+    """Return the content of a file, and its name in messages. Raises AuditError, OSError."""
     if isinstance(file, bytes):
         return file, "(bytes)"
     return files.read(file, wanted=is_binary), os.fspath(file)

@@ -21,7 +21,7 @@ _PAGE = 4096
 
 
 class Fixup(NamedTuple):
-    """How a relocation of one type stores an address."""
+    """The way in which a relocation of one type stores an address."""
 
     bits: int = 32
     """The size of the place: 16, 32 or 64."""

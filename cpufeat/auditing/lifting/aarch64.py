@@ -66,7 +66,7 @@ def constant_addresses(code: bytes, address: int, _may_hold_address: MayHoldAddr
 def stub_pointer(code: bytes, address: int) -> int | None:
     """Return the place of the pointer through which a stub (a PLT entry) jumps, None for code that is no stub."""
     pointers: dict[int, int] = {}
-    """By register, the place that it was loaded from."""
+    """The place that each register was loaded from."""
     for _, word, step, registers in tracked_steps(words_of(code), address):
         if jumps_to_register(word):
             return pointers.get(step.reads[0])

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     """The addresses that registers may hold; nothing is known of a register that is not in it."""
 
 _MAX_ADDRESSES = 16
-"""That one register may hold; of one with more, nothing is known."""
+"""The most addresses that one register may hold; with more, its value counts as unknown."""
 
 
 def words_of(code: bytes) -> array[int]:
@@ -87,7 +87,7 @@ def _computed(word: int, step: Step, known: Registers) -> frozenset[int]:
 
 
 def _join(registers: Registers, incoming: Registers) -> dict[int, frozenset[int]]:
-    """Return what registers may hold where two paths meet."""
+    """Return the values that registers may hold where two paths meet."""
     joined = dict(registers)
     for register, values in incoming.items():
         joined[register] = joined.get(register, frozenset()) | values

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     Steps = tuple[Step, ...]
     Lift = Callable[[int, int], Steps]
-    """From a word and its address to its steps."""
+    """Returns the steps of a word at an address."""
 
 WORD = 4
 PAGE = 4096
@@ -55,7 +55,7 @@ _PLAIN = Step(
 
 
 def lift_word(word: int, address: int) -> Steps:
-    """Return what a word does, one step after another: both halves of a pair, the change of a base register."""
+    """Return the steps of a word, one after another: both halves of a pair, the change of a base register."""
     return _lift(word, address) if _is_relative(word) else _lift_anywhere(word)
 
 
@@ -571,4 +571,4 @@ _ROWS: tuple[tuple[_Row, ...], ...] = (
     *(_IMMEDIATE, _IMMEDIATE, _CONTROL, _CONTROL),
     *(_TRANSFER, _REGISTER, _TRANSFER, _VECTOR),
 )
-"""By bits 28 to 25: the rows, of which the first that matches applies."""
+"""The rows, by bits 28 to 25; the first that matches applies."""

@@ -28,7 +28,7 @@ class JumpTable(NamedTuple):
 
     address: int
     length: int
-    """In entries."""
+    """The number of entries."""
     width: int
     """Bytes of an entry."""
     base: int
@@ -55,9 +55,9 @@ def jump_tables(code: bytes, address: int) -> dict[int, JumpTable]:
     """Return the tables of the indirect jumps in code at an address, by the jump's address; only of known length."""
     tables: dict[int, JumpTable] = {}
     distances: dict[int, _Distance] = {}
-    """By register."""
+    """The distance that each register holds."""
     targets: dict[int, JumpTable] = {}
-    """By the register that holds an address from the table."""
+    """The table from which each register holds an address."""
     length = 0
     for place, word, step, registers in tracked_steps(words_of(code), address):
         if jumps_to_register(word) and step.reads[0] in targets:
@@ -85,7 +85,7 @@ def _only(addresses: frozenset[int]) -> int | None:
 
 
 def _distance(word: int, step: Step, registers: Registers) -> _Distance | None:
-    """Return what a load at an index of a table loads."""
+    """Return the value that a load at an index of a table loads."""
     for memory in step.memory:
         table = _only(registers.get(memory.base, frozenset()))
         if memory.read and memory.scaled and table is not None and memory.size < _POINTER and len(step.writes) == 1:

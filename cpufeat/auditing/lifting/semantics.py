@@ -10,13 +10,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     MayHoldAddress = Callable[[int, int], bool]
-    """From an instruction's start and end to whether its immediate operand may be an address."""
+    """Whether the immediate operand of the instruction from a start to an end may be an address."""
 
 FLAGS = -1
 """The number of the condition flags, which are treated as a register."""
 
 NEXT, JUMP, BRANCH, CALL, STOP = range(5)
-"""Where control continues: at the next instruction, at the target, at either, at the target and then the next, nowhere.
+"""Control continues at the next instruction, at the target, at either, at the target and then the next, nowhere.
 
 A return is ``STOP``.
 """
@@ -66,7 +66,7 @@ class Step(NamedTuple):
     pushed: int
     """The number that it adds to the stack pointer."""
     probes: bool
-    """Whether it asks the CPU what it is, so that everything it writes is an answer."""
+    """Whether it queries the CPU's identity, so that everything it writes is an answer."""
     sets: bool
     """Whether it writes a number in the code, or sets bits that one selects."""
     number: int | None
@@ -104,7 +104,7 @@ class Convention(NamedTuple):
     leaf: int = 0
     """The register that selects what the instruction answers (the leaf of CPUID), 0 if there is none."""
     feature_bits: Mapping[int, Mapping[int, int]] = {}
-    """By the number in that register: the registers in which the instruction tells of features, and in which bits."""
+    """The bits of each register in which the instruction tells of features, by the number in that register."""
     pages: bool = False
     """Whether code computes addresses from that of a page and an offset in it."""
     asks_system: bool = False

@@ -38,7 +38,7 @@ FLOWS = {
     FlowControl.RETURN: STOP,
     FlowControl.EXCEPTION: STOP,
 }
-"""Where control goes, by iced-x86's kind of control flow; ``NEXT`` for all others."""
+"""The kind of control flow, by iced-x86's kind of control flow; ``NEXT`` for all others."""
 _DIRECT = (OpKind.NEAR_BRANCH64, OpKind.NEAR_BRANCH32)
 _IMMEDIATES = (OpKind.IMMEDIATE32, OpKind.IMMEDIATE64, OpKind.IMMEDIATE32TO64)
 _ADDENDS = (OpKind.IMMEDIATE32TO64, OpKind.IMMEDIATE8TO64)

@@ -1,4 +1,4 @@
-"""What refers to an address: instructions that name it, and pointers to it in data."""
+"""Find the references to an address: instructions that name it, and pointers to it in data."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Architecture(NamedTuple):
 
 
 def architecture(arch: str) -> Architecture | None:
-    """Return what the code of an architecture is lifted and searched with, None for one whose code is not followed."""
+    """Return the lifter and cross-reference finder of an architecture, None for one whose code is not followed."""
     if arch == "x86_64":
         from cpufeat.auditing.lifting import x86
         from cpufeat.auditing.program.xrefs_x86 import DisplacementXrefs

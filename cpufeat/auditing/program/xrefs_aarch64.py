@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 _BRANCHES = re.compile(rb"[\x14-\x17\x94-\x97]")
 """The last bytes of B and BL."""
 _OTHERS = re.compile(rb"[\x54\x34-\x37\xb4-\xb7\x74\x75\xf4\xf5\x10\x30\x50\x70\x18\x1c\x58\x5c\x98\x9c]")
-"""Those of conditional branches, ADR, and loads of literals."""
+"""The top bytes of conditional branches, ADR, and loads of literals."""
 _PAGES = re.compile(rb"[\x90\xb0\xd0\xf0]")
-"""Those of ADRP."""
+"""The top bytes of ADRP."""
 
 _REACH = 8
 """Pages of the largest table of pointers of which only the first is named (GCC's ``-fpic``)."""
@@ -48,7 +48,7 @@ class PageXrefs:
         self._on_page = cache(self._find_on_page)
         self._followed: set[Function] = set()
         self._xrefs: dict[int, list[tuple[int, Reference]]] = {}
-        """By page: the targets that the functions followed so far name on it, with the reference."""
+        """The targets on each page that the functions followed so far name, with the reference."""
 
     def xrefs_to(self, low: int, high: int) -> Iterator[Reference]:
         """Yield the instructions that name an address from ``low`` to before ``high``; some perhaps twice."""

@@ -28,12 +28,12 @@ class Reading(Value):
     count: int = 1
     """Processors that read so."""
     reported: dict[str, str] = {}
-    """What the hardware reports, usable or not: feature name -> evidence."""
+    """The features that the hardware reports, usable or not: name -> evidence."""
     withheld: dict[str, Withheld] = {}
-    """Those of ``reported`` that may not be used, with the reason."""
+    """The features in ``reported`` that may not be used, with the reason."""
     undetermined: frozenset[str] = frozenset()
     """Features that the source can neither confirm nor rule out: its kernel may be older than they are."""
     states: tuple[str, ...] = ()
     """The register states that the operating system enabled (rows of ``x86/states.tsv``); only CPUID tells."""
     states_evidence: str = ""
-    """Where ``states`` were read: ``XCR0 is 0xe7``; empty where they were not."""
+    """The source of ``states``: ``XCR0 is 0xe7``; empty where they were not."""

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def read(machine: Machine) -> list[Reading]:
-    """Return what the best source that answers says of each kind of core, the biggest first."""
+    """Return the reading of each kind of core by the best source that answers, the biggest first."""
     if machine.system == "darwin":
         from cpufeat.detection.arch import aarch64_darwin
 

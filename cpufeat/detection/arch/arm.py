@@ -21,11 +21,11 @@ _64_BIT_FLAG = "asimd"
 _FLAGS_ON_64_BIT = frozenset(
     ["half", "thumb", "fastmult", "vfp", "edsp", "neon", "vfpv3", "tls", "vfpv4", "idiva", "idivt", "vfpd32", "lpae"]
 )
-"""What a 64-bit kernel tells every 32-bit program, where there is Advanced SIMD."""
+"""The flags that a 64-bit kernel shows every 32-bit program, where there is Advanced SIMD."""
 
 
 def read(machine: Machine) -> list[Reading]:
-    """Return what the best source that answers says of each kind of core, the biggest first."""
+    """Return the reading of each kind of core by the best source that answers, the biggest first."""
     platform = midr.version(machine.auxv_string(AT_PLATFORM).removeprefix("v"))
     return read_cores(machine, lambda core: _versions(platform or core.architecture or 0), _flags)
 

@@ -19,18 +19,18 @@ if TYPE_CHECKING:
     from cpufeat.detection.arch import Reading
 
 ANY = "*"
-"""In a cell of ``models.tsv``: any value."""
+"""The text of a cell of ``models.tsv`` that stands for any value."""
 
 
 class Identity(Value):
-    """What a kind of core is taken to be."""
+    """The identity of a kind of core."""
 
     cpu: str
     """LLVM's name, or a level where LLVM has none."""
     name: str
-    """What people call it, empty where no table has it."""
+    """The name in common use, empty where no table has it."""
     expected: frozenset[str]
-    """What that CPU has by LLVM."""
+    """The features that the CPU has in LLVM's table."""
     decisions: tuple[Decision, ...] = ()
     named: str = ""
     """The CPU of the model number alone, which the features may contradict; empty where no table has it."""
@@ -96,7 +96,7 @@ def among(number: int | None, ranges: str) -> bool:
 
 
 def described(arch: str, values: Mapping[str, Any], *, in_full: bool = False) -> str:
-    """Return what a core says of itself, in its architecture's words: ``implementer 0x41, part 0xd03``.
+    """Return a core's identification, in its architecture's words: ``implementer 0x41, part 0xd03``.
 
     ``values`` are the fields of a reading. In full it is with the stepping.
     """
@@ -152,7 +152,7 @@ _known_cpus: dict[tuple[str, str], frozenset[str]] = {}
 
 
 def _expected(arch: str, cpu: str) -> frozenset[str]:
-    """Return what a CPU has by LLVM."""
+    """Return the features that a CPU has in LLVM's table."""
     if (arch, cpu) not in _known_cpus:
         features = llvm_tables.cpu_features(arch, cpu)
         _known_cpus[arch, cpu] = features.names if features else frozenset()

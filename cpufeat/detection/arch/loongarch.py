@@ -19,7 +19,7 @@ _MODEL_DIGITS = 6
 
 
 def read(machine: Machine) -> list[Reading]:
-    """Return what AT_HWCAP says, or else the kernel's list of features."""
+    """Return the reading by AT_HWCAP, or else by the kernel's list of features."""
     fields, count, source = _described(machine)
     set_bits = {**bits.auxiliary(machine), machine.arch: f"runs {machine.arch}"}
     words = {word: f"{source} feature {word}" for word in fields.get("features", "").split()}

@@ -20,13 +20,13 @@ _ARCHITECTED = 0xF00
 """The upper half of a logical processor version: the kernel runs by an architecture, whatever the silicon is."""
 _FREESCALE = 0x8000
 _MARKS = "+abcdefghijklmnopqrstuvwxyz"
-"""What follows a generation's number where there are several kinds of it."""
+"""The letters after a generation's number where there are several kinds of it."""
 _LATEST = 99
 """A generation that no name goes beyond."""
 
 
 def read(machine: Machine) -> list[Reading]:
-    """Return what the auxiliary vector says of the features, or else what the kernel's description does."""
+    """Return the reading by the auxiliary vector, or else by the kernel's description."""
     name, revision, count, source = _described(machine)
     platform = machine.auxv_string(AT_PLATFORM)
     version = _version(name, revision) or _architected(platform)
@@ -81,7 +81,7 @@ def _architected(name: str) -> int | None:
 
 
 def _named(arch: str, name: str, source: str) -> dict[str, str]:
-    """Return what the kernel's words alone tell: the baseline, and units named as in ``altivec supported``."""
+    """Return the features by the kernel's words alone: the baseline, and units named as in ``altivec supported``."""
     flags = set(name.replace(",", " ").split())
     units = [feature for feature in table(arch) if feature in flags]
     why = f"{source}: {name}"

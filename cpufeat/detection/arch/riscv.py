@@ -37,7 +37,7 @@ _LSCPU_LABELS = {
     "mimpid": "Model",
     "uarch": "Model name",
 }
-"""What lscpu (2.40) calls the values of ``/proc/cpuinfo``."""
+"""The names that lscpu (2.40) has for the values of ``/proc/cpuinfo``."""
 _THEAD = ("0x5b7", "thead")
 
 
@@ -150,7 +150,7 @@ def _undetermined(arch: str, hart: Mapping[str, str], probed: Mapping[int, int])
 def _withheld(
     arch: str, reported: Mapping[str, str], kernel: Mapping[str, str], *, answers: bool
 ) -> dict[str, Withheld]:
-    """Return what the kernel (which ``answers``, or was not asked) does not say it saves or opens for user code."""
+    """Return the features that the kernel (which ``answers``, or was not asked) may not save or open for user code."""
     states = {state: (bit, unknown) for state, bit, unknown, *_ in tables.rows("riscv/states.tsv")}
     withheld = {}
     for name in reported:

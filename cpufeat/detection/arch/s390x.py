@@ -24,7 +24,7 @@ _HYPERVISOR = "VM00 Control Program"
 
 
 def read(machine: Machine) -> list[Reading]:
-    """Return what the auxiliary vector, or else the kernel's ``features``, and the list of facilities say."""
+    """Return the reading by the auxiliary vector, or else the kernel's ``features``, and by the list of facilities."""
     described, source = _described(machine)
     enabled = bits.auxiliary(machine)
     stored = machine.facilities() if _STFLE in enabled else None

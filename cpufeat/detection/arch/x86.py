@@ -28,7 +28,7 @@ _HYPERVISOR_VENDOR = 0x40000000
 
 
 def read(machine: Machine) -> list[Reading]:
-    """Return what the best source that answers says of each kind of core: CPUID, the kernel, py-cpuinfo."""
+    """Return the reading of each kind of core by the best source that answers: CPUID, the kernel, py-cpuinfo."""
     for source in (from_cpuid, from_kernel, from_sysctl, from_py_cpuinfo):
         readings = source(machine)
         if readings:
@@ -127,7 +127,7 @@ class State(Value):
     mask: int
     """The XCR0 bits that must be set."""
     permission: str
-    """How a process asks for its use, empty where it need not."""
+    """The way in which a process asks for permission to use it, empty if it need not."""
 
 
 def states() -> dict[str, State]:

@@ -23,9 +23,9 @@ class Format(Value):
     """A format of dumps."""
 
     name: str
-    """What :func:`load` returns."""
+    """The name that :func:`load` returns."""
     title: str
-    """What messages and ``--help`` call it."""
+    """The name in messages and ``--help``."""
     read: Callable[[str, str], Recording]
     """Parses a text; its path is for messages. Raises DumpError."""
     recognizes: Callable[[str], bool] = lambda key: False

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _AUXILIARY = {"hwcap": (16, "AT_HWCAP"), "hwcap2": (26, "AT_HWCAP2"), "hwcap3": (29, "AT_HWCAP3")}
 """Types of entry in the auxiliary vector (Linux ``include/uapi/linux/auxvec.h``)."""
 _AFTER_HWCAP2 = {"aarch64": 32, "arm": 22}
-"""From which bit of AT_HWCAP on Linux numbered them after AT_HWCAP2's (the history of its ``uapi/asm/hwcap.h``)."""
+"""The bit of AT_HWCAP from which on Linux numbered them after AT_HWCAP2's (the history of its ``uapi/asm/hwcap.h``)."""
 
 
 def auxiliary(machine: Machine) -> dict[str, str]:

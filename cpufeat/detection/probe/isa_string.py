@@ -10,7 +10,7 @@ from __future__ import annotations
 _DIGITS = "0123456789"
 _BEGIN_LONG_NAMES = "sxz"
 _GENERAL = ("i", "m", "a", "f", "d", "zicsr", "zifencei")
-"""What ``g`` stands for."""
+"""The extensions that ``g`` stands for."""
 
 
 def extensions(isa: str) -> frozenset[str]:

@@ -40,7 +40,7 @@ def brand(text: str) -> str:
 
 
 def count_kinds(kinds: Iterable[Kind]) -> dict[Kind, int]:
-    """Return how many there are of each kind, in order of first appearance."""
+    """Return the number of each kind, in order of first appearance."""
     counts: dict[Kind, int] = {}
     for kind in kinds:
         counts[kind] = counts.get(kind, 0) + 1

@@ -26,7 +26,7 @@ _LABELS = {
 
 
 def fields(machine: Machine) -> dict[str, str]:
-    """Return what py-cpuinfo says by lscpu's labels, empty where it says nothing. It is of one kind of core."""
+    """Return py-cpuinfo's values by lscpu's labels, empty where it has none. They are of one kind of core."""
     answer = machine.py_cpuinfo() or {}
     return {label: _text(answer[key]) for key, label in _LABELS.items() if key in answer}
 

@@ -11,7 +11,7 @@ from cpufeat.support.value import Value
 
 
 class X86Processor(Value):
-    """What the kernel prints about an x86 processor; None or empty where it prints nothing."""
+    """The kernel's description of an x86 processor; None or empty where it prints nothing."""
 
     vendor: str
     family: int | None

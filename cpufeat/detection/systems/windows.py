@@ -114,7 +114,7 @@ class Windows(NativeMachine):
 
 
 _THIS_PROCESS, _THIS_THREAD = -1, -2
-"""What GetCurrentProcess and GetCurrentThread return."""
+"""The handles that GetCurrentProcess and GetCurrentThread return."""
 
 
 def _library(name: str) -> Any:
@@ -122,7 +122,7 @@ def _library(name: str) -> Any:
 
 
 def _arch(version: str) -> str:
-    """Return what ``sys.version`` says of the interpreter: it ends with ``[MSC v.1929 64 bit (AMD64)]``."""
+    """Return the interpreter's architecture by ``sys.version``, which ends with ``[MSC v.1929 64 bit (AMD64)]``."""
     if "(arm64)" in version.lower():
         return "aarch64"
     return "x86_64" if sys.maxsize > 2**32 else "i686"
