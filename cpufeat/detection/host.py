@@ -58,7 +58,7 @@ class Host(Value):
     states: tuple[str, ...] = ()
     """The register states that the operating system enabled (rows of ``x86/states.tsv``); only CPUID tells."""
     states_evidence: str = ""
-    """The source of ``states``: ``XCR0 is 0xe7``; empty where they were not."""
+    """The evidence for ``states``: ``XCR0 is 0xe7``; empty if they were not read."""
 
     @property
     def withheld(self) -> dict[str, Withheld]:

@@ -10,7 +10,7 @@ from cpufeat.decisions import Withheld
 from cpufeat.detection.arch import Reading
 from cpufeat.detection.arch.identity import Model, among
 from cpufeat.detection.machine import AT_HWCAP
-from cpufeat.detection.probe import bits, fallback, midr
+from cpufeat.detection.probe import bits, lscpu_or_pycpuinfo, midr
 from cpufeat.detection.probe.midr import ArmCore
 from cpufeat.features import NO_SPELLING, family, table
 from cpufeat.support.value import TYPE_CHECKING
@@ -53,7 +53,7 @@ def _cores(machine: Machine) -> tuple[str, dict[ArmCore, int]]:
     cores = midr.from_sysfs(machine) or midr.from_cpuinfo(machine.read_file("/proc/cpuinfo") or b"")
     if cores:
         return "/proc/cpuinfo", cores
-    kinds, source = fallback.described(machine)
+    kinds, source = lscpu_or_pycpuinfo.described(machine)
     if source:
         return source, midr.from_lscpu(kinds, tables.rows(_models(machine.arch)))
     model = machine.sysctl("hw.model")

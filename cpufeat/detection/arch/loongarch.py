@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from cpufeat.detection.arch import Reading
 from cpufeat.detection.machine import AT_HWCAP
-from cpufeat.detection.probe import bits, fallback, lscpu, procfs
+from cpufeat.detection.probe import bits, lscpu, lscpu_or_pycpuinfo, procfs
 from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def _described(machine: Machine) -> tuple[dict[str, str], int, str]:
         blocks = [{key.lower(): value for key, value in block.items()} for block in procfs.blocks(content)]
         cores = [block for block in blocks if "features" in block]
         return cores[0] if cores else {}, len(cores), "/proc/cpuinfo"
-    (fields, *_), source = fallback.described(machine)
+    (fields, *_), source = lscpu_or_pycpuinfo.described(machine)
     labels = {"features": "Flags", "model name": "Model name", "cpu revision": "Model"}
     return {name: fields.get(label, "").strip("-") for name, label in labels.items()}, lscpu.online(fields), source
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from cpufeat.detection.arch import Reading
 from cpufeat.detection.machine import AT_HWCAP, AT_PLATFORM
-from cpufeat.detection.probe import bits, fallback, lscpu, procfs
+from cpufeat.detection.probe import bits, lscpu, lscpu_or_pycpuinfo, procfs
 from cpufeat.features import FeatureSet, table
 from cpufeat.levels import baseline, level_features
 from cpufeat.support.value import TYPE_CHECKING
@@ -54,7 +54,7 @@ def _described(machine: Machine) -> tuple[str, str, int, str]:
     processors = [block for block in procfs.blocks(machine.read_file("/proc/cpuinfo") or b"") if "cpu" in block]
     if processors:
         return processors[0]["cpu"], processors[0].get("revision", ""), len(processors), "/proc/cpuinfo"
-    (fields, *_), source = fallback.described(machine)
+    (fields, *_), source = lscpu_or_pycpuinfo.described(machine)
     return fields.get("Model name", ""), fields.get("Model", ""), lscpu.online(fields) if fields else 0, source
 
 

@@ -13,7 +13,7 @@ from cpufeat import tables
 from cpufeat.decisions import STATE_OFF, UNSEEN, Withheld
 from cpufeat.detection.arch import Reading
 from cpufeat.detection.machine import AT_HWCAP
-from cpufeat.detection.probe import bits, fallback, lscpu, procfs
+from cpufeat.detection.probe import bits, lscpu, lscpu_or_pycpuinfo, procfs
 from cpufeat.detection.probe.isa_string import extensions
 from cpufeat.features import table
 from cpufeat.support.conditions import Condition
@@ -85,7 +85,7 @@ def _described(machine: Machine) -> tuple[list[tuple[dict[str, str], int]], str]
     content = machine.read_file("/proc/cpuinfo")
     if content:
         return _kinds(_without_half_a_name(content)), "/proc/cpuinfo"
-    (fields, *_), source = fallback.described(machine)
+    (fields, *_), source = lscpu_or_pycpuinfo.described(machine)
     hart = {name: fields[label] for name, label in _LSCPU_LABELS.items() if fields.get(label, "-") != "-"}
     return [(hart, lscpu.online(fields))] if "isa" in hart or "uarch" in hart else [], source
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from cpufeat.detection.arch import Reading
 from cpufeat.detection.machine import AT_HWCAP
-from cpufeat.detection.probe import bits, fallback, procfs
+from cpufeat.detection.probe import bits, lscpu_or_pycpuinfo, procfs
 from cpufeat.features import table
 from cpufeat.support.value import TYPE_CHECKING
 
@@ -57,7 +57,7 @@ def _described(machine: Machine) -> tuple[dict[str, str], str]:
             values.update(block)
         summary = next((value for key, value in values.items() if key.startswith("processor ")), "")
         return {"machine": summary.rpartition("machine = ")[2], **values}, "/proc/cpuinfo"
-    (fields, *_), source = fallback.described(machine)
+    (fields, *_), source = lscpu_or_pycpuinfo.described(machine)
     names = {"features": "Flags", "machine": "Machine type", "# processors": "CPU(s)"}
     return {name: fields.get(label, "") for name, label in names.items()}, source
 
