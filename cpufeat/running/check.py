@@ -51,7 +51,7 @@ class Check(Value):
     runs: bool
     certain: bool = True
     """False if the file may run in spite of :attr:`runs`: it uses a missing feature, but the audit may have missed a
-    run-time check (``docs/audit.md`` says which)."""
+    run-time check (``docs/explanation/audit.md`` says which)."""
     reasons: tuple[str, ...] = ()
     """The reasons why it does not run: ``its guard refuses to run without avx2, fma``."""
     lacks: tuple[Lack, ...] = ()

@@ -1,4 +1,4 @@
-"""The false alarms that docs/audit.md lists, to hold audits of real binaries against."""
+"""The false alarms that docs/explanation/audit.md lists, to hold audits of real binaries against."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from helpers.paths import PROJECT
 if TYPE_CHECKING:
     from cpufeat.auditing.report import Audit
 
-PAGE = PROJECT / "docs" / "audit.md"
+PAGE = PROJECT / "docs" / "explanation" / "audit.md"
 IN_CODE = re.compile(r"`([^`]+)`")
 ON_ARM = " on Arm"
 

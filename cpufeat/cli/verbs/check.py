@@ -47,7 +47,7 @@ def _lines(answer: Check) -> Iterator[Line]:
         yield [(answer.file, "name"), (f": {auxiliary} not run on {answer.on}: {'; '.join(answer.reasons)}", style)]
     yield from (_lack(lack) for lack in answer.lacks)
     if not answer.certain:
-        yield [("  the audit may have missed a run-time check; see docs/audit.md", "note")]
+        yield [("  the audit may have missed a run-time check; see docs/explanation/audit.md", "note")]
     if answer.guarded:
         yield [(f"  used only behind run-time checks: {', '.join(answer.guarded)}", "note")]
     if answer.rebuild:

@@ -1,0 +1,71 @@
+"""Sphinx builds the site from this folder: ``python -m sphinx -W --keep-going -n docs OUT``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE.parent), str(HERE / "_extensions")]
+
+from cpufeat import __version__  # noqa: E402
+
+if TYPE_CHECKING:
+    from docutils.nodes import Element
+    from sphinx.addnodes import pending_xref
+    from sphinx.application import Sphinx
+    from sphinx.environment import BuildEnvironment
+
+project = "cpufeat"
+author = "the cpufeat developers"
+release = version = __version__
+
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.viewcode",
+    "sphinx_argparse_cli",
+    "sphinx_copybutton",
+    "sphinx_design",
+]
+exclude_patterns = ["_build"]
+
+myst_enable_extensions = ["attrs_inline", "colon_fence", "deflist"]
+myst_heading_anchors = 3
+copybutton_prompt_text = "$ "
+
+autodoc_member_order = "groupwise"
+autodoc_typehints = "signature"
+autodoc_default_options = {"members": True, "show-inheritance": True}
+nitpicky = True  # an unresolved reference is a warning, and with -W an error
+nitpick_ignore_regex = [
+    ("py:.*", r"(?!cpufeat\.).*"),  # of Python and its libraries, whose sites are not read; and names of types
+    ("py:.*", r"cpufeat(\.[a-z_]\w*)+"),  # modules and functions that are not public
+    ("py:.*", r"cpufeat\..*\.(Value|Condition|Linux|[A-Z]+)"),  # what public values are made of
+]
+
+html_theme = "furo"
+html_title = "cpufeat"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_copy_source = False
+html_show_copyright = False
+html_show_sphinx = False
+
+
+def _by_last_name(app: Sphinx, env: BuildEnvironment, reference: pending_xref, content: Element) -> Element | None:
+    """Resolve ``cpufeat.target.Target``, or an annotation ``Target``, to the public ``cpufeat.Target``."""
+    if reference.get("refdomain") != "py":
+        return None
+    python = env.domains.python_domain
+    name = reference["reftarget"].rpartition(".")[2]
+    found = [full for full in python.objects if full.rpartition(".")[2] == name]
+    if len(found) != 1:
+        return None
+    return python.resolve_xref(env, reference["refdoc"], app.builder, "obj", found[0], reference, content)
+
+
+def setup(app: Sphinx) -> None:
+    """Connect what this file adds to Sphinx."""
+    app.connect("missing-reference", _by_last_name)
