@@ -38,12 +38,8 @@ copybutton_prompt_text = "$ "
 autodoc_member_order = "groupwise"
 autodoc_typehints = "signature"
 autodoc_default_options = {"members": True, "show-inheritance": True}
-nitpicky = True  # an unresolved reference is a warning, and with -W an error
-nitpick_ignore_regex = [
-    ("py:.*", r"(?!cpufeat\.).*"),  # of Python and its libraries, whose sites are not read; and names of types
-    ("py:.*", r"cpufeat(\.[a-z_]\w*)+"),  # modules and functions that are not public
-    ("py:.*", r"cpufeat\..*\.(Value|Condition|Linux|[A-Z]+)"),  # what public values are made of
-]
+nitpicky = True  # an unresolved reference to a public name is a warning, and with -W an error
+nitpick_ignore_regex = [("py:.*", r"(?!cpufeat(\.aot)?\.[^.]+$).*")]  # the standard library, and what is not public
 
 html_theme = "furo"
 html_title = "cpufeat"
