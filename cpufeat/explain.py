@@ -21,7 +21,7 @@ from cpufeat.support.conditions import Condition
 from cpufeat.support.value import TYPE_CHECKING, Value
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterable
     from typing import Any
 
     from cpufeat.decisions import Decision, Withheld
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from cpufeat.detection.machine import Machine
     from cpufeat.features import Feature
     from cpufeat.resolution import OnMissing
+    from cpufeat.target import Target
 
 GOOD, WARN, BAD = "good", "warn", "bad"
 OTHERS, PRIVILEGED = "others", "privileged"
@@ -110,6 +111,10 @@ def explain(
 def verdict_without_tables(arch: str) -> str:
     """Return the verdict on a machine whose architecture has no tables."""
     return f"No tables are known for {arch}: compile for {GENERIC}, nothing can be told of the features."
+
+
+OF_ANY_MACHINE = "Runs on every CPU that has these features; this machine was not looked at."
+"""The verdict on a target that does not depend on a machine."""
 
 
 def verdict(explanation: Explanation) -> tuple[str, str]:
@@ -205,17 +210,10 @@ def to_json(explanation: Explanation) -> dict[str, Any]:
         "features": {name: host.evidence[name] for name in host.features},
         "withheld": {name: {"reason": why.reason, "evidence": why.evidence} for name, why in host.withheld.items()},
         "request": explanation.resolution.request,
-        "target": {
-            "triple": target.triple,
-            "cpu": target.cpu,
-            "features": list(target.features),
-            "options": list(target.options),
-            "level": target.level,
-        },
-        "decisions": [
-            {key: getattr(decision, key) for key in ("kind", "subject", "reason", "evidence")}
-            for decision in (*host.decisions, *explanation.resolution.decisions, *explanation.disagreements)
-        ],
+        "target": target_to_json(target),
+        "decisions": decisions_to_json(
+            (*host.decisions, *explanation.resolution.decisions, *explanation.disagreements)
+        ),
         "trusting_the_name": {
             "cpu": host.named,
             "faults": list(explanation.faults),
@@ -223,6 +221,23 @@ def to_json(explanation: Explanation) -> dict[str, Any]:
             "unused": list(explanation.unused),
         },
     }
+
+
+def target_to_json(target: Target) -> dict[str, Any]:
+    """Return a target as a value for :func:`json.dumps`."""
+    return {
+        "triple": target.triple,
+        "cpu": target.cpu,
+        "features": list(target.features),
+        "options": list(target.options),
+        "level": target.level,
+    }
+
+
+def decisions_to_json(decisions: Iterable[Decision]) -> list[dict[str, str]]:
+    """Return decisions as a value for :func:`json.dumps`."""
+    keys = ("kind", "subject", "reason", "evidence")
+    return [{key: getattr(decision, key) for key in keys} for decision in decisions]
 
 
 def identity(host: Host) -> dict[str, Any]:

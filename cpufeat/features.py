@@ -101,7 +101,9 @@ def find(arch: str, spelling: str) -> Feature:
     foreign = _foreign_spellings(arch)
     if name in foreign:
         return known[foreign[name]]
-    raise UnknownNameError(f"{family(arch)} feature", spelling, nearest(name, [*known, *foreign]))
+    raise UnknownNameError(
+        f"{family(arch)} feature", spelling, nearest(name, {**{one: one for one in known}, **foreign})
+    )
 
 
 def _foreign_spellings(arch: str) -> dict[str, str]:
@@ -118,10 +120,16 @@ def _foreign_spellings(arch: str) -> dict[str, str]:
 
 
 def nearest(name: str, known: Iterable[str]) -> tuple[str, ...]:
-    """Return up to three of the known names that look most like ``name``."""
+    """Return up to three of the known names that look most like ``name``.
+
+    If ``known`` is a dictionary of spellings and what each stands for, one spelling of each thing is returned.
+    """
     import difflib
 
-    return tuple(difflib.get_close_matches(name, list(known), 3, 0.6))
+    meanings: dict[str, str] = known if isinstance(known, dict) else {spelling: spelling for spelling in known}
+    similar = difflib.get_close_matches(name, meanings, len(meanings) or 1, 0.6)
+    first = {meanings[spelling]: spelling for spelling in reversed(similar)}
+    return tuple([spelling for spelling in similar if first[meanings[spelling]] == spelling][:3])
 
 
 def closure(arch: str, names: Iterable[str]) -> frozenset[str]:

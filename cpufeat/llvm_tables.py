@@ -45,10 +45,12 @@ class Llvm(Value):
         """
         key = (self.arch, self.version)
         if key not in _own_names:
-            own_names = {name: find(self.arch, name).name for name in self.implied}
+            needed = {name: (name, *implied.split()) for name, implied in self.implied.items()}
+            features = {name: find(self.arch, name) for names in needed.values() for name in names}
+            own_names = {name: feature.name for name, feature in features.items() if feature.kind in HARDWARE}
             needs = {
-                name: frozenset((own_names[name], *(own_names[implied_name] for implied_name in implied.split())))
-                for name, implied in self.implied.items()
+                name: frozenset([own_names[other] for other in names if other in own_names])
+                for name, names in needed.items()
             }
             _own_names[key] = needs, {find(self.arch, name).name: name for name in self.options}
         return _own_names[key]

@@ -78,7 +78,7 @@ def resolve(request: str | None = None, *, host: Host | None = None, on_missing:
     target = Target(host.triple, cpu, requested.features & usable, parsed.options)
     if missing:
         _warn(text, missing)
-    changed = (*_removals(text, requested), *_permissions(host, permitted), *_drops(missing))
+    changed = (*removals(text, requested), *_permissions(host, permitted), *_drops(missing))
     return Resolution(text, host, target, (*disabled, *from_environment, *changed))
 
 
@@ -132,7 +132,8 @@ def _permitted(request: Request, host: Host) -> FeatureSet:
     )
 
 
-def _removals(text: str, requested: Wanted) -> Iterator[Decision]:
+def removals(text: str, requested: Wanted) -> Iterator[Decision]:
+    """Yield a decision for each feature that a request loses with one that it removes."""
     for name, causes in requested.also_removed.items():
         yield Decision("removed", name, f"depends on {', '.join(causes)}, which was removed", text)
 

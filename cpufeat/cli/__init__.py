@@ -1,7 +1,8 @@
 """The command line ``cpufeat VERB ...``: parser -> verbs -> pages -> layout -> terminal.
 
-:mod:`~cpufeat.cli.parser` reads the arguments, a module of :mod:`~cpufeat.cli.verbs` calls the library, a page turns
-the result into lines, :mod:`~cpufeat.cli.layout` fits them to 80 columns, :mod:`~cpufeat.cli.terminal` prints them.
+:mod:`~cpufeat.cli.parser` reads the arguments, a module of :mod:`~cpufeat.cli.verbs` calls the library, a page
+arranges the result in blocks, :mod:`~cpufeat.cli.layout` fits them to the width of the terminal,
+:mod:`~cpufeat.cli.terminal` prints them.
 """
 
 from __future__ import annotations

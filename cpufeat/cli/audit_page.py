@@ -1,9 +1,9 @@
-"""Render an audit as lines of text: the verdict, features by level, functions, then everything else."""
+"""Render an audit as a page of text: the verdict, features by level, functions, then everything else."""
 
 from __future__ import annotations
 
 from cpufeat.auditing.report import lowest_level
-from cpufeat.cli.layout import LABEL, WIDTH, row, section_heading, wrapped
+from cpufeat.cli.layout import cut, fixed, labelled, row, section_heading, wrapped
 from cpufeat.features import FeatureSet
 from cpufeat.levels import baseline, levels
 from cpufeat.support.value import TYPE_CHECKING
@@ -11,34 +11,34 @@ from cpufeat.support.value import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from cpufeat.auditing.report import Audit, FunctionNeeds, Use
-    from cpufeat.cli.layout import Line
+    from cpufeat.auditing.report import Audit, FunctionNeeds
+    from cpufeat.cli.layout import Block
 
 _MAX_SHOWN = 8
 """The number of functions, members or places shown of each kind; JSON has them all."""
 
 
-def page(audit: Audit, limit: str | None, beyond: Sequence[FunctionNeeds]) -> list[Line]:
-    """Return the lines of an audit; ``beyond`` are the functions that need more than the request ``limit``."""
-    lines = list(_summary(audit, limit, beyond))
+def page(audit: Audit, limit: str | None, beyond: Sequence[FunctionNeeds]) -> list[Block]:
+    """Return the page of an audit; ``beyond`` are the functions that need more than the request ``limit``."""
+    blocks = list(_summary(audit, limit, beyond))
     sections = [_needs(audit), _functions(audit, limit, beyond), _members(audit), _misaligned(audit), _note(audit)]
     sections += [_others(audit), _harmless(audit), _undecoded(audit)]
     for section in sections:
-        section_lines = list(section)
-        lines += [[], *section_lines] if section_lines else []
-    return lines
+        of_section = list(section)
+        blocks += [fixed(), *of_section] if of_section else []
+    return blocks
 
 
 # --- sections
 
 
-def _summary(audit: Audit, limit: str | None, beyond: Sequence[FunctionNeeds]) -> Iterator[Line]:
+def _summary(audit: Audit, limit: str | None, beyond: Sequence[FunctionNeeds]) -> Iterator[Block]:
     described = " ".join(filter(None, (audit.format, audit.arch, audit.kind)))
-    yield from wrapped(audit.name, "title")
+    yield wrapped(audit.name, "title")
     if limit is not None:
-        yield from wrapped(_compared(limit, beyond), "bad" if beyond else "good")
-    yield from wrapped(_verdict(audit), "" if limit is not None else "warn" if audit.bare else "good")
-    yield [(f"{described}, {audit.instructions:,} instructions decoded", "note")]
+        yield wrapped(_compared(limit, beyond), "bad" if beyond else "good")
+    yield wrapped(_verdict(audit), "" if limit is not None else "warn" if audit.bare else "good")
+    yield wrapped(f"{described}, {audit.instructions:,} instructions decoded", "note")
 
 
 def _compared(limit: str, beyond: Sequence[FunctionNeeds]) -> str:
@@ -63,125 +63,118 @@ def _of(audit: Audit, lowest: str) -> str:
     return f" ({lowest})" if audit.arch in ("x86_64", "aarch64") else f" of {audit.arch}"
 
 
-def _needs(audit: Audit) -> Iterator[Line]:
+def _needs(audit: Audit) -> Iterator[Block]:
     if not audit.needs or audit.bare is None:
         return
-    yield from section_heading("Features", "needed by its instructions, without the features that these imply")
+    yield section_heading("Features", "needed by its instructions, without the features that these imply")
     yield from _by_level(audit.bare, "", "warn")
     yield from _by_level(audit.needs - audit.bare, " (checked)", "")
 
 
-def _by_level(features: FeatureSet, suffix: str, style: str) -> Iterator[Line]:
+def _by_level(features: FeatureSet, suffix: str, style: str) -> Iterator[Block]:
     remaining = features
     for level, adds in levels(features.arch).items():
         of_level = remaining & FeatureSet(features.arch, adds)
         remaining = remaining - of_level
         if of_level:
-            yield from row(level + suffix, " ".join(of_level), style)
+            yield row(level + suffix, " ".join(of_level), style)
     if remaining:
-        yield from row(f"in no level{suffix}", " ".join(remaining), style)
+        yield row(f"in no level{suffix}", " ".join(remaining), style)
 
 
-def _functions(audit: Audit, limit: str | None, beyond: Sequence[FunctionNeeds]) -> Iterator[Line]:
+def _functions(audit: Audit, limit: str | None, beyond: Sequence[FunctionNeeds]) -> Iterator[Block]:
     shown = beyond if limit is not None else sorted(audit.functions, key=lambda function: not function.bare)
     if not shown:
         return
     title = f"Functions beyond {limit}" if limit is not None else "Functions above the baseline"
-    yield from section_heading(title, f"{len(shown)}" + (", the first are" if len(shown) > _MAX_SHOWN else ""))
+    yield section_heading(title, f"{len(shown)}" + (", the first are" if len(shown) > _MAX_SHOWN else ""))
     reasons = {function.why for function in shown if not function.guarded}
     common_reason = reasons.pop() if len(reasons) == 1 else ""
     if common_reason:
-        yield from wrapped(f"Without a run-time check: {common_reason}.", "note", 2)
+        yield wrapped(f"Without a run-time check: {common_reason}.", "note", 2)
     for function in shown[:_MAX_SHOWN]:
         yield from _function(function, common_reason)
     yield from _omitted(len(shown))
 
 
-def _function(function: FunctionNeeds, common_reason: str) -> Iterator[Line]:
+def _function(function: FunctionNeeds, common_reason: str) -> Iterator[Block]:
     """Show a function, and why it is bare or guarded, unless that is the reason that heads the section."""
-    yield [("  ", ""), (_cut(function.name, WIDTH - 2), "name")]
+    yield cut(function.name, "name", 2)
     names = sorted(function.uses, key=lambda name: function.uses[name][0].address)
     for name in names:
         use = function.uses[name][0]
-        yield [("    " + name.ljust(LABEL - 6), "" if name in function.bare else "note"), ("  ", ""), *_use(use)]
+        style = "" if name in function.bare else "note"
+        yield labelled(name, (f"{use.place} ", "note"), (use.instruction, ""), indent=4, label_style=style)
     if function.why and (function.guarded or function.why != common_reason):
-        yield from wrapped(f"{'checked: ' if function.guarded else ''}{function.why}", "note", 4)
+        yield wrapped(f"{'checked: ' if function.guarded else ''}{function.why}", "note", 4)
     if not function.certain:
-        yield from wrapped("this may be data, not code", "note", 4)
+        yield wrapped("this may be data, not code", "note", 4)
 
 
-def _members(audit: Audit) -> Iterator[Line]:
+def _members(audit: Audit) -> Iterator[Block]:
     if not audit.members and not audit.skipped:
         return
-    yield from section_heading("Members", f"{len(audit.members)}, the most demanding first")
+    yield section_heading("Members", f"{len(audit.members)}, the most demanding first")
     ordered = sorted(audit.members, key=lambda member: (not member.bare, -len(member.bare or ())))
     for member in ordered[:_MAX_SHOWN]:
-        yield [("  ", ""), (_cut(member.name, WIDTH - 2), "name")]
-        yield from wrapped(_verdict(member), "warn" if member.bare else "", 4)
+        yield cut(member.name, "name", 2)
+        yield wrapped(_verdict(member), "warn" if member.bare else "", 4)
     yield from _omitted(len(ordered))
     if audit.skipped:
-        yield from row("not binaries", " ".join(audit.skipped[:_MAX_SHOWN]), "", f"{len(audit.skipped)} in all")
+        yield row("not binaries", " ".join(audit.skipped[:_MAX_SHOWN]), "", f"{len(audit.skipped)} in all")
 
 
-def _misaligned(audit: Audit) -> Iterator[Line]:
+def _misaligned(audit: Audit) -> Iterator[Block]:
     if not audit.misaligned:
         return
-    yield from section_heading("Misaligned operands", "these instructions fault")
+    yield section_heading("Misaligned operands", "these instructions fault")
     for operand in audit.misaligned[:_MAX_SHOWN]:
-        yield [("  ", ""), (_cut(operand.function, WIDTH - 2), "name")]
-        yield from wrapped(f"{operand.address:#x} {operand.instruction}", "bad", 4)
-        yield from wrapped(f"needs an alignment of {operand.needs} bytes; {operand.symbol} has {operand.has}", "", 4)
+        yield cut(operand.function, "name", 2)
+        yield wrapped(f"{operand.address:#x} {operand.instruction}", "bad", 4)
+        yield wrapped(f"needs an alignment of {operand.needs} bytes; {operand.symbol} has {operand.has}", "", 4)
     yield from _omitted(len(audit.misaligned))
 
 
-def _note(audit: Audit) -> Iterator[Line]:
+def _note(audit: Audit) -> Iterator[Block]:
     if audit.note is None:
         return
-    yield from section_heading("ISA note", ".note.gnu.property, which the loader checks")
-    yield from row("needed", audit.note.needed or "not stated")
-    yield from row("used", audit.note.used or "not stated")
+    yield section_heading("ISA note", ".note.gnu.property, which the loader checks")
+    yield row("needed", audit.note.needed or "not stated")
+    yield row("used", audit.note.used or "not stated")
     for fault in audit.note.faults:
-        yield from wrapped(fault, "bad", 2)
+        yield wrapped(fault, "bad", 2)
 
 
-def _others(audit: Audit) -> Iterator[Line]:
+def _others(audit: Audit) -> Iterator[Block]:
     yield from _mnemonics("No feature", "used by operating systems, or without a compiler option", audit.others)
 
 
-def _harmless(audit: Audit) -> Iterator[Line]:
+def _harmless(audit: Audit) -> Iterator[Block]:
     yield from _mnemonics("Harmless", "older CPUs run these encodings as harmless instructions", audit.harmless)
 
 
-def _mnemonics(title: str, note: str, mnemonics: Iterable[str]) -> Iterator[Line]:
+def _mnemonics(title: str, note: str, mnemonics: Iterable[str]) -> Iterator[Block]:
     if mnemonics:
-        yield from section_heading(title, note)
-        yield from wrapped(" ".join(mnemonics), "", 2)
+        yield section_heading(title, note)
+        yield wrapped(" ".join(mnemonics), "", 2)
 
 
-def _undecoded(audit: Audit) -> Iterator[Line]:
+def _undecoded(audit: Audit) -> Iterator[Block]:
     if not audit.undecoded:
         return
     total = sum(region.size for region in audit.undecoded)
-    yield from section_heading("Not decoded", f"{total:,} bytes in {_count(len(audit.undecoded), 'place')}")
+    yield section_heading("Not decoded", f"{total:,} bytes in {_count(len(audit.undecoded), 'place')}")
     for region in sorted(audit.undecoded, key=lambda region: -region.size)[:_MAX_SHOWN]:
-        yield from row(region.place, f"{region.size:,} bytes: {region.reason}", "warn")
+        yield row(region.place, f"{region.size:,} bytes: {region.reason}", "warn")
 
 
 # --- shared by the sections
 
 
-def _omitted(count: int) -> Iterator[Line]:
+def _omitted(count: int) -> Iterator[Block]:
     """Say how many of a section's entries are not shown."""
     if count > _MAX_SHOWN:
-        yield [(f"  and {count - _MAX_SHOWN} more: see --json", "note")]
-
-
-def _use(use: Use) -> Line:
-    return [(f"{use.place}  ", "note"), (use.instruction, "")]
-
-
-def _cut(text: str, width: int) -> str:
-    return text if len(text) <= width else f"{text[: width - 3]}..."
+        yield wrapped(f"and {count - _MAX_SHOWN} more: see --json", "note", 2)
 
 
 def _count(number: int, noun: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from contextlib import contextmanager
 
+from cpufeat.cli.terminal import wants_colour
 from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -29,6 +30,6 @@ def progress(label: str) -> Iterator[Report | None]:
         finally:
             print("\r" + " " * (len(label) + 6) + "\r", end="", file=sys.stderr)
         return
-    with Progress(console=Console(stderr=True), transient=True) as bar:
+    with Progress(console=Console(stderr=True, no_color=not wants_colour(sys.stderr)), transient=True) as bar:
         task = bar.add_task(label, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)

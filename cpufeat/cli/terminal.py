@@ -1,19 +1,23 @@
-"""Print styled lines: in colour on a terminal if rich is installed, plain otherwise."""
+"""Print pages: at the width of the terminal, in colour if that is wanted and rich is installed, plain otherwise."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 
+from cpufeat.cli.layout import NARROWEST, WIDEST, folded, lay_out
 from cpufeat.cli.streams import printable
+from cpufeat.errors import CpufeatError
 from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import Literal, TextIO
 
     from rich.console import Console
 
-    from cpufeat.cli.layout import Line
+    from cpufeat.cli.layout import Block, Line
 
 STYLES = {
     "title": "bold",
@@ -24,16 +28,41 @@ STYLES = {
     "name": "bold",
     "note": "dim",
 }
+COLOUR = ("auto", "always", "never")
+"""The values of ``--color``."""
+_COLUMNS = 80
+"""The width of pages that are not printed on a terminal, unless ``COLUMNS`` says otherwise."""
+
+_colour = "auto"
 
 
-def show(lines: Iterable[Line]) -> None:
-    """Print lines on standard output."""
+def choose_colour(colour: str) -> None:
+    """Set what ``--color`` says, for the rest of this process."""
+    global _colour  # noqa: PLW0603 - the help, which is printed while arguments are parsed, needs it too
+    _colour = colour
+
+
+def width() -> int:
+    """Return the width of pages: the columns of the terminal, or ``COLUMNS``, within what can be read."""
+    return min(max(shutil.get_terminal_size((_COLUMNS, 0)).columns, NARROWEST), WIDEST)
+
+
+def show(blocks: Iterable[Block]) -> None:
+    """Print a page on standard output."""
+    lines = lay_out(blocks, width())
     console = _console() if wants_colour() else None
     if console:
         paint(console, lines)
         return
     for line in lines:
         print(printable("".join(text for text, _ in line)).rstrip())
+
+
+def show_row(text: str) -> None:
+    """Print a row of a list: one line, which only a terminal that is too narrow gets in several."""
+    columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else len(text)
+    for line in lay_out([folded((text, ""), hanging=4)], max(columns, NARROWEST)):
+        print(printable("".join(piece for piece, _ in line)))
 
 
 def paint(console: Console, lines: Iterable[Line]) -> None:
@@ -45,18 +74,26 @@ def paint(console: Console, lines: Iterable[Line]) -> None:
         console.print(Text.assemble(*pieces), soft_wrap=True)
 
 
-def wants_colour() -> bool:
-    """Return whether to use colour: as ``NO_COLOR`` (no-color.org) or ``FORCE_COLOR`` says, else only on a terminal."""
+def wants_colour(stream: TextIO | None = None) -> bool:
+    """Return whether to write in colour to a stream (None: standard output).
+
+    What ``--color`` says is followed, else ``NO_COLOR`` (no-color.org) or ``FORCE_COLOR``; else a terminal gets colour.
+    """
+    if _colour != "auto":
+        return _colour == "always"
     if os.environ.get("NO_COLOR"):
         return False
     if os.environ.get("FORCE_COLOR"):
         return True
-    return sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+    return (stream or sys.stdout).isatty() and os.environ.get("TERM") != "dumb"
 
 
 def _console() -> Console | None:
     try:
         from rich.console import Console
     except ImportError:
+        if _colour == "always":
+            raise CpufeatError("--color always: colour needs rich: pip install 'cpufeat[cli]'") from None
         return None
-    return Console(highlight=False, force_terminal=True)
+    system: Literal["auto", "standard"] = "auto" if sys.platform == "win32" else "standard"
+    return Console(highlight=False, force_terminal=True, no_color=False, color_system=system)

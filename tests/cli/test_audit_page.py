@@ -6,6 +6,7 @@ import pytest
 
 from cpufeat.auditing.report import Audit, FunctionNeeds, Misaligned, Use
 from cpufeat.cli.audit_page import page
+from cpufeat.cli.layout import lay_out
 from cpufeat.features import FeatureSet
 
 AVX2 = FeatureSet("x86_64", ["avx2"])
@@ -40,7 +41,7 @@ def audit(*functions: FunctionNeeds, bare: FeatureSet = AVX2, misaligned: tuple[
 
 
 def text_of(audit: Audit) -> list[str]:
-    return ["".join(text for text, _ in line) for line in page(audit, None, ())]
+    return ["".join(text for text, _ in line) for line in lay_out(page(audit, None, ()), 80)]
 
 
 def test_a_binary_that_needs_nothing_runs_on_the_baseline() -> None:

@@ -4,90 +4,24 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import re
 import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
+from helpers.command_line import ENVIRONMENT, ESCAPE, HASWELL, NEHALEM, cpufeat, on_terminal
 from helpers.corpora import needs_corpora
 from helpers.paths import MACHINES, PROJECT, SHARED
 
-from cpufeat import Recording, Target, __version__, aot, detect
-from cpufeat.cli import main, verbs
-from cpufeat.cli.parser import VERBS
+from cpufeat import Recording, Target, aot, detect
+from cpufeat.cli import main
 from cpufeat.detection.dumps import load
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-HASWELL, NEHALEM = str(MACHINES / "qemu-haswell.json"), str(MACHINES / "qemu-nehalem.json")
-ESCAPE = "\x1b["
-INFLUENCES = ("NO_COLOR", "FORCE_COLOR", "CPUFEAT_MACHINE", "CPUFEAT_TARGET", "CPUFEAT_DISABLE", "COLUMNS")
-ENVIRONMENT = {name: value for name, value in os.environ.items() if name not in INFLUENCES} | {"TERM": "xterm"}
 KEYS = {"path", "format", "arch", "vendor", "family", "model", "stepping", "brand", "cpu", "cores", "level"}
 KEYS |= {"features", "withheld", "error"}
-
-
-def cpufeat(
-    *arguments: str | bytes, stdin: bytes = b"", code: Sequence[str] = ("-m", "cpufeat"), **variables: str
-) -> subprocess.CompletedProcess[str]:
-    """Run ``python -m cpufeat``, and check that it prints no traceback."""
-    done = subprocess.run(
-        [sys.executable, *code, *arguments],
-        input=stdin, capture_output=True, check=False, timeout=120, env={**ENVIRONMENT, **variables},
-    )  # fmt: skip
-    text = subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
-    assert "Traceback" not in text.stderr
-    return text
-
-
-def on_terminal(*arguments: str, **variables: str) -> str:
-    """Run ``python -m cpufeat`` on a pseudo-terminal and return its output."""
-    master, slave = pty.openpty()
-    with subprocess.Popen(
-        [sys.executable, "-m", "cpufeat", *arguments], stdout=slave, env={**ENVIRONMENT, **variables}
-    ) as process:
-        os.close(slave)
-        output = b""
-        try:
-            while part := os.read(master, 65536):
-                output += part
-        except OSError:  # EIO, as Linux reports it when the slave is closed
-            pass
-        os.close(master)
-    assert process.returncode == 0
-    return output.decode().replace("\r\n", "\n")
-
-
-# --- help
-
-
-def test_without_a_verb_the_help_is_printed_with_every_verb() -> None:
-    alone, asked = cpufeat(), cpufeat("--help")
-    assert (alone.returncode, asked.returncode) == (0, 0)
-    assert alone.stdout == asked.stdout
-    assert all(re.search(rf"^    {verb} ", alone.stdout, re.M) for verb in VERBS)
-    assert max(map(len, alone.stdout.splitlines())) <= 80
-
-
-def test_the_table_of_verbs_has_every_module_in_the_folder_of_verbs() -> None:
-    assert VERBS.keys() == {path.stem for path in Path(verbs.__path__[0]).glob("*.py")} - {"__init__"}
-
-
-@pytest.mark.parametrize("verb", VERBS)
-def test_every_verb_has_a_help_page(verb: str) -> None:
-    done = cpufeat(verb, "--help")
-    assert done.returncode == 0
-    assert done.stdout.startswith(f"usage: cpufeat {verb} ")
-
-
-def test_the_version_is_printed() -> None:
-    assert cpufeat("--version").stdout == f"cpufeat {__version__}\n"
 
 
 # --- explain
@@ -111,7 +45,7 @@ def test_explain_is_in_colour_on_a_terminal_with_the_same_text() -> None:
 
 @pytest.mark.parametrize("variables", [{"NO_COLOR": "1"}, {"NO_COLOR": "1", "FORCE_COLOR": "1"}, {"TERM": "dumb"}])
 def test_a_terminal_that_wants_no_colour_gets_none(variables: dict[str, str]) -> None:
-    assert ESCAPE not in on_terminal("explain", "--machine", HASWELL, **variables)
+    assert ESCAPE not in on_terminal("explain", "--machine", HASWELL, variables=variables)
 
 
 def test_force_color_colours_piped_output() -> None:
@@ -210,6 +144,52 @@ def test_a_verb_loads_no_other_verb_and_no_optional_library() -> None:
         assert loaded.isdisjoint({"llvmlite", "archspec", "cpuinfo", "rich"})
 
 
+def test_a_target_for_a_triple_is_that_of_the_library_and_reads_no_machine() -> None:
+    for arguments, parsed in (
+        (("neoverse-n1,-crc", "--triple", "arm64-linux-musl"), Target.parse("neoverse-n1,-crc", "arm64-linux-musl")),
+        (("--triple", "riscv64-linux-gnu"), Target.parse("rv64gc", "riscv64-linux-gnu")),
+    ):
+        done = cpufeat("target", *arguments, "--json", "--llvm", "14", CPUFEAT_MACHINE="/absent", CPUFEAT_TARGET="zen")
+        answer = json.loads(done.stdout)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert answer["triple"] == parsed.triple
+        assert (answer["cpu"], answer["features"]) == (parsed.llvm_cpu(14), parsed.llvm_features(14))
+        assert answer["names"] == list(parsed.features)
+
+
+def test_explain_for_a_triple_shows_what_the_json_says() -> None:
+    arguments = ("explain", "haswell,-avx", "--triple", "x86_64-windows-gnu")
+    page, facts = cpufeat(*arguments, CPUFEAT_MACHINE="/absent"), json.loads(cpufeat(*arguments, "--json").stdout)
+    assert page.returncode == 0
+    assert facts["target"] == {
+        **json.loads(Target.parse("haswell,-avx", "x86_64-windows-gnu").to_json()), "level": "x86-64-v2"
+    }  # fmt: skip
+    removed = {one["subject"] for one in facts["decisions"]}
+    assert removed >= {"avx2", "fma"}
+    words = set(page.stdout.split())
+    assert {*removed, *facts["target"]["features"], "x86_64-unknown-windows-gnu"} <= words
+    assert "removed" in words
+
+
+@pytest.mark.parametrize("verb", ["target", "explain"])
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["haswell"], "unknown aarch64 CPU 'haswell'"),
+        (["native"], "'native' is relative to a host"),
+        (["+sve"], "'+sve' is relative to a host"),
+        (["--machine", HASWELL], "not allowed with argument --triple"),
+        (["--on-missing", "error"], "--on-missing has no meaning with --triple"),
+        (["--triple", ""], "TRIPLE is empty"),
+        (["--triple", "pdp11-unix"], "unknown architecture 'pdp11'"),
+    ],
+)
+def test_what_contradicts_a_triple_is_bad_usage(verb: str, arguments: list[str], says: str) -> None:
+    done = cpufeat(verb, "--triple", "aarch64-linux-gnu", *arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert says in done.stderr
+
+
 # --- identify
 
 
@@ -231,14 +211,14 @@ def test_identify_keeps_the_order_and_continues_after_unreadable_files(tmp_path:
         paths += [str(tmp_path / name), NEHALEM]
     done = cpufeat("identify", "--json", *paths)
     answers = [json.loads(line) for line in done.stdout.splitlines()]
-    assert (done.returncode, done.stderr) == (1, "")
+    assert (done.returncode, done.stderr) == (2, "")
     assert [answer["path"] for answer in answers] == paths
     assert all(answer.keys() >= KEYS for answer in answers)
     assert [bool(answer["error"]) for answer in answers] == [False] + [True, False] * (len(paths) // 2)
     assert {answer["cpu"] for answer in answers[1::2]} == {None}
     assert {answer["cpu"] for answer in answers[2::2]} == {"nehalem"}
     plain = cpufeat("identify", *paths)
-    assert plain.returncode == 1
+    assert plain.returncode == 2
     assert [": error: " in line for line in plain.stdout.splitlines()] == [bool(answer["error"]) for answer in answers]
 
 
@@ -374,12 +354,12 @@ def test_compile_reports_bad_input_and_accepts_an_empty_module(content: bytes | 
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["bogus"], "invalid choice: 'bogus'"),
+        (["bogus"], "unknown verb 'bogus' (see cpufeat help)"),
         (["identify"], "FILE"),
         (["compile", "x.ll"], "-o/--output"),
         (["explain", "haswel"], "did you mean haswell"),
         (["explain", "native,+avx2,zen"], "'zen' stands where"),
-        (["target", "--llvm", "new"], "invalid int value"),
+        (["target", "--llvm", "new"], "expected a version of LLVM, 14 or newer"),
         (["target", "--machine", "/absent"], "/absent: No such file"),
         (["target", "--machine", "/"], "/: Is a directory"),
         (["target", "--machine", "/dev/zero"], "larger than 16 MiB"),

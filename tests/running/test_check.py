@@ -271,13 +271,12 @@ def test_a_file_that_glibcs_loader_refuses_does_not_run(qemu: str, tmp_path: Pat
 def test_the_command_prints_the_reasons_and_exits_with_1(built, capfd: pytest.CaptureFixture[str]) -> None:
     program = str(built("avx2"))
     assert main(["check", program, "--machine", str(MACHINES / "qemu-nehalem.json")]) == NO
-    said = capfd.readouterr().out.splitlines()
+    said = " ".join(capfd.readouterr().out.split())
     reason = "it uses avx2, and the audit saw no run-time check of that"
-    assert said[0] == f"{program}: may not run on Nehalem (nehalem): {reason}"
-    assert said[1].startswith("  avx2: used in uses at 0x")
-    assert said[-1].endswith("--target x86-64-v2, or as variants: --target x86-64-v3 --target x86-64-v2")
+    assert said.startswith(f"{program}: may not run on Nehalem (nehalem): {reason} avx2: used in uses at 0x")
+    assert said.endswith("--target x86-64-v2, or as variants: --target x86-64-v3 --target x86-64-v2")
     assert main(["check", program, "--cpu", "haswell"]) == OK
-    assert capfd.readouterr().out == f"{program}: runs on haswell\n"
+    assert capfd.readouterr().out.split() == [f"{program}:", "runs", "on", "haswell"]
 
 
 def test_json_has_the_same_answer(built, capfd: pytest.CaptureFixture[str]) -> None:
@@ -333,9 +332,7 @@ def test_a_pipe_gets_the_same_answer(tmp_path: Path) -> None:
 
 
 def test_a_machine_or_a_cpu_but_not_both(capfd: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as stopped:
-        main(["check", "x", "--cpu", "haswell", "--machine", "y"])
-    assert stopped.value.code == BAD
+    assert main(["check", "x", "--cpu", "haswell", "--machine", "y"]) == BAD
     assert "not allowed with" in capfd.readouterr().err
 
 

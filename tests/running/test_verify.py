@@ -567,9 +567,7 @@ def test_json_has_every_field_of_a_run(qemu: str, built, capfd: pytest.CaptureFi
 
 @pytest.mark.parametrize("limit", ["0", "-1", "nan", "inf", "soon"])
 def test_a_time_limit_must_be_a_positive_finite_number(limit: str, capfd: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as stopped:
-        main(["verify", "x", "--time-limit", limit])
-    assert stopped.value.code == BAD
+    assert main(["verify", "x", "--time-limit", limit]) == BAD
     assert "--time-limit" in capfd.readouterr().err
 
 

@@ -18,6 +18,8 @@ import cpufeat
 from cpufeat import Target, llvm_tables
 from cpufeat.cpus import cpu_features, cpus
 from cpufeat.features import FeatureSet, find, table
+from cpufeat.levels import levels
+from cpufeat.tables import rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,6 +57,17 @@ def targets() -> list[Target]:
 def ask(python: str, questions: Sequence[Sequence[object]]) -> subprocess.CompletedProcess[str]:
     lines = "\n".join(map(json.dumps, questions))
     return subprocess.run([python, ASK], input=lines, capture_output=True, text=True, check=False)
+
+
+def test_every_level_of_every_architecture_has_a_string_for_every_version() -> None:
+    """Versions between two tables too: they get what their neighbours have in common."""
+    for arch, _, triple, *_ in rows("architectures.tsv"):
+        for level in levels(arch):
+            target = Target.parse(level, f"{triple}-unknown-linux-gnu")
+            for version in range(llvm_tables.versions("x86_64")[0], llvm_tables.newest() + 2):
+                signed = target.llvm_features(version).split(",")
+                on = FeatureSet(arch, [find(arch, name[1:]).name for name in signed if name[0] == "+"])
+                assert on.closed() <= target.features, (arch, level, version)
 
 
 def test_llvm_reads_an_attribute_string_as_the_target_means_it(llvm_python: str, llvm_version: int) -> None:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from cpufeat import llvm_tables
 from cpufeat.cli.explain_page import page
-from cpufeat.cli.layout import WIDTH
+from cpufeat.cli.layout import lay_out
 from cpufeat.cli.streams import printable
 from cpufeat.decisions import NOT_REPORTED, UNSEEN
 from cpufeat.detection.crosscheck import disagreements
@@ -37,6 +37,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::cpufeat.errors.CpufeatWarning")
 
 RECORDED = sorted((PROJECT / "data" / "machines").glob("*.json"))
 INTEL = "GenuineIntel"
+WIDTH = 80
 
 
 def hybrid() -> Recording:
@@ -75,8 +76,8 @@ ACCOUNTS = [pytest.param(*case, id=name) for name, case in MADE_UP.items()] + [
 ]
 
 
-def text_of(account: Explanation) -> str:
-    return "\n".join("".join(text for text, _ in line) for line in page(account))
+def text_of(account: Explanation, width: int = WIDTH) -> str:
+    return "\n".join("".join(text for text, _ in line) for line in lay_out(page(account), width))
 
 
 @pytest.mark.parametrize(("recorded", "request_"), ACCOUNTS)
@@ -158,7 +159,7 @@ def test_the_picture_in_the_docs_is_up_to_date() -> None:
 @given(st.text(st.characters(exclude_characters="\n\r"), max_size=300))
 def test_any_brand_fits_and_carries_no_control_characters(brand: str) -> None:
     account = explain(Recording(files={"lscpu": LSCPU + brand.encode("utf-8", "surrogatepass")}), None)
-    lines = [printable("".join(text for text, _ in line)) for line in page(account)]
+    lines = [printable("".join(text for text, _ in line)) for line in lay_out(page(account), WIDTH)]
     assert max(map(len, lines)) <= WIDTH
     assert all(line.isprintable() for line in lines)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 import cpufeat
+from cpufeat.cpus import find_cpu, lookup
 from cpufeat.features import FeatureSet, find, implied, table
 
 
@@ -42,6 +43,19 @@ def test_an_unknown_name_raises_with_the_nearest() -> None:
         find("x86_64", "!")
     with pytest.raises(cpufeat.UnknownNameError):
         FeatureSet("x86_64", ["neon"])
+
+
+def test_no_thing_is_suggested_twice_in_different_spellings() -> None:
+    for typo in ("avx512_vnn", "sse4_11", "avx512_bf1", "sha_n", "bm1"):
+        with pytest.raises(cpufeat.UnknownNameError) as raised:
+            find("x86_64", typo)
+        suggested = [find("x86_64", spelling).name for spelling in raised.value.nearest]
+        assert suggested
+        assert len(set(suggested)) == len(suggested), raised.value
+    with pytest.raises(cpufeat.UnknownNameError) as raised:
+        find_cpu("x86_64", "core-i7-sse4-3")
+    names = [lookup("x86_64", spelling) for spelling in raised.value.nearest]
+    assert len(set(names)) == len(names) > 1
 
 
 def test_closing_adds_what_a_feature_depends_on() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from cpufeat.cli.layout import folded
 from cpufeat.cli.options import NO, OK, add_machine, path_of, request_of
 from cpufeat.cli.terminal import show
 from cpufeat.detection.detect import detect
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
     from collections.abc import Iterator
 
-    from cpufeat.cli.layout import Line
+    from cpufeat.cli.layout import Block
     from cpufeat.running.check import Check, Lack
 
 
@@ -34,28 +35,30 @@ def run(options: Namespace) -> int:
     if options.json:
         print(json.dumps({**vars(answer), "lacks": [vars(lack) for lack in answer.lacks]}, indent=2))
     else:
-        show(_lines(answer))
+        show(_page(answer))
     return OK if answer.runs else NO
 
 
-def _lines(answer: Check) -> Iterator[Line]:
+def _page(answer: Check) -> Iterator[Block]:
     variants = f", variant {' and '.join(dict.fromkeys(answer.variants))}" if answer.variants else ""
     if answer.runs:
-        yield [(answer.file, "name"), (f": runs on {answer.on}{variants}", "good")]
+        yield folded((answer.file, "name"), (f": runs on {answer.on}{variants}", "good"))
     else:
         auxiliary, style = ("will", "bad") if answer.certain else ("may", "warn")
-        yield [(answer.file, "name"), (f": {auxiliary} not run on {answer.on}: {'; '.join(answer.reasons)}", style)]
+        yield folded(
+            (answer.file, "name"), (f": {auxiliary} not run on {answer.on}: {'; '.join(answer.reasons)}", style)
+        )
     yield from (_lack(lack) for lack in answer.lacks)
     if not answer.certain:
-        yield [("  the audit may have missed a run-time check; see docs/explanation/audit.md", "note")]
+        yield folded(("the audit may have missed a run-time check; see docs/explanation/audit.md", "note"), indent=2)
     if answer.guarded:
-        yield [(f"  used only behind run-time checks: {', '.join(answer.guarded)}", "note")]
+        yield folded((f"used only behind run-time checks: {', '.join(answer.guarded)}", "note"), indent=2)
     if answer.rebuild:
         ways = (" ".join(f"--target {target}" for target in targets) for targets in answer.rebuild)
-        yield [(f"  rebuild with: cpufeat compile ... {', or as variants: '.join(ways)}", "")]
+        yield folded((f"rebuild with: cpufeat compile ... {', or as variants: '.join(ways)}", ""), indent=2)
 
 
-def _lack(lack: Lack) -> Line:
+def _lack(lack: Lack) -> Block:
     doubt = "" if lack.certain else " (this may be data, not code)"
     used = f"used in {lack.function} at {lack.place}: {lack.instruction}{doubt}"
-    return [(f"  {lack.feature}: {used}{f'; {lack.why}' if lack.why else ''}", "warn")]
+    return folded((f"{lack.feature}: {used}{f'; {lack.why}' if lack.why else ''}", "warn"), indent=2)

@@ -36,7 +36,6 @@ _CXX = (".C", ".c++", ".cc", ".cpp", ".cxx")
 
 def arguments(parser: ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.usage = "cpufeat compile FILE -o OUT [--target REQUEST ...] [OPTION ...] [-- ARGUMENT ...]"
     parser.epilog = "The arguments after -- are passed to the linker: -lm, -static, -Wl,..., objects and libraries."
     parser.add_argument("file", metavar="FILE", help="C (.c), LLVM IR (.ll) or bitcode (.bc)")
     parser.add_argument("-o", "--output", metavar="OUT", required=True, help="the output file; - is standard output")
@@ -102,7 +101,7 @@ def run(options: Namespace) -> int:
     module: object = Path(file)
     if file.endswith(".c"):
         module = aot.from_c(file, options.triple or detect().triple, options.cflags or ())
-    keywords = {"opt": options.opt, "on_missing": options.on_missing, "guard": _GUARDS[options.guard]}
+    keywords = {"opt": options.opt, "on_missing": options.on_missing or "fallback", "guard": _GUARDS[options.guard]}
     artifact = aot.compile(module, **targets, **keywords)
     _write(artifact, options, kind)
     return OK
@@ -168,7 +167,7 @@ def _target(request: str, options: Namespace) -> Target:
     if options.triple is None:
         host = detect()
         if parse(request, host.arch).base == NATIVE:
-            return resolve(request, host=host, on_missing=options.on_missing).target
+            return resolve(request, host=host, on_missing=options.on_missing or "fallback").target
         return Target.parse(request, host.triple)
     return Target.parse(request or baseline(of_triple(options.triple)), options.triple)
 

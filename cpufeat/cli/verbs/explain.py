@@ -6,10 +6,18 @@ import json
 import os
 import warnings
 
-from cpufeat.cli.options import OK, add_machine, add_on_missing
+from cpufeat.cli.options import OK, add_on_missing, add_where, target_of
 from cpufeat.detection.detect import MACHINE_VARIABLE, default_machine
 from cpufeat.errors import CpufeatWarning
-from cpufeat.explain import GENERIC, explain, to_json, verdict_without_tables
+from cpufeat.explain import (
+    GENERIC,
+    OF_ANY_MACHINE,
+    decisions_to_json,
+    explain,
+    target_to_json,
+    to_json,
+    verdict_without_tables,
+)
 from cpufeat.support.value import TYPE_CHECKING
 from cpufeat.tables import architecture, has_tables
 
@@ -21,18 +29,20 @@ def arguments(parser: ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("request", metavar="REQUEST", nargs="?", help="what to compile for (default: native)")
     parser.add_argument("--json", action="store_true", help="print every fact with its evidence, for programs")
-    add_machine(parser)
+    add_where(parser)
     add_on_missing(parser)
 
 
 def run(options: Namespace) -> int:
     """Print the explanation."""
+    if options.triple is not None:
+        return _for_triple(options)
     warnings.simplefilter("ignore", CpufeatWarning)  # the explanation shows what was left out
     origin = os.environ.get(MACHINE_VARIABLE, "")
     machine = default_machine()
     if machine.arch and not has_tables(machine.arch):
         return _without_tables(machine.arch, options)
-    explanation = explain(machine, options.request, on_missing=options.on_missing, origin=origin)
+    explanation = explain(machine, options.request, on_missing=options.on_missing or "fallback", origin=origin)
     if options.json:
         print(json.dumps(to_json(explanation), indent=2))
         return OK
@@ -40,6 +50,20 @@ def run(options: Namespace) -> int:
     from cpufeat.cli.terminal import show
 
     show(page(explanation))
+    return OK
+
+
+def _for_triple(options: Namespace) -> int:
+    """Explain a target that does not depend on a machine."""
+    request, target, decisions = target_of(options)
+    if options.json:
+        facts = {"target": target_to_json(target), "decisions": decisions_to_json(decisions)}
+        print(json.dumps({"verdict": OF_ANY_MACHINE, "request": request, **facts}, indent=2))
+        return OK
+    from cpufeat.cli.explain_page import page_of_target
+    from cpufeat.cli.terminal import show
+
+    show(page_of_target(request, target, decisions))
     return OK
 
 

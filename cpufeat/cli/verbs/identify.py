@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 
-from cpufeat.cli.options import NO, OK, path_of
-from cpufeat.cli.streams import printable
+from cpufeat.cli.options import BAD, OK, path_of
+from cpufeat.cli.terminal import show_row
 from cpufeat.detection import dumps
 from cpufeat.detection.detect import detect
 from cpufeat.errors import CpufeatError
@@ -42,8 +42,11 @@ def run(options: Namespace) -> int:
     for file in options.files:
         answer = _identify(file)
         if answer["error"]:
-            status = NO
-        print(json.dumps(answer) if options.json else printable(_line(answer)))
+            status = BAD
+        if options.json:
+            print(json.dumps(answer))
+        else:
+            show_row(_line(answer))
     return status
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 
-from cpufeat.cli.options import OK, add_machine, add_on_missing
+from cpufeat.cli.options import OK, add_on_missing, add_where, llvm_version, target_of
 from cpufeat.llvm_tables import newest
 from cpufeat.resolution import resolve
 from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
+
+    from cpufeat.decisions import Decision
+    from cpufeat.target import Target
 
 _KEYS = ("triple", "cpu", "features", "level")
 
@@ -21,20 +24,19 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--print", choices=_KEYS, dest="key", help="print only the value of this key")
     parser.add_argument(
         "--llvm",
-        type=int,
+        type=llvm_version,
         default=newest(),
         metavar="N",
         help=f"the LLVM version whose names and features to print (default: {newest()})",
     )
     parser.add_argument("--json", action="store_true", help="print JSON, with the decisions made")
-    add_machine(parser)
+    add_where(parser)
     add_on_missing(parser)
 
 
 def run(options: Namespace) -> int:
     """Print ``key=value`` lines that a shell can evaluate, a single value, or JSON."""
-    resolution = resolve(options.request, on_missing=options.on_missing)
-    target = resolution.target
+    request, target, decisions = _target(options)
     answer = {
         "triple": target.triple,
         "cpu": target.llvm_cpu(options.llvm),
@@ -44,10 +46,17 @@ def run(options: Namespace) -> int:
     if options.key:
         print(answer[options.key])
     elif options.json:
-        input_ = {"request": resolution.request, "llvm": options.llvm}
+        input_ = {"request": request, "llvm": options.llvm}
         names = {"names": list(target.features), "options": list(target.options)}
-        decisions = [vars(decision) for decision in resolution.decisions]
-        print(json.dumps({**input_, **answer, **names, "decisions": decisions}, indent=2))
+        made = [vars(decision) for decision in decisions]
+        print(json.dumps({**input_, **answer, **names, "decisions": made}, indent=2))
     else:
         print("\n".join(f"{key}={value}" for key, value in answer.items()))
     return OK
+
+
+def _target(options: Namespace) -> tuple[str, Target, tuple[Decision, ...]]:
+    if options.triple is not None:
+        return target_of(options)
+    resolution = resolve(options.request, on_missing=options.on_missing or "fallback")
+    return resolution.request, resolution.target, resolution.decisions

@@ -6,6 +6,7 @@ import json
 import math
 from argparse import ArgumentTypeError
 
+from cpufeat.cli.layout import folded
 from cpufeat.cli.options import NO, OK, path_of
 from cpufeat.cli.terminal import show
 from cpufeat.running import verify
@@ -13,18 +14,20 @@ from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
+    from collections.abc import Iterable
     from typing import Any
 
-    from cpufeat.cli.layout import Line
+    from cpufeat.cli.layout import Block, Line
     from cpufeat.running.verify import Run
 
 _STYLES = {verify.RIGHT: "good", verify.REFUSED: "good", verify.NOT_RUN: "warn"}
-_COLUMNS = (("CPU", 22), ("level", 11), ("result", 14), ("exit", 8), ("variant", 16), ("seconds", 7))
+_COLUMNS = (("CPU", 22), ("level", 9), ("result", 13), ("exit", 9), ("variant", 12), ("seconds", 7))
+_TABLE = sum(width + 1 for _, width in _COLUMNS) - 1
+"""The width of the table; a narrower page gets a sentence for each CPU."""
 
 
 def arguments(parser: ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.usage = "cpufeat verify [-h] [--on CPU,...] [--time-limit SECONDS] [--json] FILE [-- ARGUMENT ...]"
     parser.add_argument("file", metavar="FILE", help="an executable; the arguments after -- are passed to it")
     parser.add_argument(
         "--on",
@@ -50,13 +53,13 @@ def run(options: Namespace) -> int:
     runs = verify.verify(path_of(options.file), chosen, options.rest, time_limit=options.time_limit)
     results = []
     if not options.json:
-        show([[(_row([name for name, _ in _COLUMNS]), "head")]])
+        show([_head])
     for run_ in runs:
         results.append(run_.result)
         if options.json:
             print(json.dumps(_to_json(run_)), flush=True)
         else:
-            show(_lines(run_))
+            show(_page(run_))
     ran = any(result != verify.NOT_RUN for result in results)
     return OK if ran and set(results) <= set(verify.FINE) else NO
 
@@ -87,13 +90,29 @@ def _to_json(run_: Run) -> dict[str, Any]:
     return {**vars(run_), "variants": variants, **output}
 
 
-def _lines(run_: Run) -> list[Line]:
+def _head(width: int) -> list[Line]:
+    return [[(_row([name for name, _ in _COLUMNS]), "head")]] if width >= _TABLE else []
+
+
+def _page(run_: Run) -> list[Block]:
     status = run_.signal or ("-" if run_.status is None else str(run_.status))
     variants = "-" if run_.variants is None else " ".join(run_.variants) or "none"
-    row = _row([run_.cpu or "-", run_.level or "-", run_.result, status, variants, f"{run_.seconds:.2f}"])
-    lines: list[Line] = [[(row, _STYLES.get(run_.result, "bad"))]]
-    return [*lines, [(f"    {run_.message}", "")]] if run_.message else lines
+    cells = [run_.cpu or "-", run_.level or "-", run_.result, status, variants, f"{run_.seconds:.2f}"]
+    style = _STYLES.get(run_.result, "bad")
+
+    def result(width: int) -> Iterable[Line]:
+        row = _row(cells)
+        if len(row) <= width >= _TABLE:
+            return [[(row, style)]]
+        return folded((_sentence(cells), style))(width)
+
+    return [result, folded((run_.message, ""), indent=4, hanging=0)] if run_.message else [result]
 
 
 def _row(cells: list[str]) -> str:
     return " ".join(f"{cell:{width}}" for cell, (_, width) in zip(cells, _COLUMNS, strict=True)).rstrip()
+
+
+def _sentence(cells: list[str]) -> str:
+    cpu, level, result, status, variants, seconds = cells
+    return f"{cpu}: {result}, level {level}, exit {status}, variant {variants}, {seconds} seconds"
