@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from cpufeat.errors import DumpError as DumpError
     from cpufeat.errors import LinkError as LinkError
     from cpufeat.errors import MissingFeaturesError as MissingFeaturesError
+    from cpufeat.errors import OptionError as OptionError
     from cpufeat.errors import TargetError as TargetError
     from cpufeat.errors import UnknownNameError as UnknownNameError
     from cpufeat.errors import VerifyError as VerifyError
@@ -44,6 +45,7 @@ _HOME = {
     "DumpError": "cpufeat.errors",
     "LinkError": "cpufeat.errors",
     "MissingFeaturesError": "cpufeat.errors",
+    "OptionError": "cpufeat.errors",
     "TargetError": "cpufeat.errors",
     "UnknownNameError": "cpufeat.errors",
     "VerifyError": "cpufeat.errors",

@@ -5,6 +5,19 @@ from __future__ import annotations
 _MAX_SUGGESTIONS = 3
 
 
+def expect(argument: str, value: object, kinds: type | tuple[type, ...], takes: str) -> None:
+    """Raise TypeError unless the value of an argument is of one of those types; ``takes`` says which, in words."""
+    if not isinstance(value, kinds):
+        raise TypeError(f"{argument} must be {takes}, not {type(value).__name__}")
+
+
+def one_of(argument: str, value: object, choices: tuple[object, ...]) -> None:
+    """Raise OptionError unless an argument's value is among the choices, TypeError if it is of no type of theirs."""
+    if value not in choices:
+        told = f"{argument} must be one of {', '.join(map(repr, choices))}, not {value!r}"
+        raise OptionError(told) if isinstance(value, tuple(map(type, choices))) else TypeError(told)
+
+
 class CpufeatError(Exception):
     """Base of every error that cpufeat raises on purpose. Each can be copied and pickled, with all its attributes."""
 
@@ -42,6 +55,10 @@ class DumpError(CpufeatError, ValueError):
 
 class TargetError(CpufeatError, ValueError):
     """A request or target that contradicts itself, or another one."""
+
+
+class OptionError(CpufeatError, ValueError):
+    """An argument has a value that it does not take; the message says which ones it takes."""
 
 
 class CompileError(CpufeatError):

@@ -82,8 +82,7 @@ class Explanation(Value):
 
     @property
     def _missing(self) -> dict[str, Withheld]:
-        missing = {name: self.host.why_missing(name) for name in self._named - self.host.features}
-        return {name: why for name, why in missing.items() if why.reason != DISABLED}
+        return {name: why for name, why in self.host.missing(self._named).items() if why.reason != DISABLED}
 
     @property
     def _named(self) -> FeatureSet:

@@ -6,7 +6,7 @@ The rows are those of ``data/<family>/features.tsv``; the header of that file sa
 from __future__ import annotations
 
 from cpufeat import tables
-from cpufeat.errors import TargetError, UnknownNameError
+from cpufeat.errors import TargetError, UnknownNameError, expect, one_of
 from cpufeat.support.conditions import Condition
 from cpufeat.support.value import TYPE_CHECKING, Value
 from cpufeat.tables import architecture
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 HARDWARE = ("isa", "privileged")
 """The kinds of feature that are facts about hardware."""
+KINDS = (*HARDWARE, "tuning", "codegen", "other")
+"""All kinds of feature."""
 NO_SPELLING = "!"
 """The mark in a table for a system that has no name for the feature; beside a name, for its older versions."""
 
@@ -26,7 +28,7 @@ class Feature(Value):
     name: str
     """LLVM's newest name, lower case, with ``.`` and ``-`` written ``_``."""
     kind: str
-    """``isa``, ``privileged``, ``tuning`` or ``codegen``; only ``isa`` decides what runs where."""
+    """One of :data:`KINDS`; only ``isa`` decides what runs where."""
     bit: str
     """The bit in which hardware reports it (``7.0:EBX[16]``: CPUID leaf 7, subleaf 0), empty if none does."""
     state: str
@@ -95,6 +97,7 @@ def table(arch: str) -> dict[str, Feature]:
 
 def find(arch: str, spelling: str) -> Feature:
     """Return the feature with that spelling in any system. Raises UnknownNameError with the nearest names."""
+    expect("a feature", spelling, str, "its name, a str")
     known, name = table(arch), normalize(spelling)
     if name in known:
         return known[name]
@@ -151,24 +154,39 @@ def implied(arch: str, name: str) -> frozenset[str]:
     return _closures[key]
 
 
+def _distinct(names: Iterable[str]) -> frozenset[str]:
+    """Return the names in an iterable. Raises TypeError for anything else, and for a single str."""
+    if not isinstance(names, str):
+        try:
+            return frozenset(names)
+        except TypeError:
+            pass
+    raise TypeError(f"names must be an iterable of names of features, not {type(names).__name__}")
+
+
 class FeatureSet:
     """An immutable set of one architecture's features, by name, in table order.
 
-    ``<=``, ``&``, ``|`` and ``-`` take two sets of the same tables, and raise TargetError for any others.
+    ``name in features`` takes every spelling of every system (``sse4.1``, ``SSE4_1``), and raises UnknownNameError for
+    what is no feature at all. ``<=``, ``&``, ``|`` and ``-`` take two sets of the same tables, and raise TargetError
+    for any others.
     """
 
     __slots__ = ("arch", "names")
     arch: str
+    """The architecture, as the kernel calls it: ``x86_64``, ``aarch64``."""
     names: frozenset[str]
+    """Names of the table."""
 
     def __init__(self, arch: str, names: Iterable[str] = ()) -> None:
-        """Create a set of ``names``. Raises UnknownNameError for a name that is not in the architecture's table."""
-        object.__setattr__(self, "arch", arch)
-        object.__setattr__(self, "names", frozenset(names))
+        """Create a set of ``names``, in any system's spelling. Raises UnknownNameError."""
+        named = _distinct(names)
+        expect("arch", arch, str, "the name of an architecture")
         known = table(arch)
-        if not known.keys() >= self.names:
-            unknown = min(self.names - known.keys())
-            raise UnknownNameError(f"{family(arch)} feature", unknown, nearest(unknown, known))
+        if not known.keys() >= named:
+            named = frozenset([name if name in known else find(arch, name).name for name in sorted(named, key=str)])
+        object.__setattr__(self, "arch", arch)
+        object.__setattr__(self, "names", named)
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError("FeatureSet is immutable")
@@ -182,12 +200,17 @@ class FeatureSet:
         return self._with(closure(self.arch, self.names))
 
     def without(self, removed: Iterable[str]) -> FeatureSet:
-        """Return the set without the ``removed`` features and without all that imply one of them."""
-        names = frozenset(removed)
+        """Return the set without the ``removed`` features and without all that imply one of them.
+
+        Raises UnknownNameError.
+        """
+        names = FeatureSet(self.arch, removed).names
         return self._with(name for name in self.names if names.isdisjoint(implied(self.arch, name)))
 
     def of_kind(self, *kinds: str) -> FeatureSet:
-        """Return the members of those kinds (``"isa"``, ``"privileged"``, ...)."""
+        """Return the members of those kinds, which are among :data:`KINDS`. Raises OptionError for another kind."""
+        for kind in kinds:
+            one_of("a kind", kind, KINDS)
         known = table(self.arch)
         return self._with(name for name in self.names if known[name].kind in kinds)
 
@@ -205,7 +228,9 @@ class FeatureSet:
         return other.names
 
     def __contains__(self, name: object) -> bool:
-        return name in self.names
+        if not isinstance(name, str):
+            raise TypeError(f"a feature must be its name, a str, not {type(name).__name__}")
+        return name in self.names or find(self.arch, name).name in self.names
 
     def __iter__(self) -> Iterator[str]:
         return (name for name in table(self.arch) if name in self.names)
@@ -214,19 +239,19 @@ class FeatureSet:
         return len(self.names)
 
     def __le__(self, other: FeatureSet) -> bool:
-        return self.names <= self._names_of(other)
+        return self.names <= self._names_of(other) if isinstance(other, FeatureSet) else NotImplemented
 
     def __lt__(self, other: FeatureSet) -> bool:
-        return self.names < self._names_of(other)
+        return self.names < self._names_of(other) if isinstance(other, FeatureSet) else NotImplemented
 
     def __and__(self, other: FeatureSet) -> FeatureSet:
-        return self._with(self.names & self._names_of(other))
+        return self._with(self.names & self._names_of(other)) if isinstance(other, FeatureSet) else NotImplemented
 
     def __or__(self, other: FeatureSet) -> FeatureSet:
-        return self._with(self.names | self._names_of(other))
+        return self._with(self.names | self._names_of(other)) if isinstance(other, FeatureSet) else NotImplemented
 
     def __sub__(self, other: FeatureSet) -> FeatureSet:
-        return self._with(self.names - self._names_of(other))
+        return self._with(self.names - self._names_of(other)) if isinstance(other, FeatureSet) else NotImplemented
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, FeatureSet) and (self.arch, self.names) == (other.arch, other.names)

@@ -6,7 +6,8 @@ import os
 
 from cpufeat.decisions import DISABLED, NEEDS_PERMISSION, Decision, Withheld
 from cpufeat.detection.detect import detect
-from cpufeat.errors import CpufeatWarning, MissingFeaturesError, TargetError
+from cpufeat.detection.host import Host
+from cpufeat.errors import CpufeatWarning, MissingFeaturesError, expect, one_of
 from cpufeat.features import FeatureSet, find, implied
 from cpufeat.request import NATIVE, parse, wanted
 from cpufeat.support.value import TYPE_CHECKING, Value
@@ -16,11 +17,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Literal
 
-    from cpufeat.detection.host import Host
     from cpufeat.request import Request, Wanted
 
     OnMissing = Literal["fallback", "error"]
 
+ON_MISSING = ("fallback", "error")
 TARGET_VARIABLE = "CPUFEAT_TARGET"
 DISABLE_VARIABLE = "CPUFEAT_DISABLE"
 
@@ -39,7 +40,7 @@ class Resolution(Value):
         return {decision.subject: decision.reason for decision in self.decisions if decision.kind == "dropped"}
 
 
-_granted: dict[str | None, Target] = {}
+_granted: dict[tuple[str | None, str], Target] = {}
 
 
 def target_for_host(request: str | None = None, *, on_missing: OnMissing = "fallback") -> Target:
@@ -50,11 +51,15 @@ def target_for_host(request: str | None = None, *, on_missing: OnMissing = "fall
     MissingFeaturesError with ``on_missing="error"``. A target that left nothing out is kept for the next call, so that
     the machine and the environment are read once. Raises UnknownNameError and TargetError for an invalid request.
     """
-    if request in _granted:
-        return _granted[request]
+    try:
+        kept = _granted.get((request, on_missing))
+    except TypeError:  # a list, say: resolve() tells what is wrong with it
+        kept = None
+    if kept is not None:
+        return kept
     resolution = resolve(request, on_missing=on_missing)
     if not resolution.dropped:
-        _granted[request] = resolution.target
+        _granted[request, on_missing] = resolution.target
     return resolution.target
 
 
@@ -63,8 +68,9 @@ def resolve(request: str | None = None, *, host: Host | None = None, on_missing:
 
     ``request``, ``on_missing`` and the errors are those of :func:`target_for_host`.
     """
-    if on_missing not in ("fallback", "error"):
-        raise TargetError(f'on_missing is {on_missing!r}, not "fallback" or "error"')
+    one_of("on_missing", on_missing, ON_MISSING)
+    expect("request", request, (str, type(None)), "a level or a CPU with +feature and -feature, a str, or None")
+    expect("host", host, (Host, type(None)), "a Host or None")
     host, disabled = disable(host or detect())
     text, from_environment = _text(request)
     parsed = parse(text, host.arch)
@@ -72,7 +78,7 @@ def resolve(request: str | None = None, *, host: Host | None = None, on_missing:
     requested = wanted(parsed, base)
     permitted = _permitted(parsed, host)
     usable = host.features | permitted
-    missing = {name: host.why_missing(name) for name in (requested.features - usable).isa}
+    missing = host.missing((requested.features - usable).isa)
     if missing and on_missing == "error":
         raise MissingFeaturesError(text, {name: str(why) for name, why in missing.items()})
     target = Target(host.triple, cpu, requested.features & usable, parsed.options)

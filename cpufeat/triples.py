@@ -6,7 +6,7 @@ that they know, and emit ELF: the normalized form is ``x86_64-unknown-windows-gn
 
 from __future__ import annotations
 
-from cpufeat.tables import architecture, row
+from cpufeat.tables import architecture, of_triple, row
 
 _VENDORS = ("apple", "pc", "ibm", "suse", "oe", "intel", "amd", "nvidia", "fsl", "mti", "img", "scei", "sie", "mesa")
 SYSTEMS = (
@@ -40,6 +40,14 @@ def triple_of(arch: str, system: str, libc: str = "", version: str = "") -> str:
     _, _, form, renamed = known
     renamed_arch, _, name = renamed.partition("=")
     return f"{name if arch == renamed_arch else spelled.triple}-{form.format(version=version)}"
+
+
+def complete(triple: str) -> str:
+    """Return a triple as :func:`normalized` does; an architecture alone stands for its triple on Linux with glibc.
+
+    Raises UnknownNameError for an architecture alone that has no tables.
+    """
+    return normalized(triple) if "-" in triple else triple_of(of_triple(triple), "linux", "gnu")
 
 
 def normalized(triple: str) -> str:

@@ -32,7 +32,7 @@ def pick(folder: Path) -> None:
         if needs.runs_on(host):
             print(name)
             return
-        missing = {feature: str(host.why_missing(feature)) for feature in needs.missing_on(host)}
+        missing = {feature: str(why) for feature, why in host.missing(needs.features.isa).items()}
         print(f"not {name}:", "; ".join(f"{feature} is {why}" for feature, why in missing.items()))
     sys.exit(f"{folder}: no object runs on this machine")
 

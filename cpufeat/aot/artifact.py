@@ -193,7 +193,7 @@ class Artifact(Value):
         targets = [*(variant.target for variant in better), last.needs]
         runs = [index for index, target in enumerate(targets) if target.runs_on(host)]
         if not runs:
-            missing = {name: str(host.why_missing(name)) for name in last.needs.missing_on(host)}
+            missing = {name: str(why) for name, why in host.missing(last.needs.features.isa).items()}
             raise MissingFeaturesError(f"this artifact, compiled for {last.target.cpu},", missing)
         permitted = disable(host)[0] if self.runtime_override else host
         return next((index for index in runs if targets[index].runs_on(permitted)), runs[-1])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cpufeat.features import FeatureSet
+from cpufeat.features import FeatureSet, find
 from cpufeat.levels import level_of
 from cpufeat.support.value import TYPE_CHECKING, Value
 from cpufeat.triples import triple_of
@@ -63,8 +63,7 @@ class Host(Value):
     @property
     def withheld(self) -> dict[str, Withheld]:
         """The features that the CPU has by its name, or reports, and that may not be used."""
-        names = FeatureSet(self.arch, self.unreported.names.union(self.withheld_reported))
-        return {name: self.why_missing(name) for name in names}
+        return self.missing(FeatureSet(self.arch, self.unreported.names.union(self.withheld_reported)))
 
     @property
     def triple(self) -> str:
@@ -76,8 +75,16 @@ class Host(Value):
         """The highest psABI level that runs here, empty if none does."""
         return level_of(self.features)
 
-    def why_missing(self, name: str) -> Withheld:
-        """Return why a feature is not usable here."""
+    def missing(self, features: FeatureSet) -> dict[str, Withheld]:
+        """Return those of the features that are not usable here, and why. Raises TargetError for another family's."""
+        return {name: self._why(name) for name in features - self.features}
+
+    def why_missing(self, name: str) -> Withheld | None:
+        """Return why a feature, in any spelling, is not usable here; None if it is. Raises UnknownNameError."""
+        feature = find(self.arch, name).name
+        return None if feature in self.features else self._why(feature)
+
+    def _why(self, name: str) -> Withheld:
         from cpufeat.detection import unreported
 
         return self.withheld_reported.get(name) or unreported.why(self.arch, self.source, name, self.undetermined)

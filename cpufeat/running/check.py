@@ -173,9 +173,11 @@ def _lacks(audit: Audit, artifacts: tuple[Artifact, ...], available: FeatureSet,
     for function in sorted(beyond, key=lambda function: not function.certain):
         for feature in function.bare - available:
             first.setdefault(feature, function)
-    for feature in FeatureSet(available.arch, first):
+    lacking = FeatureSet(available.arch, first)
+    reasons = host.missing(lacking) if host else {}
+    for feature in lacking:
         function, use = first[feature], first[feature].uses[feature][0]
-        why = str(host.why_missing(feature)) if host else ""
+        why = str(reasons.get(feature, ""))
         yield Lack(feature, why, function.name, use.place, use.address, use.instruction, function.certain)
 
 

@@ -44,6 +44,25 @@ def test_a_state_that_is_not_enabled_withholds_what_needs_it(xcr0: int, lost: st
         assert "avx512f" in found.features
 
 
+def test_nothing_is_wrong_with_a_feature_that_is_usable() -> None:
+    found = detect(machine(INTEL, 6, 85, features_of("skylake-avx512"), xcr0=0x7))
+    for usable in ("avx2", "AVX2", "sse4.1"):
+        assert found.why_missing(usable) is None
+    for withheld in ("avx512f", "AVX512F"):
+        assert found.why_missing(withheld) == found.withheld["avx512f"]
+    assert found.why_missing("amx_tile").reason == "not reported"
+    with pytest.raises(cpufeat.UnknownNameError, match="unknown x86 feature 'avx512ff'"):
+        found.why_missing("avx512ff")
+
+
+def test_those_of_several_features_that_are_missing_are_told_with_the_reason() -> None:
+    found = detect(machine(INTEL, 6, 85, features_of("skylake-avx512"), xcr0=0x7))
+    asked = FeatureSet("x86_64", ["avx2", "avx512f", "amx_tile"])
+    assert found.missing(asked) == {name: found.why_missing(name) for name in ("avx512f", "amx_tile")}
+    with pytest.raises(cpufeat.TargetError, match="cannot be compared"):
+        found.missing(FeatureSet("aarch64", ["neon"]))
+
+
 def test_without_osxsave_xgetbv_is_not_run() -> None:
     class Faulting(Recording):
         def xgetbv(self, index: int = 0) -> int:

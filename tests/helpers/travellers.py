@@ -40,6 +40,7 @@ ERRORS: tuple[Exception, ...] = (
     errors.MissingFeaturesError("haswell", {"avx2": "not reported (CPUID 7.0:EBX[5] is 0)"}),
     errors.DumpError("dump.txt: line 3: no number"),
     errors.TargetError("'native' is relative to a host"),
+    errors.OptionError("opt must be one of 0, 1, 2, 3, not 5"),
     errors.CompileError("kernel.ll: function f: it hung", "f"),
     EmitError("LLVM aborted", "f"),
     LimitError("more than 600 s", "f"),

@@ -5,8 +5,11 @@ from __future__ import annotations
 import pytest
 
 import cpufeat
+from cpufeat import tables
 from cpufeat.cpus import find_cpu, lookup
-from cpufeat.features import FeatureSet, find, implied, table
+from cpufeat.features import KINDS, FeatureSet, find, implied, table
+
+ARCHITECTURES = [arch for arch, *_ in tables.rows("architectures.tsv")]
 
 
 @pytest.mark.parametrize(
@@ -80,6 +83,43 @@ def test_sets_compare_and_combine() -> None:
     assert "avx" in large - small
     assert hash(small) == hash(FeatureSet("x86_64", ["sse3", "sse2", "sse"]))
     assert list(large) == [name for name in table("x86_64") if name in large]
+
+
+@pytest.mark.parametrize("spelling", ["sse4.1", "SSE4_1", "sse4_1", "has_sse4.1"])
+def test_every_spelling_of_a_feature_is_in_a_set_that_has_it(spelling: str) -> None:
+    assert spelling in FeatureSet("x86_64", ["sse4_1"])
+    assert spelling not in FeatureSet("x86_64", ["avx"])
+    assert FeatureSet("x86_64", [spelling, "avx512_vnni"]).names == {"sse4_1", "avx512vnni"}
+    assert FeatureSet("x86_64", ["sse4_1", "popcnt"]).without([spelling]).names == {"popcnt"}
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_every_spelling_in_the_tables_is_in_the_set_of_all_features(arch: str) -> None:
+    every = FeatureSet(arch, table(arch))
+    known = [name for feature in table(arch).values() for names in feature.spellings.values() for name in names]
+    assert [name for name in known if name != "!" and name not in every] == []
+    assert all(name in every for name in table(arch))
+
+
+def test_what_is_no_feature_is_not_looked_for_in_silence() -> None:
+    features = FeatureSet("x86_64", ["avx2"])
+    for unknown in ("avx22", "neon", "", "AVX 2"):
+        with pytest.raises(cpufeat.UnknownNameError, match="unknown x86 feature"):
+            _ = unknown in features
+        with pytest.raises(cpufeat.UnknownNameError, match="unknown x86 feature"):
+            features.without([unknown])
+        with pytest.raises(cpufeat.UnknownNameError, match="unknown x86 feature"):
+            FeatureSet("x86_64", [unknown])
+    for wrong in (5, None, b"avx2", ["avx2"]):
+        with pytest.raises(TypeError, match="a feature must be its name, a str, not"):
+            _ = wrong in features
+
+
+def test_kinds_are_those_of_the_tables() -> None:
+    kinds = {feature.kind for arch in ARCHITECTURES for feature in table(arch).values()}
+    assert kinds == set(KINDS)
+    with pytest.raises(cpufeat.OptionError, match=r"a kind must be one of 'isa', .*, not 'ISA'"):
+        FeatureSet("x86_64").of_kind("ISA")
 
 
 def test_sets_do_not_change() -> None:
