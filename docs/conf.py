@@ -23,6 +23,7 @@ release = version = __version__
 
 extensions = [
     "myst_parser",
+    "public_names",
     "sphinx.ext.autodoc",
     "sphinx.ext.viewcode",
     "sphinx_argparse_cli",
@@ -35,7 +36,7 @@ myst_enable_extensions = ["attrs_inline", "colon_fence", "deflist"]
 myst_heading_anchors = 3
 copybutton_prompt_text = "$ "
 
-autodoc_member_order = "groupwise"
+autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_default_options = {"members": True, "show-inheritance": True}
 nitpicky = True  # an unresolved reference to a public name is a warning, and with -W an error

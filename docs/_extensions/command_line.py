@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 
-from cpufeat.cli.parser import VERBS, parser_for
+from cpufeat.cli.parser import VERBS, parser_of
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser; cpufeat itself fills in only the verb that is used."""
-    whole = parser_for("")
+    whole = parser_of(None)
     verbs = next(action for action in whole._actions if isinstance(action, argparse._SubParsersAction))
     for name in VERBS:
-        importlib.import_module(f"cpufeat.cli.verbs.{name}").arguments(verbs.choices[name])
+        verbs.choices[name] = parser_of(name)
+    whole.epilog = None  # the other pages of the site say it
     return whole
