@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import argparse
 import json
+import shutil
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from helpers.environment import ENVIRONMENT
 from helpers.paths import MACHINES, PROGRAMS, PROJECT
-from jsonschema import Draft202012Validator
-from referencing import Registry, Resource
+from helpers.requirements import unavailable
 
 from cpufeat.cli.parser import VERBS, parser_of
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+jsonschema = pytest.importorskip("jsonschema")
+referencing = pytest.importorskip("referencing")
 
 SCHEMAS = {path.stem: json.loads(path.read_text()) for path in (PROJECT / "docs" / "schemas" / "1").glob("*.json")}
 PRINTS_JSON = sorted(set(SCHEMAS) - {"common"})
@@ -44,10 +46,10 @@ def strict(schema: Any) -> Any:
     return {**inner, "additionalProperties": False} if is_closed else inner
 
 
-def validator(verb: str) -> Draft202012Validator:
-    resources = [Resource.from_contents(strict(schema)) for schema in SCHEMAS.values()]
-    registry: Any = Registry().with_resources([(str(resource.id()), resource) for resource in resources])
-    return Draft202012Validator(strict(SCHEMAS[verb]), registry=registry)
+def validator(verb: str) -> Any:
+    resources = [referencing.Resource.from_contents(strict(schema)) for schema in SCHEMAS.values()]
+    registry = referencing.Registry().with_resources([(str(resource.id()), resource) for resource in resources])
+    return jsonschema.Draft202012Validator(strict(SCHEMAS[verb]), registry=registry)
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +59,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory, compiler: str) -> Path:
     source = str(PROGRAMS / "documents" / "app.c")
     subprocess.run([compiler, "-O3", "-march=haswell", "-o", made / "sum", source], check=True)
     subprocess.run([compiler, "-O3", "-march=haswell", "-c", "-o", made / "sum.o", source], check=True)
-    subprocess.run(["ar", "rc", made / "sum.a", made / "sum.o"], check=True)
+    archiver = shutil.which("ar") or unavailable("ar", "apt-get install binutils")
+    subprocess.run([archiver, "rc", made / "sum.a", made / "sum.o"], check=True)
     return made
 
 
@@ -89,7 +92,7 @@ def test_every_verb_with_json_output_has_a_schema() -> None:
 
 @pytest.mark.parametrize("name", SCHEMAS)
 def test_a_schema_is_valid_and_knows_its_version_and_name(name: str) -> None:
-    Draft202012Validator.check_schema(SCHEMAS[name])
+    jsonschema.Draft202012Validator.check_schema(SCHEMAS[name])
     assert SCHEMAS[name]["$id"] == f"urn:cpufeat:schema:1:{name}"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import shutil
 import warnings
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import pytest
@@ -33,6 +34,8 @@ def test_what_a_document_tells_readers_to_run_does_what_it_says(
     for call, (tool, how_to_get_it) in TOOLS.items():
         if call in text and not shutil.which(tool):
             unavailable(tool, how_to_get_it)
+    if "jsonschema import" in text and not find_spec("jsonschema"):
+        unavailable("jsonschema", "pip install '.[test]'")
     monkeypatch.chdir(tmp_path)
     snippets.prepare(DOCUMENTS[name], tmp_path)
     with warnings.catch_warnings():
