@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from cpufeat.errors import CpufeatWarning as CpufeatWarning
     from cpufeat.errors import DumpError as DumpError
     from cpufeat.errors import LinkError as LinkError
+    from cpufeat.errors import MissingExtraError as MissingExtraError
     from cpufeat.errors import MissingFeaturesError as MissingFeaturesError
     from cpufeat.errors import OptionError as OptionError
     from cpufeat.errors import TargetError as TargetError
@@ -44,6 +45,7 @@ _HOME = {
     "CpufeatWarning": "cpufeat.errors",
     "DumpError": "cpufeat.errors",
     "LinkError": "cpufeat.errors",
+    "MissingExtraError": "cpufeat.errors",
     "MissingFeaturesError": "cpufeat.errors",
     "OptionError": "cpufeat.errors",
     "TargetError": "cpufeat.errors",

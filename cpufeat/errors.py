@@ -39,6 +39,15 @@ class UnknownNameError(CpufeatError, ValueError):
         super().__init__(f"unknown {kind} {name!r}{f'; {hint}' if nearest else ''}")
 
 
+class MissingExtraError(CpufeatError, ImportError):
+    """A package that an extra of cpufeat installs is missing; ``extra`` is the name of that extra."""
+
+    def __init__(self, extra: str, reason: str) -> None:
+        """Report why a package of the ``extra`` cannot be used, and how to install it."""
+        self.extra = extra
+        super().__init__(f"{reason}: pip install 'cpufeat[{extra}]'")
+
+
 class MissingFeaturesError(CpufeatError):
     """Requested features that the host cannot run; ``missing`` maps each name to the reason."""
 

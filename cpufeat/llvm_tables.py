@@ -5,8 +5,6 @@ The tables ``data/<family>/llvm-NN.tsv`` are generated from LLVM itself by ``too
 
 from __future__ import annotations
 
-import os
-
 from cpufeat import tables
 from cpufeat.features import HARDWARE, FeatureSet, family, find, normalize, table
 from cpufeat.support.value import Value
@@ -67,7 +65,7 @@ def versions(arch: str) -> tuple[int, ...]:
     """Return the LLVM versions that have a table, oldest first."""
     folder = family(arch)
     if folder not in _versions:
-        names = os.listdir(os.path.join(tables.DATA, folder))
+        names = tables.names(folder)
         numbers = [int(name[5:-4]) for name in names if name.startswith("llvm-") and name.endswith(".tsv")]
         _versions[folder] = tuple(sorted(numbers))
     return _versions[folder]
@@ -96,8 +94,11 @@ def _hardware(arch: str, names: str) -> FeatureSet:
 
 def installed() -> int:
     """Return the major version of the LLVM inside llvmlite, or of the newest table if llvmlite cannot be loaded."""
+    from cpufeat.support.extras import extra
+
     try:
-        from llvmlite.binding import llvm_version_info
+        with extra("aot"):
+            from llvmlite.binding import llvm_version_info
     except (ImportError, OSError):
         return newest()
     return int(llvm_version_info[0])

@@ -2,7 +2,8 @@
 
 A table is tab-separated text, one fact a line, ``#`` for comments, ``-`` for an empty cell. No other cell begins with
 ``-``, and every row is as long as the table's header.
-In a checkout and an editable install the folder lies beside the package; in a wheel, inside it.
+In a checkout and an editable install the folder lies beside the package; in a wheel, inside it. Tables are read by the
+loader of this module, so the package may also lie in a zip archive.
 """
 
 from __future__ import annotations
@@ -10,11 +11,18 @@ from __future__ import annotations
 import os
 
 from cpufeat.errors import UnknownNameError
-from cpufeat.support.value import Value
+from cpufeat.support.value import TYPE_CHECKING, Value
 
-_HERE = os.path.dirname(os.path.abspath(__file__))
-_INSTALLED = os.path.join(_HERE, "data")
-DATA = _INSTALLED if os.path.isdir(_INSTALLED) else os.path.join(os.path.dirname(_HERE), "data")
+if TYPE_CHECKING:
+    from importlib.abc import ResourceLoader
+
+    __loader__: ResourceLoader
+
+PACKAGE = os.path.dirname(os.path.abspath(__file__))
+"""The path of the package ``cpufeat``, which may lead into a zip archive."""
+_INSTALLED = os.path.join(PACKAGE, "data")
+_IS_CHECKOUT = not os.path.isdir(_INSTALLED) and os.path.isdir(PACKAGE)
+DATA = os.path.join(os.path.dirname(PACKAGE), "data") if _IS_CHECKOUT else _INSTALLED
 
 _ARCHITECTURES = "architectures.tsv"
 
@@ -25,9 +33,17 @@ _architectures: dict[str, Architecture] = {}
 def text(name: str) -> str:
     """Return the text of ``data/name`` (``"x86/features.tsv"``), read once. Raises FileNotFoundError."""
     if name not in _texts:
-        with open(os.path.join(DATA, *name.split("/")), "rb") as file:
-            _texts[name] = file.read().decode()
+        _texts[name] = __loader__.get_data(os.path.join(DATA, *name.split("/"))).decode()
     return _texts[name]
+
+
+def names(folder: str) -> list[str]:
+    """Return the names of the files in ``data/folder``."""
+    if os.path.isdir(DATA):
+        return os.listdir(os.path.join(DATA, folder))
+    from importlib.resources import files
+
+    return [file.name for file in files(__package__).joinpath("data", folder).iterdir()]
 
 
 def lines(name: str) -> list[str]:

@@ -222,8 +222,10 @@ class Target(Value):
         ``opt`` is the code generator's effort, 0 to 3. Raises OptionError for a value that llvmlite does not take, and
         TargetError for a triple that it generates no code for.
         """
-        from llvmlite import binding
+        from cpufeat.support.extras import extra
 
+        with extra("aot"):
+            from llvmlite import binding
         one_of("opt", opt, (0, 1, 2, 3))
         one_of("reloc", reloc, tuple(sorted(binding.targets.RELOC)))
         one_of("codemodel", codemodel, tuple(sorted(binding.targets.CODEMODEL)))

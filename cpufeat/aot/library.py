@@ -9,6 +9,7 @@ from cpufeat.aot.llvm.llvmlite_setup import initialize
 from cpufeat.aot.objects.elf import is_exported, is_shared
 from cpufeat.aot.objects.jit_object import loadable
 from cpufeat.errors import ArtifactError
+from cpufeat.support.extras import extra
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -55,7 +56,8 @@ def link(code: bytes, labels: Sequence[str], picked: int) -> Library:
 
 def _link(elf: Elf) -> Library:
     """Link with JITLink, which reports errors where LLVM's older linker aborts."""
-    from llvmlite import binding
+    with extra("aot"):
+        from llvmlite import binding
 
     initialize()
     names = [symbol.name for symbol in elf.all_symbols() if is_exported(symbol)]

@@ -6,6 +6,7 @@ import sys
 from contextlib import contextmanager
 
 from cpufeat.cli.terminal import wants_colour
+from cpufeat.support.extras import extra
 from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -22,8 +23,9 @@ def progress(label: str) -> Iterator[Report | None]:
         yield None
         return
     try:
-        from rich.console import Console
-        from rich.progress import Progress
+        with extra("cli"):
+            from rich.console import Console
+            from rich.progress import Progress
     except ImportError:
         try:
             yield lambda done, total: print(f"\r{label}: {done * 100 // max(total, 1):3}%", end="", file=sys.stderr)

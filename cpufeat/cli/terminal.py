@@ -8,7 +8,8 @@ import sys
 
 from cpufeat.cli.layout import NARROWEST, WIDEST, folded, lay_out
 from cpufeat.cli.streams import printable
-from cpufeat.errors import CpufeatError
+from cpufeat.errors import MissingExtraError
+from cpufeat.support.extras import extra
 from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -67,8 +68,8 @@ def show_row(text: str) -> None:
 
 def paint(console: Console, lines: Iterable[Line]) -> None:
     """Print lines on a rich console."""
-    from rich.text import Text
-
+    with extra("cli"):
+        from rich.text import Text
     for line in lines:
         pieces = ((printable(text), STYLES.get(style, "")) for text, style in line)
         console.print(Text.assemble(*pieces), soft_wrap=True)
@@ -90,10 +91,11 @@ def wants_colour(stream: TextIO | None = None) -> bool:
 
 def _console() -> Console | None:
     try:
-        from rich.console import Console
-    except ImportError:
+        with extra("cli"):
+            from rich.console import Console
+    except MissingExtraError:
         if _colour == "always":
-            raise CpufeatError("--color always: colour needs rich: pip install 'cpufeat[cli]'") from None
+            raise
         return None
     system: Literal["auto", "standard"] = "auto" if sys.platform == "win32" else "standard"
     return Console(highlight=False, force_terminal=True, no_color=False, color_system=system)

@@ -8,8 +8,8 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from cpufeat import CpufeatWarning, Target, aot
-from cpufeat.aot.llvm import llvmlite_setup
-from cpufeat.aot.worker import client
+from cpufeat.aot.cache import memo
+from cpufeat.aot.worker import client, interpreter
 
 if TYPE_CHECKING:
     import pytest
@@ -28,9 +28,9 @@ def compile_quietly(module: object, target: Target | str | None, **options: Any)
 
 def use_llvm_of(python: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the worker be another interpreter, with the llvmlite that it has."""
-    origins = {"cpufeat": llvmlite_setup.origin("cpufeat"), "llvmlite": _llvmlite_of(python)}
     monkeypatch.setattr("sys.executable", python)
-    monkeypatch.setattr(llvmlite_setup, "origin", origins.__getitem__)
+    for module in (interpreter, memo):
+        monkeypatch.setattr(module, "origin", lambda package, extra: _llvmlite_of(python))
     end_worker()
 
 

@@ -37,6 +37,7 @@ TRIPLE = "x86_64-unknown-linux-gnu"
 ERRORS: tuple[Exception, ...] = (
     errors.CpufeatError("what went wrong"),
     errors.UnknownNameError("x86 feature", "avx3", ("avx", "avx2")),
+    errors.MissingExtraError("audit", "No module named 'lief'"),
     errors.MissingFeaturesError("haswell", {"avx2": "not reported (CPUID 7.0:EBX[5] is 0)"}),
     errors.DumpError("dump.txt: line 3: no number"),
     errors.TargetError("'native' is relative to a host"),

@@ -26,8 +26,8 @@ MODULES_IN_A_FOLDER = 12
 # What lies directly in cpufeat, from the ground up: each imports only from the lines above its own. Inside a folder
 # any order will do that has no circle. A new module or folder is placed here.
 LAYERS = """
-support
 errors
+support
 tables decisions binary_format
 features triples
 levels llvm_tables

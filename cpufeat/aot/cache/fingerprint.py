@@ -30,9 +30,12 @@ def fingerprint(cache: Cache, llvmlite: str, cpufeat: str, family: str) -> str:
     """Return a digest of everything that affects how a module is compiled; empty if files do not determine that.
 
     ``llvmlite`` and ``cpufeat`` are the paths of their ``__init__.py``, ``family`` is the folder of tables that counts.
-    It is empty if LLVM is outside of llvmlite's folder, or if a file changed after this process began to load cpufeat.
+    It is empty if LLVM is outside of llvmlite's folder, if cpufeat's code is inside of another file (a zip archive, a
+    frozen application), or if a file changed after this process began to load cpufeat.
     Raises OSError for a file that cannot be read.
     """
+    if not Path(cpufeat).is_file():
+        return ""
     llvm = _files(Path(llvmlite).parent)
     data = Path(tables.DATA)
     files = sorted([*llvm, *_files(Path(cpufeat).parent), *_files(data / family), *_files(data, deep=False)])

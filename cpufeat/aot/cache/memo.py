@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from cpufeat.aot.artifact import Artifact
 from cpufeat.aot.cache import fingerprint, store
-from cpufeat.aot.llvm import llvmlite_setup
 from cpufeat.errors import ArtifactError
 from cpufeat.features import family
+from cpufeat.support.extras import origin
 from cpufeat.support.value import Value
+from cpufeat.tables import PACKAGE
 
 if TYPE_CHECKING:
     from cpufeat.aot.cache.store import Cache
@@ -78,8 +79,7 @@ def entry(unit: Unit, decisions: tuple[Decision, ...]) -> Entry:
 
 def _fingerprint(cache: Cache, arch: str) -> str:
     try:
-        llvmlite, cpufeat = llvmlite_setup.origin("llvmlite"), llvmlite_setup.origin("cpufeat")
-        return fingerprint.fingerprint(cache, llvmlite, cpufeat, family(arch))
+        return fingerprint.fingerprint(cache, origin("llvmlite", "aot"), f"{PACKAGE}/__init__.py", family(arch))
     except OSError:
         return ""
 

@@ -47,7 +47,7 @@ def from_c(
     ``arguments`` are passed to clang: ``-Iinclude``, ``-DNAME=VALUE``, ``-ffast-math``. ``time_limit`` is in seconds.
     The compiler's warnings become a CpufeatWarning. Raises CompileError, with the compiler's own message, for C that
     it rejects, and for IR that is too new for the installed llvmlite; TargetError for a triple whose system LLVM does
-    not know; CpufeatError without ``ziglang``.
+    not know; MissingExtraError without ``ziglang``.
     """
     path = os.fspath(file)
     try:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cpufeat.errors import CompileError
 from cpufeat.support import files
+from cpufeat.support.extras import extra
 from cpufeat.support.value import Value
 
 _BITCODE_MAGIC = (b"BC\xc0\xde", b"\xde\xc0\x17\x0b")
@@ -84,7 +85,8 @@ def _from_bitcode(content: bytes) -> Source:
 
 
 def _from_llvmlite(module: object) -> Source:
-    from llvmlite import binding, ir
+    with extra("aot"):
+        from llvmlite import binding, ir
 
     if isinstance(module, ir.Module):
         return _from_text(f"<module {module.name}>", str(module))

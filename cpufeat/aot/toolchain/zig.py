@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 import sys
 from pathlib import Path
 
 from cpufeat.aot.llvm import triples
-from cpufeat.errors import CpufeatError, TargetError
+from cpufeat.errors import TargetError
+from cpufeat.support.extras import origin
 from cpufeat.tables import architecture, has_tables
 from cpufeat.triples import normalized
 
@@ -21,17 +21,14 @@ _WITHOUT_SYSTEM = re.compile(r"[^-]+(-(unknown|none))?|[^-]+-[^-]+-(unknown|none
 
 
 def program() -> str:
-    """Return the path of Zig's executable. Raises CpufeatError if ``ziglang`` is not installed."""
-    spec = importlib.util.find_spec("ziglang")
-    if spec is None or spec.origin is None:
-        raise CpufeatError("Zig's C compiler and linker are needed: pip install 'cpufeat[c]'")
-    return str(Path(spec.origin).absolute().with_name("zig.exe" if sys.platform == "win32" else "zig"))
+    """Return the path of Zig's executable. Raises MissingExtraError if ``ziglang`` is not installed."""
+    return str(Path(origin("ziglang", "c")).with_name("zig.exe" if sys.platform == "win32" else "zig"))
 
 
 def compiler(triple: str) -> list[str]:
     """Return the command of Zig's C compiler and linker for the lowest CPU of a triple's architecture.
 
-    Options and files are appended to it. Raises CpufeatError if ``ziglang`` is not installed.
+    Options and files are appended to it. Raises MissingExtraError if ``ziglang`` is not installed.
     """
     arch = triples.parts(triple)[0]
     return [program(), "cc", "-target", target(triple), *([f"-mcpu={_CPUS[arch]}"] if arch in _CPUS else [])]

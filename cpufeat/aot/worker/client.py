@@ -16,9 +16,8 @@ import tempfile
 import threading
 from typing import TYPE_CHECKING, cast
 
-from cpufeat.aot.llvm import llvmlite_setup
 from cpufeat.aot.llvm.job import EmitError, Emitted
-from cpufeat.aot.worker import protocol
+from cpufeat.aot.worker import interpreter, protocol
 from cpufeat.aot.worker.diagnosis import Crash, cause_of_end
 from cpufeat.errors import CompileError, CpufeatError, TargetError
 
@@ -27,17 +26,6 @@ if TYPE_CHECKING:
     from typing import IO, Any
 
     from cpufeat.aot.llvm.job import Job
-
-_BOOTSTRAP = """
-import importlib.util, sys
-for name, path in zip(sys.argv[1::2], sys.argv[2::2]):
-    spec = importlib.util.spec_from_file_location(name, path)
-    sys.modules[name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(sys.modules[name])
-from cpufeat.aot.worker.server import serve
-serve()
-"""
-"""Loads the caller's copies of llvmlite and cpufeat, by path: ``sys.path`` and ``PYTHONPATH`` are not searched."""
 
 _START_SECONDS = 60.0
 """Time limit for the process to start, and to answer whether it is alive."""
@@ -212,9 +200,8 @@ def _alive() -> Worker:
 
 
 def _spawn(stderr: IO[bytes]) -> subprocess.Popen[bytes]:
-    packages = [part for name in ("llvmlite", "cpufeat") for part in (name, llvmlite_setup.origin(name))]
     return subprocess.Popen(  # noqa: S603
-        [sys.executable or "", "-I", "-S", "-c", _BOOTSTRAP, *packages],
+        interpreter.command(),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=stderr,

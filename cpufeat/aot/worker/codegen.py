@@ -6,8 +6,6 @@ import contextlib
 import re
 from typing import TYPE_CHECKING
 
-from llvmlite import binding
-
 from cpufeat.aot.llvm import module_text, triples
 from cpufeat.aot.llvm.job import Clones, EmitError, Emitted
 from cpufeat.aot.llvm.llvmlite_setup import initialize, llvm_version
@@ -17,6 +15,10 @@ from cpufeat.aot.runtime.forwarding import Abi, portable_vector_bits
 from cpufeat.aot.worker import helper_modules, pipeline
 from cpufeat.aot.worker.module_functions import defined, exported_resolvers, keep, name_of
 from cpufeat.errors import CompileError, TargetError
+from cpufeat.support.extras import extra
+
+with extra("aot"):
+    from llvmlite import binding
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -5,7 +5,10 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from llvmlite import binding
+from cpufeat.support.extras import extra
+
+with extra("aot"):
+    from llvmlite import binding
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

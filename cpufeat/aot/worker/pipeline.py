@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from llvmlite import binding
-
 from cpufeat.aot.worker.module_functions import defined
+from cpufeat.support.extras import extra
+
+with extra("aot"):
+    from llvmlite import binding
 
 if TYPE_CHECKING:
     from cpufeat.aot.llvm.job import Llvmlite

@@ -18,6 +18,7 @@ from functools import cache
 
 from cpufeat import tables
 from cpufeat.auditing.report import Misaligned
+from cpufeat.support.extras import extra
 from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -76,7 +77,8 @@ def _code_around(image: Image, section: Section, address: int) -> tuple[int, int
 
 def _faults(image: Image, start: int, end: int) -> Iterator[Misaligned]:
     """Yield the misaligned operands of the code from start to end."""
-    from iced_x86 import Decoder
+    with extra("audit"):
+        from iced_x86 import Decoder
 
     function = image.function_at(start)
     for instruction in Decoder(image.bits, image.bytes_at(start, end - start), ip=start):
@@ -92,21 +94,16 @@ def _faults(image: Image, start: int, end: int) -> Iterator[Misaligned]:
 
 def _constant_operand(instruction: Instruction) -> int | None:
     """Return the constant address of a memory operand, None if it depends on a register or is thread-local."""
-    from iced_x86 import Register
+    with extra("audit"):
+        from iced_x86 import OpKind, Register
 
     if instruction.segment_prefix in (Register.FS, Register.GS):
         return None
     if instruction.is_ip_rel_memory_operand:
         return instruction.ip_rel_memory_address
     registers = (instruction.memory_base, instruction.memory_index)
-    memory = any(kind == _memory_kind() for kind in (instruction.op0_kind, instruction.op1_kind))
+    memory = any(kind == OpKind.MEMORY for kind in (instruction.op0_kind, instruction.op1_kind))
     return instruction.memory_displacement if memory and registers == (Register.NONE, Register.NONE) else None
-
-
-def _memory_kind() -> int:
-    from iced_x86 import OpKind
-
-    return OpKind.MEMORY
 
 
 def _is_data(image: Image, address: int) -> bool:
@@ -137,7 +134,8 @@ def _place(image: Image, address: int) -> str:
 @cache
 def alignments() -> dict[Code_, int]:
     """Return the required alignment in bytes of each ``Code`` of iced-x86 whose memory operand must be aligned."""
-    from iced_x86 import Code, EncodingKind, MemorySizeInfo, Mnemonic, OpCodeInfo
+    with extra("audit"):
+        from iced_x86 import Code, EncodingKind, MemorySizeInfo, Mnemonic, OpCodeInfo
 
     mnemonics = {value: name.lower() for name, value in vars(Mnemonic).items() if isinstance(value, int)}
     ruled = {(mnemonic, encodings): alignment for mnemonic, encodings, alignment, _ in tables.rows("x86/alignment.tsv")}
@@ -157,7 +155,8 @@ def alignments() -> dict[Code_, int]:
 @cache
 def _patterns() -> tuple[tuple[int, int, re.Pattern[bytes]], ...]:
     """Return triples: alignment, bytes of the immediate, and a pattern of such instructions without legacy prefixes."""
-    from iced_x86 import OpCodeInfo, OpCodeOperandKind
+    with extra("audit"):
+        from iced_x86 import OpCodeInfo, OpCodeOperandKind
 
     opcodes: dict[tuple[int, int, bytes, bytes], set[int]] = {}
     for code, alignment in alignments().items():
@@ -174,7 +173,8 @@ def _patterns() -> tuple[tuple[int, int, re.Pattern[bytes]], ...]:
 
 def _heads(info: OpCodeInfo, alignment: int) -> Iterator[tuple[bytes, bytes]]:
     """Yield regular expressions of what precedes the opcode: of the first byte, and of the others."""
-    from iced_x86 import EncodingKind, OpCodeTableKind
+    with extra("audit"):
+        from iced_x86 import EncodingKind, OpCodeTableKind
 
     if info.encoding == EncodingKind.LEGACY:
         yield rb"\x0f", {OpCodeTableKind.T0F38: rb"\x38", OpCodeTableKind.T0F3A: rb"\x3a"}.get(info.table, b"")

@@ -14,6 +14,7 @@ from cpufeat.auditing.decoding import opcodes_aarch64
 from cpufeat.auditing.decoding.opcodes import NO_INSTRUCTION, Uses
 from cpufeat.auditing.decoding.regions import Region, between_functions, in_functions, limited
 from cpufeat.auditing.decoding.scan import Scanner
+from cpufeat.support.extras import extra
 from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -46,7 +47,8 @@ def instruction_text(image: Image, address: int) -> str:
 
 @cache
 def _capstone() -> Any:
-    import capstone
+    with extra("audit"):
+        import capstone
 
     return capstone.Cs(capstone.CS_ARCH_ARM64, capstone.CS_MODE_LITTLE_ENDIAN)
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 from functools import cache
 from typing import Any, cast
 
-from iced_x86 import CpuidFeature, Instruction, Mnemonic
-
 from cpufeat import tables
 from cpufeat.auditing.decoding.opcodes import Requirement
 from cpufeat.features import HARDWARE, find, table
 from cpufeat.llvm_tables import cpu_features
+from cpufeat.support.extras import extra
 from cpufeat.tables import architecture
+
+with extra("audit"):
+    from iced_x86 import CpuidFeature, Instruction, Mnemonic
 
 _MNEMONICS = {value: name.lower() for name, value in vars(Mnemonic).items() if isinstance(value, int)}
 _CPUID_FEATURES = {value: name for name, value in vars(CpuidFeature).items() if isinstance(value, int)}

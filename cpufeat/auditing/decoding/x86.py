@@ -13,8 +13,6 @@ from itertools import islice
 from operator import attrgetter
 from typing import NamedTuple
 
-from iced_x86 import Decoder, DecoderError, FlowControl, Formatter, FormatterSyntax, Mnemonic, OpKind
-
 from cpufeat.auditing.decoding import opcodes_x86
 from cpufeat.auditing.decoding.apx import plain
 from cpufeat.auditing.decoding.code_discovery import Decoded, MixedRange, discover
@@ -23,7 +21,11 @@ from cpufeat.auditing.decoding.regions import Region, between_functions, in_func
 from cpufeat.auditing.decoding.scan import Scanner
 from cpufeat.auditing.lifting.semantics import NEXT
 from cpufeat.auditing.lifting.x86 import FLOWS
+from cpufeat.support.extras import extra
 from cpufeat.support.value import TYPE_CHECKING
+
+with extra("audit"):
+    from iced_x86 import Decoder, DecoderError, FlowControl, Formatter, FormatterSyntax, Mnemonic, OpKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

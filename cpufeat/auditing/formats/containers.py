@@ -6,6 +6,7 @@ import struct
 from io import BytesIO
 
 from cpufeat.errors import AuditError
+from cpufeat.support.extras import extra
 from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -40,7 +41,8 @@ def is_universal(content: bytes) -> bool:
 
 def archive_members(content: bytes, name: str) -> Iterator[tuple[bytes, str]]:
     """Yield the content and name (``FILE(MEMBER)``) of each member. Raises AuditError for a damaged archive."""
-    import arpy
+    with extra("audit"):
+        import arpy
 
     try:
         for member in arpy.Archive(fileobj=BytesIO(content)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 
 from cpufeat.errors import AuditError
+from cpufeat.support.extras import extra
 from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -18,7 +19,8 @@ def image_by_lief(
     content: bytes, name: str, kind: str, parse: Callable[[Any, bytes], Any], image: Callable[..., Image]
 ) -> Image:
     """Return ``image(parse(lief, content), content, name)``. Raises AuditError for a damaged file of that kind."""
-    import lief
+    with extra("audit"):
+        import lief
 
     lief.logging.disable()
     with warnings.catch_warnings():

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 from functools import cache
 
-from iced_x86 import (
-    Decoder,
-    FlowControl,
-    InstructionInfoFactory,
-    MemorySizeInfo,
-    Mnemonic,
-    OpAccess,
-    OpKind,
-    Register,
-    RegisterInfo,
-)
-
 from cpufeat.auditing.lifting.semantics import BRANCH, CALL, FLAGS, JUMP, NEXT, STOP, Convention, Memory, Step
 from cpufeat.support.conditions import Condition
+from cpufeat.support.extras import extra
 from cpufeat.support.value import TYPE_CHECKING
 from cpufeat.tables import rows
+
+with extra("audit"):
+    from iced_x86 import (
+        Decoder,
+        FlowControl,
+        InstructionInfoFactory,
+        MemorySizeInfo,
+        Mnemonic,
+        OpAccess,
+        OpKind,
+        Register,
+        RegisterInfo,
+    )
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -91,8 +91,11 @@ class NativeMachine(Machine):
 
     def py_cpuinfo(self) -> dict[str, Any] | None:
         """Ask py-cpuinfo."""
+        from cpufeat.support.extras import extra
+
         try:
-            from cpuinfo import get_cpu_info
+            with extra("compat"):
+                from cpuinfo import get_cpu_info
 
             return dict(get_cpu_info())
         except Exception:  # where it does not know the architecture, importing it raises just that

@@ -20,14 +20,15 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import llvmlite
 import pytest
 from helpers.paths import PROJECT
 
+import cpufeat
 from cpufeat import CompileError, CpufeatError, CpufeatWarning, Target, aot, tables
 from cpufeat.aot.cache import fingerprint, store
 from cpufeat.aot.cache.store import Cache, key
 from cpufeat.aot.llvm.job import LimitError
-from cpufeat.aot.llvm.llvmlite_setup import origin
 from cpufeat.aot.options import Options
 from cpufeat.aot.worker import client
 
@@ -506,7 +507,7 @@ def test_there_is_no_fingerprint_if_llvm_is_elsewhere_or_a_file_changed_since(
 def test_this_installation_has_a_fingerprint(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fingerprint, "_LOADED", time.time_ns())
     fingerprint.fingerprint.cache_clear()
-    told = fingerprint.fingerprint(cache, origin("llvmlite"), origin("cpufeat"), "x86")
+    told = fingerprint.fingerprint(cache, llvmlite.__file__, cpufeat.__file__, "x86")
     assert len(told) == hashlib.sha256().digest_size * 2
 
 

@@ -274,14 +274,45 @@ def test_the_worker_loads_the_copies_that_the_caller_found_by_an_altered_path(tm
     assert in_another_process(script, cwd=tmp_path).communicate(timeout=60) == ("True\n", "")
 
 
-@pytest.mark.parametrize("executable", ["/bin/false", "/nonexistent/python", ""])
-def test_a_worker_that_cannot_start_is_an_error(executable, monkeypatch):
+def test_a_worker_that_cannot_start_is_an_error(tmp_path, monkeypatch):
+    (tmp_path / "python3").symlink_to("/bin/false")
     end_worker()
     with monkeypatch.context() as patch:
-        patch.setattr(sys, "executable", executable)
+        patch.setattr(sys, "executable", str(tmp_path / "python3"))
         with pytest.raises(CompileError, match="worker process for LLVM did not start"):
             compile_fine()
     compile_fine()
+
+
+@pytest.fixture
+def application(tmp_path):
+    """The path of a program that writes a file when it is started."""
+    program = tmp_path / "application"
+    program.write_text(f"#!/bin/sh\ntouch {tmp_path}/started\n")
+    program.chmod(0o755)
+    return program
+
+
+@pytest.mark.parametrize("executable", ["application", "gone/python3", ""])
+def test_where_python_is_embedded_the_interpreter_of_its_installation_is_started(executable, application, monkeypatch):
+    end_worker()
+    monkeypatch.setattr(sys, "executable", executable and str(application.parent / executable))
+    compile_fine()
+    assert not application.with_name("started").exists()
+
+
+def test_an_application_is_never_started_as_the_worker(application, tmp_path, monkeypatch):
+    end_worker()
+    monkeypatch.setattr(sys, "base_exec_prefix", str(tmp_path))
+    monkeypatch.setattr(sys, "executable", str(application))
+    with pytest.raises(CompileError, match=r'application is another program, .*: pass isolation="none"'):
+        compile_fine()
+    monkeypatch.setattr(sys, "executable", str(application.rename(tmp_path / "python3")))
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+    with pytest.raises(CompileError, match=r'python3 is another program, .*: pass isolation="none"'):
+        compile_fine()
+    assert not (tmp_path / "started").exists()
+    assert aot.compile(FINE, Target.parse("x86-64"), isolation="none").object
 
 
 HELLO = b'{"llvm": [22, 1, 0]}'
