@@ -19,8 +19,19 @@ class Cpu(Value):
     name: str
     predecessor: str
     """The nearest older CPU, for an LLVM that does not know this one."""
-    spellings: tuple[str, ...]
-    """Other systems' names."""
+    spellings_text: str
+    """:attr:`spellings_by_system` as the table writes them."""
+
+    @property
+    def spellings(self) -> tuple[str, ...]:
+        """Other systems' names."""
+        return tuple([item.split("=", 1)[1] for item in self.spellings_text.split()])
+
+    @property
+    def spellings_by_system(self) -> dict[str, tuple[str, ...]]:
+        """Other systems' names: ``llvm`` (its second names), ``gcc``, ``archspec``."""
+        pairs = [item.split("=", 1) for item in self.spellings_text.split()]
+        return {system: tuple([name for of, name in pairs if of == system]) for system, _ in pairs}
 
 
 _cpus: dict[str, dict[str, Cpu]] = {}
@@ -32,7 +43,7 @@ def cpus(arch: str) -> dict[str, Cpu]:
     folder = family(arch)
     if folder not in _cpus:
         _cpus[folder] = {
-            name: Cpu(name, predecessor, tuple([item.split("=", 1)[1] for item in spellings.split()]))
+            name: Cpu(name, predecessor, spellings)
             for name, predecessor, spellings, *_ in tables.rows(f"{folder}/cpus.tsv")
         }
     return _cpus[folder]

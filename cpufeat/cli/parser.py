@@ -24,6 +24,8 @@ VERBS = {
     "check": "tell whether a binary runs on a machine or CPU, and what it lacks",
     "verify": "run a program on emulated CPUs and compare the results",
     "identify": "print the CPU of each recorded machine, one line per file",
+    "cpus": "list the CPUs that are known",
+    "features": "list the features that are known",
     "record": "record this machine in a file that --machine accepts",
     "help": "show the help of a verb",
 }
@@ -43,7 +45,8 @@ EXAMPLES = (
 )
 STATUSES = {
     "0": "fine",
-    "1": "the answer is no: a check or a compilation failed (compile, audit --max, check, verify, --on-missing error)",
+    "1": "the answer is no: a check or a compilation failed (compile, audit --max, check, verify, --on-missing error), "
+    "or nothing matches (cpus, features)",
     "2": "bad usage, or input that cannot be read",
     "3": "kept for: cannot tell",
 }

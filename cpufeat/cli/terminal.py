@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 
-from cpufeat.cli.layout import NARROWEST, WIDEST, folded, lay_out
+from cpufeat.cli.layout import NARROWEST, WIDEST, cut_off, folded, lay_out
 from cpufeat.cli.streams import printable
 from cpufeat.errors import MissingExtraError
 from cpufeat.support.extras import extra
@@ -50,20 +50,31 @@ def width() -> int:
 
 def show(blocks: Iterable[Block]) -> None:
     """Print a page on standard output."""
-    lines = lay_out(blocks, width())
+    _print(lay_out(blocks, width()))
+
+
+def show_row(text: str) -> None:
+    """Print a row of a list: one line, which only a terminal that is too narrow gets in several."""
+    _print(lay_out([folded((text, ""), hanging=4)], _row_width(len(text))))
+
+
+def show_cut(rows: Iterable[tuple[str, str]]) -> None:
+    """Print texts in their styles, a line each, cut off where a terminal ends; nothing else cuts them off."""
+    _print([(cut_off(text, _row_width(len(text))), style)] for text, style in rows)
+
+
+def _row_width(length: int) -> int:
+    """Return the room for a row of a length: unlimited unless standard output is a terminal."""
+    return max(shutil.get_terminal_size().columns if sys.stdout.isatty() else length, NARROWEST)
+
+
+def _print(lines: Iterable[Line]) -> None:
     console = _console() if wants_colour() else None
     if console:
         paint(console, lines)
         return
     for line in lines:
         print(printable("".join(text for text, _ in line)).rstrip())
-
-
-def show_row(text: str) -> None:
-    """Print a row of a list: one line, which only a terminal that is too narrow gets in several."""
-    columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else len(text)
-    for line in lay_out([folded((text, ""), hanging=4)], max(columns, NARROWEST)):
-        print(printable("".join(piece for piece, _ in line)))
 
 
 def paint(console: Console, lines: Iterable[Line]) -> None:

@@ -348,6 +348,31 @@ def test_compile_reports_bad_input_and_accepts_an_empty_module(content: bytes | 
     assert ("bad.ll" in done.stderr) is (content != b"")
 
 
+# --- audit
+
+
+AARCH64 = b"processor\t: 0\nFeatures\t: fp asimd\nCPU implementer\t: 0x41\nCPU architecture: 8\nCPU part\t: 0xd08\n\n"
+
+
+def test_an_audit_compares_with_a_recorded_machine_only_where_one_is_named(tmp_path: Path) -> None:
+    (tmp_path / "scale.ll").write_text(SCALE)
+    aot.compile(tmp_path / "scale.ll", "x86-64-v3").save(tmp_path / "scale.o")
+    (tmp_path / "cpuinfo").write_bytes(AARCH64)
+    audit = ("audit", str(tmp_path / "scale.o"))
+    less, enough, other = (cpufeat(*audit, "--machine", file) for file in (NEHALEM, HASWELL, str(tmp_path / "cpuinfo")))
+    assert (less.returncode, enough.returncode, other.returncode) == (1, 0, 2)
+    assert "Needs more than Nehalem (nehalem), in 1 function." in less.stdout
+    assert "Needs no more than Haswell (haswell)." in " ".join(enough.stdout.split())
+    assert "has no code for aarch64" in other.stderr
+    assert cpufeat(*audit, CPUFEAT_MACHINE=NEHALEM).returncode == 0
+    assert cpufeat(*audit, "--machine", NEHALEM, "--max", "haswell").returncode == 2
+
+
+def test_verify_takes_no_machine_since_a_recording_cannot_run_a_program() -> None:
+    done = cpufeat("verify", "x", "--machine", NEHALEM)
+    assert (done.returncode, done.stderr) == (2, "cpufeat: unknown option '--machine' (see cpufeat help verify)\n")
+
+
 # --- errors and interruptions
 
 

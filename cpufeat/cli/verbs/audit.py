@@ -11,36 +11,63 @@ from cpufeat.cli.audit_page import page
 from cpufeat.cli.options import NO, OK, path_of, request_of
 from cpufeat.cli.progress import progress
 from cpufeat.cli.terminal import show
-from cpufeat.errors import UnknownNameError
+from cpufeat.detection.detect import detect
+from cpufeat.errors import CpufeatError, UnknownNameError
+from cpufeat.features import FeatureSet
 from cpufeat.support.value import TYPE_CHECKING
+from cpufeat.tables import architecture
 from cpufeat.target import Target
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
     from cpufeat.auditing.report import Audit, FunctionNeeds
-    from cpufeat.features import FeatureSet
+    from cpufeat.detection.host import Host
 
 
 def arguments(parser: ArgumentParser) -> None:
     """Declare the arguments."""
     formats = ", ".join(known.name for known in FORMATS if not known.refusal)
     parser.add_argument("file", metavar="FILE", help=f"a binary ({formats})")
-    parser.add_argument("--max", metavar="TARGET", help="exit with 1 if the file needs more than this level or CPU")
+    limit = parser.add_mutually_exclusive_group()
+    limit.add_argument("--max", metavar="REQUEST", help="exit with 1 if the file needs more than this level or CPU")
+    limit.add_argument(
+        "--machine", metavar="FILE", help="exit with 1 if the file needs more than this recorded machine has"
+    )
     parser.add_argument("--json", action="store_true", help="print every function and address, for programs")
 
 
 def run(options: Namespace) -> int:
-    """Print the audit; the exit status is 1 if the file needs more than ``--max``."""
+    """Print the audit; the exit status is 1 if the file needs more than ``--max`` or ``--machine``."""
     limit = None if options.max is None else request_of(options.max)
+    host = None if options.machine is None else detect()
     with progress("decoding") as report:
         result = audit(path_of(options.file), progress=report)
-    beyond = _beyond(result, limit) if limit is not None else ()
+    beyond: tuple[FunctionNeeds, ...] = ()
+    if limit is not None:
+        beyond = _beyond(result, limit)
+    elif host is not None:
+        from cpufeat.running.check import called
+
+        limit, beyond = called(host), _beyond_host(result, host)
     if options.json:
         print(json.dumps(to_json(result), indent=2))
     else:
         show(page(result, limit, beyond))
     return NO if beyond else OK
+
+
+def _beyond_host(result: Audit, host: Host) -> tuple[FunctionNeeds, ...]:
+    """Return the functions that need more than a machine has; code of architectures that it does not run is ignored.
+
+    Raises CpufeatError if the file has no code that the machine runs.
+    """
+    runnable = (host.arch, *architecture(host.arch).also_runs.split())
+    archs = [arch for arch in runnable if arch in {part.arch for part in (result, *result.members)}]
+    if not archs:
+        raise CpufeatError(f"{result.name}: has no code for {host.arch}, the architecture of the machine")
+    limits = (FeatureSet(arch, host.features.names) for arch in archs)
+    return tuple(function for limit in limits for function in result.beyond(limit))
 
 
 def _beyond(result: Audit, request: str) -> tuple[FunctionNeeds, ...]:
