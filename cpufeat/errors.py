@@ -1,4 +1,8 @@
-"""The exceptions of cpufeat. ``str(error)`` is the message for people; the attributes are for programs."""
+"""The exceptions of cpufeat. ``str(error)`` is the message for people; the attributes are for programs.
+
+A wrong type is no exception of cpufeat but a TypeError; the functions here check arguments and put into words what an
+argument takes.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +20,22 @@ def one_of(argument: str, value: object, choices: tuple[object, ...]) -> None:
     if value not in choices:
         told = f"{argument} must be one of {', '.join(map(repr, choices))}, not {value!r}"
         raise OptionError(told) if isinstance(value, tuple(map(type, choices))) else TypeError(told)
+
+
+def expect_strings(argument: str, value: object) -> None:
+    """Raise TypeError unless the value of an argument is a list or another sequence of strings, and not one string."""
+    from collections.abc import Sequence
+
+    is_list = isinstance(value, Sequence) and not isinstance(value, (str, bytes))
+    if not is_list or not all(isinstance(item, str) for item in value):  # type: ignore[attr-defined]
+        raise TypeError(f"{argument} must be a list of str, not {value!r}")
+
+
+def positive(argument: str, value: object) -> None:
+    """Raise OptionError unless the number is above zero, TypeError for what is no number."""
+    expect(argument, value, (int, float), "a number")
+    if not value > 0:  # type: ignore[operator]
+        raise OptionError(f"{argument} must be positive, not {value!r}")
 
 
 class CpufeatError(Exception):

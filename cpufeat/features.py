@@ -58,6 +58,7 @@ class Feature(Value):
 
     def flags(self, system: str) -> tuple[str, ...]:
         """Return the feature's names in a system or in its newer versions, empty if it has none in any."""
+        expect("system", system, str, "the name of a system, a str")
         return tuple(flag for flag in self.spellings.get(system, (self.name,)) if flag != NO_SPELLING)
 
     @property
@@ -154,14 +155,14 @@ def implied(arch: str, name: str) -> frozenset[str]:
     return _closures[key]
 
 
-def _distinct(names: Iterable[str]) -> frozenset[str]:
+def _distinct(argument: str, names: Iterable[str]) -> frozenset[str]:
     """Return the names in an iterable. Raises TypeError for anything else, and for a single str."""
-    if not isinstance(names, str):
+    if not isinstance(names, (str, bytes)):
         try:
             return frozenset(names)
         except TypeError:
             pass
-    raise TypeError(f"names must be an iterable of names of features, not {type(names).__name__}")
+    raise TypeError(f"{argument} must be an iterable of names of features, not {type(names).__name__}")
 
 
 class FeatureSet:
@@ -180,7 +181,7 @@ class FeatureSet:
 
     def __init__(self, arch: str, names: Iterable[str] = ()) -> None:
         """Create a set of ``names``, in any system's spelling. Raises UnknownNameError."""
-        named = _distinct(names)
+        named = _distinct("names", names)
         expect("arch", arch, str, "the name of an architecture")
         known = table(arch)
         if not known.keys() >= named:
@@ -204,7 +205,7 @@ class FeatureSet:
 
         Raises UnknownNameError.
         """
-        names = FeatureSet(self.arch, removed).names
+        names = FeatureSet(self.arch, _distinct("removed", removed)).names
         return self._with(name for name in self.names if names.isdisjoint(implied(self.arch, name)))
 
     def of_kind(self, *kinds: str) -> FeatureSet:

@@ -238,7 +238,7 @@ class Target(Value):
         try:
             target = binding.Target.from_triple(self.triple)
             return target.create_target_machine(self.llvm_cpu(), self.llvm_features(), abiname=abiname, **options)
-        except RuntimeError as error:
+        except (RuntimeError, UnicodeEncodeError) as error:
             raise TargetError(f"{self.triple}: {error}") from None
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import re
 from collections import Counter
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, cast
 
 from cpufeat.aot.llvm import triples
@@ -13,9 +14,19 @@ from cpufeat.aot.objects import note
 from cpufeat.aot.objects.finish import finish
 from cpufeat.decisions import Decision
 from cpufeat.detection.detect import detect
+from cpufeat.detection.host import Host
 from cpufeat.detection.systems import ThisMachine
-from cpufeat.errors import ArtifactError, CpufeatError, MissingFeaturesError
+from cpufeat.errors import (
+    ArtifactError,
+    CpufeatError,
+    MissingFeaturesError,
+    expect,
+    expect_strings,
+    one_of,
+    positive,
+)
 from cpufeat.features import FeatureSet
+from cpufeat.levels import levels
 from cpufeat.resolution import disable
 from cpufeat.support import files
 from cpufeat.support.value import Value
@@ -23,11 +34,10 @@ from cpufeat.support.version import __version__
 from cpufeat.target import Target
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from cpufeat.aot.library import Library
     from cpufeat.aot.toolchain.linker import Kind, Linker
-    from cpufeat.detection.host import Host
 
 _VERSION = 2
 _NOT_IN_A_LABEL = re.compile(r"[^\w.-]", re.ASCII)
@@ -80,6 +90,7 @@ class Artifact(Value):
 
         ``isa_level`` is the psABI level that it needs at load time. Raises ArtifactError if it cannot hold a note.
         """
+        one_of("isa_level", isa_level, ("", *levels(self.target.arch)))
         record = {
             "version": _VERSION,
             "cpufeat": __version__,
@@ -100,6 +111,7 @@ class Artifact(Value):
         Raises ArtifactError, which names the path, for a file that cannot be read, is damaged, is neither an object nor
         a linked file, or does not hold exactly one note of cpufeat.
         """
+        expect("file", file, (str, os.PathLike, bytes), "a path, or the content of an object as bytes")
         if isinstance(file, bytes):
             return cls._from_bytes(file)
         try:
@@ -115,6 +127,7 @@ class Artifact(Value):
 
         Raises ArtifactError for a damaged file or note.
         """
+        expect("content", content, bytes, "bytes")
         return tuple(cls._from_note(content, text) for text in note.read(content))
 
     @classmethod
@@ -152,6 +165,7 @@ class Artifact(Value):
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the object file, completely or not at all. Raises ArtifactError if it cannot be written."""
+        expect("path", path, (str, os.PathLike), "a path")
         try:
             files.write(path, self.object)
         except (OSError, ValueError) as error:
@@ -176,6 +190,7 @@ class Artifact(Value):
         """
         from cpufeat.aot import library
 
+        expect("host", host, (Host, type(None)), "a Host or None")
         host = host or detect(ThisMachine())
         host_triple = host.triple
         differs = triples.conflict(self.target.triple, host_triple)
@@ -189,6 +204,7 @@ class Artifact(Value):
         The last one is selected where no other runs, if it uses nothing that the host lacks. With a run-time override
         the host lacks what ``CPUFEAT_DISABLE`` lists, unless no variant would be left.
         """
+        expect("host", host, Host, "a Host")
         *better, last = self.variants
         targets = [*(variant.target for variant in better), last.needs]
         runs = [index for index, target in enumerate(targets) if target.runs_on(host)]
@@ -232,7 +248,15 @@ def link(  # noqa: PLR0913
     """
     from cpufeat.aot.toolchain import linker as linkers
 
+    expect("artifacts", artifacts, (Artifact, Iterable), "an Artifact or a list of them")
     together = [artifacts] if isinstance(artifacts, Artifact) else list(artifacts)
+    for artifact in together:
+        expect("an artifact", artifact, Artifact, "an Artifact")
+    expect("output", output, (str, os.PathLike), "a path")
+    one_of("kind", kind, ("executable", "shared", "object"))
+    one_of("linker", linker, ("cc", "zig", None))
+    expect_strings("arguments", arguments)
+    positive("time_limit", time_limit)
     inputs = [
         linkers.Input(artifact.object, artifact.target.triple, artifact.name, bool(artifact.dispatch))
         for artifact in together

@@ -15,7 +15,7 @@ from cpufeat.aot.runtime.dispatcher import mechanism
 from cpufeat.aot.runtime.guard_table import level_to_state, narrow
 from cpufeat.aot.unit import Unit
 from cpufeat.detection.detect import detect
-from cpufeat.errors import ArtifactError, CompileError, CpufeatWarning, TargetError
+from cpufeat.errors import ArtifactError, CompileError, CpufeatWarning, TargetError, expect
 from cpufeat.resolution import resolve
 from cpufeat.target import Target
 
@@ -79,9 +79,10 @@ def compile(  # noqa: A001, PLR0913
     ``time_limit``, ``memory_limit``
         Seconds, and bytes beyond those of the idle worker (where the system has RLIMIT_AS); None is no limit.
 
-    Raises ValueError for an invalid option; CompileError for a module that LLVM rejects, that makes LLVM abort, hang or
-    run out of memory, or of which no variants can be made; TargetError for a module made for another target, for
-    targets of several systems, and for a target that no machine would select; and what :func:`cpufeat.resolve` raises.
+    Raises OptionError for an invalid option; FileNotFoundError for a path without a file; CompileError for a module
+    that LLVM rejects, that makes LLVM abort, hang or run out of memory, or of which no variants can be made;
+    TargetError for a module made for another target, for targets of several systems, and for a target that no machine
+    would select; and what :func:`cpufeat.resolve` raises.
     """
     options = Options(
         dispatch=dispatch,
@@ -129,6 +130,7 @@ def _targets(
     target: Target | str | None, targets: Sequence[Target | str] | None, options: Options
 ) -> tuple[tuple[Target, ...], tuple[Decision, ...]]:
     """Return the targets to compile for, best first, and the decisions that led to them."""
+    expect("target", target, (Target, str, type(None)), "a Target, a level or CPU as a str, or None")
     if targets is not None:
         if target is not None:
             raise TargetError("pass either target or targets, not both")

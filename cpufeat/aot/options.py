@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from cpufeat.errors import one_of, positive
 from cpufeat.support.value import Value
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ MEMORY_LIMIT = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2 if 
 """The default ``memory_limit``: half of this machine's memory, in bytes."""
 _CHOICES = {
     "dispatch": (None, "ifunc", "pointer"),
+    "runtime_override": (False, True),
     "guard": (True, False, "ask"),
     "opt": (0, 1, 2, 3),
     "on_missing": ("fallback", "error"),
@@ -35,7 +37,7 @@ _WITHOUT_EFFECT = {"isolation", *_LIMITS}
 class Options(Value):
     """How to compile a module; :func:`cpufeat.aot.compile` explains each option.
 
-    Raises ValueError for a value that an option does not have.
+    Raises OptionError for a value that an option does not have, TypeError for a type that it does not take.
     """
 
     dispatch: Mechanism | None = None
@@ -55,13 +57,11 @@ class Options(Value):
 
     def _validate(self) -> None:
         for name, choices in _CHOICES.items():
-            value = getattr(self, name)
-            if value not in choices:
-                raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, not {value!r}")
+            one_of(name, getattr(self, name), choices)
         for name in _LIMITS:
             limit = getattr(self, name)
-            if limit is not None and not limit > 0:
-                raise ValueError(f"{name} must be positive, not {limit!r}")
+            if limit is not None:
+                positive(name, limit)
 
     def affecting_the_object(self) -> dict[str, object]:
         """Return, by name, every option that may change the object or the decisions that come with it."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from cpufeat.errors import expect
+from cpufeat.features import FeatureSet
 from cpufeat.levels import level_features, levels
 from cpufeat.support.value import TYPE_CHECKING, Value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
-
-    from cpufeat.features import FeatureSet
 
 
 class Use(NamedTuple):
@@ -125,6 +125,7 @@ class Audit(Value):
 
     def beyond(self, features: FeatureSet) -> tuple[FunctionNeeds, ...]:
         """Return the functions, in members too, that may use more than those features without a run-time check."""
+        expect("features", features, FeatureSet, "a FeatureSet")
         own = (
             function
             for function in self.functions

@@ -8,14 +8,14 @@ import sys
 from cpufeat.decisions import DIFFERS, NOT_REPORTED, UNSEEN, Withheld
 from cpufeat.detection.arch.identity import Identity, identify
 from cpufeat.detection.host import Core, Host
+from cpufeat.detection.machine import Machine
 from cpufeat.detection.systems import ThisMachine
-from cpufeat.errors import CpufeatError
+from cpufeat.errors import CpufeatError, expect
 from cpufeat.features import FeatureSet, family, implied, table
 from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from cpufeat.detection.arch import Reading
-    from cpufeat.detection.machine import Machine
 
 MACHINE_VARIABLE = "CPUFEAT_MACHINE"
 
@@ -26,6 +26,7 @@ def detect(machine: Machine | None = None) -> Host:
     ``CPUFEAT_MACHINE`` names a recording that takes the place of this machine. Raises DumpError for a bad recording,
     UnknownNameError for an architecture without tables, and CpufeatError for a machine that answers nothing.
     """
+    expect("machine", machine, (Machine, type(None)), "a Machine or None")
     machine = machine or default_machine()
     readings = _read(machine)
     if not readings:

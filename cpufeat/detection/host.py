@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cpufeat.errors import expect
 from cpufeat.features import FeatureSet, find
 from cpufeat.levels import level_of
 from cpufeat.support.value import TYPE_CHECKING, Value
@@ -77,6 +78,7 @@ class Host(Value):
 
     def missing(self, features: FeatureSet) -> dict[str, Withheld]:
         """Return those of the features that are not usable here, and why. Raises TargetError for another family's."""
+        expect("features", features, FeatureSet, "a FeatureSet")
         return {name: self._why(name) for name in features - self.features}
 
     def why_missing(self, name: str) -> Withheld | None:

@@ -5,6 +5,8 @@ A question of :class:`~cpufeat.detection.machine.Machine` is recorded by one fie
 
 from __future__ import annotations
 
+from os import PathLike
+
 from cpufeat.detection import answers
 from cpufeat.detection.answers import (
     DICTIONARY,
@@ -20,7 +22,7 @@ from cpufeat.detection.answers import (
     RegistryValues,
 )
 from cpufeat.detection.machine import Leaves, Machine
-from cpufeat.errors import DumpError
+from cpufeat.errors import DumpError, expect
 from cpufeat.support.value import TYPE_CHECKING, Value
 
 if TYPE_CHECKING:
@@ -63,6 +65,15 @@ NOT_RECORDED = {"permitted_states": "a permission belongs to the process that as
 """The other questions, and why."""
 
 
+_KINDS = {
+    "xcr0": (int, type(None)),
+    "stored": (tuple, type(None)),
+    "processor_features": (tuple, type(None)),
+    "cpuinfo": (dict, type(None)),
+}
+"""The types of the fields of a recording that may be None; the others have that of their default."""
+
+
 class Recording(Value, Machine):
     """A recorded machine: the answers to each question of :class:`~cpufeat.detection.machine.Machine`."""
 
@@ -94,6 +105,15 @@ class Recording(Value, Machine):
     cpuinfo: dict[str, Any] | None = None
     """The answer of py-cpuinfo, where it was asked."""
 
+    if not TYPE_CHECKING:
+
+        def __init__(self, *args: object, **kwargs: object) -> None:
+            super().__init__(*args, **kwargs)
+            for field in self._fields:
+                kinds = _KINDS.get(field) or (type(getattr(Recording, field)),)
+                takes = " or ".join("None" if kind is type(None) else f"a {kind.__name__}" for kind in kinds)
+                expect(field, getattr(self, field), kinds, takes)
+
     def online_cpus(self) -> tuple[int, ...]:
         """Return the recorded processors, or else those whose CPUID is recorded."""
         return self.online or tuple(self.leaves)
@@ -110,6 +130,8 @@ class Recording(Value, Machine):
     @classmethod
     def from_json(cls, text: str, path: str = "recording") -> Recording:
         """Read :meth:`to_json`'s text. Raises DumpError, naming ``path`` and the part that is wrong."""
+        expect("text", text, (str, bytes), "JSON, a str")
+        expect("path", path, (str, PathLike), "a path for messages")
         import json
 
         try:

@@ -9,7 +9,8 @@ from cpufeat.aot.runtime.guard_table import demanded
 from cpufeat.auditing.auditor import audit_content
 from cpufeat.auditing.formats.loader import content_of, loads
 from cpufeat.detection.detect import detect
-from cpufeat.errors import ArtifactError, AuditError, TargetError, UnknownNameError
+from cpufeat.detection.host import Host
+from cpufeat.errors import ArtifactError, AuditError, TargetError, UnknownNameError, expect
 from cpufeat.features import FeatureSet
 from cpufeat.levels import level_features, level_of
 from cpufeat.support.value import Value
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from cpufeat.auditing.report import Audit, FunctionNeeds
-    from cpufeat.detection.host import Host
 
 
 class Lack(Value):
@@ -71,6 +71,7 @@ def check(file: str | os.PathLike[str], on: Host | str | None = None) -> Check:
     Raises AuditError for a file that is no binary, or that has members of several architectures where ``on`` is a
     request; OSError; UnknownNameError and TargetError for a bad request.
     """
+    expect("on", on, (Host, str, type(None)), "a Host, a level or CPU as a str, or None")
     content, name = content_of(file)
     audit = audit_content(content, name)
     return _check_request(audit, content, on) if isinstance(on, str) else _check_host(audit, content, on or detect())

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from cpufeat.aot.artifact import Artifact
 from cpufeat.auditing.formats.loader import format_of, image_of
-from cpufeat.errors import ArtifactError, AuditError, VerifyError
+from cpufeat.errors import ArtifactError, AuditError, VerifyError, expect, expect_strings, positive
 from cpufeat.running import qemu
 from cpufeat.running.cpus import select_cpus
 from cpufeat.running.qemu import Watch
@@ -103,6 +103,11 @@ def verify(
     VerifyError for a file that is no ELF executable, for an unknown CPU or an empty list, without an emulator, and on
     Windows and macOS.
     """
+    expect("file", file, (str, os.PathLike), "a path")
+    if cpus is not None:
+        expect_strings("cpus", cpus)
+    expect_strings("arguments", arguments)
+    positive("time_limit", time_limit)
     if sys.platform in _NO_ELF:
         raise VerifyError(f"{os.fspath(file)}: {_NO_ELF[sys.platform]} runs no ELF programs: verify it on Linux")
     program = _read(file)

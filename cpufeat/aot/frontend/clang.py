@@ -14,7 +14,7 @@ from cpufeat import llvm_tables
 from cpufeat.aot.frontend.module import Source
 from cpufeat.aot.llvm import triples
 from cpufeat.aot.toolchain import zig
-from cpufeat.errors import CompileError, CpufeatWarning
+from cpufeat.errors import CompileError, CpufeatWarning, expect, expect_strings, positive
 from cpufeat.support import files, processes
 
 if TYPE_CHECKING:
@@ -45,13 +45,19 @@ def from_c(
 
     ``triple`` is LLVM's; the preprocessor sees the lowest CPU of that architecture, since the code is for every target.
     ``arguments`` are passed to clang: ``-Iinclude``, ``-DNAME=VALUE``, ``-ffast-math``. ``time_limit`` is in seconds.
-    The compiler's warnings become a CpufeatWarning. Raises CompileError, with the compiler's own message, for C that
-    it rejects, and for IR that is too new for the installed llvmlite; TargetError for a triple whose system LLVM does
-    not know; MissingExtraError without ``ziglang``.
+    The compiler's warnings become a CpufeatWarning. Raises FileNotFoundError; CompileError, with the
+    compiler's own message, for C that it rejects, and for IR that is too new for the installed llvmlite; TargetError
+    for a triple whose system LLVM does not know; MissingExtraError without ``ziglang``.
     """
+    expect("file", file, (str, os.PathLike), "a path")
+    expect("triple", triple, str, "LLVM's triple, a str")
+    expect_strings("arguments", arguments)
+    positive("time_limit", time_limit)
     path = os.fspath(file)
     try:
         Path(path).open("rb").close()
+    except FileNotFoundError:
+        raise
     except (OSError, ValueError) as error:
         raise CompileError(files.failure(path, error)) from None
     options = (*(() if _keeps_frame_pointers(triple) else ("-fomit-frame-pointer",)), *arguments)
@@ -90,6 +96,8 @@ def _compile(path: str, triple: str, arguments: tuple[str, ...], time_limit: flo
     except OSError as error:
         reason = ": ".join(filter(None, (error.filename, error.strerror)))
         raise CompileError(f"{path}: not compiled: {reason}") from None
+    except ValueError as error:  # a NUL, or half of a surrogate pair
+        raise CompileError(f"{path}: not compiled: {error}") from None
     messages = ended.stderr.start.decode(errors="replace").strip()
     if ended.expired:
         raise CompileError(f"{path}: the C compiler exceeded the time limit of {time_limit:g} s")

@@ -35,7 +35,8 @@ def read(module: object) -> Source:
     ``module`` is IR text, bitcode as bytes, the path of either, a module of ``llvmlite.ir`` or ``llvmlite.binding``,
     or a Source. A ``str`` is a path if it is one line that ends in ``.ll`` or ``.bc``, otherwise text; an
     ``os.PathLike`` is a path. Whether a file is bitcode or text is decided by its content, not its name. Raises
-    CompileError for a module that cannot be read, TypeError for other types.
+    FileNotFoundError for a path without a file, CompileError for any other module that cannot be read, TypeError for
+    other types.
     """
     if isinstance(module, Source):
         return module
@@ -55,6 +56,8 @@ def _is_path(text: str) -> bool:
 def _from_file(path: str) -> Source:
     try:
         content = files.read(path)
+    except FileNotFoundError:
+        raise
     except (OSError, ValueError) as error:
         raise CompileError(files.failure(path, error)) from None
     if content.startswith(_BITCODE_MAGIC):
@@ -91,7 +94,7 @@ def _from_llvmlite(module: object) -> Source:
     if isinstance(module, ir.Module):
         return _from_text(f"<module {module.name}>", str(module))
     if not isinstance(module, binding.ModuleRef):
-        raise TypeError(f"a module is IR text, bitcode, a path or an llvmlite module, not {type(module).__name__}")
+        raise TypeError(f"module must be IR text, bitcode, a path or an llvmlite module, not {type(module).__name__}")
     if module.closed:
         raise CompileError("this llvmlite module was closed")
     return Source(f"<module {module.name}>", True, module.as_bitcode())

@@ -91,8 +91,6 @@ def _common_triple(inputs: Sequence[Input]) -> str:
 
 def _driver(linker: Linker | None, triple: str) -> list[str]:
     """Return the command that links for a triple, to which options and files are appended."""
-    if linker not in (None, "cc", "zig"):
-        raise ValueError(f"linker is {linker!r}, not 'cc', 'zig' or None")
     differs = "" if linker == "zig" else triples.conflict(triple, _host_triple())
     if linker == "cc" and differs:
         raise TargetError(f"cc links for {_host_triple()}, not for {triple}: {differs}; zig links for both")
@@ -119,8 +117,6 @@ def _host_triple() -> str:
 
 def _options(kind: Kind, first: Input, arguments: Sequence[str]) -> list[str]:
     options = {"executable": "-pie", "shared": "-shared"}
-    if kind not in options:
-        raise ValueError(f"kind is {kind!r}, not 'executable', 'shared' or 'object'")
     if kind == "executable" and (_NO_PIE.intersection(arguments) or not first.content.startswith(ELF_MAGIC)):
         return []
     return [options[kind]]

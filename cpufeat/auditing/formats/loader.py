@@ -15,7 +15,7 @@ from cpufeat.auditing.formats.containers import (
 from cpufeat.auditing.formats.elf import elf_image, is_elf
 from cpufeat.auditing.formats.macho import is_macho, macho_image
 from cpufeat.auditing.formats.pe_coff import coff_image, is_coff, is_pe, pe_image
-from cpufeat.errors import AuditError
+from cpufeat.errors import AuditError, expect
 from cpufeat.support import files
 from cpufeat.support.value import TYPE_CHECKING
 
@@ -66,9 +66,13 @@ def is_binary(content: bytes) -> bool:
 
 def content_of(file: str | os.PathLike[str] | bytes) -> tuple[bytes, str]:
     """Return the content of a file, and its name in messages. Raises AuditError, OSError."""
+    expect("file", file, (str, os.PathLike, bytes), "a path, or the content of a file as bytes")
     if isinstance(file, bytes):
         return file, "(bytes)"
-    return files.read(file, wanted=is_binary), os.fspath(file)
+    try:
+        return files.read(file, wanted=is_binary), os.fspath(file)
+    except ValueError as error:
+        raise AuditError(files.failure(file, error)) from None
 
 
 def image_of(content: bytes, name: str) -> Image:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 from helpers.llvm_workers import ADD
@@ -71,7 +72,6 @@ def test_an_llvmlite_module_is_not_changed():
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("missing.ll", None, "missing.ll: No such file or directory$"),
         ("bad.ll", b"define void @f( {", r"bad.ll:1:18: error: expected type"),
         ("bad.ll", b"define \xff", "bad.ll: byte 7 of the IR is not UTF-8$"),
         ("bad.ll", b"; fine\ndefine void @f() { ret void }\n\0 and more", "bad.ll:3: a NUL byte"),
@@ -85,6 +85,13 @@ def test_a_file_that_cannot_be_compiled_is_an_error_that_names_it(name, content,
         written(tmp_path / name, content)
     with pytest.raises(CompileError, match=message):
         aot.compile(path, BASELINE)
+
+
+@pytest.mark.parametrize("name", ["missing.ll", "missing.bc", Path("missing")])
+def test_a_missing_file_is_the_error_of_python(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError, match=f"No such file or directory: '{name}'"):
+        aot.compile(name, BASELINE)
 
 
 def test_a_folder_is_an_error_that_names_it(tmp_path):

@@ -32,6 +32,7 @@ from cpufeat import (
     CompileError,
     CpufeatWarning,
     MissingFeaturesError,
+    OptionError,
     Target,
     TargetError,
     aot,
@@ -969,14 +970,14 @@ def test_senseless_targets_are_refused(targets, message):
 @pytest.mark.parametrize("limit", ["time_limit", "memory_limit"])
 @pytest.mark.parametrize("number", [0, -1, float("nan")])
 def test_limits_that_are_not_positive_are_refused(limit, number):
-    with pytest.raises(ValueError, match=f"^{limit} must be positive, not {number}$"):
+    with pytest.raises(OptionError, match=f"^{limit} must be positive, not {number}$"):
         aot.compile(MODULE, BASELINE, **{limit: number})
 
 
 def test_options_with_unknown_values_are_refused():
     with pytest.raises(TargetError, match="pass either target or targets, not both"):
         aot.compile("", BASELINE, targets=LEVELS)
-    with pytest.raises(ValueError, match="dispatch must be one of None, 'ifunc', 'pointer', not 'table'"):
+    with pytest.raises(OptionError, match="dispatch must be one of None, 'ifunc', 'pointer', not 'table'"):
         aot.compile("", targets=LEVELS, dispatch="table")  # type: ignore[arg-type]
     with pytest.raises(TargetError, match=r"musl: .*dispatch=\"pointer\""):
         aot.compile(
