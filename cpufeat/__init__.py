@@ -1,43 +1,101 @@
 """Detect what a CPU can really run, select targets for it, and check what binaries need.
 
+``target_for_host`` answers what to compile for on this machine; ``detect``, ``resolve`` and ``explain`` say what it is,
+what a request becomes on it, and why. ``audit`` tells what a binary needs, ``check`` whether it runs on a CPU,
+``verify`` runs it on others, and ``aot`` compiles for one target or several. All values are immutable, compare by their
+contents, and can be pickled; all errors derive from ``CpufeatError``, but a wrong type is a TypeError.
+
 Importing this package reads no file and loads no dependency; each public name is loaded when it is first used.
 """
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from cpufeat.auditing import Audit as Audit
-    from cpufeat.auditing import audit as audit
-    from cpufeat.detection.detect import detect as detect
-    from cpufeat.detection.host import Host as Host
-    from cpufeat.detection.machine import Machine as Machine
-    from cpufeat.detection.recording import Recording as Recording
-    from cpufeat.detection.systems import ThisMachine as ThisMachine
-    from cpufeat.errors import ArtifactError as ArtifactError
-    from cpufeat.errors import AuditError as AuditError
-    from cpufeat.errors import CompileError as CompileError
-    from cpufeat.errors import CpufeatError as CpufeatError
-    from cpufeat.errors import CpufeatWarning as CpufeatWarning
-    from cpufeat.errors import DumpError as DumpError
-    from cpufeat.errors import LinkError as LinkError
-    from cpufeat.errors import MissingExtraError as MissingExtraError
-    from cpufeat.errors import MissingFeaturesError as MissingFeaturesError
-    from cpufeat.errors import OptionError as OptionError
-    from cpufeat.errors import TargetError as TargetError
-    from cpufeat.errors import UnknownNameError as UnknownNameError
-    from cpufeat.errors import VerifyError as VerifyError
-    from cpufeat.features import Feature as Feature
-    from cpufeat.features import FeatureSet as FeatureSet
-    from cpufeat.resolution import Resolution as Resolution
-    from cpufeat.resolution import resolve as resolve
-    from cpufeat.resolution import target_for_host as target_for_host
-    from cpufeat.running.check import check as check
-    from cpufeat.running.verify import verify as verify
-    from cpufeat.support.version import __version__ as __version__
-    from cpufeat.target import Target as Target
+    from cpufeat import aot
+    from cpufeat.auditing import Audit, audit
+    from cpufeat.decisions import Decision, Withheld
+    from cpufeat.detection.detect import detect
+    from cpufeat.detection.dumps import load_machine
+    from cpufeat.detection.host import Core, Host
+    from cpufeat.detection.machine import Machine
+    from cpufeat.detection.recording import Recording
+    from cpufeat.detection.systems import ThisMachine
+    from cpufeat.errors import (
+        ArtifactError,
+        AuditError,
+        CompileError,
+        CpufeatError,
+        CpufeatWarning,
+        DumpError,
+        LinkError,
+        MissingExtraError,
+        MissingFeaturesError,
+        OptionError,
+        TargetError,
+        UnknownNameError,
+        VerifyError,
+    )
+    from cpufeat.explanation import Explanation, explain
+    from cpufeat.features import Feature, FeatureSet
+    from cpufeat.resolution import Resolution, resolve, target_for_host
+    from cpufeat.running.check import Check, check
+    from cpufeat.running.verify import Run, verify
+    from cpufeat.support.version import __version__
+    from cpufeat.target import Target
+
+__all__ = [
+    "ArtifactError",
+    "Audit",
+    "AuditError",
+    "Check",
+    "CompileError",
+    "Core",
+    "CpufeatError",
+    "CpufeatWarning",
+    "Decision",
+    "DumpError",
+    "Explanation",
+    "Feature",
+    "FeatureSet",
+    "Host",
+    "LinkError",
+    "Machine",
+    "MissingExtraError",
+    "MissingFeaturesError",
+    "OptionError",
+    "Recording",
+    "Resolution",
+    "Run",
+    "Target",
+    "TargetError",
+    "ThisMachine",
+    "UnknownNameError",
+    "VerifyError",
+    "Withheld",
+    "__version__",
+    "aot",
+    "audit",
+    "check",
+    "detect",
+    "explain",
+    "load_machine",
+    "resolve",
+    "target_for_host",
+    "verify",
+]
 
 _HOME = {
+    "aot": "cpufeat.aot",
     "Audit": "cpufeat.auditing",
     "audit": "cpufeat.auditing",
+    "Decision": "cpufeat.decisions",
+    "Withheld": "cpufeat.decisions",
+    "detect": "cpufeat.detection.detect",
+    "load_machine": "cpufeat.detection.dumps",
+    "Core": "cpufeat.detection.host",
+    "Host": "cpufeat.detection.host",
+    "Machine": "cpufeat.detection.machine",
+    "Recording": "cpufeat.detection.recording",
+    "ThisMachine": "cpufeat.detection.systems",
     "ArtifactError": "cpufeat.errors",
     "AuditError": "cpufeat.errors",
     "CompileError": "cpufeat.errors",
@@ -51,33 +109,34 @@ _HOME = {
     "TargetError": "cpufeat.errors",
     "UnknownNameError": "cpufeat.errors",
     "VerifyError": "cpufeat.errors",
+    "Explanation": "cpufeat.explanation",
+    "explain": "cpufeat.explanation",
     "Feature": "cpufeat.features",
     "FeatureSet": "cpufeat.features",
-    "Host": "cpufeat.detection.host",
-    "detect": "cpufeat.detection.detect",
-    "Machine": "cpufeat.detection.machine",
-    "Recording": "cpufeat.detection.recording",
-    "ThisMachine": "cpufeat.detection.systems",
     "Resolution": "cpufeat.resolution",
     "resolve": "cpufeat.resolution",
-    "__version__": "cpufeat.support.version",
-    "check": "cpufeat.running.check",
-    "verify": "cpufeat.running.verify",
     "target_for_host": "cpufeat.resolution",
+    "Check": "cpufeat.running.check",
+    "check": "cpufeat.running.check",
+    "Run": "cpufeat.running.verify",
+    "verify": "cpufeat.running.verify",
+    "__version__": "cpufeat.support.version",
     "Target": "cpufeat.target",
 }
+"""The module of each public name."""
 
+if not TYPE_CHECKING:  # or type checkers would take every name for one of this package
 
-def __getattr__(name: str) -> object:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    import sys
+    def __getattr__(name: str) -> object:
+        if name not in _HOME:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        import sys
 
-    __import__(_HOME[name])
-    value: object = getattr(sys.modules[_HOME[name]], name)
-    globals()[name] = value
-    return value
+        __import__(_HOME[name])
+        module = sys.modules[_HOME[name]]
+        value = getattr(module, name, module)  # aot is a module itself
+        globals()[name] = value
+        return value
 
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOME])
+    def __dir__() -> list[str]:
+        return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})

@@ -220,7 +220,7 @@ class Target(Value):
         """Return llvmlite's TargetMachine for this target; all arguments are those of its ``create_target_machine``.
 
         ``opt`` is the code generator's effort, 0 to 3. Raises OptionError for a value that llvmlite does not take, and
-        TargetError for a triple that it generates no code for.
+        TargetError for a triple that it generates no code for; MissingExtraError without llvmlite.
         """
         from cpufeat.support.extras import extra
 

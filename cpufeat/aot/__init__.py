@@ -12,32 +12,35 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from cpufeat.aot.artifact import Artifact as Artifact
-    from cpufeat.aot.artifact import Variant as Variant
-    from cpufeat.aot.artifact import link as link
-    from cpufeat.aot.compiler import compile as compile  # noqa: A004
-    from cpufeat.aot.frontend.clang import from_c as from_c
-    from cpufeat.aot.library import Library as Library
+    from cpufeat.aot.artifact import Artifact, Variant, link
+    from cpufeat.aot.compiler import compile  # noqa: A004
+    from cpufeat.aot.frontend.clang import from_c
+    from cpufeat.aot.frontend.module import Source
+    from cpufeat.aot.library import Library
+
+__all__ = ["Artifact", "Library", "Source", "Variant", "compile", "from_c", "link"]
 
 _HOME = {
     "Artifact": "cpufeat.aot.artifact",
     "Library": "cpufeat.aot.library",
+    "Source": "cpufeat.aot.frontend.module",
     "Variant": "cpufeat.aot.artifact",
     "compile": "cpufeat.aot.compiler",
     "from_c": "cpufeat.aot.frontend.clang",
     "link": "cpufeat.aot.artifact",
 }
+"""The module of each public name."""
 
+if not TYPE_CHECKING:  # or type checkers would take every name for one of this package
 
-def __getattr__(name: str) -> object:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    import importlib
+    def __getattr__(name: str) -> object:
+        if name not in _HOME:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        import importlib
 
-    value: object = getattr(importlib.import_module(_HOME[name]), name)
-    globals()[name] = value
-    return value
+        value = getattr(importlib.import_module(_HOME[name]), name)
+        globals()[name] = value
+        return value
 
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOME])
+    def __dir__() -> list[str]:
+        return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})

@@ -8,7 +8,7 @@ from cpufeat.cli.layout import fixed, row, section_heading, wrapped
 from cpufeat.decisions import Withheld
 from cpufeat.detection import unreported
 from cpufeat.detection.arch.identity import described
-from cpufeat.explain import OF_ANY_MACHINE, OTHERS, PRIVILEGED, Explanation, groups, heading, verdict
+from cpufeat.explanation import OF_ANY_MACHINE, OTHERS, PRIVILEGED, Explanation, groups, heading, verdict
 from cpufeat.features import HARDWARE, FeatureSet, family, table
 from cpufeat.levels import ladder, level_features, levels
 from cpufeat.support.value import TYPE_CHECKING

@@ -15,7 +15,6 @@ from cpufeat.aot.llvm.job import EmitError, LimitError
 from cpufeat.auditing.dataflow.facts import BudgetExceededError
 from cpufeat.auditing.report import IsaNote, Misaligned, Undecoded
 from cpufeat.detection.host import Core
-from cpufeat.explain import explain
 from cpufeat.features import table
 from cpufeat.running.check import Check, Lack
 from cpufeat.running.verify import Run
@@ -60,7 +59,7 @@ def values() -> list[object]:
     recording = machine(INTEL, 6, 143, features_of("sapphirerapids"), xcr0=0x7)
     host = cpufeat.detect(recording).replace(cores=(Core("sapphirerapids", 2), Core("atom", 1)))
     with pytest.warns(cpufeat.CpufeatWarning, match="left out"):
-        explanation = explain(recording, "haswell,+avx512f,+prefer_256_bit")
+        explanation = cpufeat.explain("haswell,+avx512f,+prefer_256_bit", machine=recording)
     artifact = aot.compile(IR, targets=[cpufeat.Target.parse(level, TRIPLE) for level in ("x86-64-v3", "x86-64")])
     audit = cpufeat.audit(artifact.object).replace(
         misaligned=(Misaligned(4096, "f", "addps xmm0, [rip]", 8196, "table", 16, 4),),

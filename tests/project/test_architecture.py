@@ -36,7 +36,7 @@ cpus
 request
 target
 resolution
-explain auditing
+explanation auditing
 aot
 running
 cli

@@ -1,9 +1,13 @@
-"""Public names are loaded when they are first used: what type checkers see and what Python loads is one list."""
+"""The public API is one list: what is exported, shown, loaded when first used, and seen by type checkers."""
 
 from __future__ import annotations
 
 import ast
 import importlib
+import inspect
+import pkgutil
+import pydoc
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -25,7 +29,8 @@ def imported_for_type_checkers(package: ModuleType) -> dict[str, str]:
     tree = ast.parse(Path(str(package.__file__)).read_text())
     blocks = [node for node in tree.body if isinstance(node, ast.If)]
     imports = [node for block in blocks for node in block.body if isinstance(node, ast.ImportFrom)]
-    return {alias.asname or alias.name: str(node.module) for node in imports for alias in node.names}
+    names = {alias.name: str(node.module) for node in imports for alias in node.names}
+    return {name: f"{module}.{name}" if module == package.__name__ else module for name, module in names.items()}
 
 
 @pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.__name__)
@@ -41,10 +46,50 @@ def test_type_checkers_and_python_load_the_same_names_from_the_same_modules(pack
 @pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.__name__)
 def test_every_public_name_is_that_of_its_module(package: ModuleType) -> None:
     for name, module in package._HOME.items():
-        assert getattr(package, name) is getattr(importlib.import_module(module), name)
-    assert package._HOME.keys() <= set(dir(package))
+        loaded = importlib.import_module(module)
+        assert getattr(package, name) is (loaded if module == f"{package.__name__}.{name}" else getattr(loaded, name))
     with pytest.raises(AttributeError, match=f"module '{package.__name__}' has no attribute 'no_such_name'"):
         _ = package.no_such_name
+
+
+@pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.__name__)
+def test_the_public_api_is_one_list(package: ModuleType) -> None:
+    assert sorted(package.__all__) == sorted(package._HOME) == [name for name in dir(package) if name in package._HOME]
+    assert [name for name in dir(package) if name not in package.__all__ and not name.startswith("__")] == []
+    starred: dict[str, object] = {}
+    exec(f"from {package.__name__} import *", starred)  # noqa: S102
+    assert starred.keys() - {"__builtins__"} == set(package.__all__)
+
+
+@pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.__name__)
+def test_help_shows_every_public_name_with_its_docstring(package: ModuleType) -> None:
+    shown = pydoc.plain(pydoc.render_doc(package))
+    for name in package.__all__:
+        value = getattr(package, name)
+        assert re.search(rf"\b{name}\b", shown) or str(value) in shown, f"help({package.__name__}) lacks {name}"
+        if callable(value):
+            assert value.__doc__, name
+            assert value.__doc__.strip().split("\n")[0] in shown, f"help({package.__name__}) does not document {name}"
+
+
+def test_public_functions_and_methods_have_docstrings_and_annotations() -> None:
+    for package in PACKAGES:
+        for name in package.__all__:
+            value = getattr(package, name)
+            own = vars(value).items() if isinstance(value, type) else [(name, value)]
+            for method, function in own:
+                inner = getattr(function, "__func__", getattr(function, "fget", function))
+                if inspect.isfunction(inner) and method[0] != "_":
+                    assert inner.__doc__, f"{name}.{method} has no docstring"
+                    parameters = set(inspect.signature(inner).parameters) - {"self", "cls"}
+                    assert {*parameters, "return"} <= inner.__annotations__.keys(), f"{name}.{method} lacks annotations"
+
+
+def test_the_names_of_functions_are_not_those_of_modules() -> None:
+    """Importing ``cpufeat.explain`` would put the module in the function's place."""
+    for package in PACKAGES:
+        modules = {module.name for module in pkgutil.iter_modules(package.__path__)}
+        assert modules & set(package.__all__) == ({"aot"} if package is cpufeat else set())
 
 
 def test_a_name_is_loaded_on_first_use() -> None:

@@ -40,6 +40,12 @@ NONSENSE: dict[str, tuple[object, ...]] = {
 }
 """Values of the right type, by a word of its annotation."""
 MADE_BY_CPUFEAT = {
+    "Check",
+    "Core",
+    "Decision",
+    "Run",
+    "Withheld",
+    "aot.Source",
     "Host",
     "Resolution",
     "Explanation",
@@ -87,6 +93,10 @@ def calls(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Call]:
         "audit": Call(cpufeat.audit, {"file": binary, "progress": None}),
         "check": Call(cpufeat.check, {"file": binary, "on": host}),
         "verify": Call(cpufeat.verify, {"file": binary, "cpus": None, "arguments": (), "time_limit": 5.0}),
+        "explain": Call(
+            cpufeat.explain, {"request": "x86-64", "machine": recording, "on_missing": "fallback", "origin": "name"}
+        ),
+        "load_machine": Call(cpufeat.load_machine, {"path": dump}),
         "Target": Call(
             cpufeat.Target, {"triple": target.triple, "cpu": "haswell", "features": target.features, "options": ()}
         ),

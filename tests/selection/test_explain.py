@@ -15,6 +15,7 @@ from helpers.paths import CORPUS, PROJECT
 from hypothesis import given
 from hypothesis import strategies as st
 
+import cpufeat
 from cpufeat import llvm_tables
 from cpufeat.cli.explain_page import page
 from cpufeat.cli.layout import lay_out
@@ -27,7 +28,7 @@ from cpufeat.detection.recorder import record
 from cpufeat.detection.recording import Recording
 from cpufeat.detection.unreported import evidence
 from cpufeat.errors import CpufeatError
-from cpufeat.explain import Explanation, explain, to_json, verdict
+from cpufeat.explanation import Explanation, to_json, verdict
 from cpufeat.features import FeatureSet, table
 
 if TYPE_CHECKING:
@@ -38,6 +39,10 @@ pytestmark = pytest.mark.filterwarnings("ignore::cpufeat.errors.CpufeatWarning")
 RECORDED = sorted((PROJECT / "data" / "machines").glob("*.json"))
 INTEL = "GenuineIntel"
 WIDTH = 80
+
+
+def explained(machine: Machine, request: str | None, origin: str = "") -> Explanation:
+    return cpufeat.explain(request, machine=machine, origin=origin)
 
 
 def hybrid() -> Recording:
@@ -82,7 +87,7 @@ def text_of(account: Explanation, width: int = WIDTH) -> str:
 
 @pytest.mark.parametrize(("recorded", "request_"), ACCOUNTS)
 def test_a_page_has_80_columns_and_says_what_the_json_says(recorded: Machine, request_: str | None) -> None:
-    account = explain(recorded, request_, origin="somewhere/" * 20)
+    account = explained(recorded, request_, origin="somewhere/" * 20)
     text, facts = text_of(account), json.loads(json.dumps(to_json(account)))
     assert max(map(len, text.splitlines())) <= WIDTH
     words = set(text.replace(",", " ").split())
@@ -110,7 +115,7 @@ def test_a_page_has_80_columns_and_says_what_the_json_says(recorded: Machine, re
     ],
 )
 def test_the_verdict_is_one_sentence_on_top(name: str, style: str, says: str) -> None:
-    account = explain(*MADE_UP[name])
+    account = explained(*MADE_UP[name])
     sentence, found = verdict(account)
     assert found == style
     assert says in sentence
@@ -118,7 +123,7 @@ def test_the_verdict_is_one_sentence_on_top(name: str, style: str, says: str) ->
 
 
 def test_a_masked_haswell_faults_at_what_its_name_implies() -> None:
-    account = explain(load(str(PROJECT / "data" / "machines" / "qemu-haswell-without-avx.json"))[1], None)
+    account = explained(load(str(PROJECT / "data" / "machines" / "qemu-haswell-without-avx.json"))[1], None)
     assert {"avx", "avx2", "fma"} <= account.faults.keys()
     assert account.host.features.isa.names.isdisjoint(account.faults)
     assert "aes" in account.unused, "LLVM's haswell lacks AES, which this one has"
@@ -126,7 +131,7 @@ def test_a_masked_haswell_faults_at_what_its_name_implies() -> None:
 
 
 def test_the_verdict_distrusts_the_model_number_not_the_features() -> None:
-    account = explain(*MADE_UP["contradicted"])
+    account = explained(*MADE_UP["contradicted"])
     assert (account.host.named, account.host.cpu) == ("rocketlake", "sapphirerapids")
     assert "avxvnni" in account.unused
 
@@ -135,7 +140,7 @@ def test_a_feature_that_the_kernel_never_shows_is_no_fault() -> None:
     """Linux has no flag for PTWRITE, older ones none for AVX-IFMA: from its account alone nobody knows."""
     flags = " ".join(flag for name in features_of("arrowlake") for flag in table("x86_64")[name].kernel_flags)
     told = f"processor: 0\nvendor_id: GenuineIntel\ncpu family: 6\nmodel: 197\nflags: {flags}\n"
-    account = explain(Recording(files={"/proc/cpuinfo": told.encode()}), None)
+    account = explained(Recording(files={"/proc/cpuinfo": told.encode()}), None)
     assert {"avxifma", "ptwrite"} <= account.unseen.keys()
     assert not account.faults
     assert verdict(account)[1] != "bad"
@@ -144,7 +149,7 @@ def test_a_feature_that_the_kernel_never_shows_is_no_fault() -> None:
 
 def test_what_the_user_disabled_is_withheld_and_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CPUFEAT_DISABLE", "avx2")
-    account = explain(*MADE_UP["trusted"])
+    account = explained(*MADE_UP["trusted"])
     assert not account.faults
     assert to_json(account)["withheld"]["avx2"] == {"reason": "disabled by the user", "evidence": "CPUFEAT_DISABLE"}
 
@@ -152,13 +157,13 @@ def test_what_the_user_disabled_is_withheld_and_no_fault(monkeypatch: pytest.Mon
 def test_the_picture_in_the_docs_is_up_to_date() -> None:
     svg = (PROJECT / "docs" / "explain.svg").read_text(encoding="utf-8")
     drawn = set(html.unescape(re.sub(r"<[^>]*>", " ", svg)).split())
-    account = explain(load(str(PROJECT / "data" / "machines" / "qemu-haswell-without-avx.json"))[1], None)
+    account = explained(load(str(PROJECT / "data" / "machines" / "qemu-haswell-without-avx.json"))[1], None)
     assert set(text_of(account).split()) <= drawn, "python tools/explain_picture.py draws it anew"
 
 
 @given(st.text(st.characters(exclude_characters="\n\r"), max_size=300))
 def test_any_brand_fits_and_carries_no_control_characters(brand: str) -> None:
-    account = explain(Recording(files={"lscpu": LSCPU + brand.encode("utf-8", "surrogatepass")}), None)
+    account = explained(Recording(files={"lscpu": LSCPU + brand.encode("utf-8", "surrogatepass")}), None)
     lines = [printable("".join(text for text, _ in line)) for line in lay_out(page(account), WIDTH)]
     assert max(map(len, lines)) <= WIDTH
     assert all(line.isprintable() for line in lines)
@@ -170,7 +175,7 @@ def test_pages_of_collected_machines_fit() -> None:
     refused = []
     for name in names:
         try:
-            text = text_of(explain(load(str(CORPUS / name))[1], None, origin=name))
+            text = text_of(explained(load(str(CORPUS / name))[1], None, origin=name))
         except CpufeatError as error:
             refused.append(str(error))
             continue
@@ -196,7 +201,7 @@ IN_THEIR_WORDS = {
 @needs_corpora
 @pytest.mark.parametrize(("name", "words"), IN_THEIR_WORDS.items(), ids=str)
 def test_cores_have_their_architectures_word(name: str, words: str) -> None:
-    account = explain(load(str(CORPUS / name))[1], None)
+    account = explained(load(str(CORPUS / name))[1], None)
     assert words in " ".join(text_of(account).split())
     assert FeatureSet(account.host.arch, account.host.withheld).isa.names == account.host.withheld.keys()
 
@@ -209,7 +214,7 @@ def core(implementer: str, part: str, flags: str) -> Recording:
 def test_reached_levels_are_shown_and_what_the_next_one_lacks() -> None:
     """A Cortex-A75 has the dot products of Armv8.4, and not all of Armv8.3."""
     flags = "fp asimd aes pmull sha1 sha2 crc32 atomics fphp asimdhp asimdrdm lrcpc dcpop asimddp"
-    lines = [line.split() for line in text_of(explain(core("0x41", "0xd0a", flags), None)).splitlines()]
+    lines = [line.split() for line in text_of(explained(core("0x41", "0xd0a", flags), None)).splitlines()]
     first = {words[0]: words[1:] for words in lines if words}
     assert [name for name in first if name.startswith("armv")] == ["armv8-a", "armv8.1-a", "armv8.2-a", "armv8.3-a"]
     assert ["lacks", "jsconv", "complxnum", "pauth"] in lines
@@ -223,14 +228,14 @@ def test_unseen_features_are_no_faults_and_combined_features_are_not_unused() ->
     assert named is not None
     known = table("aarch64")
     flags = " ".join(word for name in named if known[name].bit for word in known[name].kernel_flags)
-    account = explain(core("0x61", "0x022", flags), None)
+    account = explained(core("0x61", "0x022", flags), None)
     assert (list(account.faults), list(account.unseen), list(account.unused)) == ([], ["predres"], [])
     assert verdict(account) == ("Compile for apple-m1, less predres, which /proc/cpuinfo does not show.", "good")
 
 
 def test_single_bits_of_a_word_are_grouped_and_pairs_of_bits_are_not() -> None:
     """A Neoverse V1 without what AT_HWCAP bits 17, 21, 22 and 24 stand for, but with SSBS, which has 28."""
-    text = text_of(explain(core("0x41", "0xd40", "fp").replace(auxv={16: 0x10119FFF, 26: 0}), None))
+    text = text_of(explained(core("0x41", "0xd40", "fp").replace(auxv={16: 0x10119FFF, 26: 0}), None))
     assert re.search(r"AT_HWCAP\[[0-9,]*22[0-9,]*\]", text)
     assert re.search(r" sha3 +AT_HWCAP bit 17 and AT_HWCAP bit 21 is 0", text)
 
@@ -324,4 +329,4 @@ def test_a_kernel_of_another_cpu_is_one_disagreement() -> None:
 def test_a_recording_of_a_recording_is_the_same_host(recorded: Machine, request_: str | None) -> None:
     again = Recording.from_json(record(recorded).to_json())
     assert detect(again) == detect(recorded)
-    assert to_json(explain(again, request_)) == to_json(explain(recorded, request_))
+    assert to_json(explained(again, request_)) == to_json(explained(recorded, request_))

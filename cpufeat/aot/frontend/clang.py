@@ -14,7 +14,7 @@ from cpufeat import llvm_tables
 from cpufeat.aot.frontend.module import Source
 from cpufeat.aot.llvm import triples
 from cpufeat.aot.toolchain import zig
-from cpufeat.errors import CompileError, CpufeatWarning, expect, expect_strings, positive
+from cpufeat.errors import CompileError, CpufeatError, CpufeatWarning, expect, expect_strings, positive
 from cpufeat.support import files, processes
 
 if TYPE_CHECKING:
@@ -96,6 +96,8 @@ def _compile(path: str, triple: str, arguments: tuple[str, ...], time_limit: flo
     except OSError as error:
         reason = ": ".join(filter(None, (error.filename, error.strerror)))
         raise CompileError(f"{path}: not compiled: {reason}") from None
+    except CpufeatError:
+        raise
     except ValueError as error:  # a NUL, or half of a surrogate pair
         raise CompileError(f"{path}: not compiled: {error}") from None
     messages = ended.stderr.start.decode(errors="replace").strip()

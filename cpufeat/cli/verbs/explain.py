@@ -9,13 +9,12 @@ import warnings
 from cpufeat.cli.options import OK, add_on_missing, add_where, target_of
 from cpufeat.detection.detect import MACHINE_VARIABLE, default_machine
 from cpufeat.errors import CpufeatWarning
-from cpufeat.explain import (
+from cpufeat.explanation import (
     GENERIC,
     OF_ANY_MACHINE,
     decisions_to_json,
     explain,
     target_to_json,
-    to_json,
     verdict_without_tables,
 )
 from cpufeat.support.value import TYPE_CHECKING
@@ -42,9 +41,9 @@ def run(options: Namespace) -> int:
     machine = default_machine()
     if machine.arch and not has_tables(machine.arch):
         return _without_tables(machine.arch, options)
-    explanation = explain(machine, options.request, on_missing=options.on_missing or "fallback", origin=origin)
+    explanation = explain(options.request, machine=machine, on_missing=options.on_missing or "fallback", origin=origin)
     if options.json:
-        print(json.dumps(to_json(explanation), indent=2))
+        print(explanation.to_json())
         return OK
     from cpufeat.cli.explain_page import page
     from cpufeat.cli.terminal import show

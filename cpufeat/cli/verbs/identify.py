@@ -9,7 +9,7 @@ from cpufeat.cli.terminal import show_row
 from cpufeat.detection import dumps
 from cpufeat.detection.detect import detect
 from cpufeat.errors import CpufeatError
-from cpufeat.explain import GENERIC, identity
+from cpufeat.explanation import GENERIC, identity
 from cpufeat.support.value import TYPE_CHECKING
 from cpufeat.tables import has_tables
 

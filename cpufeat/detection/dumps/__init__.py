@@ -6,12 +6,13 @@ of that row parses the text. A format is added by a module with a reader and a r
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from cpufeat.detection.dumps import cpuid_leaves, cpuinfo, lscpu, sysctl, text
 from cpufeat.detection.machine import LARGEST_FILE
 from cpufeat.detection.recording import Recording
-from cpufeat.errors import DumpError
+from cpufeat.errors import DumpError, expect
 from cpufeat.support import files
 from cpufeat.support.value import TYPE_CHECKING, Value
 
@@ -44,6 +45,17 @@ FORMATS = (
 """Every format; a line that several recognize is of the first."""
 TITLES = ", ".join(format_.title for format_ in FORMATS)
 """The formats in one phrase."""
+
+
+def load_machine(path: str | os.PathLike[str]) -> Recording:
+    """Return the machine that another one recorded in a file: for ``detect``, ``explain`` and ``CPUFEAT_MACHINE``.
+
+    The format is recognized: a recording of ``cpufeat record``, CPUID leaves (``cpuid -r``, InstLatx64),
+    ``/proc/cpuinfo``, ``lscpu`` as text or JSON, macOS' ``sysctl``. Raises DumpError, which names the path and the
+    line, for a file that cannot be read, is damaged, larger than 16 MiB, or in none of these formats.
+    """
+    expect("path", path, (str, os.PathLike), "a path")
+    return load(os.fspath(path))[1]
 
 
 def load(path: str) -> tuple[str, Recording]:

@@ -11,8 +11,10 @@ from cpufeat import llvm_tables, tables
 from cpufeat.cpus import cpu_features
 from cpufeat.decisions import DISABLED, UNSEEN
 from cpufeat.detection.crosscheck import disagreements
-from cpufeat.detection.detect import detect
+from cpufeat.detection.detect import default_machine, detect
+from cpufeat.detection.machine import Machine
 from cpufeat.detection.probe import bits
+from cpufeat.errors import expect
 from cpufeat.features import FeatureSet, family, implied, table
 from cpufeat.levels import levels
 from cpufeat.request import NATIVE
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
 
     from cpufeat.decisions import Decision, Withheld
     from cpufeat.detection.host import Host
-    from cpufeat.detection.machine import Machine
     from cpufeat.features import Feature
     from cpufeat.resolution import OnMissing
     from cpufeat.target import Target
@@ -45,6 +46,17 @@ class Explanation(Value):
     resolution: Resolution
     disagreements: tuple[Decision, ...]
     """The differences between the kernel's account and CPUID."""
+
+    @property
+    def verdict(self) -> str:
+        """The explanation in one sentence, such as "Compile for znver4: all that the name implies runs here."."""
+        return verdict(self)[0]
+
+    def to_json(self) -> str:
+        """Return every fact with its evidence as JSON, as ``cpufeat explain --json`` prints it."""
+        import json
+
+        return json.dumps(to_json(self), indent=2)
 
     @property
     def host(self) -> Host:
@@ -99,9 +111,16 @@ def _proven(feature: Feature) -> list[str]:
 
 
 def explain(
-    machine: Machine, request: str | None, *, on_missing: OnMissing = "fallback", origin: str = ""
+    request: str | None = None, *, machine: Machine | None = None, on_missing: OnMissing = "fallback", origin: str = ""
 ) -> Explanation:
-    """Explain how ``request`` resolves on ``machine``. Raises the errors of detect and resolve."""
+    """Return how a request resolves on a machine (None: this one, or that of ``CPUFEAT_MACHINE``), with all evidence.
+
+    ``request`` and ``on_missing`` are those of :func:`~cpufeat.resolve`; ``origin`` names the file that the machine was
+    read from. Raises the errors of :func:`~cpufeat.detect` and :func:`~cpufeat.resolve`.
+    """
+    expect("origin", origin, str, "the name of a file, a str")
+    expect("machine", machine, (Machine, type(None)), "a Machine or None")
+    machine = machine or default_machine()
     host = detect(machine)
     resolution = resolve(request, host=host, on_missing=on_missing)
     return Explanation(origin, resolution, disagreements(machine, host))
