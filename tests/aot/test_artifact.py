@@ -322,7 +322,7 @@ def test_the_repr_of_an_artifact_does_not_show_its_bytes(artifact):
     )
 
 
-def test_loading_runs_the_code():
+def test_functions_of_a_loaded_artifact_can_be_called():
     loaded = aot.compile(TWICE + THRICE + "@data = global i32 7\n@inner = internal global i32 8", BASELINE).load()
     assert set(loaded) == {"twice", "thrice", "data"}
     assert UNARY(loaded["twice"])(UNARY(loaded["thrice"])(7)) == 42

@@ -98,7 +98,7 @@ def test_headers_symbols_and_relocations_are_those_that_pyelftools_reads(name: s
 
 
 @pytest.mark.parametrize(("triple", "expected"), TRIPLES.items())
-def test_class_and_byte_order(triple: str, expected: tuple[int, str]) -> None:
+def test_the_class_and_byte_order_are_read(triple: str, expected: tuple[int, str]) -> None:
     file = Elf(FILES[triple], DamagedError)
     assert (file.bits, file.order) == expected
 

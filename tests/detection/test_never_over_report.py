@@ -135,7 +135,7 @@ def test_a_file_that_is_cut_off_or_lacks_a_line_has_no_more(kind: tuple[str, str
 
 
 @pytest.mark.parametrize("kind", [kind for kind in DUMPS if kind[0] in ("cpuinfo", "lscpu", "made up")], ids=" ".join)
-def test_a_word_less_is_no_feature_more(kind: tuple[str, str]) -> None:
+def test_removing_a_word_never_adds_a_feature(kind: tuple[str, str]) -> None:
     listed = re.compile(rb"^\s*(?:%s)\s*:(.*)$" % "|".join(WORDS).encode(), re.MULTILINE)
     for name, content, whole, chosen in some(kind):
         spans = [

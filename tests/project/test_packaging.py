@@ -81,17 +81,17 @@ def answers(python: Path, elsewhere: Path) -> Path:
     return Path(data)
 
 
-def test_a_wheel(built: Path, tmp_path: Path) -> None:
+def test_an_installed_wheel_uses_its_own_tables(built: Path, tmp_path: Path) -> None:
     python = install([only(built, "*.whl")], tmp_path / "venv")
     assert answers(python, tmp_path).is_relative_to(tmp_path / "venv")
 
 
-def test_an_sdist(built: Path, tmp_path: Path) -> None:
+def test_an_installed_sdist_uses_its_own_tables(built: Path, tmp_path: Path) -> None:
     python = install([only(built, "*.tar.gz")], tmp_path / "venv")
     assert answers(python, tmp_path).is_relative_to(tmp_path / "venv")
 
 
-def test_in_place(tree: Path, tmp_path: Path) -> None:
+def test_an_editable_installation_uses_the_tables_of_the_tree(tree: Path, tmp_path: Path) -> None:
     """Also: an edited table is seen."""
     project = Path(shutil.copytree(tree, tmp_path / "project"))
     python = install(["--editable", project], tmp_path / "venv")
@@ -140,7 +140,7 @@ def metadata_of(built: Path) -> Message:
     return message_from_bytes(next(content for name, content in files.items() if name.endswith("/METADATA")))
 
 
-def test_the_metadata(built: Path) -> None:
+def test_the_metadata_has_version_license_and_requirements(built: Path) -> None:
     metadata = metadata_of(built)
     required = {name for name in metadata.get_all("Requires-Dist", []) if "extra ==" not in name}
     assert metadata["Version"] == cpufeat.__version__

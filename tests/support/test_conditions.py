@@ -30,7 +30,7 @@ def test_a_term_is_bits_of_a_word_and_the_least_number_they_hold(
     assert (term.text, term.word, term.low, term.width, term.least) == (text, word, low, width, least)
 
 
-def test_and_binds_before_or() -> None:
+def test_in_a_condition_and_binds_before_or() -> None:
     assert [written(terms) for terms in Condition("a&b|c").alternatives] == ["a&b", "c"]
     assert [term.text for term in Condition("a&b|c").terms] == ["a", "b", "c"]
 

@@ -67,7 +67,7 @@ def run(script, *arguments):
 
 
 @pytest.mark.usefixtures("installed")
-def test_installed_llvm_says_the_same():
+def test_the_tables_equal_what_the_installed_llvm_says():
     check = run(GENERATOR, "--check", *([] if ON_LINUX else ["--arch", "x86"]))
     assert (check.returncode, check.stdout, check.stderr) == (0, "", "")
 

@@ -89,7 +89,7 @@ def test_what_a_model_may_have_is_isa_that_llvm_does_not_give_it_anyway() -> Non
         assert may.names == may.isa.names, f"{row}: only the ISA is compared"
 
 
-def test_intels_own_map_of_models() -> None:
+def test_intels_map_of_models_names_the_same_cpus() -> None:
     with (corpora("raw/intel-perfmon") / "mapfile.csv").open(newline="") as file:
         listed = [row for row in csv.DictReader(file) if row["EventType"] in ("core", "hybridcore")]
     assert len(listed) > 80

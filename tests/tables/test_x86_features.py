@@ -111,12 +111,12 @@ def test_every_llvm_feature_is_classed(version: int) -> None:
     assert undetectable == set()
 
 
-def test_rows_are_llvms_and_no_others() -> None:
+def test_the_features_are_those_of_the_llvms_with_a_table() -> None:
     assert FEATURES.keys() == set().union(*(ours(llvm_names(version)) for version in VERSIONS))
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_closure_contains_llvms(version: int) -> None:
+def test_a_feature_implies_at_least_what_llvm_says(version: int) -> None:
     short = {}
     for name, _, llvm_implies in llvm_rows("x86", version, "feature"):
         lacking = ours(llvm_implies) - implied(ARCH, find(ARCH, name).name)
@@ -139,7 +139,7 @@ def test_closure_goes_beyond_the_newest_llvm_only_where_listed() -> None:
 
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("name", LEVELS)
-def test_levels_are_llvms(name: str, version: int) -> None:
+def test_a_level_has_the_features_that_llvm_gives_it(name: str, version: int) -> None:
     features = {cpu: features for cpu, _, features in llvm_rows("x86", version, "cpu")}
     assert name in features, f"data/x86/levels.tsv has a level that LLVM {version} does not know: {name}"
     assert level(name) == FeatureSet(ARCH, ours(features[name])).closed()
@@ -184,14 +184,14 @@ def test_no_two_rows_claim_a_spelling() -> None:
 # --- archspec
 
 
-def test_archspec_spellings() -> None:
+def test_every_feature_of_archspec_is_known() -> None:
     ones = [
         one for one in TARGETS_JSON["microarchitectures"].values() if one["vendor"] in ("GenuineIntel", "AuthenticAMD")
     ]
     assert unknown(name for one in ones for name in one["features"]) == ARCHSPEC_ONLY
 
 
-def test_archspec_bits() -> None:
+def test_archspec_has_the_same_cpuid_bits() -> None:
     compared = 0
     for leaf in CPUID_JSON["flags"] + CPUID_JSON["extension-flags"]:
         for bit in leaf["bits"]:

@@ -77,7 +77,7 @@ def test_get_returns_what_was_put(cache: Cache) -> None:
     assert [path.name for path in entries(cache)] == [KEY]
 
 
-def test_keys_tell_parts_apart() -> None:
+def test_a_key_depends_on_where_one_part_ends() -> None:
     parts = ((b"ab", b"c"), (b"a", b"bc"), (b"abc",), (b"abc", b""), (b"", b"abc"), ())
     assert len({key(*one) for one in parts}) == len(parts)
 

@@ -46,7 +46,7 @@ def test_exported_and_stored_functions_are_dispatched_and_called_ones_are_not() 
         ("@i = ifunc void (), ptr @f\n\ndefine ptr @f() {\n  ret ptr null\n}\n", False),
     ],
 )
-def test_functions_without_clones(definition: str, cloned: bool) -> None:
+def test_only_definitions_with_code_for_any_target_are_cloned(definition: str, cloned: bool) -> None:
     made = planned("\n" + definition)
     assert ("@f" in made.cloned) is cloned
     assert ("@f" in made.dispatched) is cloned
@@ -87,7 +87,7 @@ def test_data_with_addresses_of_labels_is_cloned_with_all_that_refers_to_it() ->
             planned(text + FUNCTIONS)
 
 
-def test_functions_that_must_not_become_an_ifunc() -> None:
+def test_main_and_functions_in_used_lists_or_tables_without_cfi_never_become_an_ifunc() -> None:
     made = planned(
         '@llvm.used = appending global [1 x ptr] [ptr @stored], section "llvm.metadata"\n'
         "@table = global ptr no_cfi @called\n" + FUNCTIONS

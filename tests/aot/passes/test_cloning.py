@@ -215,7 +215,7 @@ def functions(content: bytes) -> dict[str, list[tuple[object, ...]]]:
 
 
 @pytest.mark.parametrize("kernel", ["base64", "dot", "matrix", "population", "scan"])
-def test_a_variant_is_the_code_for_one_target(kernel, tmp_path):
+def test_a_variant_has_the_same_code_as_compiling_for_its_target_alone(kernel, tmp_path):
     """Neither what else is in the module nor how it is dispatched makes the code any worse."""
     if llvm_version()[0] < 22:
         pytest.skip("the IR that ziglang writes is of LLVM 22: pip install 'llvmlite>=0.48'")

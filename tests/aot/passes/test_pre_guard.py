@@ -65,7 +65,9 @@ def test_code_that_runs_before_the_guard_runs_on_every_cpu(
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_every_llvm_does_the_same(llvm_python: str, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+def test_every_llvm_compiles_early_code_for_the_baseline(
+    llvm_python: str, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
     use_llvm_of(llvm_python, monkeypatch)
     (variant,) = aot.compile("\n".join((WORK, WAYS[way], NO_MORE)), V3).variants
     assert not variant.used

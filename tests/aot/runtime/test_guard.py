@@ -481,7 +481,7 @@ def guard_table(objects: Path) -> str:
         ("avx512f avx512vl avx512vnni", ""),
     ],
 )
-def test_the_level_that_features_amount_to(used: str, level: str) -> None:
+def test_features_state_a_level_only_if_they_are_all_of_it(used: str, level: str) -> None:
     """Not the rest of its level has Bonnell with SSE3, Penryn with SSE4.1, Ivy Bridge with AVX, Piledriver with FMA."""
     assert isa_level(x86(*used.split())) == level
 

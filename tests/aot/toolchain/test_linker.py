@@ -65,7 +65,7 @@ def kernels(target: Target) -> list[aot.Artifact]:
 
 @needs_clang
 @pytest.mark.parametrize("arguments", [(), ("-no-pie",), ("-s", "-Wl,--gc-sections")], ids=" ".join)
-def test_programs_for_this_machine_run(linker, arguments, expected, tmp_path):
+def test_every_linker_makes_programs_that_run(linker, arguments, expected, tmp_path):
     program = tmp_path / "program"
     aot.link(kernels(Target.parse("x86-64-v2")), program, linker=linker, arguments=arguments)
     assert run(program).stdout == expected

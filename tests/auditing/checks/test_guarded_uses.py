@@ -73,7 +73,9 @@ def expected(names: dict[str, bool | None]) -> dict[str, bool | None]:
     ("compiler", "kind"),
     [(compiler, kind) for compiler in COMPILERS for kind in KINDS if kind in ONLY.get(compiler, KINDS)],
 )
-def test_the_answer_is_in_the_name(compiler: str, kind: str, level: str, tmp_path: Path) -> None:
+def test_each_function_is_guarded_or_bare_as_its_name_says(
+    compiler: str, kind: str, level: str, tmp_path: Path
+) -> None:
     audit = cpufeat.audit(compiled(tmp_path / "cases", compiler, *KINDS[kind], level))
     said = answers(audit)
     cases = set(re.findall(r"^NEEDS(?:_EXPORTED)?\((\w+)\)$", CASES.read_text(), re.M)) | INLINE

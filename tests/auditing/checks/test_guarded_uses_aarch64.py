@@ -35,7 +35,7 @@ def answers(audit: cpufeat.Audit) -> dict[str, bool | None]:
 
 
 @pytest.mark.parametrize("level", ["-O0", "-O2"])
-def test_the_answer_is_in_the_name(level: str, tmp_path: Path) -> None:
+def test_each_function_is_guarded_or_bare_as_its_name_says(level: str, tmp_path: Path) -> None:
     options = ("-fno-sanitize=all", level, "-c", GUARDS / "aarch64.c")
     said = answers(cpufeat.audit(build(tmp_path / "a.o", *options, triple=TRIPLE)))
     assert said.keys() == set(re.findall(r"^USES\((\w+)\)$", (GUARDS / "aarch64.c").read_text(), re.M))

@@ -69,7 +69,7 @@ def test_plain_code_faults_and_the_audit_says_where(tmp_path: Path) -> None:
     assert "xorps" in line
 
 
-def test_the_same_code_for_avx_runs(tmp_path: Path) -> None:
+def test_the_same_code_compiled_for_avx_runs(tmp_path: Path) -> None:
     target = Target.parse("x86-64,+avx")
     if not target.runs_on(cpufeat.detect()):
         pytest.skip("needs a CPU with AVX: qemu-user cannot emulate faults of alignment")

@@ -54,7 +54,7 @@ LEAVES: dict[str, tuple[str, set[int | None]]] = {
 
 
 @pytest.mark.parametrize("case", LEAVES)
-def test_the_leaf_of_cpuid_is(case: str, tmp_path: Path) -> None:
+def test_the_possible_leaves_of_a_cpuid_instruction_are_found(case: str, tmp_path: Path) -> None:
     text, numbers = LEAVES[case]
     cfg, steps = graph(text, tmp_path)
     (cpuid,) = (step for step in steps if step.probes)
@@ -98,7 +98,7 @@ USES: dict[str, tuple[str, set[int], set[int | tuple[int, int]]]] = {
 
 
 @pytest.mark.parametrize("where", USES)
-def test_an_address_is_first_used(where: str, tmp_path: Path) -> None:
+def test_the_first_uses_of_an_address_are_found(where: str, tmp_path: Path) -> None:
     text, tests, places = USES[where]
     cfg, steps = graph(LOAD + text, tmp_path)
     uses = FirstUses(cfg, tests, x86.CONVENTION)

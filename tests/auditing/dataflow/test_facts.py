@@ -71,7 +71,7 @@ def test_data_of_other_files_holds_facts_for_those_that_the_table_names(
     assert facts.in_memory(addresses[name], 4, resolving=True) is for_resolvers
 
 
-def test_calls_answer_as_the_table_says(known: Known) -> None:
+def test_a_call_of_a_function_in_the_table_returns_its_answers(known: Known) -> None:
     program, facts, addresses = known
     results = program.convention.results
     assert facts.of_call(addresses["__x86_get_cpu_features"], None) == (dict.fromkeys(results, FACT_POINTER), False)

@@ -149,7 +149,7 @@ def test_the_assembler_encodes_examples_as_words_of_their_row(tmp_path: Path) ->
     assert "\n".join(map(str, wrong)) == ""
 
 
-def test_no_word_matches_two_rows() -> None:
+def test_no_instruction_word_matches_two_rows() -> None:
     rows = [(int(mask, 16), int(value, 16)) for value, mask, *_ in tables.rows("aarch64/encodings.tsv")]
     assert len(rows) > 500
     for index, (mask, value) in enumerate(rows):
@@ -159,7 +159,7 @@ def test_no_word_matches_two_rows() -> None:
 
 
 @pytest.mark.parametrize("hint", ["paciasp", "bti c", "autiasp", "xpaclri", "csdb", "pacia1716"])
-def test_hints_are_harmless(tmp_path: Path, hint: str) -> None:
+def test_hint_instructions_are_harmless(tmp_path: Path, hint: str) -> None:
     audit = cpufeat.audit(assemble(tmp_path, f"f: {hint}\nnop\nyield\nret\n", triple=TRIPLE))
     assert (set(audit.needs), set(audit.harmless)) == (set(), {hint.split(maxsplit=1)[0]})
 

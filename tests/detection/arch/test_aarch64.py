@@ -78,7 +78,7 @@ def test_every_llvm_feature_has_a_row_whose_closure_contains_llvms(version: int)
         assert ours <= implied(ARCH, find(ARCH, name).name), name
 
 
-def test_rows_are_llvms_or_only_the_kernels() -> None:
+def test_every_feature_is_known_to_an_llvm_or_only_to_the_kernel() -> None:
     known = (llvm_tables.load(ARCH, version) for version in VERSIONS)
     of_llvm = {find(ARCH, name).name for one in known for name in (*one.implied, *one.options)}
     assert {name for name, feature in FEATURES.items() if feature.kind != "other"} == of_llvm
@@ -104,7 +104,7 @@ def test_all_bits_report_every_feature_that_has_one() -> None:
     assert detect(of_words(*[2**64 - 1] * 3)).level == "armv9.7-a"
 
 
-def test_models_are_zigs() -> None:
+def test_models_have_the_cpus_that_zig_gives_them() -> None:
     cores = {core: name for core, name in arm_cores(64).items() if core not in NOT_AS_ZIG}
     assert len(cores) > 80
     for (vendor, part), name in cores.items():
@@ -241,7 +241,7 @@ def test_lscpu_of_several_kinds_says_what_cpuinfo_does() -> None:
     assert by_kernel.features == by_lscpu.features
 
 
-def test_sve_is_no_length() -> None:
+def test_no_length_of_sve_is_a_feature() -> None:
     assert not [name for name in FEATURES if re.search("128|256|512|1024|2048", name) and name.startswith("sv")]
 
 

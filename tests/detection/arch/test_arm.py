@@ -102,7 +102,7 @@ def test_every_llvm_feature_has_a_row_whose_closure_contains_llvms(version: int)
         assert ours <= implied(ARCH, find(ARCH, name).name), name
 
 
-def test_rows_are_llvms_or_only_the_kernels() -> None:
+def test_every_feature_is_known_to_an_llvm_or_only_to_the_kernel() -> None:
     known = (llvm_tables.load(ARCH, version) for version in VERSIONS)
     of_llvm = {find(ARCH, name).name for one in known for name in (*one.implied, *one.options)}
     assert {name for name, feature in FEATURES.items() if feature.kind != "other"} == of_llvm
@@ -121,7 +121,7 @@ def test_every_bit_of_the_kernels_header_is_read_by_its_word_and_by_its_name() -
         assert by_word.reported.keys() == by_name.reported.keys(), name
 
 
-def test_models_are_zigs() -> None:
+def test_models_have_the_cpus_that_zig_gives_them() -> None:
     cores = {core: name for core, name in arm_cores(32).items() if core not in NOT_AS_ZIG}
     assert len(cores) > 30
     for (vendor, part), name in cores.items():
@@ -208,7 +208,7 @@ def test_half_words_are_no_half_precision() -> None:
     assert "fp16" in detect(of_cpuinfo(cpuinfo(V7, 0xC0F))).features
 
 
-def test_16_registers_are_no_32() -> None:
+def test_a_vfp_of_16_registers_is_not_one_of_32() -> None:
     found = detect(of_cpuinfo(cpuinfo("half thumb vfp edsp vfpv3 vfpv3d16 tls", 0xC09)))
     assert "vfp3d16" in found.features
     assert not {"vfp3", "d32", "neon"} & found.features.names

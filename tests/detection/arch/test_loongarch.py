@@ -43,14 +43,14 @@ def loongson_host(features: str = "", model: str = "Loongson-3A5000", hwcap: int
 # --- the tables
 
 
-def test_rows_are_llvms_or_only_the_kernels() -> None:
+def test_every_feature_is_known_to_an_llvm_or_only_to_the_kernel() -> None:
     known = {find(ARCH, name).name for version in VERSIONS for name, _, _ in llvm_rows("loongarch", version, "feature")}
     assert {name for name, feature in FEATURES.items() if feature.kind != "other"} == known
     assert {name for name, feature in FEATURES.items() if feature.kind == "other"} <= set(HWCAPS)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_closure_contains_llvms(version: int) -> None:
+def test_a_feature_implies_at_least_what_llvm_says(version: int) -> None:
     for name, _, others in llvm_rows("loongarch", version, "feature"):
         assert {find(ARCH, other).name for other in others} <= implied(ARCH, find(ARCH, name).name), name
 
@@ -123,7 +123,7 @@ def test_binary_translation_is_all_three() -> None:
     assert "lbt" in loongson_host("cpucfg lam ual fpu lbt_x86 lbt_arm lbt_mips").features
 
 
-def test_newest_kernels_name_more() -> None:
+def test_newer_kernels_name_more_features() -> None:
     assert {"lam_bh", "scq"} <= loongson_host("cpucfg lam lam_bh scq ual fpu lsx").features.names
 
 
@@ -136,7 +136,7 @@ def test_a_cleared_bit_never_adds_a_feature(hwcap: int, bit: int) -> None:
 # --- recorded machines
 
 
-def test_google_cpu_features_expectations() -> None:
+def test_googles_recordings_have_the_features_that_google_expects() -> None:
     folder = corpora("raw/google-cpu_features/loongarch")
     names = dict(zip(map(str.upper, HWCAPS), HWCAPS, strict=True)) | {"FPU": "d"}
     files = list(folder.glob("*.json"))

@@ -62,7 +62,7 @@ def test_every_llvm_feature_has_a_row_whose_closure_contains_llvms(version: int)
         assert ours <= implied(ARCH, find(ARCH, name).name), name
 
 
-def test_rows_are_llvms_or_only_the_kernels() -> None:
+def test_every_feature_is_known_to_an_llvm_or_only_to_the_kernel() -> None:
     known = (llvm_tables.load(ARCH, version) for version in VERSIONS)
     of_llvm = {find(ARCH, name).name for one in known for name in (*one.implied, *one.options)}
     assert {name for name, feature in FEATURES.items() if feature.kind != "other"} == of_llvm

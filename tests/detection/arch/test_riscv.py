@@ -72,7 +72,7 @@ def ours(names: list[str]) -> set[str]:
 # --- the tables
 
 
-def test_rows_are_llvms_or_only_the_kernels() -> None:
+def test_every_feature_is_known_to_an_llvm_or_only_to_the_kernel() -> None:
     known = set().union(
         *(ours([name for name, _, _ in llvm_rows("riscv", version, "feature")]) for version in VERSIONS)
     )
@@ -87,7 +87,7 @@ def test_what_llvm_does_not_compare_is_no_hardware(version: int) -> None:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_closure_contains_llvms(version: int) -> None:
+def test_a_feature_implies_at_least_what_llvm_says(version: int) -> None:
     rows = llvm_rows("riscv", version, "feature")
     short = {name: ours(others) - implied(ARCH, find(ARCH, name).name) for name, _, others in rows}
     assert {name: lacking for name, lacking in short.items() if lacking} == {}
@@ -186,7 +186,7 @@ def test_every_cpu_of_llvm_has_a_name_here_and_a_chain_of_predecessors(version: 
         ("", ""),
     ],
 )
-def test_naming_conventions(isa: str, names: str) -> None:
+def test_isa_strings_are_read_by_the_naming_conventions(isa: str, names: str) -> None:
     assert extensions(isa) == set(names.split())
 
 
@@ -203,7 +203,7 @@ def test_no_text_breaks_the_parser(text: str) -> None:
 # --- readings
 
 
-def test_letters_bring_their_parts() -> None:
+def test_a_letter_implies_its_parts() -> None:
     found = riscv_host("rv64imafdc")
     assert found.features.names == {*"imafdc", "64bit", "zmmul", "zaamo", "zalrsc", "zca", "zcd", "zicsr"}
     assert found.level == "rv64gc"
@@ -211,7 +211,7 @@ def test_letters_bring_their_parts() -> None:
     assert found.evidence["zicsr"] == "f by /proc/cpuinfo isa f"
 
 
-def test_sums_follow_from_their_parts() -> None:
+def test_all_parts_of_an_extension_imply_it() -> None:
     found = riscv_host("rv64imafdc_zba_zbb_zbs_zbkb_zbkc_zbkx_zkne_zknd_zknh_zkt")
     assert {"b", "zkn"} <= found.features.names
     assert not {"zk", "zks"} & found.features.names
@@ -281,7 +281,7 @@ def test_the_harts_own_string_counts() -> None:
     assert "zba" in riscv_host("rv64imafdc", after=hart).features
 
 
-def test_rva23_board() -> None:
+def test_a_board_with_all_extensions_of_rva23_is_rva23u64() -> None:
     everything = sum(1 << bit for bit in range(63))
     found = riscv_host("rv64imafdcv_zicsr", hwcap=IMAFDCV, probes={3: 1, 4: everything})
     assert found.level == "rva23u64"
@@ -309,7 +309,7 @@ def test_a_text_cut_short_never_adds_a_feature(length: int) -> None:
     assert cut <= features
 
 
-def test_lscpu_is_read_as_cpuinfo_is() -> None:
+def test_lscpu_and_cpuinfo_give_the_same_host() -> None:
     of_kernel = detect(Recording(arch=ARCH, files={"/proc/cpuinfo": VISIONFIVE2.encode()}))
     lscpu = """\
 Architecture:        riscv64
@@ -338,7 +338,7 @@ def test_recorded_machines_are_the_cpus_that_they_are_known_to_be() -> None:
     assert {path: found[path] for path, truth in named if found[path] not in truth and truth != ["-"]} == {}
 
 
-def test_google_cpu_features_expectations() -> None:
+def test_googles_recordings_have_the_features_that_google_expects() -> None:
     names = {"RV64I": "64bit", "RV32I": "32bit", **{letter: letter.lower() for letter in "MAFDQCV"}}
     folder = corpora("raw/google-cpu_features/riscv")
     files = list(folder.glob("*.json"))

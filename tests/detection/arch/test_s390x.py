@@ -58,7 +58,7 @@ def z_host(features: str, facilities: str = "", machine: str = "3906", **files: 
 # --- the tables
 
 
-def test_rows_are_llvms_or_only_the_kernels() -> None:
+def test_every_feature_is_known_to_an_llvm_or_only_to_the_kernel() -> None:
     known = (llvm_tables.load(ARCH, version) for version in VERSIONS)
     of_llvm = {find(ARCH, name).name for one in known for name in (*one.implied, *one.options)}
     assert {name for name, feature in FEATURES.items() if feature.kind != "other"} == of_llvm
@@ -120,7 +120,7 @@ def test_code_uses_vectors_where_the_target_has_them(name: str, vectors: bool) -
 # --- readings
 
 
-def test_a_whole_z14() -> None:
+def test_a_z14_has_all_features_but_those_that_only_a_query_tells() -> None:
     found = z_host(f"{BASE} te vx vxd vxe gs sie", Z14)
     expected = llvm_tables.cpu_features(ARCH, "z14")
     assert expected is not None
@@ -131,14 +131,14 @@ def test_a_whole_z14() -> None:
     assert found.evidence["distinct_ops"] == "/proc/cpuinfo facility 45"
 
 
-def test_vectors_that_the_kernel_has_not_enabled() -> None:
+def test_vectors_that_the_kernel_has_not_enabled_are_not_usable() -> None:
     found = z_host(BASE, Z14)
     assert (found.cpu, found.level) == ("z14", "zEC12")
     assert not [name for name in found.features if name.startswith("vector")]
     assert found.withheld["vector_enhancements_1"].reason == "not reported"
 
 
-def test_a_kernel_that_lists_no_facilities() -> None:
+def test_without_a_list_of_facilities_only_the_kernels_features_are_usable() -> None:
     found = z_host(f"{BASE} te vx", machine="2964")
     assert (found.cpu, found.level) == ("z13", "z10")
     assert set(found.features.isa) == {"vector", "transactional_execution"}

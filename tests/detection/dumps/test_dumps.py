@@ -185,7 +185,7 @@ def test_our_own_recording_comes_back() -> None:
         (b"CPUID 00000000: 00000000-00000000-00000000-00000000\n" * 9_000, "dump: 9000 processors"),
     ],
 )
-def test_what_is_wrong_with_a_dump_is_said(content: bytes, message: str) -> None:
+def test_an_error_says_what_is_wrong_with_a_dump(content: bytes, message: str) -> None:
     with pytest.raises(DumpError) as caught:
         dumps.parse(content, "dump")
     assert str(caught.value).startswith(message)

@@ -89,7 +89,7 @@ def test_features_are_those_that_the_kernel_names(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize("stem", SAYS_LESS)
-def test_what_it_does_not_tell_is_off(monkeypatch: pytest.MonkeyPatch, stem: str) -> None:
+def test_a_feature_that_py_cpuinfo_does_not_tell_is_off(monkeypatch: pytest.MonkeyPatch, stem: str) -> None:
     arch, cpu, level = SAYS_LESS[stem]
     by_library, by_kernel = detected(monkeypatch, stem, arch)
     assert by_library.features <= by_kernel.features
@@ -97,7 +97,7 @@ def test_what_it_does_not_tell_is_off(monkeypatch: pytest.MonkeyPatch, stem: str
     assert (by_library.level == by_kernel.level) == (level == "")
 
 
-def test_it_is_not_asked_where_the_auxiliary_vector_answers() -> None:
+def test_py_cpuinfo_is_not_asked_where_the_auxiliary_vector_answers() -> None:
     answers = {"flags": ["fp", "asimd", "sve"], "count": 4}
     found = detect(Recording(arch="aarch64", system="openbsd", auxv={16: 0b11}, cpuinfo=answers))
     assert (found.source, "sve" in found.features, "neon" in found.features) == ("AT_HWCAP", False, True)

@@ -357,7 +357,7 @@ def bsd(platform: str, release: str, libc: Library, arch: str, monkeypatch: pyte
     return Bsd(libc)
 
 
-def test_freebsd_on_a_raspberry_pi(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_freebsd_on_a_raspberry_pi_is_read_by_sysctl_and_elf_aux_info(monkeypatch: pytest.MonkeyPatch) -> None:
     libc = kernel_of({"hw.model": b"ARM Cortex-A72 r0p3\0", "hw.machine_arch": b"aarch64\0"})
 
     def elf_aux_info(kind: int, buffer: Any, length: int) -> int:
@@ -375,7 +375,7 @@ def test_freebsd_on_a_raspberry_pi(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @needs_x86_64
-def test_openbsd_without_sysctlbyname(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_openbsd_without_sysctlbyname_is_read_by_cpuid(monkeypatch: pytest.MonkeyPatch) -> None:
     found = bsd("openbsd7", "7.6", Library(), "amd64", monkeypatch)
     assert (found.arch, found.getauxval(16), found.sysctl("hw.ncpu")) == ("x86_64", None, None)
     assert detect(found).source == "CPUID"
