@@ -89,8 +89,8 @@ def used(call: Callable[[], object]) -> tuple[float, float]:
 def _computed() -> float:
     """Return the CPU time so far, by the clock of a process that clock_getcpuclockid(3) returns on Linux."""
     worker = client._worker
-    theirs = time.clock_gettime(~worker.pid << 3 | 2) if worker else 0.0
-    return time.process_time() + theirs
+    of_worker = time.clock_gettime(~worker.pid << 3 | 2) if worker else 0.0
+    return time.process_time() + of_worker
 
 
 def cold() -> None:

@@ -54,14 +54,14 @@ def libraries(folder: Path) -> dict[str, Path]:
         "cpufeat, ifunc": aot.compile(FUNCTION, targets=VARIANTS, dispatch="ifunc"),
         "cpufeat, pointer": aot.compile(FUNCTION, targets=VARIANTS, dispatch="pointer"),
     }
-    made = {name: folder / f"{number}.so" for number, name in enumerate(artifacts)}
+    paths = {name: folder / f"{number}.so" for number, name in enumerate(artifacts)}
     for name, artifact in artifacts.items():
-        artifact.link(made[name], kind="shared")
+        artifact.link(paths[name], kind="shared")
     gcc = shutil.which("gcc")
     if gcc:
-        made["gcc target_clones"] = folder / "gcc.so"
-        compiled(gcc, folder, CLONES, "-shared", "-fPIC", "-o", made["gcc target_clones"])
-    return made
+        paths["gcc target_clones"] = folder / "gcc.so"
+        compiled(gcc, folder, CLONES, "-shared", "-fPIC", "-o", paths["gcc target_clones"])
+    return paths
 
 
 def compiled(compiler: str, folder: Path, source: str, *arguments: str | Path) -> None:
@@ -76,14 +76,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as private:
         folder = Path(private)
         compiled(shutil.which("cc") or "cc", folder, MAIN, "-o", folder / "measure")
-        made = libraries(folder)
-        taken: dict[str, list[tuple[float, float]]] = {name: [] for name in made}
+        paths = libraries(folder)
+        times: dict[str, list[tuple[float, float]]] = {name: [] for name in paths}
         for _ in range(rounds):
-            for name in random.sample(sorted(made), len(made)):
-                done = subprocess.run([folder / "measure", made[name]], capture_output=True, text=True, check=True)
-                loading, call, _ = done.stdout.split()
-                taken[name].append((float(loading), float(call)))
-    medians = {name: [statistics.median(column) for column in zip(*rows, strict=True)] for name, rows in taken.items()}
+            for name in random.sample(sorted(paths), len(paths)):
+                process = subprocess.run([folder / "measure", paths[name]], capture_output=True, text=True, check=True)
+                loading, call, _ = process.stdout.split()
+                times[name].append((float(loading), float(call)))
+    medians = {name: [statistics.median(column) for column in zip(*rows, strict=True)] for name, rows in times.items()}
     print(f"{rounds} rounds, three variants against a single target; medians")
     print(f"{'':<20}{'loading, us':>13}{'added':>8}{'a call, ns':>13}{'added':>8}")
     for name, (loading, call) in medians.items():

@@ -30,7 +30,7 @@ KERNELS = Path(__file__).parent.parent / "tests" / "programs" / "kernels"
 NAMES = ("dot", "scan", "matrix", "base64", "population")
 LEVELS = ("x86-64-v4", "x86-64-v3", "x86-64-v2", "x86-64")
 VARIANTS = ("x86-64-v4", "x86-64-v3", "x86-64")
-ZIG, HERE, TOGETHER = "zig cc -O3 -march=native", "cpufeat, native", "cpufeat, three variants"
+ZIG, NATIVE, TOGETHER = "zig cc -O3 -march=native", "cpufeat, native", "cpufeat, three variants"
 COUNT, SIZE, ALIGNMENT = 1 << 16, 128, 64
 SECONDS = 1e-3
 """How long a kernel is called repeatedly, in seconds."""
@@ -47,20 +47,20 @@ def libraries(folder: Path) -> dict[str, Path]:
     sources = [KERNELS / f"{name}.c" for name in NAMES]
     together = folder / "kernels.c"
     together.write_text("".join(f'#include "{source}"\n' for source in sources))
-    made = {ZIG: folder / "zig.so"}
-    zig("-O3", "-march=native", "-shared", together, "-o", made[ZIG])
+    paths = {ZIG: folder / "zig.so"}
+    zig("-O3", "-march=native", "-shared", together, "-o", paths[ZIG])
     module = folder / "kernels.ll"
     plain = ("-target", "x86_64-linux-gnu", "-mcpu=x86_64", "-O3", "-Xclang", "-disable-llvm-passes")
     zig(*plain, "-S", "-emit-llvm", together, "-o", module)
     host = cpufeat.detect()
     targets = {f"cpufeat, {name}": Target.parse(name) for name in LEVELS}
-    single = {HERE: cpufeat.target_for_host("native"), **targets}
+    single = {NATIVE: cpufeat.target_for_host("native"), **targets}
     artifacts = {name: aot.compile(module, target, opt=3) for name, target in single.items() if target.runs_on(host)}
     artifacts[TOGETHER] = aot.compile(module, targets=VARIANTS, opt=3)
     for number, (name, artifact) in enumerate(artifacts.items()):
-        made[name] = folder / f"{number}.so"
-        artifact.link(made[name], kind="shared")
-    return made
+        paths[name] = folder / f"{number}.so"
+        artifact.link(paths[name], kind="shared")
+    return paths
 
 
 class Data:
@@ -111,7 +111,7 @@ def seconds(call: Callable[[], object], repeat: int) -> float:
 
 def measured(ways: dict[str, dict[str, Callable[[], object]]], rounds: int) -> dict[tuple[str, str], float]:
     """Return the median seconds of a call, by kernel and library."""
-    taken: dict[tuple[str, str], float] = {}
+    medians: dict[tuple[str, str], float] = {}
     for kernel, call in ways[ZIG].items():
         call()
         repeat = max(1, round(SECONDS / seconds(call, 3)))
@@ -119,8 +119,8 @@ def measured(ways: dict[str, dict[str, Callable[[], object]]], rounds: int) -> d
         for _ in range(rounds):
             for name in random.sample(list(ways), len(ways)):
                 runs[name].append(seconds(ways[name][kernel], repeat))
-        taken.update({(kernel, name): statistics.median(times) for name, times in runs.items()})
-    return taken
+        medians.update({(kernel, name): statistics.median(times) for name, times in runs.items()})
+    return medians
 
 
 def main(rounds: int) -> None:
@@ -128,16 +128,16 @@ def main(rounds: int) -> None:
     data = Data()
     with tempfile.TemporaryDirectory() as folder:
         ways = {name: data.calls(ctypes.CDLL(str(path))) for name, path in libraries(Path(folder)).items()}
-        taken = measured(ways, rounds)
+        medians = measured(ways, rounds)
     kernels = list(ways[ZIG])
     print(f"medians of {rounds} rounds, on {cpufeat.detect().cpu}; microseconds, then ratios")
     print(f"{'':26}" + "".join(f"{kernel:>12}" for kernel in kernels) + f"{'all':>8}")
-    print(f"{ZIG:26}" + "".join(f"{taken[kernel, ZIG] * 1e6:12.2f}" for kernel in kernels))
+    print(f"{ZIG:26}" + "".join(f"{medians[kernel, ZIG] * 1e6:12.2f}" for kernel in kernels))
     for name in list(ways)[1:]:
-        _line(name, [taken[kernel, name] / taken[kernel, ZIG] for kernel in kernels])
+        _line(name, [medians[kernel, name] / medians[kernel, ZIG] for kernel in kernels])
     single = [name for name in ways if name.removeprefix("cpufeat, ") in VARIANTS]
-    best = {kernel: min(taken[kernel, name] for name in single) for kernel in kernels}
-    _line("variants : best of them", [taken[kernel, TOGETHER] / best[kernel] for kernel in kernels])
+    best = {kernel: min(medians[kernel, name] for name in single) for kernel in kernels}
+    _line("variants : best of them", [medians[kernel, TOGETHER] / best[kernel] for kernel in kernels])
 
 
 def _line(name: str, ratios: list[float]) -> None:

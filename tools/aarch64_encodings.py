@@ -123,8 +123,12 @@ def _needed(message: str) -> Label:
     return frozenset(_our_name(word) for word in body.split())
 
 
-def _outside_of_streaming_mode(either: re.Match[str]) -> str:
-    return either[2] if either[1].startswith("sme") and not either[2].startswith("sme") else either[1]
+def _outside_of_streaming_mode(alternatives: re.Match[str]) -> str:
+    return (
+        alternatives[2]
+        if alternatives[1].startswith("sme") and not alternatives[2].startswith("sme")
+        else alternatives[1]
+    )
 
 
 def _our_name(name: str) -> str:

@@ -168,8 +168,8 @@ def inlined(triple: str, callers: Sequence[Function], callees: Sequence[Function
     )
     run_inliner(module, target_machine(triple, callees[0].cpu))
     bodies = re.findall(r"^define [^\n]*@caller\d+\(\)[^\n]*\n(.*?)^}", str(module), re.M | re.S)
-    everything = set(range(len(callees)))
-    return [everything - {int(index) for index in re.findall(r"@callee(\d+)\(", body)} for body in bodies]
+    all_callees = set(range(len(callees)))
+    return [all_callees - {int(index) for index in re.findall(r"@callee(\d+)\(", body)} for body in bodies]
 
 
 def bare(architecture: Inlining, *features: str) -> Function:
@@ -178,7 +178,7 @@ def bare(architecture: Inlining, *features: str) -> Function:
     return Function(architecture.base_cpu, architecture.tune_cpu, (*without, *features))
 
 
-def held(architecture: Inlining, features: Sequence[str], callers: Sequence[Function]) -> list[set[str]]:
+def features_of_callers(architecture: Inlining, features: Sequence[str], callers: Sequence[Function]) -> list[set[str]]:
     """Return, for each caller, those of the features that LLVM's check does not miss in it."""
     literal = [change for change in architecture.literal if change[1:] in features]
     callees = [bare(architecture, *literal, f"+{name}") for name in features]
@@ -196,8 +196,8 @@ def held(architecture: Inlining, features: Sequence[str], callers: Sequence[Func
 def closure(names: Iterable[str], direct: Sets) -> set[str]:
     """Return the names and all that they imply, by however many steps."""
     closed = set(names)
-    while not closed.issuperset(more := set[str]().union(*(direct[name] for name in closed))):
-        closed |= more
+    while not closed.issuperset(added := set[str]().union(*(direct[name] for name in closed))):
+        closed |= added
     return closed
 
 
@@ -212,14 +212,14 @@ def enter_64bit_mode(*cpus: str) -> None:
 def cpus_with_64bit(cpus: Sets) -> set[str]:
     """Return the CPUs for which LLVM generates 64-bit code, where for others it aborts."""
     accepted = set[str]()
-    left = list(cpus)
-    while left:
-        attempt = child("enter_64bit_mode", *left)
+    remaining = list(cpus)
+    while remaining:
+        attempt = child("enter_64bit_mode", *remaining)
         if attempt.returncode and "64-bit code requested" not in attempt.stderr:
             raise RuntimeError(attempt.stderr)
-        done = attempt.stdout.split()
-        accepted.update(done)
-        left = left[len(done) + 1 :]
+        entered = attempt.stdout.split()
+        accepted.update(entered)
+        remaining = remaining[len(entered) + 1 :]
     return accepted
 
 
@@ -259,7 +259,7 @@ def ask_inliner(architecture: Inlining) -> Facts:
         *(Function(architecture.base_cpu, cpu) for cpu in cpus),
         bare(architecture),
     ]
-    answers = held(architecture, features, callers)
+    answers = features_of_callers(architecture, features, callers)
     always = answers.pop()
     has, implied, brought = answers[: len(cpus)], answers[len(cpus) : -len(cpus)], answers[-len(cpus) :]
 
@@ -333,7 +333,7 @@ def read_tables(triple: str) -> Facts:
     tuning = set[str]().union(*brought) - set[str]().union(*has.values())
     return Facts(
         {name: "tuning" if name in tuning else "isa" for name in features},
-        {name: closure(others, direct) - tuning for name, others in direct.items()},
+        {name: closure(direct_names, direct) - tuning for name, direct_names in direct.items()},
         has,
     )
 

@@ -28,8 +28,8 @@ KEEPS_FILES = "nehalem"
 def recording(name: str, model: str) -> str:
     """Return what ``cpufeat record`` writes on a CPU model of qemu, with a note of where it comes from."""
     command = ["qemu-x86_64", "-cpu", model, sys.executable, "-m", "cpufeat", "record", "-"]
-    said = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True, text=True).stdout  # noqa: S603
-    content = json.loads(said)
+    output = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True, text=True).stdout  # noqa: S603
+    content = json.loads(output)
     if name != KEEPS_FILES:
         content.pop("files", None)
     version = subprocess.run(["qemu-x86_64", "--version"], capture_output=True, check=True, text=True).stdout  # noqa: S607

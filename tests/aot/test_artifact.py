@@ -69,9 +69,9 @@ def test_the_used_features_of_each_variant_are_read_back(artifact):
 
 def test_other_readers_understand_the_note(artifact):
     elf = ELFFile(io.BytesIO(artifact.object))
-    found = elf.get_section_by_name(".note.cpufeat")
-    assert (found["sh_type"], found["sh_flags"], found["sh_addralign"]) == ("SHT_NOTE", 2, 4)
-    (entry,) = found.iter_notes()
+    section_ = elf.get_section_by_name(".note.cpufeat")
+    assert (section_["sh_type"], section_["sh_flags"], section_["sh_addralign"]) == ("SHT_NOTE", 2, 4)
+    (entry,) = section_.iter_notes()
     assert (entry["n_name"], entry["n_type"]) == ("cpufeat", "NT_GNU_ABI_TAG"), "what pyelftools calls type 1"
     record = json.loads(entry["n_descdata"])
     (variant,) = record["variants"]
@@ -264,14 +264,16 @@ SH_SIZE = 32
 def with_field(content: bytes, section: bytes, offset: int, value: int) -> bytes:
     """An object of 64 bits, a field of whose section's header is something else."""
     elf, changed = Elf(content), bytearray(content)
-    (index,) = (at for at, one in enumerate(elf.sections) if elf.names().startswith(section + b"\0", one.name))
+    (index,) = (
+        at for at, candidate in enumerate(elf.sections) if elf.names().startswith(section + b"\0", candidate.name)
+    )
     struct.pack_into("<Q", changed, elf.header.shoff + index * elf.section_header.size + offset, value)
     return bytes(changed)
 
 
 def test_overlapping_notes_and_names_are_refused(artifact):
     elf = Elf(artifact.object)
-    (ours,) = (one for one in elf.sections if elf.names().startswith(note.SECTION, one.name))
+    (ours,) = (section for section in elf.sections if elf.names().startswith(note.SECTION, section.name))
     many = elf.edited(elf.content, [*elf.sections, *[ours] * 100], elf.names()).to_bytes()
     with pytest.raises(ArtifactError, match="its notes overlap"):
         aot.Artifact.open(many)

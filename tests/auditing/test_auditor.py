@@ -77,7 +77,7 @@ def test_programs_of_other_systems_are_audited_too(tmp_path: Path, triple: str) 
     arch = "i686" if triple.startswith("x86-") else "x86_64"
     assert (audit.arch, audit.kind) == (arch, "executable")
     assert set(audit.needs) == ({"sse", "sse2", "nopl"} if arch == "i686" else set())
-    assert sum(one.size for one in audit.undecoded) < 100
+    assert sum(part.size for part in audit.undecoded) < 100
 
 
 def test_functions_that_nothing_describes_are_found_by_calls(tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ ret
 .ascii "-export:f"
 """)
     library = build(tmp_path / "f.dll", "-shared", source, triple="x86_64-windows-gnu")
-    (function,) = (one for one in cpufeat.audit(library).functions if "lzcnt" in one.uses)
+    (function,) = (needs for needs in cpufeat.audit(library).functions if "lzcnt" in needs.uses)
     assert function.certain
 
 
@@ -114,7 +114,9 @@ def test_names_need_not_be_utf_8(tmp_path: Path, system: str, kind: str) -> None
     )
     audit = cpufeat.audit(path)
     assert "popcnt" in audit.bare
-    assert "fun\ufffdtion__nam\ufffd" in [one.name.removeprefix("_") for one in audit.functions if "popcnt" in one.uses]
+    assert "fun\ufffdtion__nam\ufffd" in [
+        function.name.removeprefix("_") for function in audit.functions if "popcnt" in function.uses
+    ]
 
 
 def test_harmless_encodings_are_listed_apart_from_what_a_file_needs(tmp_path: Path) -> None:
@@ -156,7 +158,7 @@ def test_data_after_a_jump_is_not_decoded_as_code(tmp_path: Path) -> None:
     text = f".type f, @function\nf:\njmp 1f\n{data(AVX512, '06 62')}\n1: lzcnt %eax, %eax\nret\n.size f, .-f\n"
     audit = cpufeat.audit(assemble(tmp_path, text))
     assert set(audit.needs) == {"lzcnt"}
-    assert [(one.address, one.size) for one in audit.undecoded] == [(2, 8)]
+    assert [(part.address, part.size) for part in audit.undecoded] == [(2, 8)]
 
 
 def test_symbols_of_type_object_are_data(tmp_path: Path) -> None:
@@ -181,13 +183,13 @@ t: .long 1b - t, 2b - t
 """
     audit = cpufeat.audit(assemble(tmp_path, text))
     assert set(audit.needs) == {"lzcnt", "popcnt"}
-    assert sum(one.size for one in audit.undecoded) == 3
+    assert sum(part.size for part in audit.undecoded) == 3
     assert audit.functions[0].certain
 
 
 def test_reached_bytes_that_the_decoder_does_not_know_are_reported(tmp_path: Path) -> None:
     audit = cpufeat.audit(assemble(tmp_path, f".type f, @function\nf: nop\n{data('0f 38 8a 00')}\nret\n.size f, .-f\n"))
-    assert [(one.address, "knows" in one.reason) for one in audit.undecoded] == [(1, True)]
+    assert [(part.address, "knows" in part.reason) for part in audit.undecoded] == [(1, True)]
 
 
 # --- archives and universal binaries
@@ -209,7 +211,7 @@ def test_members_of_an_archive_are_audited_and_other_files_skipped(
     subprocess.run([*ZIG, "ar", f"--format={style}", "rcs", archive, *objects, text], check=True, cwd=tmp_path)
     audit = cpufeat.audit(archive)
     assert (audit.format, audit.arch, audit.level) == ("archive", "x86_64", "x86-64-v3")
-    assert [member.name for member in audit.members] == [f"{archive}({one.name})" for one in objects]
+    assert [member.name for member in audit.members] == [f"{archive}({object_.name})" for object_ in objects]
     assert [bool(member.needs) for member in audit.members] == [True, False]
     assert audit.skipped == (f"{archive}({text.name})",)
 
@@ -352,12 +354,12 @@ def test_json_has_everything_that_the_audit_has(tmp_path: Path, capsys: pytest.C
 
 
 def test_progress_is_reported_up_to_the_size_of_the_code(tmp_path: Path) -> None:
-    told: list[tuple[int, int]] = []
+    reports: list[tuple[int, int]] = []
     file = build_kernel(tmp_path, triple="x86_64-linux-gnu")
-    cpufeat.audit(file, progress=lambda done, total: told.append((done, total)))
+    cpufeat.audit(file, progress=lambda scanned, total: reports.append((scanned, total)))
     (image,) = images(file)
     size = sum(len(section.content) for section in image.sections if section.executable)
-    assert told[-1] == (size, size)
+    assert reports[-1] == (size, size)
 
 
 def test_importing_cpufeat_and_its_errors_loads_no_decoder() -> None:

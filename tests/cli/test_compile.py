@@ -19,9 +19,9 @@ pytestmark = pytest.mark.usefixtures("temporary")
 
 
 def command(*arguments: str | Path, **options) -> subprocess.CompletedProcess[str]:
-    done = run(sys.executable, "-m", "cpufeat", "compile", *arguments, **options)
-    assert "Traceback" not in done.stderr
-    return done
+    process = run(sys.executable, "-m", "cpufeat", "compile", *arguments, **options)
+    assert "Traceback" not in process.stderr
+    return process
 
 
 @pytest.fixture
@@ -49,8 +49,8 @@ def main(tmp_path: Path) -> Path:
     ],
 )
 def test_the_kind_of_output_follows_its_name_or_the_option(name, arguments, kind, main, tmp_path):
-    done = command(main, "-o", tmp_path / name, *arguments)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    process = command(main, "-o", tmp_path / name, *arguments)
+    assert (process.returncode, process.stdout, process.stderr) == (0, "", "")
     written = elf(tmp_path / name)
     assert written["e_type"] == ("ET_DYN" if kind == "program" else kind)
     assert (written.get_section_by_name(".interp") is not None) == (
@@ -66,17 +66,17 @@ def test_the_command_line_compiles_c(tmp_path):
         "#include <math.h>\nint main(int count, char **words) { return (int)cbrt(NUMBER * count) * 14; }\n"
     )
     arguments = ("-o", tmp_path / "main", "-D", "NUMBER=27", "-I.", "--cflag=-Wall", "--", "-lm")
-    done = command(tmp_path / "main.c", *arguments)
-    assert done.returncode == 0
-    assert re.search(r"warning: .*main\.c:2:\d+: warning: unused parameter", done.stderr) is None
+    process = command(tmp_path / "main.c", *arguments)
+    assert process.returncode == 0
+    assert re.search(r"warning: .*main\.c:2:\d+: warning: unused parameter", process.stderr) is None
     assert run(tmp_path / "main").returncode == 42
 
 
 def test_several_targets_are_variants(tmp_path, qemu):
     (tmp_path / "main.ll").write_text(f"{TWICE}define i32 @main() {{ %r = call i32 @twice(i32 21)\nret i32 %r }}")
     targets = [word for request in ("native", "x86-64-v3", "x86-64") for word in ("--target", request)]
-    done = command(tmp_path / "main.ll", "-o", tmp_path / "main", *targets, "--dispatch", "pointer")
-    assert (done.returncode, done.stderr) == (0, "")
+    process = command(tmp_path / "main.ll", "-o", tmp_path / "main", *targets, "--dispatch", "pointer")
+    assert (process.returncode, process.stderr) == (0, "")
     artifact = aot.Artifact.open(tmp_path / "main")
     assert artifact.dispatch == "pointer"
     cpus = [variant.target.cpu for variant in artifact.variants]
@@ -106,9 +106,9 @@ def test_a_program_made_on_the_command_line_has_a_guard(guard, status, qemu, mai
     main.write_text(WIDE)
     assert command(main, "-o", tmp_path / "main", "--target", "haswell", *guard, "--linker", "zig").returncode == 0
     assert run(tmp_path / "main").returncode == 42
-    done = run(qemu, "-cpu", "Nehalem", tmp_path / "main")
-    assert done.returncode == status
-    assert ("main: this CPU lacks: " in done.stderr) == (not guard)
+    process = run(qemu, "-cpu", "Nehalem", tmp_path / "main")
+    assert process.returncode == status
+    assert ("main: this CPU lacks: " in process.stderr) == (not guard)
     names = {symbol.name for symbol in elf(tmp_path / "main").get_section_by_name(".symtab").iter_symbols()}
     assert ("cpufeat_supported" in names) == ("ask" in guard)
 
@@ -131,10 +131,10 @@ def test_the_command_line_compiles_for_another_triple(triple, arguments, expecte
 
 
 def test_an_object_can_be_written_to_standard_output(main):
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-m", "cpufeat", "compile", main, "-o", "-"], capture_output=True, check=True
     )
-    assert aot.Artifact.open(done.stdout).object == done.stdout
+    assert aot.Artifact.open(process.stdout).object == process.stdout
 
 
 @pytest.mark.parametrize(
@@ -163,10 +163,10 @@ def test_an_object_can_be_written_to_standard_output(main):
     ],
 )
 def test_errors_of_the_command_line_are_said(arguments, status, says, main, tmp_path):
-    done = command(
+    process = command(
         *arguments, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(Path(cpufeat.__file__).parent.parent)}
     )
-    assert (done.returncode, done.stdout) == (status, "")
-    assert says in done.stderr
+    assert (process.returncode, process.stdout) == (status, "")
+    assert says in process.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["main.ll"]
     assert main.read_text() == MAIN

@@ -21,8 +21,8 @@ WRONG: dict[str, str] = {}
 @needs_corpora
 def test_every_dump_is_read_and_every_wrong_answer_is_explained() -> None:
     command = [sys.executable, str(SHARED / "score_identify.py"), "--show", "1000"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120, cwd=PROJECT)
-    *lines, last = done.stdout.splitlines()
+    process = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120, cwd=PROJECT)
+    *lines, last = process.stdout.splitlines()
     figure = re.fullmatch(r"right (\d+) of (\d+) named .*; unparsed (\d+) of (\d+)", last)
     assert figure, last
     right, named, unparsed, total = map(int, figure.groups())

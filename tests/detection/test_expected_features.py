@@ -81,15 +81,15 @@ DISAGREEMENTS = {
 
 def ours(project: str, arch: str, has: Mapping[str, bool]) -> dict[str, bool]:
     """What is expected by our names: a feature that is two of theirs (AES and PMULL) is there where both are."""
-    found: dict[str, bool] = {}
+    features: dict[str, bool] = {}
     for theirs, expected in has.items():
         try:
             feature = find(arch, NAMES.get(project, {}).get(theirs, theirs))
         except UnknownNameError:
             continue
         if feature.kind == "isa":
-            found[feature.name] = found.get(feature.name, True) and expected
-    return found
+            features[feature.name] = features.get(feature.name, True) and expected
+    return features
 
 
 def of_leaves(leaves: Leaves, arch: str = "x86_64") -> Recording:
@@ -150,8 +150,8 @@ def of_google() -> Iterator[Expectation]:
             leaf, _, subleaf = key.partition(".")
             a, b, c, d = (int(word, 16) for word in words)
             leaves[int(leaf, 16), int(subleaf)] = (a, b, c, d)
-        said = google / "x86" / f"{test['test']}.json"
-        expected = json.loads(said.read_text()) if said.exists() else {"present": [], "absent": []}
+        recorded = google / "x86" / f"{test['test']}.json"
+        expected = json.loads(recorded.read_text()) if recorded.exists() else {"present": [], "absent": []}
         has = {**dict.fromkeys(expected["present"], True), **dict.fromkeys(expected["absent"], False)}
         yield test["test"], of_leaves(leaves), has
 
@@ -191,6 +191,6 @@ def test_features_are_what_the_project_expects_or_the_difference_is_explained(pr
         differ |= {(name, feature) for feature, expects in expected.items() if (feature in features) != expects}
     assert compared >= least
     listed = DISAGREEMENTS[project]
-    covers = {row: {one for one in differ if all(map(fnmatch, one, row))} for row in listed}
+    covers = {row: {difference for difference in differ if all(map(fnmatch, difference, row))} for row in listed}
     assert differ - set().union(*covers.values()) == set(), "not explained"
     assert not [row for row, covered in covers.items() if not covered], "no longer so"

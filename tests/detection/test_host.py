@@ -18,10 +18,10 @@ from cpufeat.levels import baseline, level_features, level_of, levels
 
 
 def test_a_plain_machine_is_its_model_and_all_that_it_reports() -> None:
-    found = detect(machine(INTEL, 6, 60, features_of("haswell")))
-    assert (found.cpu, found.level, found.cores) == ("haswell", "x86-64-v3", (host.Core("haswell", 1),))
-    assert features_of("haswell") <= found.features.names
-    assert not found.decisions
+    detected = detect(machine(INTEL, 6, 60, features_of("haswell")))
+    assert (detected.cpu, detected.level, detected.cores) == ("haswell", "x86-64-v3", (host.Core("haswell", 1),))
+    assert features_of("haswell") <= detected.features.names
+    assert not detected.decisions
 
 
 @pytest.mark.parametrize(
@@ -34,14 +34,14 @@ def test_a_plain_machine_is_its_model_and_all_that_it_reports() -> None:
     ],
 )
 def test_a_state_that_is_not_enabled_withholds_what_needs_it(xcr0: int, lost: str | None, level: str) -> None:
-    found = detect(machine(INTEL, 6, 85, features_of("skylake-avx512"), xcr0=xcr0))
-    assert found.level == level
+    detected = detect(machine(INTEL, 6, 85, features_of("skylake-avx512"), xcr0=xcr0))
+    assert detected.level == level
     if lost:
-        assert lost not in found.features
-        assert found.withheld[lost].reason == "OS state not enabled"
-        assert f"XCR0 is {xcr0:#x}" in found.withheld[lost].evidence
+        assert lost not in detected.features
+        assert detected.withheld[lost].reason == "OS state not enabled"
+        assert f"XCR0 is {xcr0:#x}" in detected.withheld[lost].evidence
     else:
-        assert "avx512f" in found.features
+        assert "avx512f" in detected.features
 
 
 def test_nothing_is_wrong_with_a_feature_that_is_usable() -> None:
@@ -71,16 +71,16 @@ def test_without_osxsave_xgetbv_is_not_run() -> None:
     words = leaves(INTEL, 6, 60, 3, features_of("haswell"))
     eax, ebx, ecx, edx = words[1, 0]
     words[1, 0] = (eax, ebx, ecx & ~(1 << 27), edx)
-    found = detect(Faulting(leaves={0: words}))
-    assert found.level == "x86-64-v2"
-    assert "OSXSAVE" in found.withheld["avx2"].evidence
+    detected = detect(Faulting(leaves={0: words}))
+    assert detected.level == "x86-64-v2"
+    assert "OSXSAVE" in detected.withheld["avx2"].evidence
 
 
 def test_amx_needs_a_permission() -> None:
-    found = detect(machine(INTEL, 6, 143, features_of("sapphirerapids")))
-    assert found.cpu == "sapphirerapids"
-    assert "amx_tile" not in found.features
-    assert found.withheld["amx_int8"].reason == "needs a permission"
+    detected = detect(machine(INTEL, 6, 143, features_of("sapphirerapids")))
+    assert detected.cpu == "sapphirerapids"
+    assert "amx_tile" not in detected.features
+    assert detected.withheld["amx_int8"].reason == "needs a permission"
 
 
 def test_amx_is_usable_with_the_permission() -> None:
@@ -94,9 +94,9 @@ def test_amx_is_usable_with_the_permission() -> None:
 
 def test_features_outweigh_a_model_number_that_they_contradict() -> None:
     """Seen on a KVM guest of Sapphire Rapids: model 167, Rocket Lake, with AMX."""
-    found = detect(machine(INTEL, 6, 167, features_of("sapphirerapids")))
-    assert found.cpu == "sapphirerapids"
-    (decision,) = found.decisions
+    detected = detect(machine(INTEL, 6, 167, features_of("sapphirerapids")))
+    assert detected.cpu == "sapphirerapids"
+    (decision,) = detected.decisions
     assert decision.kind == "identity"
     assert "Rocket Lake" in decision.reason
     assert "amx_tile" in decision.reason
@@ -104,10 +104,10 @@ def test_features_outweigh_a_model_number_that_they_contradict() -> None:
 
 def test_a_masked_guest_keeps_its_model() -> None:
     masked = FeatureSet("x86_64", features_of("znver4")).without(["avx512f"]).names
-    found = detect(machine(AMD, 25, 0x11, set(masked)))
-    assert (found.cpu, found.level) == ("znver4", "x86-64-v3")
-    assert found.withheld["avx512vnni"].reason == "not reported"
-    assert "7.0:ECX[11]" in found.withheld["avx512vnni"].evidence
+    detected = detect(machine(AMD, 25, 0x11, set(masked)))
+    assert (detected.cpu, detected.level) == ("znver4", "x86-64-v3")
+    assert detected.withheld["avx512vnni"].reason == "not reported"
+    assert "7.0:ECX[11]" in detected.withheld["avx512vnni"].evidence
 
 
 @pytest.mark.parametrize(
@@ -129,9 +129,9 @@ def test_at_most_four_features_that_contradict_a_model_are_listed(names: list[st
 
 
 def test_an_unknown_model_is_the_best_fit() -> None:
-    found = detect(machine(INTEL, 6, 254, features_of("graniterapids")))
-    assert found.cpu == "graniterapids"
-    assert "in no table" in found.decisions[0].reason
+    detected = detect(machine(INTEL, 6, 254, features_of("graniterapids")))
+    assert detected.cpu == "graniterapids"
+    assert "in no table" in detected.decisions[0].reason
 
 
 def test_an_unknown_vendor_is_a_level() -> None:
@@ -143,28 +143,28 @@ def test_a_reported_feature_depends_on_what_is_not_reported() -> None:
     words = leaves(INTEL, 6, 85, 4, features_of("skylake-avx512"))
     eax, ebx, ecx, edx = words[7, 0]
     words[7, 0] = (eax, ebx & ~(1 << 16), ecx, edx)
-    found = detect(Recording(leaves={0: words}, xcr0=0xE7))
-    assert not [name for name in found.features if name.startswith("avx512")]
-    assert "7.0:EBX[16]" in found.withheld["avx512f"].evidence
+    detected = detect(Recording(leaves={0: words}, xcr0=0xE7))
+    assert not [name for name in detected.features if name.startswith("avx512")]
+    assert "7.0:EBX[16]" in detected.withheld["avx512f"].evidence
 
 
 def test_cores_that_differ_share_what_all_of_them_run() -> None:
     """Alder Lake with AVX-512 on its performance cores, which no efficiency core has."""
     big = leaves(INTEL, 6, 151, 2, features_of("alderlake") | features_of("rocketlake"), core_type=0x40)
     small = leaves(INTEL, 6, 151, 2, features_of("gracemont"), core_type=0x20)
-    found = detect(Recording(leaves={0: big, 1: big, 2: small}, xcr0=0xE7))
-    assert found.withheld["avx512f"].reason == "differs between cores"
-    assert {core.cpu: core.count for core in found.cores} == {"alderlake": 2, "gracemont": 1}
-    assert found.cpu == "alderlake"
+    detected = detect(Recording(leaves={0: big, 1: big, 2: small}, xcr0=0xE7))
+    assert detected.withheld["avx512f"].reason == "differs between cores"
+    assert {core.cpu: core.count for core in detected.cores} == {"alderlake": 2, "gracemont": 1}
+    assert detected.cpu == "alderlake"
 
 
 def test_a_hybrid_is_tuned_for_its_performance_cores_whichever_comes_first() -> None:
     big = leaves(INTEL, 6, 151, 2, features_of("alderlake"), core_type=0x40)
     small = leaves(INTEL, 6, 151, 2, features_of("gracemont"), core_type=0x20)
     for cores in ({0: big, 1: small}, {0: small, 1: big}):
-        found = detect(Recording(leaves=cores, xcr0=0xE7))
-        assert found.cpu == "alderlake"
-        assert set(found.cores) == {host.Core("alderlake", 1), host.Core("gracemont", 1)}
+        detected = detect(Recording(leaves=cores, xcr0=0xE7))
+        assert detected.cpu == "alderlake"
+        assert set(detected.cores) == {host.Core("alderlake", 1), host.Core("gracemont", 1)}
 
 
 @pytest.mark.parametrize(("with_it", "without_it"), [("alderlake", "gracemont"), ("gracemont", "alderlake")])
@@ -206,10 +206,10 @@ def test_clearing_any_bit_never_adds_a_feature() -> None:
 def test_the_kernels_flags_are_read_where_cpuid_is_refused() -> None:
     flags = "fpu cx8 cmov mmx fxsr sse sse2 lm pni cx16 lahf_lm ssse3 sse4_1 sse4_2 popcnt avx xsave avx2 nopl"
     text = f"vendor_id : GenuineIntel\ncpu family : 6\nmodel : 60\nmodel name : A CPU\nstepping : 3\nflags : {flags}\n"
-    found = detect(Recording(files={"/proc/cpuinfo": text.encode()}))
-    assert (found.source, found.cpu) == ("/proc/cpuinfo", "haswell")
-    assert {"sse3", "avx2", "crc32", "64bit"} <= found.features.names
-    assert found.withheld["fma"].evidence == "/proc/cpuinfo has no flag fma"
+    detected = detect(Recording(files={"/proc/cpuinfo": text.encode()}))
+    assert (detected.source, detected.cpu) == ("/proc/cpuinfo", "haswell")
+    assert {"sse3", "avx2", "crc32", "64bit"} <= detected.features.names
+    assert detected.withheld["fma"].evidence == "/proc/cpuinfo has no flag fma"
 
 
 def test_a_machine_that_answers_nothing_is_an_error() -> None:
@@ -226,9 +226,13 @@ def test_an_architecture_without_tables_is_an_error() -> None:
 
 def test_a_level_is_of_the_code_and_not_of_the_cpu() -> None:
     """The psABI's levels are of 64-bit code: a 32-bit process on a Haswell has the level of its own kind."""
-    found = detect(machine(INTEL, 6, 60, features_of("haswell")).replace(arch="i686"))
-    assert (found.cpu, found.level, cpufeat.resolve("native", host=found).target.level) == ("haswell", "i686", "i686")
-    assert features_of("haswell") <= found.features.names
+    detected = detect(machine(INTEL, 6, 60, features_of("haswell")).replace(arch="i686"))
+    assert (detected.cpu, detected.level, cpufeat.resolve("native", host=detected).target.level) == (
+        "haswell",
+        "i686",
+        "i686",
+    )
+    assert features_of("haswell") <= detected.features.names
 
 
 @pytest.mark.parametrize(
@@ -256,9 +260,9 @@ def test_levels_are_the_psabis() -> None:
 def test_long_nops_of_32_bit_cpus_are_those_that_llvm_knows() -> None:
     """Those of AMD's K7 are left out: nothing but AMD's name tells it from VIA's, which lack them."""
     machines = [dumps.load(str(path))[1] for path in sorted(CORPUS.glob("*/*.cpuid"))]
-    hosts = [found for found in map(detect, machines) if found.arch == "i686"]
-    theirs = {found.cpu: "nopl" in features_of(found.cpu) for found in hosts}
-    assert {found.cpu for found in hosts if "nopl" in found.features} == {
+    hosts = [detected for detected in map(detect, machines) if detected.arch == "i686"]
+    theirs = {detected.cpu: "nopl" in features_of(detected.cpu) for detected in hosts}
+    assert {detected.cpu for detected in hosts if "nopl" in detected.features} == {
         cpu for cpu, has in theirs.items() if has and not cpu.startswith(("athlon", "k8"))
     }
     assert {"pentium4", "pentium3", "c3-2", "athlon", "k6-2"} <= theirs.keys()

@@ -97,8 +97,8 @@ def aarch64_models() -> list[str]:
 @pytest.mark.parametrize("model", aarch64_models())
 def test_aarch64_is_what_llvm_finds_there(model: str) -> None:
     bare = found_on(ARM64, model)
-    held = dict(zip(("HWCAP", "HWCAP2", "HWCAP3"), bare["words"], strict=True))
-    flags = [name.lower().replace("_", "") for word, name, bit in capabilities("aarch64") if held[word] >> bit & 1]
+    words = dict(zip(("HWCAP", "HWCAP2", "HWCAP3"), bare["words"], strict=True))
+    flags = [name.lower().replace("_", "") for word, name, bit in capabilities("aarch64") if words[word] >> bit & 1]
     both = _answer(ARM64, model, ASK_BOTH, cpuinfo(bare["midr"], 8, flags, bare["online"]))
     named = {find("aarch64", name).name: has for name, has in both["llvm features"].items()}
     asked = {name: name in both["features"] for name in named.keys() | set(ASKED_BY_LLVM.split())}
@@ -168,39 +168,39 @@ MODELS = [
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: f"{model.foreign.debian}-{model.name}")
 def test_named_cores_have_what_llvm_says(model: Model) -> None:
-    found = found_on(model.foreign, model.name, cpuinfo(model.midr, 7, [], 1) if model.midr else "")
-    assert (found["arch"], found["cpu"], found["level"]) == (model.foreign.arch, model.cpu, model.level)
-    assert against_llvm(found["arch"], model.cpu, found["features"]) == (
+    detected = found_on(model.foreign, model.name, cpuinfo(model.midr, 7, [], 1) if model.midr else "")
+    assert (detected["arch"], detected["cpu"], detected["level"]) == (model.foreign.arch, model.cpu, model.level)
+    assert against_llvm(detected["arch"], model.cpu, detected["features"]) == (
         set(model.lacks.split()),
         set(model.more.split()),
     )
 
 
 def test_s390x_is_at_least_a_z13() -> None:
-    found = found_on(S390X, "max")
+    detected = found_on(S390X, "max")
     z13 = llvm_tables.cpu_features("s390x", "z13")
     assert z13
     no_transactions_and_no_decimals = {"transactional_execution", "dfp_zoned_conversion", "dfp_packed_conversion"}
-    missing = set(z13.isa) - set(found["features"])
-    assert (found["source"], found["level"], missing) == ("AT_HWCAP", "z13", no_transactions_and_no_decimals)
+    missing = set(z13.isa) - set(detected["features"])
+    assert (detected["source"], detected["level"], missing) == ("AT_HWCAP", "z13", no_transactions_and_no_decimals)
 
 
 @pytest.mark.parametrize("model", ["rv64", "sifive-u54"])
 def test_riscv_letters_are_bits_of_the_auxiliary_vector(model: str) -> None:
-    found = found_on(RISCV64, model)
-    letters = {chr(ord("a") + bit) for bit in range(26) if found["words"][0] >> bit & 1}
+    detected = found_on(RISCV64, model)
+    letters = {chr(ord("a") + bit) for bit in range(26) if detected["words"][0] >> bit & 1}
     assert letters >= set("imafdc")
-    user_code = FeatureSet("riscv64", found["features"]).isa
+    user_code = FeatureSet("riscv64", detected["features"]).isa
     assert {name for name in user_code if len(name) == 1} - {"b"} == letters - set("hsu")
-    assert level_features("riscv64", "rv64gc") <= FeatureSet("riscv64", found["features"])
+    assert level_features("riscv64", "rv64gc") <= FeatureSet("riscv64", detected["features"])
 
 
 def test_riscv_finds_no_more_than_the_model_has() -> None:
-    found = FeatureSet("riscv64", found_on(RISCV64, "sifive-u54")["features"]).isa.names
+    features = FeatureSet("riscv64", found_on(RISCV64, "sifive-u54")["features"]).isa.names
     u54 = llvm_tables.cpu_features("riscv64", "sifive-u54")
     assert u54
     counters, c_with_d = {"zicntr", "zihpm"}, {"zcd"}
-    assert found <= u54.closed().names | counters | c_with_d
+    assert features <= u54.closed().names | counters | c_with_d
 
 
 def test_riscv_vectors_are_believed_of_hwprobe_only() -> None:
@@ -224,11 +224,11 @@ EVERYWHERE = [
     ("foreign", "model"), EVERYWHERE, ids=lambda value: value if isinstance(value, str) else value.debian
 )
 def test_a_recording_made_there_is_the_same_machine_here(foreign: Foreign, model: str) -> None:
-    found = found_on(foreign, model)
-    replayed = detect(Recording.from_json(found["recording"]))
+    detected = found_on(foreign, model)
+    replayed = detect(Recording.from_json(detected["recording"]))
     same = (replayed.arch, replayed.source, replayed.cpu, replayed.level, list(replayed.features))
-    assert same == tuple(found[key] for key in ("arch", "source", "cpu", "level", "features"))
-    assert sum(core.count for core in replayed.cores) == found["cores"] == found["online"]
+    assert same == tuple(detected[key] for key in ("arch", "source", "cpu", "level", "features"))
+    assert sum(core.count for core in replayed.cores) == detected["cores"] == detected["online"]
 
 
 # --- code for what is found runs there

@@ -85,8 +85,10 @@ def differences(answers: dict[str, Any]) -> set[tuple[str, str]]:
     named = {find(ARCH, name).name for name in answers["llvm features"]}
     yes = {find(ARCH, name).name for name, has in answers["llvm features"].items() if has}
     usable = {name for name in yes if implied(ARCH, name) & named <= yes}
-    found = set(answers["features"])
-    return {("cpufeat", name) for name in known & found - usable} | {("LLVM", name) for name in known & usable - found}
+    features = set(answers["features"])
+    return {("cpufeat", name) for name in known & features - usable} | {
+        ("LLVM", name) for name in known & usable - features
+    }
 
 
 def answers_of(process: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
@@ -170,13 +172,13 @@ def test_llvm_detects_the_same_on_every_emulated_model(qemu: str) -> None:
         model: process for model, process in zip(every, processes, strict=True) if NO_64_BIT not in process.stderr
     }
     assert len(can_run) > 100
-    found, names = {}, set()
+    differing, names = {}, set()
     for model, process in can_run.items():
         (answers,) = answers_of(process)
         beyond = differences(answers) - listed(answers["llvm"])
         if beyond:
-            found[model] = beyond
+            differing[model] = beyond
         if answers["cpu"] != answers["llvm cpu"]:
             names.add((answers["cpu"], answers["llvm cpu"]))
-    assert found == {}
+    assert differing == {}
     assert names == NAMES.keys()

@@ -57,8 +57,8 @@ def of_kernel(arch: str, chosen: random.Random, density: int) -> Recording:
 
     auxv = {kind: random_word() for kind in HWCAPS.values()}
     probes = {key: random_word() for key in PROBES} if family(arch) == "riscv" else {}
-    held = {f"{word}[{bit}]" for word, kind in HWCAPS.items() for bit in bits(auxv[kind])}
-    spelled = {name for name, bit in _names(arch).items() if bit in held}
+    set_bits = {f"{word}[{bit}]" for word, kind in HWCAPS.items() for bit in bits(auxv[kind])}
+    spelled = {name for name, bit in _names(arch).items() if bit in set_bits}
     listed = " ".join(sorted(spelled))
     text = f"processor: 0\nFeatures: {listed}\nfeatures: {listed}\nCPU implementer: 0x41\nCPU architecture: 8\n"
     text += f"CPU variant: 0x1\nCPU part: 0xd0b\nCPU revision: 1\nisa: {arch.replace('riscv', 'rv')}i\n"
@@ -83,18 +83,18 @@ def _names(arch: str) -> dict[str, str]:
 
 def _dumps() -> dict[tuple[str, str], list[tuple[str, bytes]]]:
     """Dumps by format and architecture."""
-    found: dict[tuple[str, str], list[tuple[str, bytes]]] = {}
+    dumps: dict[tuple[str, str], list[tuple[str, bytes]]] = {}
     truth = CORPUS / "truth.tsv"
     for path, kind, arch, _ in (line.split("\t") for line in truth.read_text().splitlines()) if truth.exists() else ():
-        found.setdefault((kind, arch), []).append((path, (CORPUS / path).read_bytes()))
+        dumps.setdefault((kind, arch), []).append((path, (CORPUS / path).read_bytes()))
     targets = CORPORA / "raw" / "archspec-json" / "tests" / "targets"
     for file in (*sorted(targets.glob("darwin-*")), *sorted((PROJECT / "data" / "machines").glob("*.json"))):
-        found.setdefault((file.suffix or "sysctl", ""), []).append((file.name, file.read_bytes()))
+        dumps.setdefault((file.suffix or "sysctl", ""), []).append((file.name, file.read_bytes()))
     made_up = {
         name: getattr(written, name).encode() for name in ("CPUID_R", "INSTLATX64", "CPUINFO", "LSCPU", "LSCPU_JSON")
     }
     made_up |= {arch: of_kernel(arch, random.Random(arch), 3).files["/proc/cpuinfo"] for arch in NOT_X86}
-    return {**found, **{("made up", name): [(name, content)] for name, content in made_up.items()}}
+    return {**dumps, **{("made up", name): [(name, content)] for name, content in made_up.items()}}
 
 
 DUMPS = _dumps()
@@ -139,9 +139,9 @@ def test_removing_a_word_never_adds_a_feature(kind: tuple[str, str]) -> None:
     listed = re.compile(rb"^\s*(?:%s)\s*:(.*)$" % "|".join(WORDS).encode(), re.MULTILINE)
     for name, content, whole, chosen in some(kind):
         spans = [
-            (found.start(1) + word.start(), found.start(1) + word.end())
-            for found in listed.finditer(content)
-            for word in re.finditer(rb"[^\s_]+", found[1])
+            (match.start(1) + word.start(), match.start(1) + word.end())
+            for match in listed.finditer(content)
+            for word in re.finditer(rb"[^\s_]+", match[1])
         ]
         for start, end in chosen.sample(spans, min(3 * CUTS, len(spans))):
             cut = detected(content[:start] + content[end:])
@@ -175,8 +175,8 @@ def test_a_bit_or_a_leaf_of_cpuid_less_is_no_feature_more(kind: tuple[str, str])
 
 
 def check(whole: host.Host, less: Recording, what: str) -> None:
-    found = detected(less)
-    assert found is None or found.features.names <= whole.features.names, what
+    damaged = detected(less)
+    assert damaged is None or damaged.features.names <= whole.features.names, what
 
 
 def test_a_bit_of_xcr0_less_is_no_feature_more() -> None:
@@ -253,15 +253,17 @@ def _change(content: bytearray, other: bytearray, chosen: random.Random) -> None
         content[:] = content[start:end] + content[:start] + content[end:]
 
 
-def check_consistent(found: host.Host) -> None:
+def check_consistent(detected_host: host.Host) -> None:
     """An answer does not contradict itself."""
-    assert found.features == found.features.closed()
-    assert found.features.names <= found.evidence.keys()
-    assert not found.features.names & found.withheld.keys()
-    assert not found.level or level_features(found.arch, found.level) <= found.features
-    assert found.cpu in {core.cpu for core in found.cores}
-    assert all(core.count > 0 for core in found.cores)
-    assert found.named in ("", found.cpu) or "identity" in {decision.kind for decision in found.decisions}
+    assert detected_host.features == detected_host.features.closed()
+    assert detected_host.features.names <= detected_host.evidence.keys()
+    assert not detected_host.features.names & detected_host.withheld.keys()
+    assert not detected_host.level or level_features(detected_host.arch, detected_host.level) <= detected_host.features
+    assert detected_host.cpu in {core.cpu for core in detected_host.cores}
+    assert all(core.count > 0 for core in detected_host.cores)
+    assert detected_host.named in ("", detected_host.cpu) or "identity" in {
+        decision.kind for decision in detected_host.decisions
+    }
 
 
 def test_no_mutated_dump_crashes_or_stalls() -> None:
@@ -271,14 +273,14 @@ def test_no_mutated_dump_crashes_or_stalls() -> None:
         content = mutated(number)
         began = time.process_time()
         try:
-            found = detected(content)
+            host = detected(content)
         except Exception as error:
             raise AssertionError(f"mutation {number}") from error
         if time.process_time() - began > SECONDS:
             slow.append(number)
-        if found:
+        if host:
             answers += 1
-            check_consistent(found)
+            check_consistent(host)
     assert answers > MUTATIONS / 4
     assert not [number for number in slow if min(_seconds(mutated(number)) for _ in range(3)) > SECONDS]
 

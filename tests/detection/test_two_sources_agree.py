@@ -88,8 +88,8 @@ def pairs() -> Iterator[tuple[str, bytes, bytes]]:
         name = path.name.removesuffix(".tar.gz")
         printed = tests / "expected" / "lscpu" / f"lscpu-{name}"
         with tarfile.open(path) as tar:
-            found = next((member for member in tar if member.name.endswith("proc/cpuinfo")), None)
-            file = tar.extractfile(found) if found else None
+            cpuinfo = next((member for member in tar if member.name.endswith("proc/cpuinfo")), None)
+            file = tar.extractfile(cpuinfo) if cpuinfo else None
             if file and printed.exists():
                 yield name, file.read(), printed.read_bytes()
 

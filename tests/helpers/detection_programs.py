@@ -32,7 +32,7 @@ EXTENDED_LEAVES = [(0x80000001, 0), (0x80000008, 0), (0x80000021, 0)]
 
 def detection_program(leaves: list[tuple[int, int]], count: int) -> str:
     """C code that prints what is found, then CPUID leaves and XCR0, by the compiler's intrinsics."""
-    asked = "".join(f"leaf({leaf:#x}u, {subleaf});" for leaf, subleaf in leaves)
+    queries = "".join(f"leaf({leaf:#x}u, {subleaf});" for leaf, subleaf in leaves)
     return f"""
 #include <cpuid.h>
 #include <stdio.h>
@@ -48,7 +48,7 @@ int main(void) {{
     features(found);
     for (int i = 0; i < {count}; i++) putchar('0' + found[i]);
     putchar('\\n');
-    {asked}
+    {queries}
     unsigned low = 0, high = 0;
     if (leaf(1, 0) >> 27 & 1) __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
     printf("%x\\n", low);
@@ -72,14 +72,14 @@ PRINTED_LEAVES = [
 
 def parsed_output(output: str, triple: str) -> tuple[set[str], Recording]:
     first, *leaves, xcr0 = output.splitlines()
-    found = {name for name, bit in zip(testable(triple), first, strict=True) if bit == "1"}
+    features = {name for name, bit in zip(testable(triple), first, strict=True) if bit == "1"}
     words = {}
     for line in leaves:
         place, *registers = line.split()
         leaf, subleaf = place.split(".")
         a, b, c, d = (int(word, 16) for word in registers)
         words[int(leaf, 16), int(subleaf, 16)] = (a, b, c, d)
-    return found, Recording(arch=triple.split("-", maxsplit=1)[0], leaves={0: words}, xcr0=int(xcr0, 16))
+    return features, Recording(arch=triple.split("-", maxsplit=1)[0], leaves={0: words}, xcr0=int(xcr0, 16))
 
 
 ZIG = (sys.executable, "-m", "ziglang", "cc", "-static", "-target")

@@ -71,9 +71,9 @@ def run(foreign: Foreign, cpu: str, arguments: Sequence[str], files: Mapping[str
     for entry in root.iterdir():
         (private / entry.name).symlink_to(entry)
     for path, content in files.items():
-        there = private / path.lstrip("/")
-        there.parent.mkdir(parents=True, exist_ok=True)
-        there.write_text(content)
+        place = private / path.lstrip("/")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(content)
     environment = {"PYTHONPATH": os.pathsep.join([str(PROJECT), str(root / "wheels")]), "LC_ALL": "C.UTF-8"}
     command = [emulator, "-L", str(private), "-cpu", cpu, str(root / "usr" / "bin" / PYTHON), "-s", "-B", *arguments]
     process = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=2 * MINUTES)
@@ -149,16 +149,16 @@ def _unpack(foreign: Foreign, private: Path, root: Path) -> None:
         if (root / "usr" / name).is_dir() and not (root / name).exists():
             (root / name).symlink_to(Path("usr") / name)
     for path in [path for path in root.rglob("*") if path.is_symlink() and path.readlink().is_absolute()]:
-        there = root / path.readlink().relative_to("/")
+        place = root / path.readlink().relative_to("/")
         path.unlink()
-        path.symlink_to(os.path.relpath(there, path.parent))
+        path.symlink_to(os.path.relpath(place, path.parent))
 
 
 def _archive(folder: Path) -> str:
     """Return where this system gets Debian from. Raises LookupError where it is another system."""
     listed = _run(["apt-get", "indextargets", "--format", "$(ORIGIN) $(COMPONENT) $(REPO_URI)"], folder).split("\n")
-    found = (line.split() for line in listed if line.startswith("Debian main "))
-    archive = next((uri for _, _, uri in found if "security" not in uri), None)
+    entries = (line.split() for line in listed if line.startswith("Debian main "))
+    archive = next((uri for _, _, uri in entries if "security" not in uri), None)
     if archive is None:
         raise LookupError("apt has no source of Debian: apt-get update")
     return archive

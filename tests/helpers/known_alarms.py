@@ -18,7 +18,7 @@ ON_ARM = " on Arm"
 class Alarm(NamedTuple):
     """A row of the page's table of false alarms."""
 
-    where: str
+    project: str
     """The project whose binaries have it."""
     features: set[str]
     functions: list[str]
@@ -33,15 +33,15 @@ class Alarm(NamedTuple):
 def alarms(arch: str) -> list[Alarm]:
     """Return the rows of an architecture."""
     rows = (re.split(r" *\| *", line)[1:-1] for line in PAGE.read_text().splitlines() if line.startswith("| "))
-    split = ((where, what.partition(" in ")) for where, what, _ in rows if where != "where")
-    rows_of_page = [Alarm(where, {*IN_CODE.findall(what[0])}, IN_CODE.findall(what[2])) for where, what in split]
+    split = ((project, need.partition(" in ")) for project, need, _ in rows if project != "where")
+    rows_of_page = [Alarm(project, {*IN_CODE.findall(need[0])}, IN_CODE.findall(need[2])) for project, need in split]
     assert rows_of_page, f"{PAGE.name} has no table of false alarms"
-    return [alarm for alarm in rows_of_page if alarm.where.endswith(ON_ARM) == (arch == "aarch64")]
+    return [alarm for alarm in rows_of_page if alarm.project.endswith(ON_ARM) == (arch == "aarch64")]
 
 
-def unexplained(audit: Audit, where: str) -> list[tuple[str, set[str]]]:
+def unexplained(audit: Audit, project: str) -> list[tuple[str, set[str]]]:
     """Return the functions with bare uses that the page does not list, and those features."""
-    known = [alarm for alarm in alarms(audit.arch) if alarm.where == where]
-    assert known, f"{PAGE.name} has no row for {where}"
+    known = [alarm for alarm in alarms(audit.arch) if alarm.project == project]
+    assert known, f"{PAGE.name} has no row for {project}"
     bare = [(function.name, set(function.bare)) for function in audit.functions if function.bare]
     return [use for use in bare if not any(alarm.explains(*use) for alarm in known)]

@@ -41,6 +41,6 @@ def elf(path: Path) -> ELFFile:
 
 def looked_at(path: Path, *arguments: str) -> list[str]:
     """What LLVM's own reader says of a file, without the file's name."""
-    done = run(tool("llvm-objdump"), *arguments, path)
-    assert (done.returncode, done.stderr) == (0, "")
-    return done.stdout.splitlines()[2:]
+    process = run(tool("llvm-objdump"), *arguments, path)
+    assert (process.returncode, process.stderr) == (0, "")
+    return process.stdout.splitlines()[2:]

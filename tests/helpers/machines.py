@@ -76,15 +76,15 @@ WITH_FEATURES = [
 def made_up(generator: random.Random) -> Recording:
     """A machine with some features, all that they depend on, stray bits, and some state enabled."""
     share = generator.choice((0.05, 0.3, 0.7, 0.95))
-    some = {name for name, feature in table("x86_64").items() if feature.bit and generator.random() < share}
+    names = {name for name, feature in table("x86_64").items() if feature.bit and generator.random() < share}
     if generator.random() < 0.1:
-        some = set(FeatureSet("x86_64", some).closed().without(["avx"]))
-    words = {key: list(registers) for key, registers in leaves("GenuineIntel", 6, 60, 3, some).items()}
+        names = set(FeatureSet("x86_64", names).closed().without(["avx"]))
+    words = {key: list(registers) for key, registers in leaves("GenuineIntel", 6, 60, 3, names).items()}
     words[0, 0][0] = 0x29
     for leaf, subleaf, registers in WITH_FEATURES:
-        there = words.setdefault((leaf, subleaf), [0] * 4)
+        values = words.setdefault((leaf, subleaf), [0] * 4)
         for register in registers:
-            there[register] |= generator.getrandbits(32) & generator.getrandbits(32)
+            values[register] |= generator.getrandbits(32) & generator.getrandbits(32)
     words[7, 0][EDX] &= ~HYBRID
     xcr0 = generator.choice((0x3, 0x7, 0xE7, 0x200E7, 0x600E7, 0xE0067, 0xE0007, 0xE00E7))
     return Recording(leaves={0: {key: (a, b, c, d) for key, (a, b, c, d) in words.items()}}, xcr0=xcr0)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 
-def unavailable(what: str, how_to_get_it: str) -> NoReturn:
+def unavailable(requirement: str, how_to_get_it: str) -> NoReturn:
     """Skip a test for want of a tool; in CI, fail it."""
     stop = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
-    stop(f"needs {what}: {how_to_get_it}")
+    stop(f"needs {requirement}: {how_to_get_it}")

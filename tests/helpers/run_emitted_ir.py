@@ -143,9 +143,9 @@ class CompiledIR:
 
     def address(self, name: str) -> int:
         """Where a function begins."""
-        found = self._engine.get_function_address(name)
-        assert found
-        return int(found)
+        start = self._engine.get_function_address(name)
+        assert start
+        return int(start)
 
     def features(self, machine: Machine, triple: str, cpu: int | None = None) -> set[str]:
         """What :func:`features_text` finds on one processor of a machine."""

@@ -76,10 +76,10 @@ def values() -> list[object]:
 
 def modules() -> Iterator[str]:
     """The name of every module of cpufeat, each imported."""
-    for found in pkgutil.walk_packages(cpufeat.__path__, "cpufeat."):
-        if not found.name.endswith("__main__"):
-            importlib.import_module(found.name)
-            yield found.name
+    for info in pkgutil.walk_packages(cpufeat.__path__, "cpufeat."):
+        if not info.name.endswith("__main__"):
+            importlib.import_module(info.name)
+            yield info.name
 
 
 def unchanged(value: object) -> object:

@@ -21,12 +21,12 @@ _VSIB = (0x04, 0x0C)
 
 def examples(bits: int) -> dict[int, bytes]:
     """Return one encoding of each opcode (iced-x86's ``Code``) that could be found."""
-    found: dict[int, bytes] = {}
+    encodings: dict[int, bytes] = {}
     for candidate in itertools.chain(_legacy(), _vex(), _evex()):
         instruction = Decoder(bits, candidate).decode()
-        if instruction.code and instruction.code not in found:
-            found[instruction.code] = candidate[: instruction.len]
-    return found
+        if instruction.code and instruction.code not in encodings:
+            encodings[instruction.code] = candidate[: instruction.len]
+    return encodings
 
 
 def _legacy() -> Iterator[bytes]:
@@ -76,7 +76,7 @@ def _evex() -> Iterator[bytes]:
             head = [0x62, 0xF0 | opcode_map, w << 7 | register << 3 | 4 | prefix, length << 5 | 8 | mask, opcode, modrm]
             yield bytes(head) + TAIL
         if opcode in (0x71, 0x72, 0x73, 0xC6, 0xC7):
-            for modrm in (*_REGISTERS, *(one | 4 for one in _MEMORY)):
+            for modrm in (*_REGISTERS, *(memory | 4 for memory in _MEMORY)):
                 yield (
                     bytes([0x62, 0xF0 | opcode_map, w << 7 | 0x7C | prefix, length << 5 | 8 | 1, opcode, modrm]) + TAIL
                 )

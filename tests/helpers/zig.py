@@ -17,8 +17,8 @@ def _lib() -> Path:
 def capabilities(arch: str) -> list[tuple[str, str, int]]:
     """Return the kernel's <asm/hwcap.h>: word (``HWCAP2``), name and bit of each capability."""
     text = (_lib() / "libc" / "include" / f"{arch}-linux-any" / "asm" / "hwcap.h").read_text()
-    found = re.findall(r"^#define (HWCAP\d?)_(\w+)\s+\(1(?:UL)? << (\d+)\)", text, re.M)
-    return [(word, name, int(bit)) for word, name, bit in found]
+    matches = re.findall(r"^#define (HWCAP\d?)_(\w+)\s+\(1(?:UL)? << (\d+)\)", text, re.M)
+    return [(word, name, int(bit)) for word, name, bit in matches]
 
 
 def arm_cores(bits: int) -> dict[tuple[str, int], str]:
@@ -26,5 +26,5 @@ def arm_cores(bits: int) -> dict[tuple[str, int], str]:
     text = (_lib() / "std" / "zig" / "system" / "arm.zig").read_text()
     tables = re.findall(r"// implementer = (0x\w+)\s+const \w+ = \[_\]E\{(.*?)\n    \};", text, re.S)
     entries = [(vendor.lower(), line) for vendor, lines in tables for line in lines.splitlines()]
-    found = ((vendor, re.search(rf"\.part = (0x\w+).*\.m{bits} = &A{bits}\.(\w+)", line)) for vendor, line in entries)
-    return {(vendor, int(match[1], 16)): match[2].replace("_", "-") for vendor, match in found if match}
+    matches = ((vendor, re.search(rf"\.part = (0x\w+).*\.m{bits} = &A{bits}\.(\w+)", line)) for vendor, line in entries)
+    return {(vendor, int(match[1], 16)): match[2].replace("_", "-") for vendor, match in matches if match}

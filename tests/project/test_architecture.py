@@ -131,13 +131,13 @@ IMPORTS = [import_ for module in MODULES for import_ in imports(module)]
 
 def arrows(folder: str) -> dict[tuple[str, str], Import]:
     """The first import from each module or folder that lies directly in a folder to each other one."""
-    found: dict[tuple[str, str], Import] = {}
+    result: dict[tuple[str, str], Import] = {}
     for import_ in IMPORTS:
         if import_.importer.startswith(f"{folder}.") and import_.imported.startswith(f"{folder}."):
             units = [name.removeprefix(f"{folder}.").partition(".")[0] for name in import_[:2]]
             if units[0] != units[1]:
-                found.setdefault((units[0], units[1]), import_)
-    return found
+                result.setdefault((units[0], units[1]), import_)
+    return result
 
 
 def shortest_circle(arrows: dict[tuple[str, str], Import]) -> list[Import]:

@@ -34,6 +34,6 @@ def test_a_benchmark_runs(path: Path, tmp_path: Path) -> None:
         subprocess.run([cc, "-shared", "-fPIC", KERNELS / "dot.c", "-o", library], check=True)
         arguments.append(str(library))
     command = [sys.executable, "-W", "error", str(path), *arguments]
-    done = subprocess.run(command, env=ENVIRONMENT, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert len(done.stdout.splitlines()) > 1, "a table"
+    process = subprocess.run(command, env=ENVIRONMENT, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stderr
+    assert len(process.stdout.splitlines()) > 1, "a table"

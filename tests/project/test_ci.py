@@ -34,10 +34,10 @@ def test_a_test_that_checks_nothing_fails(tmp_path: Path) -> None:
     options = ["-q", "-p", "helpers.checks", "-p", "no:cacheprovider", "-o", "enable_assertion_pass_hook=true"]
     command = [sys.executable, "-m", "pytest", *options, "--rootdir", str(tmp_path), str(tmp_path)]
     environment = {**ENVIRONMENT, "PYTHONPATH": str(TESTS), "PYTEST_ADDOPTS": ""}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-    assert "test_of_an_empty_table" in done.stdout
-    assert "passed without checking anything" in done.stdout
-    assert "1 failed, 2 passed" in done.stdout
+    process = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert "test_of_an_empty_table" in process.stdout
+    assert "passed without checking anything" in process.stdout
+    assert "1 failed, 2 passed" in process.stdout
 
 
 PASSED, FAILED = "<testcase/>", "<testcase><failure/></testcase>"
@@ -70,6 +70,6 @@ def test_ci_wants_two_tests_and_a_reason_for_each_that_is_skipped(
         (tmp_path / "shared").mkdir()
     (tmp_path / "tests.xml").write_text(f"<testsuites><testsuite>{cases}</testsuite></testsuites>")
     command = [sys.executable, str(PROJECT / ".ci" / "outcome.py"), str(tmp_path / "tests.xml"), "2"]
-    done = subprocess.run(command, cwd=tmp_path / "project", capture_output=True, text=True, check=False)
-    assert (done.returncode == 0) == (not says), done.stderr
-    assert says in done.stderr
+    process = subprocess.run(command, cwd=tmp_path / "project", capture_output=True, text=True, check=False)
+    assert (process.returncode == 0) == (not says), process.stderr
+    assert says in process.stderr

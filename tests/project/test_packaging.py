@@ -128,10 +128,10 @@ def test_the_wheel_is_light(built: Path) -> None:
 
 def test_the_sdist_holds_what_tests_and_readers_need(tree: Path, built: Path) -> None:
     with tarfile.open(only(built, "*.tar.gz")) as archive:
-        held = {name.partition("/")[2] for name in archive.getnames()}
+        names = {name.partition("/")[2] for name in archive.getnames()}
     folders = ("benchmarks", "cpufeat", "data", "docs", "examples", "tests", "tools")
     wanted = {path.relative_to(tree) for folder in folders for path in (tree / folder).rglob("*") if path.is_file()}
-    assert {"LICENSE", "README.md", "pyproject.toml", ".ci/run", *map(str, wanted)} <= held
+    assert {"LICENSE", "README.md", "pyproject.toml", ".ci/run", *map(str, wanted)} <= names
 
 
 def metadata_of(built: Path) -> Message:

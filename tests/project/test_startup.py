@@ -41,21 +41,21 @@ print(json.dumps({{
 
 
 def test_importing_does_nothing() -> None:
-    done = start("import cpufeat")
-    assert [name for name in done["loaded"] if name not in ("cpufeat", "__future__")] == []
-    assert [path for path in done["opened"] if not path.endswith((".py", ".pyc"))] == []
+    process = start("import cpufeat")
+    assert [name for name in process["loaded"] if name not in ("cpufeat", "__future__")] == []
+    assert [path for path in process["opened"] if not path.endswith((".py", ".pyc"))] == []
 
 
 def test_answering_for_this_machine_loads_little_and_starts_nothing() -> None:
-    done = start("import cpufeat; cpufeat.target_for_host()")
-    assert HEAVY.intersection(done["loaded"]) == set()
-    assert STARTS_A_PROCESS.intersection(done["events"]) == set()
-    assert any(path.endswith("features.tsv") for path in done["opened"])
+    process = start("import cpufeat; cpufeat.target_for_host()")
+    assert HEAVY.intersection(process["loaded"]) == set()
+    assert STARTS_A_PROCESS.intersection(process["events"]) == set()
+    assert any(path.endswith("features.tsv") for path in process["opened"])
 
 
 def test_answers_come_from_the_second_call_without_a_look_at_the_machine() -> None:
-    done = start("import cpufeat; cpufeat.target_for_host(); events.clear(); cpufeat.target_for_host()")
-    assert done["events"] == []
+    process = start("import cpufeat; cpufeat.target_for_host(); events.clear(); cpufeat.target_for_host()")
+    assert process["events"] == []
 
 
 def test_no_memory_is_writable_and_executable_at_once(qemu: str) -> None:

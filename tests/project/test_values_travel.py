@@ -88,18 +88,18 @@ def returned(function: object, classes: dict[str, type]) -> set[type]:
 
 def public_values(known: Known) -> set[type]:
     """The classes of values that a user gets: what public functions return, and what that contains."""
-    found: set[type] = set()
+    values: set[type] = set()
     waiting = {each for each in known.public if isinstance(each, type) and each in known.values.values()}
     waiting |= {each for function in known.public for each in returned(function, known.values)}
     while waiting:
         each = waiting.pop()
-        found.add(each)
+        values.add(each)
         properties = [member.fget for member in vars(each).values() if isinstance(member, property)]
         methods = [member for name, member in vars(each).items() if name[0] != "_" and callable(member)]
         inside = named(getattr(each, "__annotations__", {}), known.values)
         inside |= {result for member in (*properties, *methods) for result in returned(member, known.values)}
-        waiting |= inside - found
-    return found
+        waiting |= inside - values
+    return values
 
 
 def test_there_is_an_example_of_every_public_value(known: Known, values: list[object]) -> None:
@@ -125,10 +125,10 @@ def test_a_copy_of_a_value_is_equal_and_has_the_same_hash(copied: Callable[[Any]
         other = copied(value)
         assert other == value
         assert (type(other), repr(other)) == (type(value), repr(value))
-        for one, copy_of_it in zip(contents(value), contents(other), strict=True):
-            assert one == copy_of_it
-            if isinstance(one, (Value, FeatureSet)):
-                assert hash(one) == hash(copy_of_it)
+        for field, copy_of_it in zip(contents(value), contents(other), strict=True):
+            assert field == copy_of_it
+            if isinstance(field, (Value, FeatureSet)):
+                assert hash(field) == hash(copy_of_it)
 
 
 @pytest.mark.parametrize("copied", COPIES.values(), ids=COPIES)

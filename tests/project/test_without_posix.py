@@ -69,7 +69,7 @@ def recorded_windows(tmp_path: Path) -> Path:
 def test_a_python_without_posix_does_it_all(tmp_path: Path, recorded_windows: Path) -> None:
     start = f"import sys; sys.path.insert(0, {str(PROJECT)!r})"
     names = f"PRELUDE, PROGRAM = {WITHOUT_POSIX!r}, {zig.program()!r}"
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", "\n".join((start, names, WITHOUT_POSIX, DOES_ALL))],
         check=False,
         capture_output=True,
@@ -82,9 +82,9 @@ def test_a_python_without_posix_does_it_all(tmp_path: Path, recorded_windows: Pa
             "CPUFEAT_CACHE": str(tmp_path / "cache"),
         },
     )
-    assert done.returncode == 0, done.stderr
-    assert "Windows runs no ELF programs: verify it on Linux" in done.stderr
-    assert "-: standard input is not supported on Windows" in done.stderr
+    assert process.returncode == 0, process.stderr
+    assert "Windows runs no ELF programs: verify it on Linux" in process.stderr
+    assert "-: standard input is not supported on Windows" in process.stderr
 
 
 @pytest.mark.parametrize(("platform", "name"), [("win32", "Windows"), ("darwin", "macOS")])

@@ -147,18 +147,18 @@ def test_every_run_is_right_or_refused_in_words(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     runs = [(program, cpu) for program in programs for cpu in supported]
-    ended = side_by_side(lambda one: start(qemu, one[1], one[0].path), runs)
+    ended = side_by_side(lambda pair: start(qemu, pair[1], pair[0].path), runs)
     count: Counter[str] = Counter()
     wrong = []
     for (program, cpu), process in zip(runs, ended, strict=True):
-        said = verdict(program, process, expected[program.module], supported[cpu])
+        fault = verdict(program, process, expected[program.module], supported[cpu])
         level = program.target
-        if said == "refused" and (level in supported[cpu] or level.endswith(", baseline")):
-            said = f"refused, though it has {level}"
-        if said in ("right", "refused"):
-            count[said] += 1
+        if fault == "refused" and (level in supported[cpu] or level.endswith(", baseline")):
+            fault = f"refused, though it has {level}"
+        if fault in ("right", "refused"):
+            count[fault] += 1
         else:
-            wrong.append(f"{program.module}, {program.kind}, {level}, on {cpu}: {said}")
+            wrong.append(f"{program.module}, {program.kind}, {level}, on {cpu}: {fault}")
     with capsys.disabled():
         total = f"{len(programs)} programs on {len(supported)} CPUs"
         print(f"\n{total}: {len(runs)} runs, {count['right']} right, {count['refused']} refused in words")  # noqa: T201
@@ -170,11 +170,11 @@ def test_every_run_is_right_or_refused_in_words(
 @needs_clang
 def test_the_readme_counts_what_is_run(qemu: str, programs: list[Program], supported: Mapping[str, set[str]]) -> None:
     """Its CPUs are those of one version of qemu-user: another may have more."""
-    said = SAID.search(README.read_text(encoding="utf-8"))
-    assert said
-    cpus = int(said[2])
-    assert (int(said[1]), said[4]) == (len(programs), f"{len(programs) * (cpus + 1):,}"), (
+    match = SAID.search(README.read_text(encoding="utf-8"))
+    assert match
+    cpus = int(match[2])
+    assert (int(match[1]), match[4]) == (len(programs), f"{len(programs) * (cpus + 1):,}"), (
         "the other CPU is this machine"
     )
-    if f"version {said[3]}." in subprocess.check_output([qemu, "--version"], text=True):
+    if f"version {match[3]}." in subprocess.check_output([qemu, "--version"], text=True):
         assert cpus == len(supported) - 1

@@ -436,14 +436,14 @@ int main(void) { signal(SIGUSR1, caught); raise(SIGUSR1); raise(SIGSTOP); END }
 
 
 @pytest.mark.parametrize(
-    ("end", "result", "said"),
+    ("end", "result", "status_or_signal"),
     [("return 7;", RIGHT, 7), ("raise(SIGILL);", DIED, "SIGILL"), ("for (;;) pause();", EXPIRED, "")],
 )
-def test_a_traced_program_gets_its_signals(with_variants, end: str, result: str, said: object) -> None:
+def test_a_traced_program_gets_its_signals(with_variants, end: str, result: str, status_or_signal: object) -> None:
     program = with_variants("pointer", code=KILLS_ITSELF.replace("raise(SIGSTOP);", "").replace("END", end))
     (run,) = verify(program, [NATIVE], time_limit=1)
     assert (run.result, run.stdout) == (result, b"caught 3\n")
-    assert said in (run.status, run.signal)
+    assert status_or_signal in (run.status, run.signal)
     assert run.variants if result != EXPIRED else run.status is None
 
 

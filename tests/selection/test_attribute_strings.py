@@ -82,9 +82,9 @@ def test_llvm_reads_an_attribute_string_as_the_target_means_it(llvm_python: str,
     wrong = {}
     for target, answer in zip(asked, answers, strict=True):
         expected = {name for name, ours in known.items() if ours in target.features} - UNSEEN
-        for found in answer:
-            if set(found) - UNSEEN != expected:
-                wrong[target.cpu, target.features] = set(found) - UNSEEN ^ expected
+        for features in answer:
+            if set(features) - UNSEEN != expected:
+                wrong[target.cpu, target.features] = set(features) - UNSEEN ^ expected
     assert wrong == {}
 
 

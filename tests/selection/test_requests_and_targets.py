@@ -69,8 +69,8 @@ def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_a_request_is_parsed_into_a_base_and_changes(text: str, base: str, changes: str) -> None:
     request = parse(text, "x86_64")
-    said = " ".join(sign + feature.name for sign, feature in request.changes)
-    assert (_same_cpu(request.base), said) == (_same_cpu(base), changes)
+    spelled = " ".join(sign + feature.name for sign, feature in request.changes)
+    assert (_same_cpu(request.base), spelled) == (_same_cpu(base), changes)
 
 
 def _same_cpu(cpu: str) -> object:

@@ -69,10 +69,10 @@ def test_code_is_in_the_systems_format(triple: str, magic: bytes) -> None:
 
 
 def test_two_spellings_are_one_target() -> None:
-    one, other = (Target.parse("haswell", triple) for triple in ("x86_64-windows-gnu", "x86_64-unknown-windows-gnu"))
-    assert one == other
-    assert one & Target.parse("x86-64", "x86_64-w64-mingw32") == Target.parse("x86-64", other.triple)
-    assert Target.from_json(one.to_json()) == other
+    first, other = (Target.parse("haswell", triple) for triple in ("x86_64-windows-gnu", "x86_64-unknown-windows-gnu"))
+    assert first == other
+    assert first & Target.parse("x86-64", "x86_64-w64-mingw32") == Target.parse("x86-64", other.triple)
+    assert Target.from_json(first.to_json()) == other
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES.split())

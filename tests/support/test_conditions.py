@@ -36,11 +36,11 @@ def test_in_a_condition_and_binds_before_or() -> None:
 
 
 @pytest.mark.parametrize(
-    ("held", "expected"),
+    ("set_bits", "expected"),
     [("", ""), ("a", ""), ("b", ""), ("a b", "A and B"), ("c", "C"), ("a c", "C"), ("a b c", "A and B")],
 )
-def test_the_evidence_is_that_of_the_first_alternative_that_holds(held: str, expected: str) -> None:
-    assert evidence(Condition("a&b|c"), {bit: bit.upper() for bit in held.split()}) == expected
+def test_the_evidence_is_that_of_the_first_alternative_that_holds(set_bits: str, expected: str) -> None:
+    assert evidence(Condition("a&b|c"), {bit: bit.upper() for bit in set_bits.split()}) == expected
 
 
 def test_an_empty_condition_never_holds() -> None:

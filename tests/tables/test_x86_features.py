@@ -186,9 +186,11 @@ def test_no_two_rows_claim_a_spelling() -> None:
 
 def test_every_feature_of_archspec_is_known() -> None:
     ones = [
-        one for one in TARGETS_JSON["microarchitectures"].values() if one["vendor"] in ("GenuineIntel", "AuthenticAMD")
+        target
+        for target in TARGETS_JSON["microarchitectures"].values()
+        if target["vendor"] in ("GenuineIntel", "AuthenticAMD")
     ]
-    assert unknown(name for one in ones for name in one["features"]) == ARCHSPEC_ONLY
+    assert unknown(name for target in ones for name in target["features"]) == ARCHSPEC_ONLY
 
 
 def test_archspec_has_the_same_cpuid_bits() -> None:
@@ -250,10 +252,10 @@ def test_gcc_takes_our_spellings(tmp_path: Path) -> None:
 
 def test_kernel_flags_agree_with_llvm() -> None:
     cpuinfo = Path("/proc/cpuinfo")
-    found = re.search(r"^flags\s*:(.*)", cpuinfo.read_text() if cpuinfo.exists() else "", re.M)
-    if found is None or platform.machine() != "x86_64":
+    match = re.search(r"^flags\s*:(.*)", cpuinfo.read_text() if cpuinfo.exists() else "", re.M)
+    if match is None or platform.machine() != "x86_64":
         pytest.skip("needs an x86-64 Linux with /proc/cpuinfo")
-    flags = set(found.group(1).split())
+    flags = set(match.group(1).split())
     by_llvm = {find(ARCH, name).name: has for name, has in binding.get_host_cpu_features().items()}
     shown = {name for name in by_llvm if not flags.isdisjoint(FEATURES[name].spellings.get("kernel", (name,)))}
     has = {name for name in by_llvm if by_llvm[name]}

@@ -62,9 +62,9 @@ def process(code: str, *arguments: object) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
-def succeeds(one: subprocess.Popen[bytes]) -> bytes:
-    out, err = one.communicate(timeout=120)
-    assert (one.returncode, err) == (0, b"")
+def succeeds(process: subprocess.Popen[bytes]) -> bytes:
+    out, err = process.communicate(timeout=120)
+    assert (process.returncode, err) == (0, b"")
     return out
 
 
@@ -79,7 +79,7 @@ def test_get_returns_what_was_put(cache: Cache) -> None:
 
 def test_a_key_depends_on_where_one_part_ends() -> None:
     parts = ((b"ab", b"c"), (b"a", b"bc"), (b"abc",), (b"abc", b""), (b"", b"abc"), ())
-    assert len({key(*one) for one in parts}) == len(parts)
+    assert len({key(*part) for part in parts}) == len(parts)
 
 
 def test_files_are_private_also_where_the_umask_is_open(cache: Cache) -> None:
@@ -224,12 +224,12 @@ def test_the_least_recently_used_entries_are_evicted_first(tmp_path: Path) -> No
     keys = [key(bytes([number])) for number in range(40)]
     stranger = tmp_path / "a file of somebody's"
     stranger.write_bytes(bytes(MIB))
-    for age, one in enumerate(keys):
-        cache.put(one, bytes(4000))
-        os.utime(tmp_path / one, (time.time() - 1000 + age,) * 2)
+    for age, key_ in enumerate(keys):
+        cache.put(key_, bytes(4000))
+        os.utime(tmp_path / key_, (time.time() - 1000 + age,) * 2)
         assert cache.get(keys[0]) is not None
         assert sum(path.stat().st_size for path in tmp_path.glob("?" * 64)) <= cache.limit
-    there = [one for one in keys if (tmp_path / one).exists()]
+    there = [key_ for key_ in keys if (tmp_path / key_).exists()]
     assert there == [keys[0], *keys[-len(there) + 1 :]]
     assert len(there) > 10
     assert stranger.exists()
@@ -327,9 +327,9 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.Monke
 
 def test_the_default_folder_is_that_of_the_platform(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def chosen() -> Path:
-        found = store.from_environment()
-        assert found
-        return Path(found.folder)
+        cache_ = store.from_environment()
+        assert cache_
+        return Path(cache_.folder)
 
     assert chosen() == tmp_path / ".cache" / "cpufeat"
     assert chosen().stat().st_mode & 0o777 == 0o700
@@ -375,11 +375,11 @@ def test_another_value_is_an_error_that_names_it(environment: pytest.MonkeyPatch
 )
 def test_the_limit_takes_units(environment: pytest.MonkeyPatch, text: str, size: int) -> None:
     environment.setenv(store.SIZE_VARIABLE, text)
-    found = store.from_environment()
-    assert found
-    assert found.limit == size
-    found.put(KEY, b"content")
-    assert (found.get(KEY) is not None) == bool(size)
+    cache_ = store.from_environment()
+    assert cache_
+    assert cache_.limit == size
+    cache_.put(KEY, b"content")
+    assert (cache_.get(KEY) is not None) == bool(size)
 
 
 @pytest.mark.parametrize("text", ["-1", "1GB", "much", "1e9", " 5", "9" * 40])
@@ -580,7 +580,7 @@ aot.compile({ADD!r}, Target.parse("x86-64-v3"))
 print(len(started), "llvmlite.binding" in sys.modules)
 """
     run = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True) for _ in range(2)]
-    assert [one.stdout for one in run] == ["1 False\n", "0 False\n"]
+    assert [process.stdout for process in run] == ["1 False\n", "0 False\n"]
 
 
 def test_whatever_changes_the_object_makes_another_entry(kept: Path, counted: list[Job], tmp_path: Path) -> None:
@@ -621,7 +621,9 @@ def test_an_artifact_has_the_decisions_of_its_own_resolution(
     monkeypatch.setenv("CPUFEAT_DISABLE", "avx512f")
     disabled = aot.compile(ADD, "x86-64-v2")
     assert native.target == disabled.target
-    assert [one.kind for one in native.decisions] != [one.kind for one in disabled.decisions] or not native.decisions
+    assert [decision.kind for decision in native.decisions] != [
+        decision.kind for decision in disabled.decisions
+    ] or not native.decisions
     assert [aot.compile(ADD, "x86-64-v2").decisions, len(counted)] == [disabled.decisions, 2]
 
 
@@ -629,7 +631,7 @@ def test_a_hit_warns_of_the_same_decisions(kept: Path, counted: list[Job]) -> No
     for _ in range(2):
         with pytest.warns(CpufeatWarning, match="add: asks for avx512f, which the target does not permit") as said:
             artifact = aot.compile(ASKS_FOR_MORE, V3)
-        assert [one.kind for one in artifact.decisions] == ["function"]
+        assert [decision.kind for decision in artifact.decisions] == ["function"]
         assert Path(said[0].filename) == Path(__file__)
     assert len(counted) == 1
     with pytest.raises(CompileError, match="asks for avx512f"):
@@ -697,6 +699,6 @@ for number in range(12):
     made = aot.compile({ADD!r} + f"; {{number % 4}}", Target.parse("x86-64-v3"))
     print(hashlib.sha256(made.object).hexdigest())
 """
-    outputs = {succeeds(one) for one in [process(code) for _ in range(4)]}
+    outputs = {succeeds(child) for child in [process(code) for _ in range(4)]}
     assert len(outputs) == 1
     assert len(artifacts_in(kept)) == 4

@@ -192,26 +192,31 @@ def exported(path: Path) -> list[str]:
 
 def test_no_variant_uses_instructions_beyond_its_target(build):
     code = ELFFile(io.BytesIO(build.library().read_bytes())).get_section_by_name(".text")
-    found: dict[str, set[int]] = {level: set() for level in LEVELS}
+    features_of_level: dict[str, set[int]] = {level: set() for level in LEVELS}
     for name, (start, size) in symbols(build.library()).items():
         level = next((level for level in LEVELS if name.endswith(f".{level}")), "x86-64")
         if code["sh_addr"] <= start < code["sh_addr"] + code["sh_size"]:
             content = code.data()[start - code["sh_addr"] :][:size]
-            found[level] |= {instruction.encoding for instruction in iced_x86.Decoder(64, content)}
-    assert {level: kinds <= ENCODINGS[level] for level, kinds in found.items()} == dict.fromkeys(LEVELS, True)
-    assert VEX in found["x86-64-v3"]
+            features_of_level[level] |= {instruction.encoding for instruction in iced_x86.Decoder(64, content)}
+    assert {level: kinds <= ENCODINGS[level] for level, kinds in features_of_level.items()} == dict.fromkeys(
+        LEVELS, True
+    )
+    assert VEX in features_of_level["x86-64-v3"]
 
 
 def functions(content: bytes) -> dict[str, list[tuple[object, ...]]]:
     """Each function's instructions in an object: what they do with which registers, whatever addresses they have."""
     elf = ELFFile(io.BytesIO(content))
-    found: dict[str, list[tuple[object, ...]]] = {}
+    operations: dict[str, list[tuple[object, ...]]] = {}
     for row in elf.get_section_by_name(".symtab").iter_symbols():
         if row["st_info"]["type"] == "STT_FUNC":
             code = elf.get_section(row["st_shndx"]).data()[row["st_value"] :][: row["st_size"]]
             decoded = iced_x86.Decoder(64, code)
-            found[row.name] = [(one.code, one.op0_register, one.op1_register, one.op2_register) for one in decoded]
-    return found
+            operations[row.name] = [
+                (instruction.code, instruction.op0_register, instruction.op1_register, instruction.op2_register)
+                for instruction in decoded
+            ]
+    return operations
 
 
 @pytest.mark.parametrize("kernel", ["base64", "dot", "matrix", "population", "scan"])
@@ -231,15 +236,15 @@ def test_a_variant_has_the_same_code_as_compiling_for_its_target_alone(kernel, t
 def calls(path: Path) -> dict[str, set[str]]:
     """Which functions each function of a library calls or jumps to, other than by an address in memory."""
     elf = ELFFile(io.BytesIO(path.read_bytes()))
-    code, found = elf.get_section_by_name(".text"), symbols(path)
-    at = {address: name for name, (address, _) in found.items()}
+    code, addresses = elf.get_section_by_name(".text"), symbols(path)
+    at = {address: name for name, (address, _) in addresses.items()}
     called: dict[str, set[str]] = {}
-    for name, (start, size) in found.items():
+    for name, (start, size) in addresses.items():
         if code["sh_addr"] <= start < code["sh_addr"] + code["sh_size"]:
             content = code.data()[start - code["sh_addr"] :][:size]
-            for one in iced_x86.Decoder(64, content, ip=start):
-                if one.op_count and one.op0_kind == iced_x86.OpKind.NEAR_BRANCH64:
-                    called.setdefault(name, set()).add(at.get(one.near_branch_target, ""))
+            for instruction in iced_x86.Decoder(64, content, ip=start):
+                if instruction.op_count and instruction.op0_kind == iced_x86.OpKind.NEAR_BRANCH64:
+                    called.setdefault(name, set()).add(at.get(instruction.near_branch_target, ""))
     return called
 
 
@@ -255,9 +260,9 @@ def test_a_variant_begins_at_a_cache_line(llvm_python, monkeypatch, tmp_path):
     aot.compile("\n".join(parts), targets=LEVELS).save(path)
     places = symbols(path)
     for name, (_, least) in attributes.items():
-        found = [places[f"{name}.{level}"][0] for level in LEVELS]
-        assert [place % least for place in found] == [0] * len(LEVELS)
-        assert least >= 64 or any(place % 64 for place in found), (name, found)
+        starts = [places[f"{name}.{level}"][0] for level in LEVELS]
+        assert [place % least for place in starts] == [0] * len(LEVELS)
+        assert least >= 64 or any(place % 64 for place in starts), (name, starts)
 
 
 @pytest.mark.parametrize("mechanism", MECHANISMS)
@@ -294,9 +299,9 @@ def test_what_a_variant_calls_is_inlined_into_it(mechanism, tmp_path):
     ret i32 %r }"""
     aot.compile(text, targets=LEVELS, dispatch=mechanism).save(tmp_path / "variants.o")
     command(cc(), "-shared", "variants.o", "-o", "variants.so", folder=tmp_path)
-    found = symbols(tmp_path / "variants.so")
-    assert {f"large.{level}" for level in LEVELS} <= found.keys()
-    assert [name for name in found if name.startswith("small")] == []
+    addresses = symbols(tmp_path / "variants.so")
+    assert {f"large.{level}" for level in LEVELS} <= addresses.keys()
+    assert [name for name in addresses if name.startswith("small")] == []
 
 
 RUST = """
@@ -648,9 +653,11 @@ def test_a_stripped_file_shows_that_variants_are_chosen(system, mechanism, kind,
     path = tmp_path / "f"
     aot.compile(FUSES, targets=targets, dispatch=mechanism).link(path, kind=kind)
     command(shutil.which("llvm-strip") or unavailable("llvm-strip", "apt-get install llvm"), path, folder=tmp_path)
-    found = {one.start: one.bare.names for one in audit(path).functions if "fma" in one.uses}
-    assert found
-    assert not any({"avx", "fma"} & bare for bare in found.values())
+    bare_by_start = {
+        function.start: function.bare.names for function in audit(path).functions if "fma" in function.uses
+    }
+    assert bare_by_start
+    assert not any({"avx", "fma"} & bare for bare in bare_by_start.values())
     assert check(path, "core2").runs
 
 
@@ -781,9 +788,9 @@ def test_arguments_and_results_of_every_kind_are_forwarded(convention, llvm_vers
         before, after = ((ctypes.c_char * length).from_address(loaded[f"{name}{number}"]) for name in ("in", "out"))
         before.raw = bytes(range(1, length + 1))
         ctypes.CFUNCTYPE(None)(loaded[f"run{number}"])()
-        held = ctypes.c_int.from_address(loaded["held"])
-        assert (held.value, kind, _significant(kind, after.raw)) == (9, kind, _significant(kind, before.raw))
-        held.value = 0
+        counter = ctypes.c_int.from_address(loaded["held"])
+        assert (counter.value, kind, _significant(kind, after.raw)) == (9, kind, _significant(kind, before.raw))
+        counter.value = 0
 
 
 def _significant(kind: str, content: bytes) -> bytes:
@@ -925,7 +932,7 @@ def test_a_name_that_is_not_utf_8_is_kept(options):
 def test_a_comdat_is_refused_for_mach_o(how, triple):
     """LLVM aborts: MachO doesn't support COMDATs."""
     arm = ("apple-m4", "apple-m1")
-    targets = [Target.parse(one, triple) for one in (arm if triple.startswith("aarch64") else LEVELS[1:])]
+    targets = [Target.parse(level, triple) for level in (arm if triple.startswith("aarch64") else LEVELS[1:])]
     module = "{}define linkonce_odr i32 @f() {} {{ ret i32 1 }}"
     with pytest.raises(
         TargetError, match=f"<string>: it has the comdat f, and Mach-O, the format of {triple}, has none"
@@ -1061,7 +1068,7 @@ def test_if_llvm_fails_at_one_variant_its_machines_have_the_best_of_the_others(t
 def test_a_function_that_requests_more_than_the_best_variant_is_a_decision():
     module = 'define void @f() "target-features"="+avx512fp16" { ret void }'
     artifact = compile_quietly(module, None, targets=LEVELS)
-    assert [(one.kind, one.subject) for one in artifact.decisions] == [("function", "f")]
+    assert [(decision.kind, decision.subject) for decision in artifact.decisions] == [("function", "f")]
 
 
 # --- any module
@@ -1189,12 +1196,12 @@ def test_branch_protection_covers_dispatchers_and_resolvers(mechanism):
     """Each function that is jumped to begins with a landing pad (BTI c: D503245F)."""
     elf = ELFFile(io.BytesIO(aarch64_object(mechanism)))
     code = elf.get_section_by_name(".text").data()
-    found = {
+    first_words = {
         row.name: code[row["st_value"] :][:4]
         for row in elf.get_section_by_name(".symtab").iter_symbols()
         if re.match(r"f\b", row.name)
     }
-    assert len(found) == (5 if mechanism == "ifunc" else 7)
-    assert {name for name, start in found.items() if start not in (b"\x5f\x24\x03\xd5", b"\x3f\x23\x03\xd5")} <= {
+    assert len(first_words) == (5 if mechanism == "ifunc" else 7)
+    assert {name for name, start in first_words.items() if start not in (b"\x5f\x24\x03\xd5", b"\x3f\x23\x03\xd5")} <= {
         "f.pointer"
     }

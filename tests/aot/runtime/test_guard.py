@@ -262,22 +262,22 @@ def test_the_guard_agrees_with_every_emulated_model(qemu: str, objects: Path, us
     shutil.move(probe, objects / "probe")
     program, probe = linked(objects, "narrowed.o"), str(objects / "probe")
     counted = {0: 0, 126: 0, 127: 0}
-    for model, asked, done in side_by_side(
+    for model, asked, process in side_by_side(
         lambda model: (model, run(qemu, model, [probe]), run(qemu, model, [program])), models(qemu)
     ):
         if NO_64_BIT in asked.stderr:
             continue
         has = detect(parsed_output(asked.stdout, LINUX)[1]).features
         lacks = [name for name in x86(*used).isa - level_features("x86_64", "x86-64") if name not in has]
-        status, output, said = outcome(done)
+        status, output, stderr = outcome(process)
         if status == 127:
             assert states_level, model
             assert not level_features("x86_64", isa_level(x86(*used))) <= has, model
-            assert said.endswith("CPU ISA level is lower than required\n")
+            assert stderr.endswith("CPU ISA level is lower than required\n")
         elif lacks:
-            assert (status, output, said) == (126, "", message("demo", lacks, "x86-64-v3")), model
+            assert (status, output, stderr) == (126, "", message("demo", lacks, "x86-64-v3")), model
         else:
-            assert (status, output, said) == RAN, model
+            assert (status, output, stderr) == RAN, model
         counted[status] += 1
     assert sum(counted.values()) > 100
     assert counted[0] > 0
@@ -304,11 +304,11 @@ def test_the_guard_agrees_with_python_on_recorded_and_invented_machines(requests
         machines = [*recorded_machines(), *(made_up(generator) for _ in range(200))]
         machines += [machine("GenuineIntel", 6, 143, set(target.features.isa)) for target in targets]
         answers = []
-        for one in machines:
-            if len(one.leaves) == 1:
-                emitted.machine = one
+        for recorded in machines:
+            if len(recorded.leaves) == 1:
+                emitted.machine = recorded
                 answers.append(ctypes.CFUNCTYPE(ctypes.c_int)(emitted.address("cpufeat_supported"))())
-                assert answers[-1] == as_python_says(targets, detect(one))
+                assert answers[-1] == as_python_says(targets, detect(recorded))
         assert set(answers) == {0, 1}
 
 
@@ -370,12 +370,12 @@ def test_a_program_for_windows_has_the_guard_among_its_constructors(objects: Pat
 def properties(content: bytes) -> dict[int, int]:
     """The properties in an ELF file's notes, as pyelftools reads them."""
     elf = ELFFile(io.BytesIO(content))
-    found = {}
+    values = {}
     for section in elf.iter_sections():
         if section.name == ".note.gnu.property":
             for note in section.iter_notes():
-                found.update({one.pr_type: one.pr_data for one in note.n_desc})
-    return found
+                values.update({property_.pr_type: property_.pr_data for property_ in note.n_desc})
+    return values
 
 
 NEEDED = "GNU_PROPERTY_X86_ISA_1_NEEDED"
@@ -410,9 +410,9 @@ def test_a_guard_whose_table_needs_nothing_tests_nothing(objects: Path) -> None:
 @ONE_LLVM
 def test_glibc_refuses_a_program_that_states_a_level_beyond_the_cpu(qemu: str, objects: Path) -> None:
     program = linked(objects, "avx2.o")
-    status, output, said = outcome(run(qemu, "Nehalem", [program]))
+    status, output, stderr = outcome(run(qemu, "Nehalem", [program]))
     assert (status, output) == (127, "")
-    assert said.endswith("CPU ISA level is lower than required\n")
+    assert stderr.endswith("CPU ISA level is lower than required\n")
     assert outcome(run(qemu, "Haswell", [program])) == RAN
     static = linked(objects, "avx2.o", "-static")
     assert outcome(run(qemu, "Nehalem", [static])) == (126, "", message("demo", ["fma", "avx2"], "x86-64-v3"))
@@ -421,9 +421,9 @@ def test_glibc_refuses_a_program_that_states_a_level_beyond_the_cpu(qemu: str, o
 @ONE_LLVM
 def test_glibc_refuses_to_load_a_library_that_states_a_level_beyond_the_cpu(qemu: str, objects: Path) -> None:
     program, loaded = linked(objects, source=LOADS), library(objects, "avx2.o")
-    status, output, said = outcome(run(qemu, "Nehalem", [program, loaded]))
+    status, output, stderr = outcome(run(qemu, "Nehalem", [program, loaded]))
     assert (status, output) == (1, "loading\n")
-    assert said.endswith("CPU ISA level is lower than required")
+    assert stderr.endswith("CPU ISA level is lower than required")
 
 
 @ONE_LLVM
@@ -452,8 +452,8 @@ def test_a_level_is_joined_with_a_property_that_the_object_has(objects: Path) ->
     (objects / "both.o").write_bytes(both)
     command = ["ld", "-r", "-o", "joined.o", "both.o"]
     subprocess.run(command, cwd=objects, check=True)
-    found = properties((objects / "joined.o").read_bytes())
-    assert set(found.values()) >= {0b11, 0b111}
+    joined = properties((objects / "joined.o").read_bytes())
+    assert set(joined.values()) >= {0b11, 0b111}
 
 
 def guard_table(objects: Path) -> str:
@@ -530,6 +530,6 @@ def test_the_message_names_the_targets(request_: str) -> None:
 def test_any_program_name_is_printed_safely(qemu: str, objects: Path) -> None:
     compile_all(sys.executable, {"named.o": (guard([V3], 'a%s "b"\n\\ä'), LINUX, 2)}, objects)
     (objects / "named.o").write_bytes(modernized((objects / "named.o").read_bytes()))
-    status, _, said = outcome(run(qemu, "Nehalem", [linked(objects, "named.o")]))
+    status, _, stderr = outcome(run(qemu, "Nehalem", [linked(objects, "named.o")]))
     assert status == 126
-    assert said.startswith('a%s "b"?\\ä: this CPU lacks: lzcnt, ')
+    assert stderr.startswith('a%s "b"?\\ä: this CPU lacks: lzcnt, ')

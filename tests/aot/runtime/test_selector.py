@@ -68,18 +68,18 @@ def expected(machine: Recording | ThisMachine, triple: str) -> set[str]:
 
 def check(machine: Recording, triple: str = LINUX) -> set[str]:
     """Hold the two against each other, and return what is found; where cores differ, what is found on all."""
-    found = [emitted(triple).features(machine, triple, cpu) for cpu in (machine.leaves or (None,))]
-    assert set.intersection(*found) == expected(machine, triple)
-    return found[0]
+    feature_sets = [emitted(triple).features(machine, triple, cpu) for cpu in (machine.leaves or (None,))]
+    assert set.intersection(*feature_sets) == expected(machine, triple)
+    return feature_sets[0]
 
 
 # --- x86
 
 
 def test_emitted_detection_agrees_with_python_on_this_machine() -> None:
-    found = CompiledIR(features_text(LINUX), LINUX, asks_here=True).features(ThisMachine(), LINUX)
-    assert found == expected(ThisMachine(), LINUX)
-    assert "sse2" in found
+    features = CompiledIR(features_text(LINUX), LINUX, asks_here=True).features(ThisMachine(), LINUX)
+    assert features == expected(ThisMachine(), LINUX)
+    assert "sse2" in features
 
 
 def test_every_isa_feature_of_x86_has_a_run_time_test() -> None:
@@ -87,18 +87,18 @@ def test_every_isa_feature_of_x86_has_a_run_time_test() -> None:
 
 
 def test_emitted_detection_agrees_with_python_on_recorded_machines() -> None:
-    found = [check(machine) for machine in recorded_machines()]
-    assert len(found) >= (500 if CORPUS.is_dir() else 9)
-    assert len({frozenset(features) for features in found}) >= (90 if CORPUS.is_dir() else 6)
+    feature_sets = [check(machine) for machine in recorded_machines()]
+    assert len(feature_sets) >= (500 if CORPUS.is_dir() else 9)
+    assert len({frozenset(features) for features in feature_sets}) >= (90 if CORPUS.is_dir() else 6)
 
 
 def test_emitted_detection_agrees_with_python_on_invented_machines() -> None:
     """Each of the features is found on some, and missed on some, but for what every Intel of family 6 has."""
     generator = random.Random(4)
-    found = [check(made_up(generator)) for _ in range(400)]
+    feature_sets = [check(made_up(generator)) for _ in range(400)]
     asks_first = {name for name, row in table("x86_64").items() if row.state.startswith("amx")}
-    assert set().union(*found) == set(testable(LINUX)) - asks_first - {"lwp"}
-    assert set.intersection(*found) == {"nopl"}
+    assert set().union(*feature_sets) == set(testable(LINUX)) - asks_first - {"lwp"}
+    assert set.intersection(*feature_sets) == {"nopl"}
 
 
 WORDS = st.tuples(*[st.integers(0, 2**32 - 1)] * 4)
@@ -162,7 +162,7 @@ def test_emitted_detection_agrees_with_python_on_recorded_arm_kernels() -> None:
     """The words are turned into bits by the kernel's header."""
     bits = {name.lower(): (word, bit) for word, name, bit in capabilities("aarch64")}
     kinds = {"HWCAP": HWCAP, "HWCAP2": HWCAP2, "HWCAP3": HWCAP3}
-    found = set()
+    features_seen = set()
     for path in sorted(CORPUS.glob("*/*.cpuinfo")):
         machine = dumps.load(str(path))[1]
         words = re.findall(rb"^Features\s*:(.*)$", machine.files.get("/proc/cpuinfo", b""), re.M)
@@ -174,8 +174,8 @@ def test_emitted_detection_agrees_with_python_on_recorded_arm_kernels() -> None:
         machine = machine.replace(auxv=auxv)
         features = emitted(LINUX_ON_ARM).features(machine, LINUX_ON_ARM)
         assert features == trusted(machine), path.name
-        found.add(frozenset(features))
-    assert len(found) >= 18
+        features_seen.add(frozenset(features))
+    assert len(features_seen) >= 18
 
 
 AUXV = st.fixed_dictionaries({kind: st.integers(0, 2**64 - 1) for kind in (HWCAP, HWCAP2, HWCAP3)})
@@ -199,8 +199,8 @@ def test_emitted_detection_agrees_with_python_for_any_hwcap_of_freebsd(auxv) -> 
 @needs_corpora
 def test_emitted_detection_agrees_with_python_on_recorded_macs() -> None:
     paths = sorted((CORPORA / "raw" / "archspec-json" / "tests" / "targets").glob("darwin-*-m*"))
-    found = [check(dumps.load(str(path))[1].replace(arch="aarch64"), MAC) for path in paths]
-    assert found
+    feature_sets = [check(dumps.load(str(path))[1].replace(arch="aarch64"), MAC) for path in paths]
+    assert feature_sets
 
 
 NAMES_OF_MACS = sorted(
@@ -469,14 +469,14 @@ def test_a_program_picks_the_target_that_python_would(objects: Path, opt: int) -
     """And does so when it runs: LLVM evaluates constructors, as far as it can look into them."""
     program = c_program(objects, PRINTS_PICKED, f"pick{opt}.o")
     here = detect(ThisMachine())
-    done = subprocess.run([program], capture_output=True, text=True, check=True)
-    assert int(done.stdout) == next(index for index, target in enumerate(LEVELS) if target.runs_on(here))
+    process = subprocess.run([program], capture_output=True, text=True, check=True)
+    assert int(process.stdout) == next(index for index, target in enumerate(LEVELS) if target.runs_on(here))
 
 
 def test_a_program_honours_cpufeat_disable(objects: Path) -> None:
     program = c_program(objects, PRINTS_PICKED, "override.o")
-    done = subprocess.run([program], env={DISABLES: "sse3"}, capture_output=True, text=True, check=True)
-    assert int(done.stdout) == 3
+    process = subprocess.run([program], env={DISABLES: "sse3"}, capture_output=True, text=True, check=True)
+    assert int(process.stdout) == 3
 
 
 BASELINE = {"INTEL8086", "INTEL186", "INTEL286", "INTEL386", "INTEL486", "X64", "CMOV", "MULTIBYTENOP"}
@@ -495,10 +495,10 @@ def test_the_selector_uses_nothing_above_the_baseline_and_no_relocations_of_the_
     assert {"CPUID", "XSAVE"} <= used
     symbols = elf.get_section_by_name(".symtab")
     relocations = [part for part in elf.iter_sections() if isinstance(part, RelocationSection)]
-    in_code = [one for part in relocations if ".text" in part.name for one in part.iter_relocations()]
+    in_code = [relocation for part in relocations if ".text" in part.name for relocation in part.iter_relocations()]
     assert in_code
-    assert {one["r_info_type"] for one in in_code} <= {2, 4}, "R_X86_64_PC32, R_X86_64_PLT32"
-    assert all(symbols.get_symbol(one["r_info_sym"])["st_shndx"] != "SHN_UNDEF" for one in in_code)
+    assert {relocation["r_info_type"] for relocation in in_code} <= {2, 4}, "R_X86_64_PC32, R_X86_64_PLT32"
+    assert all(symbols.get_symbol(relocation["r_info_sym"])["st_shndx"] != "SHN_UNDEF" for relocation in in_code)
 
 
 @pytest.mark.parametrize("name", OTHERS)
@@ -517,12 +517,12 @@ def test_emitted_detection_agrees_with_every_emulated_model(qemu: str, objects: 
     processes = side_by_side(lambda model: run(qemu, model, [program]), models(qemu))
     outputs = [process.stdout for process in processes if NO_64_BIT not in process.stderr]
     assert len(outputs) > 100
-    found = []
+    feature_sets = []
     for output in outputs:
         features, machine = parsed_output(output, LINUX)
         assert features == expected(machine, LINUX)
-        found.append(frozenset(features))
-    assert len(set(found)) > 20
+        feature_sets.append(frozenset(features))
+    assert len(set(feature_sets)) > 20
 
 
 @pytest.mark.parametrize("llvm_version", [22], indirect=True, ids=["LLVM 22"])
@@ -530,12 +530,12 @@ def test_emitted_detection_agrees_with_emulated_32_bit_cpus(objects: Path) -> No
     qemu = shutil.which("qemu-i386") or pytest.skip("needs qemu-i386: apt-get install qemu-user")
     source = detection_program(PRINTED_LEAVES, len(testable(I686)))
     program = str(c_program(objects, source, "features32.o", command=(*ZIG, "x86-linux-musl")))
-    found = []
+    feature_sets = []
     for model in ("athlon", "pentium3", "qemu32", "n270", "core2duo", "Nehalem", "Haswell", "max"):
         features, machine = parsed_output(run(qemu, model, [program]).stdout, I686)
         assert features == expected(machine, I686)
-        found.append(features)
-    assert [{"nopl", "sse2", "avx2"} & features for features in (*found[:2], *found[-2:])] == [
+        feature_sets.append(features)
+    assert [{"nopl", "sse2", "avx2"} & features for features in (*feature_sets[:2], *feature_sets[-2:])] == [
         {"sse2"},
         {"nopl"},
         {"nopl", "sse2", "avx2"},

@@ -296,8 +296,8 @@ def test_zig_reads_the_triple_as_it_was_meant(triple, spelled, tmp_path):
     assert zig.target(triple) == spelled
     (tmp_path / "empty.c").touch()
     command = [zig.program(), "cc", "-target", spelled, "-E", tmp_path / "empty.c", "-o", tmp_path / "empty.i"]
-    done = run(*command)
-    assert (done.returncode, done.stderr) == (0, "")
+    process = run(*command)
+    assert (process.returncode, process.stderr) == (0, "")
 
 
 # --- alignment
@@ -336,8 +336,8 @@ def test_a_linker_script_that_drops_an_alignment_is_refused(linker, section_, al
     script, program = tmp_path / "script", tmp_path / "program"
     script.write_text(DROPPED.format(section_))
     arguments = [*arguments, f"-Wl,-T,{script}"]
-    said = rf"program: not written, since linking lost an alignment: section {section_}.* of {alignment}, .* 0x\w+8$"
-    with pytest.raises(ArtifactError, match=said):
+    message = rf"program: not written, since linking lost an alignment: section {section_}.* of {alignment}, .* 0x\w+8$"
+    with pytest.raises(ArtifactError, match=message):
         artifact.link(program, linker=linker, arguments=arguments)
     assert not program.exists()
 
@@ -508,8 +508,8 @@ def test_an_interrupted_link_leaves_the_old_output(number, fake_cc, tmp_path, te
             time.sleep(0.02)
         time.sleep(0.5)  # the linker runs; its starter may not know of it yet, since signals are not held up meanwhile
         process.send_signal(number)
-        said = process.communicate(timeout=60)
-    assert (process.returncode, *said) == ((-9 if number == signal.SIGKILL else 128 + number), b"", b"")
+        stderr = process.communicate(timeout=60)
+    assert (process.returncode, *stderr) == ((-9 if number == signal.SIGKILL else 128 + number), b"", b"")
     assert program.read_text() == "before"
     assert {path.name for path in tmp_path.iterdir()} == {"bin", "main.ll", "program"}
     if number == signal.SIGKILL:  # nobody is left to tidy up: not what a program would find, and not in its way

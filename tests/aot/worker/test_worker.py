@@ -330,8 +330,8 @@ HELLO = b'{"llvm": [22, 1, 0]}'
 )
 def test_an_invalid_reply_is_an_error(answer, tmp_path, monkeypatch):
     impostor = tmp_path / "python"
-    said = struct.pack("<IQ", len(HELLO), 0) + HELLO + answer
-    impostor.write_text(f"#!{sys.executable} -IS\nimport os, time; os.write(1, {said!r}); time.sleep(60)\n")
+    reply = struct.pack("<IQ", len(HELLO), 0) + HELLO + answer
+    impostor.write_text(f"#!{sys.executable} -IS\nimport os, time; os.write(1, {reply!r}); time.sleep(60)\n")
     impostor.chmod(0o700)
     end_worker()
     with monkeypatch.context() as patch:

@@ -68,7 +68,7 @@ def encoded(code: int) -> bytes:
 
 def candidates() -> dict[int, bytes]:
     """Every opcode of 16 bytes of memory and more that user code can run, encoded."""
-    found = {}
+    encodings = {}
     for name, code in vars(Code).items():
         info = OpCodeInfo(code) if name.isupper() else None
         if info is None or not info.mode64 or info.is_privileged or name.split("_")[0].lower() in PRIVILEGED:
@@ -77,8 +77,8 @@ def candidates() -> dict[int, bytes]:
         if (
             MemorySizeInfo(info.memory_size).size in (16, 32, 64) and (vector or info.encoding == EncodingKind.LEGACY)
         ) or code in alignments():
-            found[code] = encoded(code)
-    return {code: bytes_ for code, bytes_ in found.items() if bytes_}
+            encodings[code] = encoded(code)
+    return {code: bytes_ for code, bytes_ in encodings.items() if bytes_}
 
 
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="asks an x86-64 CPU")
@@ -100,7 +100,7 @@ def test_this_cpu_faults_where_the_table_says() -> None:
 
 def everything(image: cpufeat.auditing.formats.image.Image) -> set[tuple[int, int]]:
     """The operands of all functions that must be aligned and are not, by decoding every one."""
-    found = set()
+    covered = set()
     for function in image.functions:
         for instruction in Decoder(
             64, image.bytes_at(function.start, function.end - function.start), ip=function.start
@@ -109,8 +109,8 @@ def everything(image: cpufeat.auditing.formats.image.Image) -> set[tuple[int, in
                 place = instruction.ip_rel_memory_address
                 section = image.section_at(place)
                 if section and (place - section.address) % alignments()[instruction.code]:
-                    found.add((instruction.ip, place))
-    return found
+                    covered.add((instruction.ip, place))
+    return covered
 
 
 @pytest.mark.parametrize("shift", [8, 4])
@@ -122,10 +122,10 @@ def test_matching_bytes_finds_every_operand_that_decoding_finds(shift: int) -> N
         for section in image.sections
     )
     image = image.replace(kind="object", sections=moved)
-    found = misaligned(image)
+    faults = misaligned(image)
     wanted = everything(image)
     assert len(wanted) > 1000
-    assert wanted <= {(fault.address, fault.operand) for fault in found}
+    assert wanted <= {(fault.address, fault.operand) for fault in faults}
 
 
 PLACES = """

@@ -60,8 +60,8 @@ def compiled(output: Path, compiler: str, *options: str) -> Path:
 def answers(audit: Audit, names: dict[int, str] | None = None) -> dict[str, bool | None]:
     """What an audit says of each case; ``names``: of functions by address, where the file has none."""
     spelled = {function.start: function.name for function in audit.functions} if names is None else names
-    found = {CASE.match(spelled.get(function.start, "")): function.guarded for function in audit.functions}
-    return {match[1]: guarded for match, guarded in found.items() if match}
+    by_case = {CASE.match(spelled.get(function.start, "")): function.guarded for function in audit.functions}
+    return {match[1]: guarded for match, guarded in by_case.items() if match}
 
 
 def expected(names: dict[str, bool | None]) -> dict[str, bool | None]:
@@ -77,10 +77,10 @@ def test_each_function_is_guarded_or_bare_as_its_name_says(
     compiler: str, kind: str, level: str, tmp_path: Path
 ) -> None:
     audit = cpufeat.audit(compiled(tmp_path / "cases", compiler, *KINDS[kind], level))
-    said = answers(audit)
+    answers_by_name = answers(audit)
     cases = set(re.findall(r"^NEEDS(?:_EXPORTED)?\((\w+)\)$", CASES.read_text(), re.M)) | INLINE
-    assert said.keys() == cases - (RESOLVED if " and " in compiler else set())
-    assert said == expected(said)
+    assert answers_by_name.keys() == cases - (RESOLVED if " and " in compiler else set())
+    assert answers_by_name == expected(answers_by_name)
     assert NEEDED[audit.arch] in audit.bare
 
 
@@ -137,7 +137,7 @@ table: .zero 4096
 
 
 def test_a_pointer_that_a_loop_advances_is_followed_for_a_while(tmp_path: Path) -> None:
-    (function,) = (one for one in cpufeat.audit(assemble(tmp_path, LOOP)).functions if "avx2" in one.uses)
+    (function,) = (needs for needs in cpufeat.audit(assemble(tmp_path, LOOP)).functions if "avx2" in needs.uses)
     assert (function.guarded, function.why) == (True, "behind its own test of CPUID")
 
 

@@ -37,10 +37,10 @@ def answers(audit: cpufeat.Audit) -> dict[str, bool | None]:
 @pytest.mark.parametrize("level", ["-O0", "-O2"])
 def test_each_function_is_guarded_or_bare_as_its_name_says(level: str, tmp_path: Path) -> None:
     options = ("-fno-sanitize=all", level, "-c", GUARDS / "aarch64.c")
-    said = answers(cpufeat.audit(build(tmp_path / "a.o", *options, triple=TRIPLE)))
-    assert said.keys() == set(re.findall(r"^USES\((\w+)\)$", (GUARDS / "aarch64.c").read_text(), re.M))
-    assert said
-    assert said == {name: ANSWERS[name.partition("_")[0]] for name in said}
+    answers_by_name = answers(cpufeat.audit(build(tmp_path / "a.o", *options, triple=TRIPLE)))
+    assert answers_by_name.keys() == set(re.findall(r"^USES\((\w+)\)$", (GUARDS / "aarch64.c").read_text(), re.M))
+    assert answers_by_name
+    assert answers_by_name == {name: ANSWERS[name.partition("_")[0]] for name in answers_by_name}
 
 
 ASKED = "mov x0, #16\nbl getauxval\n"
@@ -256,9 +256,9 @@ def test_calls_through_stubs_of_every_kind_are_followed(options: tuple[str, ...]
     whole = build(tmp_path / "a.o", "-fno-sanitize=all", "-fPIC", "-c", GUARDS / "cases.c", triple=TRIPLE)
     linked = tmp_path / "linked.so"
     subprocess.run([*ZIG, "ld.lld", "-shared", *options, whole, "-o", linked], check=True)
-    said = answers(cpufeat.audit(linked))
-    assert {"guarded_exported", "bare_exported", "guarded_builtin"} <= said.keys()
-    assert said == {name: ANSWERS[name.partition("_")[0]] for name in said}
+    answers_by_name = answers(cpufeat.audit(linked))
+    assert {"guarded_exported", "bare_exported", "guarded_builtin"} <= answers_by_name.keys()
+    assert answers_by_name == {name: ANSWERS[name.partition("_")[0]] for name in answers_by_name}
 
 
 IR = """
@@ -329,7 +329,7 @@ def test_debians_libraries_guard_their_uses(name: str) -> None:
 
 
 def test_the_page_of_false_alarms_names_only_files_that_are_audited_here() -> None:
-    assert {alarm.where for alarm in alarms("aarch64")} == {where for where, _ in DEBIAN.values()} - {""}
+    assert {alarm.project for alarm in alarms("aarch64")} == {where for where, _ in DEBIAN.values()} - {""}
     assert all(find("aarch64", name) for alarm in alarms("aarch64") for name in alarm.features)
 
 

@@ -104,7 +104,7 @@ def test_the_result_has_functions_and_undecoded_parts_by_address(scanner: _Scann
     scanner.add_undecoded(0x1200, 0x1208, "data")
     scanner.add_undecoded(0x1010, 0x1014, "data")
     scan = scanner.result()
-    assert [(found.function.name, found.certain) for found in scan.functions] == [("f", True), ("g", False)]
+    assert [(entry.function.name, entry.certain) for entry in scan.functions] == [("f", True), ("g", False)]
     assert {name: [*addresses] for name, addresses in scan.functions[0].uses.items()} == {"avx": [0x1000, 0x1008]}
     assert {name: [*addresses] for name, addresses in scan.functions[1].others.items()} == {"rdtscp": [0x1104]}
     assert [(part.address, part.size, part.place) for part in scan.undecoded] == [
@@ -137,7 +137,7 @@ def test_a_function_with_a_name_is_not_divided() -> None:
 
 def test_progress_is_reported_once_a_megabyte_of_code_and_at_the_end(image: Image) -> None:
     reports: list[tuple[int, int]] = []
-    meter = Meter(image, lambda done, total: reports.append((done, total)))
+    meter = Meter(image, lambda scanned, total: reports.append((scanned, total)))
     for _ in range(5):
         meter.add(MEGABYTE // 2)
     meter.add(3 * MEGABYTE)

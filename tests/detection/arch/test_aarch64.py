@@ -80,7 +80,7 @@ def test_every_llvm_feature_has_a_row_whose_closure_contains_llvms(version: int)
 
 def test_every_feature_is_known_to_an_llvm_or_only_to_the_kernel() -> None:
     known = (llvm_tables.load(ARCH, version) for version in VERSIONS)
-    of_llvm = {find(ARCH, name).name for one in known for name in (*one.implied, *one.options)}
+    of_llvm = {find(ARCH, name).name for llvm in known for name in (*llvm.implied, *llvm.options)}
     assert {name for name, feature in FEATURES.items() if feature.kind != "other"} == of_llvm
     assert all(feature.bit for feature in FEATURES.values() if feature.kind == "other")
 
@@ -88,9 +88,9 @@ def test_every_feature_is_known_to_an_llvm_or_only_to_the_kernel() -> None:
 def test_every_bit_of_the_kernels_header_is_read_by_its_word_and_by_its_name() -> None:
     listed = capabilities(ARCH)
     assert len(listed) > 100
-    said = "&".join(feature.bit for feature in FEATURES.values())
+    conditions = "&".join(feature.bit for feature in FEATURES.values())
     for word, name, bit in listed:
-        assert f"{word.lower()}[{bit}]" in said, name
+        assert f"{word.lower()}[{bit}]" in conditions, name
         flag = name.lower().replace("_", "")
         (by_word,) = aarch64.read(of_words(*(int(word == other) << bit for other in WORDS)))
         (by_name,) = aarch64.read(of_cpuinfo(flag))
@@ -109,8 +109,8 @@ def test_models_have_the_cpus_that_zig_gives_them() -> None:
     assert len(cores) > 80
     for (vendor, part), name in cores.items():
         reading = Reading("", vendor, None, part, 0)
-        found = next((row.cpu for row in MODELS if row.cpu and row.fits(reading, frozenset())), None)
-        assert found == name, (vendor, hex(part))
+        cpu = next((row.cpu for row in MODELS if row.cpu and row.fits(reading, frozenset())), None)
+        assert cpu == name, (vendor, hex(part))
 
 
 def test_rows_name_cpus_that_exist_and_decide_all_that_they_name() -> None:
@@ -190,40 +190,40 @@ def test_a_level_is_compiled_for() -> None:
 def test_cores_are_listed_biggest_first_in_whatever_order_they_are_shown() -> None:
     a510, a710, x2 = (0x41, 0xD46, 0x10), (0x41, 0xD47, 0x20), (0x41, 0xD48, 0x20)
     for cores in ([a510, a510, a710, x2], [x2, a510, a710, a510], [a710, x2, a510, a510]):
-        found = detect(of_cpuinfo("fp asimd crc32", *cores))
-        assert found.cores == (host.Core("cortex-x2", 1), host.Core("cortex-a710", 1), host.Core("cortex-a510", 2))
-        assert (found.cpu, found.name, found.stepping) == ("cortex-x2", "Cortex-X2", 0x20)
+        detected = detect(of_cpuinfo("fp asimd crc32", *cores))
+        assert detected.cores == (host.Core("cortex-x2", 1), host.Core("cortex-a710", 1), host.Core("cortex-a510", 2))
+        assert (detected.cpu, detected.name, detected.stepping) == ("cortex-x2", "Cortex-X2", 0x20)
 
 
 def test_sysfs_says_which_cores_there_are_before_cpuinfo() -> None:
     path = "/sys/devices/system/cpu/cpu{}/regs/identification/midr_el1"
     files = {path.format(0): b"0x00000000411fd050\n", path.format(1): b"0x00000000481fd400\n"}
     files["/proc/cpuinfo"] = cpuinfo("fp", (0x41, 0xD03, 0))
-    found = detect(Recording(arch=ARCH, auxv={16: 0x3}, files=files, online=(0, 1)))
-    assert found.cores == (host.Core("cortex-a76", 1), host.Core("cortex-a55", 1))
-    assert (found.source, found.evidence["neon"]) == ("AT_HWCAP", "AT_HWCAP bit 1")
+    detected = detect(Recording(arch=ARCH, auxv={16: 0x3}, files=files, online=(0, 1)))
+    assert detected.cores == (host.Core("cortex-a76", 1), host.Core("cortex-a55", 1))
+    assert (detected.source, detected.evidence["neon"]) == ("AT_HWCAP", "AT_HWCAP bit 1")
 
 
 def test_features_without_a_core_are_told_apart_by_level() -> None:
-    found = detect(of_words(0xFFFFFFFF, 0))
-    assert (found.cpu, found.level) == ("generic", "armv8.4-a")
-    assert {"sve", "pauth"} <= found.features.names
-    assert "sve2" not in found.features
+    detected = detect(of_words(0xFFFFFFFF, 0))
+    assert (detected.cpu, detected.level) == ("generic", "armv8.4-a")
+    assert {"sve", "pauth"} <= detected.features.names
+    assert "sve2" not in detected.features
 
 
 def test_a_new_core_is_tuned_for_as_its_vendors_most_alike() -> None:
     recorded = corpora("cases") / "archspec-json" / "linux-rhel9-neoverse_n2.cpuinfo"
-    found = detect(Recording(arch=ARCH, files={"/proc/cpuinfo": recorded.read_bytes().replace(b"0xd49", b"0xdff")}))
-    assert found.cpu in ("neoverse-n2", "cortex-a710", "cortex-x2", "cortex-a510")
-    assert "is in no table" in str(found.decisions[0])
+    detected = detect(Recording(arch=ARCH, files={"/proc/cpuinfo": recorded.read_bytes().replace(b"0xd49", b"0xdff")}))
+    assert detected.cpu in ("neoverse-n2", "cortex-a710", "cortex-x2", "cortex-a510")
+    assert "is in no table" in str(detected.decisions[0])
 
 
 def test_the_exynos_9810_has_only_what_all_its_cores_have() -> None:
     flags = "fp asimd evtstrm aes pmull sha1 sha2 crc32 atomics fphp asimdhp"
-    found = detect(of_cpuinfo(flags, (0x41, 0xD05, 0x01), (0x53, 0x002, 0x10)))
-    assert found.cpu == "exynos-m3"
-    assert found.withheld["lse"].reason == "differs between cores"
-    assert not {"lse", "fullfp16"} & found.features.names
+    detected = detect(of_cpuinfo(flags, (0x41, 0xD05, 0x01), (0x53, 0x002, 0x10)))
+    assert detected.cpu == "exynos-m3"
+    assert detected.withheld["lse"].reason == "differs between cores"
+    assert not {"lse", "fullfp16"} & detected.features.names
     assert "lse" in detect(of_cpuinfo(flags, (0x41, 0xD05, 0x01))).features
 
 
@@ -275,9 +275,9 @@ def test_recorded_machines_are_the_cpus_that_they_are_known_to_be() -> None:
     of_arm = [(path, truth) for path, _, arch, truth in listed if arch == ARCH]
     assert len(of_arm) > 80
     for path, truth in of_arm:
-        found = detect(dumps.load(str(cases / path))[1])
-        assert found.name, path
-        assert truth in ("-", found.cpu, "+".join(sorted(core.cpu for core in found.cores))), path
+        detected = detect(dumps.load(str(cases / path))[1])
+        assert detected.name, path
+        assert truth in ("-", detected.cpu, "+".join(sorted(core.cpu for core in detected.cores))), path
 
 
 def test_googles_recordings_have_the_features_that_google_expects() -> None:
@@ -308,7 +308,7 @@ def test_auxiliary_vectors_of_rust_have_the_features_that_rust_expects() -> None
         numbers = [int.from_bytes(content[at : at + 8], "little") for at in range(0, len(content), 8)]
         vector = dict(zip(numbers[::2], numbers[1::2], strict=True))
         assert vector.get(26) == second
-        found = detect(Recording(arch=ARCH, auxv=vector)).features
-        assert {"dotprod", "rcpc", "lse", "crc", "fullfp16", "ccpp"} <= found.names
+        features = detect(Recording(arch=ARCH, auxv=vector)).features
+        assert {"dotprod", "rcpc", "lse", "crc", "fullfp16", "ccpp"} <= features.names
         of_second = {"altnzcv", "bti", "ccdp", "fptoint", "mte", "pauth", "rand"}
-        assert of_second & found.names == ({"bti", "ccdp", "fptoint", "mte", "pauth", "rand"} if second else set())
+        assert of_second & features.names == ({"bti", "ccdp", "fptoint", "mte", "pauth", "rand"} if second else set())

@@ -104,7 +104,7 @@ def test_every_llvm_feature_has_a_row_whose_closure_contains_llvms(version: int)
 
 def test_every_feature_is_known_to_an_llvm_or_only_to_the_kernel() -> None:
     known = (llvm_tables.load(ARCH, version) for version in VERSIONS)
-    of_llvm = {find(ARCH, name).name for one in known for name in (*one.implied, *one.options)}
+    of_llvm = {find(ARCH, name).name for llvm in known for name in (*llvm.implied, *llvm.options)}
     assert {name for name, feature in FEATURES.items() if feature.kind != "other"} == of_llvm
     assert all(feature.bit for feature in FEATURES.values() if feature.kind == "other")
 
@@ -112,9 +112,9 @@ def test_every_feature_is_known_to_an_llvm_or_only_to_the_kernel() -> None:
 def test_every_bit_of_the_kernels_header_is_read_by_its_word_and_by_its_name() -> None:
     listed = capabilities("arm")
     assert len(listed) > 30
-    said = "&".join(feature.bit for feature in FEATURES.values())
+    conditions = "&".join(feature.bit for feature in FEATURES.values())
     for word, name, bit in listed:
-        assert f"{word.lower()}[{bit}]" in said, name
+        assert f"{word.lower()}[{bit}]" in conditions, name
         words = (0, 1 << bit) if word == "HWCAP2" else (1 << bit, 0)
         (by_word,) = arm.read(of_words(*words, platform=""))
         (by_name,) = arm.read(of_cpuinfo(f"Features: {name.lower().replace('_', '')}\nCPU part: 0x0\n".encode()))
@@ -128,8 +128,8 @@ def test_models_have_the_cpus_that_zig_gives_them() -> None:
         if re.search("-m[0-9c]|^star", name):  # the M profile runs no Linux with an MMU
             continue
         reading = Reading("", vendor, None, part, 0)
-        found = next((row.cpu for row in MODELS if row.cpu and row.fits(reading, frozenset())), None)
-        assert (found or "").replace("novfp", "") == name, (vendor, hex(part))
+        cpu = next((row.cpu for row in MODELS if row.cpu and row.fits(reading, frozenset())), None)
+        assert (cpu or "").replace("novfp", "") == name, (vendor, hex(part))
 
 
 def test_rows_name_cpus_that_exist_and_decide_all_that_they_name() -> None:
@@ -198,9 +198,9 @@ def test_a_level_is_compiled_for() -> None:
 
 
 def test_a_raspberry_pi_zero_is_no_armv7() -> None:
-    found = detect(of_cpuinfo(cpuinfo("half thumb fastmult vfp edsp java tls", 0xB76, stepping=7, name="(v6l)")))
-    assert (found.cpu, found.level, found.brand) == ("arm1176jzf-s", "armv6k", "Raspberry Pi")
-    assert "v7" not in found.features
+    detected = detect(of_cpuinfo(cpuinfo("half thumb fastmult vfp edsp java tls", 0xB76, stepping=7, name="(v6l)")))
+    assert (detected.cpu, detected.level, detected.brand) == ("arm1176jzf-s", "armv6k", "Raspberry Pi")
+    assert "v7" not in detected.features
 
 
 def test_half_words_are_no_half_precision() -> None:
@@ -209,9 +209,9 @@ def test_half_words_are_no_half_precision() -> None:
 
 
 def test_a_vfp_of_16_registers_is_not_one_of_32() -> None:
-    found = detect(of_cpuinfo(cpuinfo("half thumb vfp edsp vfpv3 vfpv3d16 tls", 0xC09)))
-    assert "vfp3d16" in found.features
-    assert not {"vfp3", "d32", "neon"} & found.features.names
+    detected = detect(of_cpuinfo(cpuinfo("half thumb vfp edsp vfpv3 vfpv3d16 tls", 0xC09)))
+    assert "vfp3d16" in detected.features
+    assert not {"vfp3", "d32", "neon"} & detected.features.names
 
 
 def test_the_auxiliary_vector_tells_the_version_by_its_platform() -> None:
@@ -223,17 +223,17 @@ def test_the_auxiliary_vector_tells_the_version_by_its_platform() -> None:
 
 def test_a_program_that_finds_64_bit_words_runs_on_armv8() -> None:
     content = b"processor: 0\nFeatures: fp asimd crc32\nCPU implementer: 0x41\nCPU architecture: 8\nCPU part: 0xd03\n"
-    found = detect(of_cpuinfo(content, "armv8l"))
-    assert (found.cpu, found.level) == ("cortex-a53", "armv8-a")
-    assert {"neon", "hwdiv_arm", "crc"} <= found.features.names
-    assert "aes" not in found.features
+    detected = detect(of_cpuinfo(content, "armv8l"))
+    assert (detected.cpu, detected.level) == ("cortex-a53", "armv8-a")
+    assert {"neon", "hwdiv_arm", "crc"} <= detected.features.names
+    assert "aes" not in detected.features
 
 
 def test_neon_of_the_first_krait_is_withheld() -> None:
     flags = "swp half thumb fastmult vfp edsp neon vfpv3 tls vfpv4 idiva idivt"
-    found = detect(of_cpuinfo(cpuinfo(flags, 0x04D, implementer=0x51, stepping=0x10)))
-    assert (found.cpu, found.withheld["neon"].reason) == ("krait", "erratum")
-    assert "neon" not in found.features
+    detected = detect(of_cpuinfo(cpuinfo(flags, 0x04D, implementer=0x51, stepping=0x10)))
+    assert (detected.cpu, detected.withheld["neon"].reason) == ("krait", "erratum")
+    assert "neon" not in detected.features
     assert "neon" in detect(of_cpuinfo(cpuinfo(flags, 0x04D, implementer=0x51, stepping=0x14))).features
 
 
@@ -243,10 +243,10 @@ def test_one_identity_stands_for_all_processors_of_old_kernels() -> None:
     )
     ending = "Features: swp half thumb vfp edsp\nCPU implementer: 0x41\nCPU architecture: 7\n"
     ending += "CPU variant: {}\nCPU part: {}\nCPU revision: {}\n"
-    found = detect(of_cpuinfo(content + ending.format("0x3", "0xc09", "0").encode()))
-    assert found.cores == (host.Core("cortex-a9", 4),)
-    found = detect(of_cpuinfo(content + ending.format("0x0 & 0x3", "0xc07 & 0xc0f", "5 & 3").encode()))
-    assert found.cores == (host.Core("cortex-a15", 2), host.Core("cortex-a7", 2))
+    detected = detect(of_cpuinfo(content + ending.format("0x3", "0xc09", "0").encode()))
+    assert detected.cores == (host.Core("cortex-a9", 4),)
+    detected = detect(of_cpuinfo(content + ending.format("0x0 & 0x3", "0xc07 & 0xc0f", "5 & 3").encode()))
+    assert detected.cores == (host.Core("cortex-a15", 2), host.Core("cortex-a7", 2))
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(0, 127), st.integers(0, 31))
@@ -270,9 +270,9 @@ def test_recorded_machines_are_the_cpus_that_they_are_known_to_be() -> None:
     of_arm = [(path, truth) for path, _, arch, truth in listed if arch.startswith("arm")]
     assert len(of_arm) > 90
     for path, truth in of_arm:
-        found = detect(dumps.load(str(cases / path))[1])
-        kinds = sorted(core.cpu for core in found.cores)
-        assert truth in ("-", found.cpu) or kinds == sorted(BETTER_TRUTH.get(path, truth).split("+")), path
+        detected = detect(dumps.load(str(cases / path))[1])
+        kinds = sorted(core.cpu for core in detected.cores)
+        assert truth in ("-", detected.cpu) or kinds == sorted(BETTER_TRUTH.get(path, truth).split("+")), path
 
 
 def test_googles_recordings_have_the_features_that_google_expects() -> None:
@@ -299,9 +299,9 @@ def test_rusts_auxiliary_vector_of_a_raspberry_pi_3() -> None:
     content = (folder / "linux-rpi3.auxv").read_bytes()
     numbers = [int.from_bytes(content[at : at + 4], "little") for at in range(0, len(content), 4)]
     vector = dict(zip(numbers[::2], numbers[1::2], strict=True))
-    found = detect(of_words(vector[16], vector[26])).features
-    assert {"neon", "crc", "hwdiv", "hwdiv_arm", "vfp4"} <= found.names
-    assert not {"aes", "sha2", "dotprod"} & found.names
+    features = detect(of_words(vector[16], vector[26])).features
+    assert {"neon", "crc", "hwdiv", "hwdiv_arm", "vfp4"} <= features.names
+    assert not {"aes", "sha2", "dotprod"} & features.names
 
 
 def test_pytorchs_recordings_have_the_features_that_pytorch_expects() -> None:

@@ -98,8 +98,8 @@ def test_every_cpu_of_llvm_has_a_name_here(version: int) -> None:
     ],
 )
 def test_a_model_name_is_its_cpu(model: str, cpu: str, name: str) -> None:
-    found = loongson_host("cpucfg lam ual fpu crc32", model)
-    assert (found.cpu, found.name) == (cpu, name)
+    detected = loongson_host("cpucfg lam ual fpu crc32", model)
+    assert (detected.cpu, detected.name) == (cpu, name)
 
 
 def test_both_sources_say_the_same() -> None:
@@ -112,10 +112,10 @@ def test_both_sources_say_the_same() -> None:
 
 
 def test_what_the_kernel_does_not_enable_is_off() -> None:
-    found = loongson_host("cpucfg lam ual fpu lsx lasx", hwcap=0b11111)
-    assert "lsx" in found.features
-    assert "lasx" not in found.features
-    assert found.level == "la64v1.0"
+    detected = loongson_host("cpucfg lam ual fpu lsx lasx", hwcap=0b11111)
+    assert "lsx" in detected.features
+    assert "lasx" not in detected.features
+    assert detected.level == "la64v1.0"
 
 
 def test_binary_translation_is_all_three() -> None:
@@ -142,11 +142,11 @@ def test_googles_recordings_have_the_features_that_google_expects() -> None:
     files = list(folder.glob("*.json"))
     assert files
     for expected in files:
-        said = json.loads(expected.read_text())
-        found = detect(dumps.load(str(expected.with_suffix(".cpuinfo")))[1])
-        assert {names[name] for name in said["present"]} <= found.features.names, expected.name
+        recorded = json.loads(expected.read_text())
+        detected = detect(dumps.load(str(expected.with_suffix(".cpuinfo")))[1])
+        assert {names[name] for name in recorded["present"]} <= detected.features.names, expected.name
         # It expects no CPUCFG, which both files name first among the Features.
-        assert {names[name] for name in said["absent"]} & found.features.names == {"cpucfg"}, expected.name
+        assert {names[name] for name in recorded["absent"]} & detected.features.names == {"cpucfg"}, expected.name
 
 
 def test_recorded_trees_of_util_linux_have_the_expected_level() -> None:

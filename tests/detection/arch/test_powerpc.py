@@ -48,8 +48,8 @@ def machine(words: tuple[int, int], cpuinfo: str = "", platform: str = "", arch:
 
 def cpuinfo(cpu: str, pvr: str, processors: int = 1) -> str:
     """What ``show_cpuinfo`` of Linux prints."""
-    one = f"processor\t: 0\ncpu\t\t: {cpu}\nclock\t\t: 3800.000000MHz\nrevision\t: 2.2 (pvr {pvr})\n\n"
-    return one * processors + "timebase\t: 512000000\nplatform\t: PowerNV\nmodel\t\t: 9006-12P\n"
+    processor = f"processor\t: 0\ncpu\t\t: {cpu}\nclock\t\t: 3800.000000MHz\nrevision\t: 2.2 (pvr {pvr})\n\n"
+    return processor * processors + "timebase\t: 512000000\nplatform\t: PowerNV\nmodel\t\t: 9006-12P\n"
 
 
 # --- the tables
@@ -64,14 +64,14 @@ def test_every_llvm_feature_has_a_row_whose_closure_contains_llvms(version: int)
 
 def test_every_feature_is_known_to_an_llvm_or_only_to_the_kernel() -> None:
     known = (llvm_tables.load(ARCH, version) for version in VERSIONS)
-    of_llvm = {find(ARCH, name).name for one in known for name in (*one.implied, *one.options)}
+    of_llvm = {find(ARCH, name).name for llvm in known for name in (*llvm.implied, *llvm.options)}
     assert {name for name, feature in FEATURES.items() if feature.kind != "other"} == of_llvm
     assert all(feature.bit for feature in FEATURES.values() if feature.kind == "other")
 
 
 def test_every_bit_of_the_kernels_header_has_a_row() -> None:
-    said = Counter(bit for feature in FEATURES.values() for bit in re.split("[|&]", feature.bit) if bit)
-    assert said.keys() == {f"{word}[{bit}]" for word, bits in NAMED_BITS.items() for bit in bits}
+    counts = Counter(bit for feature in FEATURES.values() for bit in re.split("[|&]", feature.bit) if bit)
+    assert counts.keys() == {f"{word}[{bit}]" for word, bits in NAMED_BITS.items() for bit in bits}
 
 
 @pytest.mark.parametrize("generation", [7, 8, 9, 10])
@@ -138,23 +138,23 @@ def test_code_for_a_level_uses_vectors_where_it_has_them(level: str, vectors: bo
     ],
 )
 def test_the_features_alone_tell_the_generation(words: tuple[int, int], cpu: str, level: str) -> None:
-    found = detect(machine(words))
-    assert (found.cpu, found.level, found.source) == (cpu, level, "AT_HWCAP")
+    detected = detect(machine(words))
+    assert (detected.cpu, detected.level, detected.source) == (cpu, level, "AT_HWCAP")
 
 
 def test_the_970_has_altivec_and_nothing_of_later_versions() -> None:
-    found = detect(machine(PPC970, cpuinfo("PPC970MP, altivec supported", "0044 0101"), arch="ppc64"))
-    assert (found.cpu, found.name, found.level) == ("970", "PowerPC 970", "ppc64")
+    detected = detect(machine(PPC970, cpuinfo("PPC970MP, altivec supported", "0044 0101"), arch="ppc64"))
+    assert (detected.cpu, detected.name, detected.level) == ("970", "PowerPC 970", "ppc64")
     expected = llvm_tables.cpu_features("ppc64", "970")
     assert expected is not None
-    assert found.features.isa == expected.isa
+    assert detected.features.isa == expected.isa
 
 
 def test_transactions_are_had_only_where_the_kernel_says_so() -> None:
     assert "htm" in detect(machine(POWER8)).features
-    found = detect(machine(POWER9, cpuinfo("POWER9, altivec supported", "004e 1202")))
-    assert (found.cpu, "htm" in found.features) == ("pwr9", False)
-    assert found.withheld["htm"].reason == "not reported"
+    detected = detect(machine(POWER9, cpuinfo("POWER9, altivec supported", "004e 1202")))
+    assert (detected.cpu, "htm" in detected.features) == ("pwr9", False)
+    assert detected.withheld["htm"].reason == "not reported"
 
 
 @pytest.mark.parametrize(
@@ -173,8 +173,8 @@ def test_transactions_are_had_only_where_the_kernel_says_so() -> None:
     ],
 )
 def test_the_processor_version_in_force_names_the_cpu(cpu: str, pvr: str, expected: str) -> None:
-    found = detect(Recording(arch="ppc64", files={"/proc/cpuinfo": cpuinfo(cpu, pvr, 3).encode()}))
-    assert (found.cpu, found.cores) == (expected, (host.Core(expected, 3),))
+    detected = detect(Recording(arch="ppc64", files={"/proc/cpuinfo": cpuinfo(cpu, pvr, 3).encode()}))
+    assert (detected.cpu, detected.cores) == (expected, (host.Core(expected, 3),))
 
 
 def test_at_platform_names_the_cpu_where_proc_is_not_mounted() -> None:
@@ -190,15 +190,15 @@ def test_other_platforms_name_nothing(platform: str) -> None:
 
 def test_the_kernels_words_alone_tell_of_no_vsx() -> None:
     files = {"/proc/cpuinfo": cpuinfo("POWER9, altivec supported", "004e 1202").encode()}
-    found = detect(Recording(arch=ARCH, files=files))
-    assert found.features == FeatureSet(ARCH, ["64bit", "fpu", "hard_float", "altivec"])
-    assert str(found.withheld["vsx"]) == "cannot be seen (/proc/cpuinfo never shows it)"
+    detected = detect(Recording(arch=ARCH, files=files))
+    assert detected.features == FeatureSet(ARCH, ["64bit", "fpu", "hard_float", "altivec"])
+    assert str(detected.withheld["vsx"]) == "cannot be seen (/proc/cpuinfo never shows it)"
 
 
 def test_lscpu_of_a_power9_is_read_as_cpuinfo_is() -> None:
     text = b"CPU(s): 4\nModel: 2.2 (pvr 004e 1202)\nModel name: POWER9 (architected), altivec supported\n"
-    found = detect(Recording(arch=ARCH, files={"lscpu": text}))
-    assert (found.cpu, found.cores[0].count, "altivec" in found.features) == ("pwr9", 4, True)
+    detected = detect(Recording(arch=ARCH, files={"lscpu": text}))
+    assert (detected.cpu, detected.cores[0].count, "altivec" in detected.features) == ("pwr9", 4, True)
 
 
 @given(st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1), st.integers(0, 127))
@@ -220,9 +220,9 @@ def test_recorded_machines_are_the_cpus_that_they_are_known_to_be() -> None:
     of_power = [(path, truth) for path, _, arch, truth in listed if arch.startswith("ppc")]
     assert len(of_power) > 20
     for path, truth in of_power:
-        found = detect(dumps.load(str(CORPUS / path))[1])
-        assert found.name, path
-        assert truth in (found.cpu, "-"), path
+        detected = detect(dumps.load(str(CORPUS / path))[1])
+        assert detected.name, path
+        assert truth in (detected.cpu, "-"), path
 
 
 def test_levels_are_cpus_to_tune_for() -> None:

@@ -149,8 +149,8 @@ def test_every_model_row_decides_what_it_names() -> None:
                 marked += f"marchid\t\t: {number:#x}\n" if number is not None else ""
                 marked += f"uarch\t\t: {core}\n" if core else ""
                 probes = {3: 1, 4: 0b111} if row.requires else {}
-                found = riscv_host("rv64imafdc", after=marked, probes=probes)
-                assert (found.cpu, found.name) == (row.cpu, row.name), row
+                detected = riscv_host("rv64imafdc", after=marked, probes=probes)
+                assert (detected.cpu, detected.name) == (row.cpu, row.name), row
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -204,60 +204,60 @@ def test_no_text_breaks_the_parser(text: str) -> None:
 
 
 def test_a_letter_implies_its_parts() -> None:
-    found = riscv_host("rv64imafdc")
-    assert found.features.names == {*"imafdc", "64bit", "zmmul", "zaamo", "zalrsc", "zca", "zcd", "zicsr"}
-    assert found.level == "rv64gc"
-    assert found.evidence["d"] == "/proc/cpuinfo isa d"
-    assert found.evidence["zicsr"] == "f by /proc/cpuinfo isa f"
+    detected = riscv_host("rv64imafdc")
+    assert detected.features.names == {*"imafdc", "64bit", "zmmul", "zaamo", "zalrsc", "zca", "zcd", "zicsr"}
+    assert detected.level == "rv64gc"
+    assert detected.evidence["d"] == "/proc/cpuinfo isa d"
+    assert detected.evidence["zicsr"] == "f by /proc/cpuinfo isa f"
 
 
 def test_all_parts_of_an_extension_imply_it() -> None:
-    found = riscv_host("rv64imafdc_zba_zbb_zbs_zbkb_zbkc_zbkx_zkne_zknd_zknh_zkt")
-    assert {"b", "zkn"} <= found.features.names
-    assert not {"zk", "zks"} & found.features.names
+    detected = riscv_host("rv64imafdc_zba_zbb_zbs_zbkb_zbkc_zbkx_zkne_zknd_zknh_zkt")
+    assert {"b", "zkn"} <= detected.features.names
+    assert not {"zk", "zks"} & detected.features.names
 
 
 def test_hwprobe_alone_tells_cpu_and_features() -> None:
     probes = {0: 0x710, 1: 0x8000000058000001, 2: 0, 3: 1, 4: 0b111111}
-    found = riscv_host(probes=probes)
-    assert (found.source, found.cpu, found.name) == ("riscv_hwprobe", "spacemit-x60", "SpacemiT X60")
-    assert {"v", "zve64d", "zvl128b", "b", "d"} <= found.features.names
-    assert found.evidence["zba"] == "riscv_hwprobe key 4 bit 3"
+    detected = riscv_host(probes=probes)
+    assert (detected.source, detected.cpu, detected.name) == ("riscv_hwprobe", "spacemit-x60", "SpacemiT X60")
+    assert {"v", "zve64d", "zvl128b", "b", "d"} <= detected.features.names
+    assert detected.evidence["zba"] == "riscv_hwprobe key 4 bit 3"
 
 
 def test_identity_that_differs_between_harts_is_none() -> None:
-    found = riscv_host(probes={0: 2**64 - 1, 1: 2**64 - 1, 2: 2**64 - 1, 3: 1, 4: 3})
-    assert (found.vendor, found.model, found.cpu) == ("", None, "generic-rv64")
+    detected = riscv_host(probes={0: 2**64 - 1, 1: 2**64 - 1, 2: 2**64 - 1, 3: 1, 4: 3})
+    assert (detected.vendor, detected.model, detected.cpu) == ("", None, "generic-rv64")
 
 
 def test_the_auxiliary_vector_alone_tells_the_letters() -> None:
-    found = riscv_host(hwcap=IMAFDCV)
-    assert found.source == "AT_HWCAP"
-    assert {*"imafdc"} <= found.features.names
-    assert "v" not in found.features, "T-Head's kernels set that bit for the draft"
+    detected = riscv_host(hwcap=IMAFDCV)
+    assert detected.source == "AT_HWCAP"
+    assert {*"imafdc"} <= detected.features.names
+    assert "v" not in detected.features, "T-Head's kernels set that bit for the draft"
 
 
 def test_the_answers_of_all_sources_are_united() -> None:
-    found = riscv_host("rv64imafdc_zifencei_sstc", hwcap=IMAFDCV, probes={3: 1, 4: 0b1011})
-    assert {"zifencei", "zba", "sstc"} <= found.features.names
+    detected = riscv_host("rv64imafdc_zifencei_sstc", hwcap=IMAFDCV, probes={3: 1, 4: 0b1011})
+    assert {"zifencei", "zba", "sstc"} <= detected.features.names
 
 
 def test_vectors_that_the_kernel_does_not_save_are_withheld() -> None:
     isa = "rv64imafdcv_zve64d_zvbb"
     assert "zvbb" in riscv_host(isa).features, "a dump: Linux takes out what it does not save"
     assert "zvbb" in riscv_host(isa, hwcap=IMAFDCV).features
-    found = riscv_host(isa, hwcap=IMAFDCV & ~(1 << 21))
-    assert not {"v", "zve32x", "zvbb", "zvl128b"} & found.features.names
-    assert found.withheld["zve32x"].reason == STATE_OFF
+    detected = riscv_host(isa, hwcap=IMAFDCV & ~(1 << 21))
+    assert not {"v", "zve32x", "zvbb", "zvl128b"} & detected.features.names
+    assert detected.withheld["zve32x"].reason == STATE_OFF
     assert "zvbb" not in riscv_host(isa, probes={3: 1, 4: 3}).features
     assert "d" not in riscv_host(isa, hwcap=0).features
 
 
 def test_cache_block_instructions_need_hwprobe() -> None:
     isa = "rv64imafdc_zicbom_zicbop_zicboz"
-    found = riscv_host(isa, hwcap=IMAFDCV)
-    assert "zicbop" in found.features, "prefetches are hints"
-    assert [found.withheld[name].reason for name in ("zicbom", "zicboz")] == [STATE_OFF, STATE_OFF]
+    detected = riscv_host(isa, hwcap=IMAFDCV)
+    assert "zicbop" in detected.features, "prefetches are hints"
+    assert [detected.withheld[name].reason for name in ("zicbom", "zicboz")] == [STATE_OFF, STATE_OFF]
     assert "zicboz" in riscv_host(isa, probes={3: 1, 4: 1 << 6 | 3}).features
 
 
@@ -270,10 +270,10 @@ def test_thead_draft_of_vectors_is_not_v() -> None:
 
 def test_harts_that_differ_share_what_all_of_them_run() -> None:
     u74 = "mvendorid\t: 0x489\nmarchid\t\t: 0x8000000000000007\n"
-    found = riscv_host("rv64imafdc", "rv64imafdc_zba", "rv64imafdc_zba", after=u74)
-    assert [(core.cpu, core.count) for core in found.cores] == [("sifive-u74", 3)]
-    assert "zba" not in found.features
-    assert found.withheld["zba"].reason == DIFFERS
+    detected = riscv_host("rv64imafdc", "rv64imafdc_zba", "rv64imafdc_zba", after=u74)
+    assert [(core.cpu, core.count) for core in detected.cores] == [("sifive-u74", 3)]
+    assert "zba" not in detected.features
+    assert detected.withheld["zba"].reason == DIFFERS
 
 
 def test_the_harts_own_string_counts() -> None:
@@ -283,8 +283,8 @@ def test_the_harts_own_string_counts() -> None:
 
 def test_a_board_with_all_extensions_of_rva23_is_rva23u64() -> None:
     everything = sum(1 << bit for bit in range(63))
-    found = riscv_host("rv64imafdcv_zicsr", hwcap=IMAFDCV, probes={3: 1, 4: everything})
-    assert found.level == "rva23u64"
+    detected = riscv_host("rv64imafdcv_zicsr", hwcap=IMAFDCV, probes={3: 1, 4: everything})
+    assert detected.level == "rva23u64"
     assert riscv_host("rv64imafdcv_zicsr", probes={3: 1, 4: everything & ~(1 << 43 | 1 << 44)}).level == "rva22u64"
 
 
@@ -321,9 +321,9 @@ CPU family:          0x8000000000000007
 Model:               0x4210427
 ISA:                 rv64imafdc zicntr zicsr zifencei zihpm zba zbb
 """
-    found = detect(dumps.parse(lscpu.encode(), "lscpu")[1])
-    assert found.features == of_kernel.features
-    assert (found.cpu, found.stepping, found.level) == (of_kernel.cpu, of_kernel.stepping, "rva20u64")
+    detected = detect(dumps.parse(lscpu.encode(), "lscpu")[1])
+    assert detected.features == of_kernel.features
+    assert (detected.cpu, detected.stepping, detected.level) == (of_kernel.cpu, of_kernel.stepping, "rva20u64")
 
 
 # --- recorded machines
@@ -333,9 +333,9 @@ def test_recorded_machines_are_the_cpus_that_they_are_known_to_be() -> None:
     cases = corpora("cases")
     listed = [line.split("\t") for line in (cases / "truth.tsv").read_text().splitlines()]
     named = [(path, truth.split("|")) for path, _, arch, truth in listed if arch == ARCH]
-    found = {path: detect(dumps.load(str(cases / path))[1]).cpu for path, _ in named}
-    assert len(found) >= 7
-    assert {path: found[path] for path, truth in named if found[path] not in truth and truth != ["-"]} == {}
+    cpu_of = {path: detect(dumps.load(str(cases / path))[1]).cpu for path, _ in named}
+    assert len(cpu_of) >= 7
+    assert {path: cpu_of[path] for path, truth in named if cpu_of[path] not in truth and truth != ["-"]} == {}
 
 
 def test_googles_recordings_have_the_features_that_google_expects() -> None:
@@ -344,10 +344,10 @@ def test_googles_recordings_have_the_features_that_google_expects() -> None:
     files = list(folder.glob("*.json"))
     assert files
     for expected in files:
-        said = json.loads(expected.read_text())
-        found = detect(dumps.load(str(expected.with_suffix(".cpuinfo")))[1])
-        assert {names[name] for name in said["present"]} <= found.features.names, expected.name
-        assert not {names[name] for name in said["absent"]} & found.features.names, expected.name
+        recorded = json.loads(expected.read_text())
+        detected = detect(dumps.load(str(expected.with_suffix(".cpuinfo")))[1])
+        assert {names[name] for name in recorded["present"]} <= detected.features.names, expected.name
+        assert not {names[name] for name in recorded["absent"]} & detected.features.names, expected.name
 
 
 def test_recorded_trees_of_util_linux_have_the_expected_cpu_and_level() -> None:
@@ -361,6 +361,6 @@ def test_recorded_trees_of_util_linux_have_the_expected_cpu_and_level() -> None:
         with tarfile.open(folder / f"{name}.tar.gz") as tree:
             content = tree.extractfile(f"{name}/proc/cpuinfo")
             assert content is not None
-            found = detect(dumps.parse(content.read(), name)[1])
-        assert (found.cpu, found.level) == answer
-        assert "v" not in found.features, "the SG2042's vectors are the draft 0.7.1"
+            detected = detect(dumps.parse(content.read(), name)[1])
+        assert (detected.cpu, detected.level) == answer
+        assert "v" not in detected.features, "the SG2042's vectors are the draft 0.7.1"

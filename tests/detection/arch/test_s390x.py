@@ -60,7 +60,7 @@ def z_host(features: str, facilities: str = "", machine: str = "3906", **files: 
 
 def test_every_feature_is_known_to_an_llvm_or_only_to_the_kernel() -> None:
     known = (llvm_tables.load(ARCH, version) for version in VERSIONS)
-    of_llvm = {find(ARCH, name).name for one in known for name in (*one.implied, *one.options)}
+    of_llvm = {find(ARCH, name).name for llvm in known for name in (*llvm.implied, *llvm.options)}
     assert {name for name, feature in FEATURES.items() if feature.kind != "other"} == of_llvm
 
 
@@ -121,39 +121,44 @@ def test_code_uses_vectors_where_the_target_has_them(name: str, vectors: bool) -
 
 
 def test_a_z14_has_all_features_but_those_that_only_a_query_tells() -> None:
-    found = z_host(f"{BASE} te vx vxd vxe gs sie", Z14)
+    detected = z_host(f"{BASE} te vx vxd vxe gs sie", Z14)
     expected = llvm_tables.cpu_features(ARCH, "z14")
     assert expected is not None
-    assert (found.cpu, found.name, found.level, found.cores) == ("z14", "z14", "z14", (host.Core("z14", 2),))
+    assert (detected.cpu, detected.name, detected.level, detected.cores) == (
+        "z14",
+        "z14",
+        "z14",
+        (host.Core("z14", 2),),
+    )
     # Only PRNO's own query tells of the random numbers of MSA 7.
-    assert set(expected) - set(found.features) == {"message_security_assist_extension7"}
-    assert found.evidence["vector"] == "/proc/cpuinfo feature vx"
-    assert found.evidence["distinct_ops"] == "/proc/cpuinfo facility 45"
+    assert set(expected) - set(detected.features) == {"message_security_assist_extension7"}
+    assert detected.evidence["vector"] == "/proc/cpuinfo feature vx"
+    assert detected.evidence["distinct_ops"] == "/proc/cpuinfo facility 45"
 
 
 def test_vectors_that_the_kernel_has_not_enabled_are_not_usable() -> None:
-    found = z_host(BASE, Z14)
-    assert (found.cpu, found.level) == ("z14", "zEC12")
-    assert not [name for name in found.features if name.startswith("vector")]
-    assert found.withheld["vector_enhancements_1"].reason == "not reported"
+    detected = z_host(BASE, Z14)
+    assert (detected.cpu, detected.level) == ("z14", "zEC12")
+    assert not [name for name in detected.features if name.startswith("vector")]
+    assert detected.withheld["vector_enhancements_1"].reason == "not reported"
 
 
 def test_without_a_list_of_facilities_only_the_kernels_features_are_usable() -> None:
-    found = z_host(f"{BASE} te vx", machine="2964")
-    assert (found.cpu, found.level) == ("z13", "z10")
-    assert set(found.features.isa) == {"vector", "transactional_execution"}
+    detected = z_host(f"{BASE} te vx", machine="2964")
+    assert (detected.cpu, detected.level) == ("z13", "z10")
+    assert set(detected.features.isa) == {"vector", "transactional_execution"}
 
 
 def test_an_instruction_tells_what_the_kernel_does_not_list() -> None:
-    found = detect(Recording(arch=ARCH, auxv={16: QEMU_HWCAP}, stored=QEMU_STFLE))
-    assert (found.cpu, found.level, found.source) == ("z13", "z13", "AT_HWCAP")
-    assert found.evidence["vector"] == "AT_HWCAP bit 11"
-    assert found.evidence["distinct_ops"] == "STFLE bit 45"
+    detected = detect(Recording(arch=ARCH, auxv={16: QEMU_HWCAP}, stored=QEMU_STFLE))
+    assert (detected.cpu, detected.level, detected.source) == ("z13", "z13", "AT_HWCAP")
+    assert detected.evidence["vector"] == "AT_HWCAP bit 11"
+    assert detected.evidence["distinct_ops"] == "STFLE bit 45"
 
 
 def test_the_instruction_is_not_run_where_it_would_fault() -> None:
-    found = detect(Recording(arch=ARCH, auxv={16: QEMU_HWCAP & ~4}, stored=QEMU_STFLE))
-    assert "distinct_ops" not in found.features
+    detected = detect(Recording(arch=ARCH, auxv={16: QEMU_HWCAP & ~4}, stored=QEMU_STFLE))
+    assert "distinct_ops" not in detected.features
 
 
 @pytest.mark.parametrize(
@@ -168,8 +173,8 @@ def test_a_machine_type_is_its_cpu(machine: str, cpu: str) -> None:
 
 
 def test_an_unknown_machine_gets_the_nearest_cpu() -> None:
-    found = z_host(f"{BASE} te vx vxd vxe gs", Z14, "9999")
-    assert (found.cpu, found.name, len(found.decisions)) == ("z14", "", 1)
+    detected = z_host(f"{BASE} te vx vxd vxe gs", Z14, "9999")
+    assert (detected.cpu, detected.name, len(detected.decisions)) == ("z14", "", 1)
 
 
 def test_the_hypervisor_is_named() -> None:
@@ -180,9 +185,9 @@ def test_the_hypervisor_is_named() -> None:
 
 def test_lscpu_of_a_z15_is_read_as_cpuinfo_is() -> None:
     text = b"CPU(s): 4\nVendor ID: IBM/S390\nMachine type: 8561\nFlags: zarch stfle vx vxd vxe gs vxe2 vxp sort dflt\n"
-    found = detect(Recording(arch=ARCH, files={"lscpu": text}))
-    assert (found.cpu, found.cores[0].count) == ("z15", 4)
-    assert found.evidence["enhanced_sort"] == "lscpu feature sort"
+    detected = detect(Recording(arch=ARCH, files={"lscpu": text}))
+    assert (detected.cpu, detected.cores[0].count) == ("z15", 4)
+    assert detected.evidence["enhanced_sort"] == "lscpu feature sort"
 
 
 @given(st.integers(0, 2**24 - 1), st.sets(st.integers(0, 220)), st.integers(0, 220))
@@ -207,8 +212,8 @@ def test_recorded_machines_are_the_cpus_that_they_are_known_to_be() -> None:
     assert len(paths) > 8
     for path in paths:
         content = (CORPUS / path).read_text()
-        found = detect(dumps.load(str(CORPUS / path))[1])
-        assert found.name or "machine = " not in content, path  # google-cpu_features' two are cut before it
-        assert not found.decisions or not found.name, path
+        detected = detect(dumps.load(str(CORPUS / path))[1])
+        assert detected.name or "machine = " not in content, path  # google-cpu_features' two are cut before it
+        assert not detected.decisions or not detected.name, path
         flags = content.partition("features")[2].partition("\n")[0].split()[1:]
-        assert {find(ARCH, flag).name for flag in flags} <= set(found.features), path
+        assert {find(ARCH, flag).name for flag in flags} <= set(detected.features), path

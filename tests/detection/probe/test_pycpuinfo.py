@@ -99,14 +99,14 @@ def test_a_feature_that_py_cpuinfo_does_not_tell_is_off(monkeypatch: pytest.Monk
 
 def test_py_cpuinfo_is_not_asked_where_the_auxiliary_vector_answers() -> None:
     answers = {"flags": ["fp", "asimd", "sve"], "count": 4}
-    found = detect(Recording(arch="aarch64", system="openbsd", auxv={16: 0b11}, cpuinfo=answers))
-    assert (found.source, "sve" in found.features, "neon" in found.features) == ("AT_HWCAP", False, True)
+    detected = detect(Recording(arch="aarch64", system="openbsd", auxv={16: 0b11}, cpuinfo=answers))
+    assert (detected.source, "sve" in detected.features, "neon" in detected.features) == ("AT_HWCAP", False, True)
 
 
 @pytest.mark.parametrize("flags", [None, 7, "fp asimd", {"fp": 1}, ["fp", 1, None, ["asimd"]]])
 def test_an_answer_of_another_shape_does_no_harm(flags: object) -> None:
-    found = detect(Recording(arch="aarch64", cpuinfo={"flags": flags, "count": "many", "family": [1]}))
-    assert found.features.names <= {"fp_armv8", "neon"}
+    detected = detect(Recording(arch="aarch64", cpuinfo={"flags": flags, "count": "many", "family": [1]}))
+    assert detected.features.names <= {"fp_armv8", "neon"}
 
 
 def test_the_working_directory_describes_no_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

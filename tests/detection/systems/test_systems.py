@@ -126,28 +126,28 @@ def on_macos(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def mac(values: dict[str, bytes], arch: str = "aarch64") -> Darwin:
-    found = Darwin(kernel_of(values))
-    found.arch = arch
-    return found
+    system = Darwin(kernel_of(values))
+    system.arch = arch
+    return system
 
 
 @pytest.mark.usefixtures("on_macos")
 def test_a_mac_is_asked_by_sysctl() -> None:
-    found = detect(mac(MAC))
-    assert (found.cpu, found.name, found.brand) == ("apple-m1", "M1 Pro", "Apple M1 Pro")
-    assert found.cores == (host.Core("apple-m1", 8),)
-    assert {"neon", "dotprod"} <= found.features.names
-    assert "bf16" not in found.features
-    assert found.evidence["dotprod"] == "hw.optional.arm.FEAT_DotProd"
-    assert cpufeat.resolve("native", host=found).target.triple == "arm64-apple-macosx14.5.0"
+    detected = detect(mac(MAC))
+    assert (detected.cpu, detected.name, detected.brand) == ("apple-m1", "M1 Pro", "Apple M1 Pro")
+    assert detected.cores == (host.Core("apple-m1", 8),)
+    assert {"neon", "dotprod"} <= detected.features.names
+    assert "bf16" not in detected.features
+    assert detected.evidence["dotprod"] == "hw.optional.arm.FEAT_DotProd"
+    assert cpufeat.resolve("native", host=detected).target.triple == "arm64-apple-macosx14.5.0"
 
 
 @needs_x86_64
 @pytest.mark.usefixtures("on_macos")
 def test_a_mac_with_an_x86_processor_executes_cpuid() -> None:
     values = {"sysctl.proc_translated": word(1), "hw.optional.avx512f": word(1)}
-    found = detect(mac(values, "x86_64"))
-    assert (found.source, found.hypervisor) == ("CPUID", "Rosetta 2")
+    detected = detect(mac(values, "x86_64"))
+    assert (detected.source, detected.hypervisor) == ("CPUID", "Rosetta 2")
 
 
 @pytest.mark.parametrize(
@@ -171,8 +171,8 @@ def test_avx512_of_a_mac_is_usable_though_xcr0_does_not_have_it_yet() -> None:
     """Darwin gives a thread AVX-512's state when it first uses it (LLVM's Host.cpp)."""
     recorded = machine(INTEL, 6, 85, features_of("skylake-avx512"), xcr0=0x7).replace(system="darwin", libc="")
     assert detect(recorded).level == "x86-64-v3"
-    found = detect(recorded.replace(sysctls={"hw.optional.avx512f": 1}))
-    assert (found.level, found.cpu) == ("x86-64-v4", "skylake-avx512")
+    detected = detect(recorded.replace(sysctls={"hw.optional.avx512f": 1}))
+    assert (detected.level, detected.cpu) == ("x86-64-v4", "skylake-avx512")
     assert detect(recorded.replace(sysctls={"hw.optional.avx512f": 1}, xcr0=0)).level == "x86-64-v2"
 
 
@@ -193,18 +193,18 @@ def test_avx512_of_a_mac_is_usable_though_xcr0_does_not_have_it_yet() -> None:
 def test_recorded_macs_are_the_cpus_that_archspec_names(name: str, cpu: str, count: int) -> None:
     """archspec's names for them; LLVM's features of that CPU, of which none is reported that it has not."""
     form, recorded = load(str(ARCHSPEC / name))
-    found = detect(recorded)
-    assert (form, found.cpu, found.cores) == ("sysctl", cpu, (host.Core(cpu, count),))
+    detected = detect(recorded)
+    assert (form, detected.cpu, detected.cores) == ("sysctl", cpu, (host.Core(cpu, count),))
     beyond = {"ecv", "aes", "rtm"}  # LLVM leaves out what some of these models lack
-    assert found.features.isa.names <= features_of(cpu, found.arch) | beyond
-    assert detect(record(recorded)) == found
-    assert cpufeat.resolve("native", host=found).target.triple.endswith("-apple-macosx")
+    assert detected.features.isa.names <= features_of(cpu, detected.arch) | beyond
+    assert detect(record(recorded)) == detected
+    assert cpufeat.resolve("native", host=detected).target.triple.endswith("-apple-macosx")
 
 
 @needs_corpora
 def test_a_mac_that_refuses_cpuid_has_avx_and_no_avx512() -> None:
-    found = detect(load(str(ARCHSPEC / "darwin-mojave-haswell"))[1])
-    assert (found.source, found.level) == ("sysctl", "x86-64-v3")
+    detected = detect(load(str(ARCHSPEC / "darwin-mojave-haswell"))[1])
+    assert (detected.source, detected.level) == ("sysctl", "x86-64-v3")
     flags = b"FPU CX8 CMOV MMX FXSR SSE SSE2 SSE3 SSSE3 SSE4.1 SSE4.2 XSAVE AVX1.0"
     text = b"machdep.cpu.vendor: GenuineIntel\nmachdep.cpu.features: %b\nmachdep.cpu.extfeatures: EM64T SYSCALL\n"
     without = detect(parse(text % flags, "a mac")[1])
@@ -223,9 +223,9 @@ def test_recorded_cpuid_of_windows_is_the_cpu_that_archspec_names(name: str, cpu
     lines = [line.split(", ") for line in (ARCHSPEC / name).read_text().splitlines()]
     words = {(int(leaf), int(sub)): (int(a), int(b), int(c), int(d)) for leaf, sub, a, b, c, d in lines}
     recorded = Recording(system="windows", libc="msvc", leaves={0: words}, xcr0=0xE7)
-    found = detect(recorded)
-    assert found.cpu == cpu
-    assert cpufeat.resolve("native", host=found).target.triple == "x86_64-pc-windows-msvc"
+    detected = detect(recorded)
+    assert detected.cpu == cpu
+    assert cpufeat.resolve("native", host=detected).target.triple == "x86_64-pc-windows-msvc"
     assert detect(recorded.replace(xcr0=None)).withheld["avx"].evidence.startswith("avx: XCR0 was not recorded")
 
 
@@ -272,11 +272,11 @@ def test_windows_executes_cpuid_from_memory_that_it_cannot_write(monkeypatch: py
     monkeypatch.setattr(
         windows, "CODE", {"x86_64": instructions.CODE["x86_64"][:2]}
     )  # POSIX's calls: this is no Windows
-    found = Windows(kernel32())
-    assert found.cpuid(0) == found.cpuid(0, cpu=3)
-    assert found.cpuid(0, cpu=9) is None
-    assert detect(found).vendor == found_vendor()
-    assert (found.system, found.arch, found.libc, found.emulator) == ("windows", "x86_64", "msvc", "")
+    system = Windows(kernel32())
+    assert system.cpuid(0) == system.cpuid(0, cpu=3)
+    assert system.cpuid(0, cpu=9) is None
+    assert detect(system).vendor == found_vendor()
+    assert (system.system, system.arch, system.libc, system.emulator) == ("windows", "x86_64", "msvc", "")
 
 
 def found_vendor() -> str:
@@ -296,8 +296,8 @@ def test_a_python_for_windows_tells_its_architecture_and_libc(
     version: str, arch: str, libc: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "version", version)
-    found = Windows(kernel32())
-    assert (found.arch, found.libc) == (arch, libc)
+    system = Windows(kernel32())
+    assert (system.arch, system.libc) == (arch, libc)
 
 
 @pytest.mark.usefixtures("on_windows")
@@ -330,21 +330,21 @@ def on_arm(*registers: int, present: tuple[int, ...] = (18, 19, 30, 31, 34, 43, 
 
 
 def test_windows_on_arm_reads_the_registry() -> None:
-    found = detect(on_arm(ORYON, ORYON))
-    assert (found.cpu, found.cores, found.source) == (
+    detected = detect(on_arm(ORYON, ORYON))
+    assert (detected.cpu, detected.cores, detected.source) == (
         "oryon-1",
         (host.Core("oryon-1", 2),),
         "IsProcessorFeaturePresent",
     )
-    assert {"neon", "aes", "crc", "lse", "dotprod", "rcpc"} <= found.features.names
-    assert not {"jsconv", "sve", "bf16"} & found.features.names
-    assert cpufeat.resolve("native", host=found).target.triple == "aarch64-pc-windows-msvc"
+    assert {"neon", "aes", "crc", "lse", "dotprod", "rcpc"} <= detected.features.names
+    assert not {"jsconv", "sve", "bf16"} & detected.features.names
+    assert cpufeat.resolve("native", host=detected).target.triple == "aarch64-pc-windows-msvc"
 
 
 def test_windows_on_arm_is_tuned_for_its_big_cores() -> None:
-    found = detect(on_arm(A55, A55, A55, A55, A76, A76))
-    assert found.cpu == "cortex-a76"
-    assert set(found.cores) == {host.Core("cortex-a55", 4), host.Core("cortex-a76", 2)}
+    detected = detect(on_arm(A55, A55, A55, A55, A76, A76))
+    assert detected.cpu == "cortex-a76"
+    assert set(detected.cores) == {host.Core("cortex-a55", 4), host.Core("cortex-a76", 2)}
 
 
 # --- the BSDs, Android, Linux without glibc
@@ -367,26 +367,26 @@ def test_freebsd_on_a_raspberry_pi_is_read_by_sysctl_and_elf_aux_info(monkeypatc
         return 0
 
     libc.elf_aux_info = Function(elf_aux_info)  # type: ignore[attr-defined]
-    found = detect(bsd("freebsd14", "14.1-RELEASE-p5", libc, "arm64", monkeypatch))
-    assert found.cpu == "cortex-a72"
-    assert {"fp_armv8", "neon", "crc"} == found.features.isa.names
-    assert found.evidence["crc"] == "AT_HWCAP bit 7"
-    assert cpufeat.resolve("native", host=found).target.triple == "aarch64-unknown-freebsd14.1"
+    detected = detect(bsd("freebsd14", "14.1-RELEASE-p5", libc, "arm64", monkeypatch))
+    assert detected.cpu == "cortex-a72"
+    assert {"fp_armv8", "neon", "crc"} == detected.features.isa.names
+    assert detected.evidence["crc"] == "AT_HWCAP bit 7"
+    assert cpufeat.resolve("native", host=detected).target.triple == "aarch64-unknown-freebsd14.1"
 
 
 @needs_x86_64
 def test_openbsd_without_sysctlbyname_is_read_by_cpuid(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = bsd("openbsd7", "7.6", Library(), "amd64", monkeypatch)
-    assert (found.arch, found.getauxval(16), found.sysctl("hw.ncpu")) == ("x86_64", None, None)
-    assert detect(found).source == "CPUID"
-    assert cpufeat.resolve("native", host=detect(found)).target.triple == "x86_64-unknown-openbsd7.6"
+    system = bsd("openbsd7", "7.6", Library(), "amd64", monkeypatch)
+    assert (system.arch, system.getauxval(16), system.sysctl("hw.ncpu")) == ("x86_64", None, None)
+    assert detect(system).source == "CPUID"
+    assert cpufeat.resolve("native", host=detect(system)).target.triple == "x86_64-unknown-openbsd7.6"
 
 
 def test_android_is_linux_with_another_c_library(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "android")
     monkeypatch.setattr(sys, "getandroidapilevel", lambda: 24, raising=False)
-    found = Linux()
-    assert (found.system, found.libc, found.version) == ("linux", "android", "24")
+    system = Linux()
+    assert (system.system, system.libc, system.version) == ("linux", "android", "24")
 
 
 def test_a_c_library_that_is_not_glibc_is_musl(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -443,8 +443,8 @@ def test_a_kernel_runs_programs_of_fewer_bits(
 )
 def test_triples_are_those_of_clang(system: str, version: str, libc: str, arch: str, expected: str) -> None:
     """As clang spells them on each system; LLVM takes every one, and gives it back unchanged."""
-    found = detect(machine(INTEL, 6, 60, features_of("haswell")))
-    triple = found.replace(system=system, version=version, libc=libc, arch=arch).triple
+    detected = detect(machine(INTEL, 6, 60, features_of("haswell")))
+    triple = detected.replace(system=system, version=version, libc=libc, arch=arch).triple
     assert triple == expected
     binding.initialize_all_targets()
     assert binding.Target.from_triple(triple).triple == triple
@@ -495,8 +495,8 @@ def test_rosetta_is_known_by_its_brand() -> None:
     for index in range(3):
         at = [int.from_bytes(text[16 * index + 4 * word : 16 * index + 4 * word + 4], "little") for word in range(4)]
         words[0x80000002 + index, 0] = (at[0], at[1], at[2], at[3])
-    found = detect(Recording(system="darwin", libc="", leaves={0: words}))
-    assert (found.brand, found.hypervisor, found.cpu) == ("VirtualApple @ 2.50GHz", "Rosetta 2", "westmere")
+    detected = detect(Recording(system="darwin", libc="", leaves={0: words}))
+    assert (detected.brand, detected.hypervisor, detected.cpu) == ("VirtualApple @ 2.50GHz", "Rosetta 2", "westmere")
 
 
 # --- py-cpuinfo, where nothing better answers
@@ -505,9 +505,9 @@ def test_rosetta_is_known_by_its_brand() -> None:
 def test_py_cpuinfo_does_not_tell_what_the_system_enabled() -> None:
     flags = "fpu cx8 cmov mmx fxsr sse sse2 lm nopl pni cx16 lahf_lm ssse3 sse4_1 sse4_2 popcnt xsave avx avx2"
     answer = {"vendor_id_raw": INTEL, "family": 6, "model": 60, "stepping": 3, "count": 4, "flags": flags.split(" ")}
-    found = detect(Recording(system="netbsd", libc="", version="10.0", cpuinfo=answer))
-    assert (found.source, found.level, found.cores) == ("py-cpuinfo", "x86-64-v2", (host.Core("haswell", 4),))
-    assert found.withheld["avx2"].reason == "OS state not enabled"
+    detected = detect(Recording(system="netbsd", libc="", version="10.0", cpuinfo=answer))
+    assert (detected.source, detected.level, detected.cores) == ("py-cpuinfo", "x86-64-v2", (host.Core("haswell", 4),))
+    assert detected.withheld["avx2"].reason == "OS state not enabled"
 
 
 # --- machine code of other calling conventions

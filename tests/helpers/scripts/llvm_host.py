@@ -70,9 +70,9 @@ def begins_an_instruction(code: bytes, at: int) -> bool:
 
 def mapped_code(path_part: str) -> tuple[int, int]:
     """The addresses between which a library's code is mapped into this process."""
-    found = re.search(rf"^(\w+)-(\w+) r-xp .*{path_part}", Path("/proc/self/maps").read_text(), re.M)
-    assert found, f"no {path_part} in this process"
-    return int(found[1], 16), int(found[2], 16)
+    match = re.search(rf"^(\w+)-(\w+) r-xp .*{path_part}", Path("/proc/self/maps").read_text(), re.M)
+    assert match, f"no {path_part} in this process"
+    return int(match[1], 16), int(match[2], 16)
 
 
 def replace_instructions(answer: ctypes._CFuncPtr) -> dict[int, int]:
@@ -81,13 +81,13 @@ def replace_instructions(answer: ctypes._CFuncPtr) -> dict[int, int]:
     libc.sigaction(signal.SIGILL, ctypes.byref(SigAction(ctypes.cast(answer, ctypes.c_void_p), flags=SA_SIGINFO)), None)
     start, end = mapped_code("libllvmlite")
     code = ctypes.string_at(start, end - start)
-    everything = mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC
-    assert libc.mprotect(ctypes.c_void_p(start), ctypes.c_size_t(end - start), everything) == 0
+    permissions = mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC
+    assert libc.mprotect(ctypes.c_void_p(start), ctypes.c_size_t(end - start), permissions) == 0
     replaced = {}
-    for found in re.finditer(CPUID + b"|" + XGETBV, code):
-        if begins_an_instruction(code, found.start()):
-            ctypes.memmove(start + found.start(), UD2, len(UD2))
-            replaced[start + found.start()] = len(found.group())
+    for match in re.finditer(CPUID + b"|" + XGETBV, code):
+        if begins_an_instruction(code, match.start()):
+            ctypes.memmove(start + match.start(), UD2, len(UD2))
+            replaced[start + match.start()] = len(match.group())
     return replaced
 
 
