@@ -23,14 +23,13 @@ from cpufeat.support.conditions import Condition
 from cpufeat.support.value import TYPE_CHECKING, Value
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection
     from typing import Any
 
     from cpufeat.decisions import Decision, Withheld
     from cpufeat.detection.host import Host
     from cpufeat.features import Feature
     from cpufeat.resolution import OnMissing
-    from cpufeat.target import Target
 
 GOOD, WARN, BAD = "good", "warn", "bad"
 OTHERS, PRIVILEGED = "others", "privileged"
@@ -228,10 +227,17 @@ def to_json(explanation: Explanation) -> dict[str, Any]:
         "features": {name: host.evidence[name] for name in host.features},
         "withheld": {name: {"reason": why.reason, "evidence": why.evidence} for name, why in host.withheld.items()},
         "request": explanation.resolution.request,
-        "target": target_to_json(target),
-        "decisions": decisions_to_json(
-            (*host.decisions, *explanation.resolution.decisions, *explanation.disagreements)
-        ),
+        "target": {
+            "triple": target.triple,
+            "cpu": target.cpu,
+            "features": list(target.features),
+            "options": list(target.options),
+            "level": target.level,
+        },
+        "decisions": [
+            {key: getattr(decision, key) for key in ("kind", "subject", "reason", "evidence")}
+            for decision in (*host.decisions, *explanation.resolution.decisions, *explanation.disagreements)
+        ],
         "trusting_the_name": {
             "cpu": host.named,
             "faults": list(explanation.faults),
@@ -239,23 +245,6 @@ def to_json(explanation: Explanation) -> dict[str, Any]:
             "unused": list(explanation.unused),
         },
     }
-
-
-def target_to_json(target: Target) -> dict[str, Any]:
-    """Return a target as a value for :func:`json.dumps`."""
-    return {
-        "triple": target.triple,
-        "cpu": target.cpu,
-        "features": list(target.features),
-        "options": list(target.options),
-        "level": target.level,
-    }
-
-
-def decisions_to_json(decisions: Iterable[Decision]) -> list[dict[str, str]]:
-    """Return decisions as a value for :func:`json.dumps`."""
-    keys = ("kind", "subject", "reason", "evidence")
-    return [{key: getattr(decision, key) for key in keys} for decision in decisions]
 
 
 def identity(host: Host) -> dict[str, Any]:

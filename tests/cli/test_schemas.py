@@ -31,6 +31,8 @@ COMMANDS = {
     "check": [["sum", "--cpu", "nehalem"], ["sum", "--machine", MACHINE]],
     "verify": [["sum", "--on", "Nehalem,Haswell"]],
     "identify": [[MACHINE, "no such file"]],
+    "cpus": [["--arch", "x86_64"], ["--arch", "s390x"]],
+    "features": [["--arch", "x86_64"], ["--arch", "riscv64"]],
 }
 """The arguments of each verb, for a folder with a program, an object and an archive."""
 

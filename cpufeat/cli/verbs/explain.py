@@ -8,15 +8,8 @@ import warnings
 
 from cpufeat.cli.options import OK, add_on_missing, add_where, target_of
 from cpufeat.detection.detect import MACHINE_VARIABLE, default_machine
-from cpufeat.errors import CpufeatWarning
-from cpufeat.explanation import (
-    GENERIC,
-    OF_ANY_MACHINE,
-    decisions_to_json,
-    explain,
-    target_to_json,
-    verdict_without_tables,
-)
+from cpufeat.errors import CpufeatError, CpufeatWarning
+from cpufeat.explanation import GENERIC, explain, verdict_without_tables
 from cpufeat.support.value import TYPE_CHECKING
 from cpufeat.tables import architecture, has_tables
 
@@ -54,15 +47,12 @@ def run(options: Namespace) -> int:
 
 def _for_triple(options: Namespace) -> int:
     """Explain a target that does not depend on a machine."""
-    request, target, decisions = target_of(options)
     if options.json:
-        facts = {"target": target_to_json(target), "decisions": decisions_to_json(decisions)}
-        print(json.dumps({"verdict": OF_ANY_MACHINE, "request": request, **facts}, indent=2))
-        return OK
+        raise CpufeatError("--json describes a machine: for JSON without one, use cpufeat target --triple ... --json")
     from cpufeat.cli.explain_page import page_of_target
     from cpufeat.cli.terminal import show
 
-    show(page_of_target(request, target, decisions))
+    show(page_of_target(*target_of(options)))
     return OK
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from cpufeat.features import Feature
     from cpufeat.llvm_tables import Llvm
 
-_KINDS = ("isa", "privileged", "tuning", "codegen")
+_KINDS = ("isa", "privileged", "tuning", "codegen", "other")
 
 
 def arguments(parser: ArgumentParser) -> None:
