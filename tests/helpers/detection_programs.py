@@ -9,7 +9,7 @@ from cpufeat.detection import dumps
 from cpufeat.detection.cpuid import Cpuid
 from cpufeat.detection.recording import Recording
 from helpers.paths import CORPUS, MACHINES
-from helpers.run_emitted_ir import testable
+from helpers.run_emitted_ir import selectable_features
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -72,7 +72,7 @@ PRINTED_LEAVES = [
 
 def parsed_output(output: str, triple: str) -> tuple[set[str], Recording]:
     first, *leaves, xcr0 = output.splitlines()
-    features = {name for name, bit in zip(testable(triple), first, strict=True) if bit == "1"}
+    features = {name for name, bit in zip(selectable_features(triple), first, strict=True) if bit == "1"}
     words = {}
     for line in leaves:
         place, *registers = line.split()

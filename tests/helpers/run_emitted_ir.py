@@ -76,7 +76,7 @@ def lowest(triple: str) -> Target:
 
 
 @functools.cache
-def testable(triple: str) -> list[str]:
+def selectable_features(triple: str) -> list[str]:
     """The ISA features that can be tested at run time on a system, with all that they depend on."""
     arch, tests = lowest(triple).arch, feature_tests(lowest(triple))
 
@@ -91,11 +91,11 @@ def testable(triple: str) -> list[str]:
 
 
 def features_text(triple: str) -> str:
-    """Define ``void features(i8*)``, which writes for each of :func:`testable` a byte: whether it is usable."""
+    """Define ``void features(i8*)``, which writes a byte for each of :func:`selectable_features`: is it usable?."""
     target = lowest(triple)
     tests, body, outer = feature_tests(target), Body("usable"), Body("features")
     stores = []
-    for at, name in enumerate(testable(triple)):
+    for at, name in enumerate(selectable_features(triple)):
         bit = body.let(f"zext i1 {usable(body, tests, FeatureSet(target.arch, [name]))} to i8")
         stores.append(f"  store i8 {bit}, i8* {body.let(f'getelementptr i8, i8* %out, i64 {at}')}\n")
     parameters = ", ".join(["i8* %out", *(f"i64 %{word}" for word in tests.words)])
@@ -149,7 +149,7 @@ class CompiledIR:
 
     def features(self, machine: Machine, triple: str, cpu: int | None = None) -> set[str]:
         """What :func:`features_text` finds on one processor of a machine."""
-        names = testable(triple)
+        names = selectable_features(triple)
         self.machine, self.cpu, self.read = machine, cpu, []
         out = ctypes.create_string_buffer(len(names))
         ctypes.CFUNCTYPE(None, ctypes.c_void_p)(self.address("features"))(ctypes.addressof(out))

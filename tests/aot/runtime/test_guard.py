@@ -31,7 +31,7 @@ from helpers.detection_programs import (
 from helpers.machines import machine, made_up
 from helpers.paths import MACHINES
 from helpers.qemu import NO_64_BIT, models, run, side_by_side
-from helpers.run_emitted_ir import LINUX, LINUX_ON_ARM, CompiledIR, compile_all, features_text, testable
+from helpers.run_emitted_ir import LINUX, LINUX_ON_ARM, CompiledIR, compile_all, features_text, selectable_features
 
 from cpufeat.aot.objects import init_array
 from cpufeat.aot.objects.elf import Elf
@@ -257,7 +257,7 @@ def test_the_guard_agrees_with_every_emulated_model(qemu: str, objects: Path, us
     narrowed = narrowed_for((objects / "v3-2.o").read_bytes(), x86(*used))
     (objects / "narrowed.o").write_bytes(narrowed)
     states_level = b".note.gnu.property" in narrowed
-    source = detection_program(PRINTED_LEAVES, len(testable(LINUX)))
+    source = detection_program(PRINTED_LEAVES, len(selectable_features(LINUX)))
     probe = linked(objects, "features.o", source=source)
     shutil.move(probe, objects / "probe")
     program, probe = linked(objects, "narrowed.o"), str(objects / "probe")

@@ -36,7 +36,15 @@ from helpers.detection_programs import (
 from helpers.machines import EVERY_STATE, machine, made_up
 from helpers.paths import CORPORA, CORPUS
 from helpers.qemu import NO_64_BIT, models, run, side_by_side
-from helpers.run_emitted_ir import LINUX, LINUX_ON_ARM, CompiledIR, compile_all, features_text, lowest, testable
+from helpers.run_emitted_ir import (
+    LINUX,
+    LINUX_ON_ARM,
+    CompiledIR,
+    compile_all,
+    features_text,
+    lowest,
+    selectable_features,
+)
 from helpers.zig import capabilities
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -63,7 +71,7 @@ def emitted(triple: str) -> CompiledIR:
 
 
 def expected(machine: Recording | ThisMachine, triple: str) -> set[str]:
-    return set(detect(machine).features.isa) & set(testable(triple))
+    return set(detect(machine).features.isa) & set(selectable_features(triple))
 
 
 def check(machine: Recording, triple: str = LINUX) -> set[str]:
@@ -83,7 +91,7 @@ def test_emitted_detection_agrees_with_python_on_this_machine() -> None:
 
 
 def test_every_isa_feature_of_x86_has_a_run_time_test() -> None:
-    assert testable(LINUX) == [name for name, row in table("x86_64").items() if row.kind == "isa"]
+    assert selectable_features(LINUX) == [name for name, row in table("x86_64").items() if row.kind == "isa"]
 
 
 def test_emitted_detection_agrees_with_python_on_recorded_machines() -> None:
@@ -97,7 +105,7 @@ def test_emitted_detection_agrees_with_python_on_invented_machines() -> None:
     generator = random.Random(4)
     feature_sets = [check(made_up(generator)) for _ in range(400)]
     asks_first = {name for name, row in table("x86_64").items() if row.state.startswith("amx")}
-    assert set().union(*feature_sets) == set(testable(LINUX)) - asks_first - {"lwp"}
+    assert set().union(*feature_sets) == set(selectable_features(LINUX)) - asks_first - {"lwp"}
     assert set.intersection(*feature_sets) == {"nopl"}
 
 
@@ -513,7 +521,7 @@ def test_selectors_compile_for_every_system(objects: Path, name: str) -> None:
 
 @pytest.mark.parametrize("llvm_version", [22], indirect=True, ids=["LLVM 22"])
 def test_emitted_detection_agrees_with_every_emulated_model(qemu: str, objects: Path) -> None:
-    program = str(c_program(objects, detection_program(PRINTED_LEAVES, len(testable(LINUX))), "features.o"))
+    program = str(c_program(objects, detection_program(PRINTED_LEAVES, len(selectable_features(LINUX))), "features.o"))
     processes = side_by_side(lambda model: run(qemu, model, [program]), models(qemu))
     outputs = [process.stdout for process in processes if NO_64_BIT not in process.stderr]
     assert len(outputs) > 100
@@ -528,7 +536,7 @@ def test_emitted_detection_agrees_with_every_emulated_model(qemu: str, objects: 
 @pytest.mark.parametrize("llvm_version", [22], indirect=True, ids=["LLVM 22"])
 def test_emitted_detection_agrees_with_emulated_32_bit_cpus(objects: Path) -> None:
     qemu = shutil.which("qemu-i386") or pytest.skip("needs qemu-i386: apt-get install qemu-user")
-    source = detection_program(PRINTED_LEAVES, len(testable(I686)))
+    source = detection_program(PRINTED_LEAVES, len(selectable_features(I686)))
     program = str(c_program(objects, source, "features32.o", command=(*ZIG, "x86-linux-musl")))
     feature_sets = []
     for model in ("athlon", "pentium3", "qemu32", "n270", "core2duo", "Nehalem", "Haswell", "max"):
@@ -560,7 +568,7 @@ int main(void) {
 @pytest.mark.parametrize("llvm_version", [22], indirect=True, ids=["LLVM 22"])
 def test_emitted_detection_agrees_with_emulated_arm_cores(objects: Path) -> None:
     qemu = shutil.which("qemu-aarch64") or pytest.skip("needs qemu-aarch64: apt-get install qemu-user")
-    source = ON_ARM.replace("COUNT", str(len(testable(LINUX_ON_ARM))))
+    source = ON_ARM.replace("COUNT", str(len(selectable_features(LINUX_ON_ARM))))
     program = str(c_program(objects, source, "arm.o", "arm-features.o", command=(*ZIG, "aarch64-linux-musl")))
     picked = {}
     for model in ("cortex-a53", "cortex-a76", "neoverse-n1", "a64fx", "max"):
@@ -568,7 +576,9 @@ def test_emitted_detection_agrees_with_emulated_arm_cores(objects: Path) -> None
         index, *words = answers.split()
         auxv = dict(zip((HWCAP, HWCAP2), (int(word, 16) for word in words), strict=True))
         machine = Recording(arch="aarch64", auxv=auxv)
-        assert {name for name, bit in zip(testable(LINUX_ON_ARM), bits, strict=True) if bit == "1"} == trusted(machine)
+        assert {
+            name for name, bit in zip(selectable_features(LINUX_ON_ARM), bits, strict=True) if bit == "1"
+        } == trusted(machine)
         here = detect(machine)
         assert int(index) == next(at for at, target in enumerate(ARM) if target.runs_on(here))
         picked[model] = int(index)
