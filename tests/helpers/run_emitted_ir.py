@@ -91,7 +91,7 @@ def selectable_features(triple: str) -> list[str]:
 
 
 def features_text(triple: str) -> str:
-    """Define ``void features(i8*)``, which writes a byte for each of :func:`selectable_features`: is it usable?."""
+    """Define ``void features(i8*)``: for each of :func:`selectable_features` a byte that says whether it is usable."""
     target = lowest(triple)
     tests, body, outer = feature_tests(target), Body("usable"), Body("features")
     stores = []
