@@ -20,7 +20,7 @@ EXTRAS = ("all", "", "aot", "audit", "c", "cli", "compat")
 IMPORT_ALL = """
 import importlib, pkgutil, sys, cpufeat
 names = {module.name for module in pkgutil.walk_packages(cpufeat.__path__, "cpufeat.")}
-for name in sorted(names - {"cpufeat.__main__"}):
+for name in sorted(name for name in names if not name.startswith("cpufeat.__")):
     try:
         importlib.import_module(name)
     except cpufeat.MissingExtraError as error:

@@ -39,7 +39,7 @@ resolution
 explanation auditing
 aot
 running
-cli
+cli __pyinstaller
 __init__
 __main__
 """
