@@ -1,8 +1,9 @@
 """Run instructions that describe the processor, in this process: CPUID and XGETBV of x86, STFLE of s390x.
 
-The machine code lies in one page of its own that is mapped writable, filled, and then made executable: never both at
-once. Where that is refused (SELinux's ``execmem``, seccomp, another architecture) :func:`load` returns None and callers
-use another source.
+The machine code lies in one page of its own, which is never writable and executable at once. On Linux it is a file in
+memory, mapped to be read and executed; that works under systemd's ``MemoryDenyWriteExecute`` too. Elsewhere, and where
+the kernel refuses such a file, a page is mapped writable, filled, and then made executable. Where both are refused
+(SELinux's ``execmem``, seccomp, another architecture) :func:`load` returns None and callers use another source.
 
 Every start of a compiler passes through here, so this uses ``_ctypes``, the C module beneath :mod:`ctypes`, whose own
 classes take four times as long to import. What is used of it is the same in CPython 3.10 to 3.14.
@@ -94,6 +95,11 @@ ALIGNMENT = 64
 """The alignment in a page of each piece of code, in bytes."""
 ARCH_PRCTL, ARCH_GET_XCOMP_PERM = 158, 0x1022
 
+_MFD_EXEC = 0x10
+"""The flag by which Linux 6.3 and newer permit execution; older kernels do not know it (<linux/memfd.h>)."""
+_PROT_READ_EXEC, _MAP_PRIVATE = 1 | 4, 2
+"""The same on every POSIX system (<sys/mman.h>)."""
+
 _pages: list[object] = []  # unmapping the page under the functions would crash the process: it lives as long as that
 
 
@@ -148,8 +154,15 @@ def load(arch: str) -> Instructions | None:
         class Function(CFuncPtr):
             _flags_, _argtypes_ = FUNCFLAG_CDECL, (Word, Word, Word)
 
-        mprotect = Function(dlsym(dlopen(None, 0), "mprotect"))  # type: ignore[arg-type, unused-ignore]
-        address = _executable(joined(pieces), lambda page: addressof(Word.from_buffer(page)), mprotect)
+        class Mapping(CFuncPtr):
+            _flags_, _argtypes_, _restype_ = FUNCFLAG_CDECL, (Word,) * 6, Word
+
+        libc = dlopen(None, 0)  # type: ignore[arg-type, unused-ignore]
+        mmap = Mapping(dlsym(libc, "mmap"))  # type: ignore[arg-type, unused-ignore]
+        address = _file_in_memory(joined(pieces), mmap)  # type: ignore[arg-type, unused-ignore]
+        if address is None:
+            mprotect = Function(dlsym(libc, "mprotect"))  # type: ignore[arg-type, unused-ignore]
+            address = _executable(joined(pieces), lambda page: addressof(Word.from_buffer(page)), mprotect)
     except (ImportError, AttributeError, OSError):
         return None
     if address is None:
@@ -189,6 +202,36 @@ def facilities() -> tuple[int, ...] | None:
     words = (ctypes.c_uint64 * _WORDS)()
     ctypes.PYFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint64)(address)(ctypes.addressof(words), _WORDS - 1)
     return tuple(number for number in range(64 * _WORDS) if words[number // 64] >> (63 - number % 64) & 1)
+
+
+def _file_in_memory(code: bytes, mmap: Callable[..., int]) -> int | None:
+    """Return the address at which a file in memory that holds ``code`` is mapped to be executed, None if refused.
+
+    ``mmap`` is the C library's, its result an unsigned word.
+    """
+    if sys.platform != "linux":
+        return None
+    try:
+        file = _memory_file()
+    except OSError:
+        return None
+    try:
+        os.write(file, code)
+        address = mmap(0, len(code), _PROT_READ_EXEC, _MAP_PRIVATE, file, 0)
+    finally:
+        os.close(file)
+    failed = 2 * sys.maxsize + 1
+    return None if address == failed else address
+
+
+def _memory_file() -> int:
+    """Return the descriptor of an empty file in memory that may be executed. Raises OSError where that is refused."""
+    if sys.platform != "linux":
+        raise OSError("files in memory are Linux's")
+    try:
+        return os.memfd_create("cpufeat", os.MFD_CLOEXEC | _MFD_EXEC)
+    except OSError:
+        return os.memfd_create("cpufeat", os.MFD_CLOEXEC)
 
 
 def _executable(code: bytes, address_of: Callable[[mmap], int], mprotect: Callable[[int, int, int], int]) -> int | None:
