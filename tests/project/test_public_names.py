@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from helpers.environment import ENVIRONMENT
+from helpers.paths import PROJECT
 
 import cpufeat
 from cpufeat import aot
@@ -90,6 +92,15 @@ def test_the_names_of_functions_are_not_those_of_modules() -> None:
     for package in PACKAGES:
         modules = {module.name for module in pkgutil.iter_modules(package.__path__)}
         assert modules & set(package.__all__) == ({"aot"} if package is cpufeat else set())
+
+
+def test_the_program_that_type_checkers_read_uses_every_public_name_and_runs() -> None:
+    program = PROJECT / "tests" / "helpers" / "scripts" / "typed_program.py"
+    used = set(re.findall(r"\b(?:cpufeat|aot)\.(\w+)", program.read_text()))
+    assert {name for package in PACKAGES for name in package.__all__} - used == {"aot"}
+    ran = subprocess.run([sys.executable, str(program)], env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert "module 'cpufeat' has no attribute 'nothing'" in ran.stdout
 
 
 def test_a_name_is_loaded_on_first_use() -> None:
