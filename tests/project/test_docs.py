@@ -9,6 +9,12 @@ import sys
 
 from helpers.paths import PROJECT
 
+from cpufeat.aot import options
+from cpufeat.aot.frontend import clang
+from cpufeat.detection.dumps.text import MAX_PROCESSORS
+from cpufeat.detection.machine import LARGEST_FILE
+from cpufeat.support import files
+
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
 PACKAGE = PROJECT / "cpufeat"
 
@@ -59,6 +65,14 @@ def test_every_file_that_a_document_links_to_exists() -> None:
     ]
     assert len(documents) > 20
     assert links == []
+
+
+def test_the_limits_in_the_security_policy_are_those_of_the_code() -> None:
+    policy = " ".join((PROJECT / "SECURITY.md").read_text(encoding="utf-8").split())
+    assert f"at most {LARGEST_FILE >> 20} MiB and {MAX_PROCESSORS:,} processors" in policy
+    assert f"at most {files.LARGEST >> 30} GiB" in policy
+    assert f"by `time_limit` ({options.TIME_LIMIT:.0f} seconds" in policy
+    assert f"which has a time limit of {clang.TIME_LIMIT:.0f} seconds" in policy
 
 
 def test_every_path_in_the_guide_for_contributors_exists_and_defines_what_is_said_to_be_in_it() -> None:
