@@ -26,7 +26,7 @@ def kind_of(member: object) -> str:
 
 
 class PublicNames(SphinxDirective):
-    """Documents every name of one kind that ``dir(PACKAGE)`` has and its package made public."""
+    """Documents every name of one kind in the ``__all__`` of a package."""
 
     required_arguments = 1
     option_spec: ClassVar = {"kind": lambda argument: directives.choice(argument, tuple(DIRECTIVES))}
@@ -38,7 +38,7 @@ class PublicNames(SphinxDirective):
     def _lines(self) -> Iterator[str]:
         package, kind = self.arguments[0], self.options["kind"]
         module = importlib.import_module(package)
-        for name in sorted(name for name in module._HOME if kind_of(getattr(module, name)) == kind):
+        for name in sorted(name for name in module.__all__ if kind_of(getattr(module, name)) == kind):
             yield from (f".. {DIRECTIVES[kind]}:: {package}.{name}", "")
 
 
