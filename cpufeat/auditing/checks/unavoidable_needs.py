@@ -6,7 +6,7 @@ from collections import deque
 from functools import cache
 
 from cpufeat.auditing.dataflow.def_use import FirstUses
-from cpufeat.auditing.dataflow.reachability import ReachabilityGame
+from cpufeat.auditing.dataflow.unavoidable_blocks import ReachabilityGame
 from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from cpufeat.auditing.checks.reference_graph import Edge, ReferenceGraph
     from cpufeat.auditing.dataflow.cpu_checks import CpuChecks
-    from cpufeat.auditing.dataflow.reachability import Place
+    from cpufeat.auditing.dataflow.unavoidable_blocks import Place
     from cpufeat.auditing.program.functions import Program
     from cpufeat.auditing.program.references import References
 

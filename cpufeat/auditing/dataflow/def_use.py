@@ -8,7 +8,7 @@ from cpufeat.support.value import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
-    from cpufeat.auditing.dataflow.reachability import Place
+    from cpufeat.auditing.dataflow.unavoidable_blocks import Place
     from cpufeat.auditing.lifting.semantics import Convention, Step
     from cpufeat.auditing.program.cfg import ControlFlowGraph
 

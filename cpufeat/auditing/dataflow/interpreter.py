@@ -8,8 +8,8 @@ from typing import NamedTuple
 from cpufeat.auditing.dataflow.effects import Effects
 from cpufeat.auditing.dataflow.frame import Frame
 from cpufeat.auditing.dataflow.lattice import join_into
-from cpufeat.auditing.dataflow.reachability import ReachabilityGame
 from cpufeat.auditing.dataflow.transfer import Transfer
+from cpufeat.auditing.dataflow.unavoidable_blocks import ReachabilityGame
 from cpufeat.auditing.program.cfg import ControlFlowGraph
 from cpufeat.support.value import TYPE_CHECKING
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from helpers.build_binaries import assemble
 
-from cpufeat.auditing.dataflow.reachability import Place, ReachabilityGame
+from cpufeat.auditing.dataflow.unavoidable_blocks import Place, ReachabilityGame
 from cpufeat.auditing.formats.loader import images
 from cpufeat.auditing.lifting import x86
 from cpufeat.auditing.program.cfg import ControlFlowGraph
@@ -75,5 +75,5 @@ def test_padding_that_nothing_leads_to_does_not(tmp_path: Path) -> None:
 
 
 def test_an_endless_game_counts_everything_as_unavoidable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cpufeat.auditing.dataflow.reachability._MAX_MOVES", 0)
+    monkeypatch.setattr("cpufeat.auditing.dataflow.unavoidable_blocks._MAX_MOVES", 0)
     assert ReachabilityGame(graph(DIAMOND, tmp_path), {0}, 0).is_unavoidable(1)
