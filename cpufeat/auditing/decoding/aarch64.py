@@ -11,8 +11,8 @@ from bisect import bisect_left, bisect_right
 from functools import cache
 
 from cpufeat.auditing.decoding import opcodes_aarch64
-from cpufeat.auditing.decoding.opcodes import NO_INSTRUCTION, Uses
 from cpufeat.auditing.decoding.regions import Region, between_functions, in_functions, limited
+from cpufeat.auditing.decoding.requirements import NO_INSTRUCTION, Uses
 from cpufeat.auditing.decoding.scan import Scanner
 from cpufeat.support.extras import extra
 from cpufeat.support.value import TYPE_CHECKING
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-    from cpufeat.auditing.decoding.opcodes import Requirement
     from cpufeat.auditing.decoding.regions import Range
+    from cpufeat.auditing.decoding.requirements import Requirement
     from cpufeat.auditing.decoding.scan import Progress, Scan
     from cpufeat.auditing.formats.image import Image
 

@@ -6,7 +6,7 @@ from functools import cache
 from typing import NamedTuple
 
 from cpufeat import tables
-from cpufeat.auditing.decoding.opcodes import NO_INSTRUCTION, Requirement
+from cpufeat.auditing.decoding.requirements import NO_INSTRUCTION, Requirement
 from cpufeat.features import HARDWARE, table
 from cpufeat.llvm_tables import cpu_features
 from cpufeat.tables import architecture

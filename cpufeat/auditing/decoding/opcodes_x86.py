@@ -6,7 +6,7 @@ from functools import cache
 from typing import Any, cast
 
 from cpufeat import tables
-from cpufeat.auditing.decoding.opcodes import Requirement
+from cpufeat.auditing.decoding.requirements import Requirement
 from cpufeat.features import HARDWARE, find, table
 from cpufeat.llvm_tables import cpu_features
 from cpufeat.support.extras import extra

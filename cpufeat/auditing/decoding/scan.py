@@ -15,7 +15,7 @@ from cpufeat.support.value import TYPE_CHECKING, Value
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from cpufeat.auditing.decoding.opcodes import Requirement, Uses
+    from cpufeat.auditing.decoding.requirements import Requirement, Uses
     from cpufeat.auditing.formats.image import Function, Image
 
     Progress = Callable[[int, int], None]

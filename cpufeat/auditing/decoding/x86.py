@@ -16,8 +16,8 @@ from typing import NamedTuple
 from cpufeat.auditing.decoding import opcodes_x86
 from cpufeat.auditing.decoding.apx import plain
 from cpufeat.auditing.decoding.code_discovery import Decoded, MixedRange, discover
-from cpufeat.auditing.decoding.opcodes import NO_INSTRUCTION, Requirement, Uses
 from cpufeat.auditing.decoding.regions import Region, between_functions, in_functions, limited
+from cpufeat.auditing.decoding.requirements import NO_INSTRUCTION, Requirement, Uses
 from cpufeat.auditing.decoding.scan import Scanner
 from cpufeat.auditing.lifting.semantics import NEXT
 from cpufeat.auditing.lifting.x86 import FLOWS

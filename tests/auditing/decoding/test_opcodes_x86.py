@@ -31,7 +31,7 @@ from cpufeat.features import FeatureSet, find
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from cpufeat.auditing.decoding.opcodes import Requirement
+    from cpufeat.auditing.decoding.requirements import Requirement
 
 Needs = dict["Requirement | None", list[str]]
 BASELINE = FeatureSet("x86_64", baseline("x86_64"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cpufeat.auditing.decoding.opcodes import NO_INSTRUCTION, Requirement, Uses
+from cpufeat.auditing.decoding.requirements import NO_INSTRUCTION, Requirement, Uses
 from cpufeat.auditing.decoding.scan import Meter, Scanner
 from cpufeat.auditing.formats.image import Function, Image, Section
 
