@@ -4,7 +4,7 @@ A module and targets come in; an :class:`Artifact` goes out, which is linked to 
 ``compiler`` runs the stages in this order: ``frontend`` reads the module, ``cache`` looks for an artifact made before;
 ``fallback`` has ``unit`` emit an object through the ``worker`` (``passes`` and ``runtime`` code, then LLVM), at lower
 levels where LLVM fails; ``used_features`` verifies it; ``objects`` adds the note. ``artifact`` links by ``toolchain``
-and loads by ``library``. ``llvm`` and ``objects`` are ground. Public names are loaded when first used.
+and loads by ``jit_library``. ``llvm`` and ``objects`` are ground. Public names are loaded when first used.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from cpufeat.aot.compiler import compile  # noqa: A004
     from cpufeat.aot.frontend.clang import from_c
     from cpufeat.aot.frontend.module import Source
-    from cpufeat.aot.library import Library
+    from cpufeat.aot.jit_library import Library
 
 __all__ = ["Artifact", "Library", "Source", "Variant", "compile", "from_c", "link"]
 
 _HOME = {
     "Artifact": "cpufeat.aot.artifact",
-    "Library": "cpufeat.aot.library",
+    "Library": "cpufeat.aot.jit_library",
     "Source": "cpufeat.aot.frontend.module",
     "Variant": "cpufeat.aot.artifact",
     "compile": "cpufeat.aot.compiler",

@@ -36,7 +36,7 @@ from cpufeat.target import Target
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cpufeat.aot.library import Library
+    from cpufeat.aot.jit_library import Library
     from cpufeat.aot.toolchain.linker import Kind, Linker
 
 _VERSION = 2
@@ -188,7 +188,7 @@ class Artifact(Value):
         Raises MissingFeaturesError for code that the host (this machine, if None) cannot run, ArtifactError for code of
         another architecture or system, and for undefined symbols.
         """
-        from cpufeat.aot import library
+        from cpufeat.aot import jit_library
 
         expect("host", host, (Host, type(None)), "a Host or None")
         host = host or detect(ThisMachine())
@@ -196,7 +196,7 @@ class Artifact(Value):
         differs = triples.conflict(self.target.triple, host_triple)
         if differs:
             raise ArtifactError(f"code for {self.target.triple} does not run on {host_triple}: {differs}")
-        return library.link(self.object, self.labels, self.selected_on(host))
+        return jit_library.link(self.object, self.labels, self.selected_on(host))
 
     def selected_on(self, host: Host) -> int:
         """Return the index of the variant that is selected on a host. Raises MissingFeaturesError if none runs there.
