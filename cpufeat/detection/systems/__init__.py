@@ -1,6 +1,6 @@
 """Read this machine: one module per operating system. :class:`ThisMachine` is the class of the running one.
 
-As ``os.path`` is ``posixpath`` or ``ntpath``, the choice is made once, when this is imported. In order: :mod:`.native`
+As ``os.path`` is ``posixpath`` or ``ntpath``, the choice is made once, when this is imported. In order: :mod:`.base`
 holds what all systems have in common, the others derive from it, and :mod:`.sysctl` serves macOS and the BSDs.
 """
 
@@ -17,6 +17,6 @@ elif sys.platform == "linux" or sys.platform == "android":
 elif sys.platform.startswith(("freebsd", "openbsd", "netbsd", "dragonfly")):
     from cpufeat.detection.systems.bsd import Bsd as ThisMachine
 else:
-    from cpufeat.detection.systems.native import NativeMachine as ThisMachine
+    from cpufeat.detection.systems.base import NativeMachine as ThisMachine
 
 __all__ = ["ThisMachine"]

@@ -7,7 +7,7 @@ import os
 import sys
 
 from cpufeat.detection.systems import sysctl
-from cpufeat.detection.systems.native import NativeMachine, process_arch
+from cpufeat.detection.systems.base import NativeMachine, process_arch
 from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ctypes
 
 from cpufeat.detection.systems import sysctl
-from cpufeat.detection.systems.native import NativeMachine
+from cpufeat.detection.systems.base import NativeMachine
 from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:

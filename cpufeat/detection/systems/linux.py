@@ -6,7 +6,7 @@ import os
 import sys
 
 from cpufeat.detection import instructions
-from cpufeat.detection.systems.native import NativeMachine
+from cpufeat.detection.systems.base import NativeMachine
 
 _RISCV_HWPROBE = 258
 """The number of the system call."""

@@ -9,7 +9,7 @@ import ctypes
 import sys
 
 from cpufeat.detection import instructions
-from cpufeat.detection.systems.native import NativeMachine
+from cpufeat.detection.systems.base import NativeMachine
 from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:

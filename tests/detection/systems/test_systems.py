@@ -30,10 +30,10 @@ from cpufeat.detection.dumps import load, parse
 from cpufeat.detection.recorder import record
 from cpufeat.detection.recording import Recording
 from cpufeat.detection.systems import ThisMachine, sysctl, windows
+from cpufeat.detection.systems.base import process_arch
 from cpufeat.detection.systems.bsd import Bsd
 from cpufeat.detection.systems.darwin import Darwin
 from cpufeat.detection.systems.linux import Linux
-from cpufeat.detection.systems.native import process_arch
 from cpufeat.detection.systems.windows import Windows
 
 if TYPE_CHECKING:
