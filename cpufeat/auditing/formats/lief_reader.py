@@ -32,7 +32,7 @@ def image_by_lief(
             return image(binary, memoryview(content), name)
         except AuditError:
             raise
-        except Exception as error:  # lief does not document what it raises for damaged files
+        except (ValueError, RuntimeError) as error:  # what lief raises, and our readers for what lies outside of a file
             raise AuditError(f"{name}: a damaged {kind}: {error}") from None
 
 

@@ -93,6 +93,13 @@ def _architecture(binary: Any) -> tuple[str, int]:
     return arch, 64 if "64" in machine else 32
 
 
+def _known(member: Any) -> str:
+    """Return the name of a member of an enumeration. Raises ValueError for a number of which lief knows no member."""
+    if not hasattr(member, "name"):
+        raise ValueError(f"{member} is none of the values that are known")
+    return str(member.name)
+
+
 def _stored(section: Any, content: memoryview, size: int) -> memoryview:
     stored = content[section.pointerto_raw_data :][:size]
     if len(stored) != size:
@@ -154,7 +161,7 @@ def _alignment(flags: int) -> int:
 
 def _relocated(part: Any, stored: memoryview, place: int, address: dict[int, int], layout: Layout) -> memoryview:
     """Return a section's content with its relocations applied."""
-    relocations = [row for row in part.relocations if row.symbol is not None and row.type.name in _FIXUPS]
+    relocations = [row for row in part.relocations if row.symbol is not None and _known(row.type) in _FIXUPS]
     if not relocations:
         return stored
     changed = bytearray(stored)
@@ -162,7 +169,7 @@ def _relocated(part: Any, stored: memoryview, place: int, address: dict[int, int
         symbol = row.symbol
         section = symbol.section_idx - 1
         target = address.get(section, 0) + symbol.value if section >= 0 else layout.external(text(symbol.name))
-        layout.apply(PatchedSection(changed, place), row.address, _FIXUPS[row.type.name], target, None)
+        layout.apply(PatchedSection(changed, place), row.address, _FIXUPS[_known(row.type)], target, None)
     return memoryview(changed)
 
 
@@ -173,7 +180,7 @@ def _object_symbols(binary: Any, address: dict[int, int]) -> Iterator[Symbol]:
     for symbol in binary.symbols:
         section, name = symbol.section_idx - 1, text(symbol.name) or grouped.get(symbol.section_idx, "")
         if section in address and name and not name.startswith("."):
-            kind = "function" if symbol.is_function or symbol.complex_type.name == "FUNCTION" else "label"
+            kind = "function" if symbol.is_function or _known(symbol.complex_type) == "FUNCTION" else "label"
             yield Symbol(address[section] + symbol.value, 0, name, kind, symbol.is_external)
 
 
@@ -189,7 +196,7 @@ def _of_linked(binary: Any, content: memoryview, name: str) -> Image:
     for page in binary.relocations:
         for entry in page.entries:
             place = base + entry.address
-            target = word_at(sections, place, width) if entry.type.name in _ABSOLUTE_BASE_RELOCATIONS else None
+            target = word_at(sections, place, width) if _known(entry.type) in _ABSOLUTE_BASE_RELOCATIONS else None
             if target is not None:
                 layout.pointers[place] = target
     for imported in binary.imports:

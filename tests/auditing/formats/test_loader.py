@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import cpufeat
-from cpufeat.auditing.formats.loader import FORMATS, Format, format_of, loads
+from cpufeat.auditing.formats.loader import FORMATS, Format, format_of, image_of, loads
 from cpufeat.cli import main
 from cpufeat.errors import AuditError
 
@@ -70,3 +70,10 @@ def test_what_is_no_binary_is_refused_with_the_formats_that_are() -> None:
 def test_a_system_loads_its_own_formats_and_any_container(system: str) -> None:
     expected = SYSTEMS[system] | {known.name for known in FORMATS if known.members}
     assert {name for name in NAMES if loads(system, name)} == expected, "name the system of a format in its row"
+
+
+def test_a_fault_of_a_reader_is_not_taken_for_a_damaged_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A version of lief that lacks what a reader asks for must be seen (``lief.COFF`` came with 0.17)."""
+    monkeypatch.delattr("lief.COFF")
+    with pytest.raises(AttributeError, match="COFF"):
+        image_of(bytes.fromhex("6486") + bytes(60), "some.obj")
