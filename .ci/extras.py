@@ -1,4 +1,4 @@
-"""Try each extra alone: ``python .ci/extras.py WHEEL [--lowest] [EXTRA ...]`` (default: all of them).
+"""Try each extra alone: ``python .ci/extras.py [--lowest] WHEEL [EXTRA ...]`` (default: all of them).
 
 Each is installed from the wheel into an environment of its own, with the oldest version that pyproject.toml permits of
 each dependency if ``--lowest`` is given. There every module is imported, and commands run: they work, or say in one

@@ -37,9 +37,29 @@ def compiler(triple: str) -> list[str]:
 def environment(folder: Path) -> dict[str, str]:
     """Return the environment for a run of Zig that keeps its files in a folder.
 
-    Only the C libraries that it builds, a minute each, go to its global cache.
+    Only the C libraries that it builds, a minute each, go to its global cache, where that can be written: not in many
+    containers and services.
     """
-    return {**os.environ, "ZIG_LOCAL_CACHE_DIR": str(folder), "NO_COLOR": "1"}
+    chosen = {} if _has_global_cache() else {"ZIG_GLOBAL_CACHE_DIR": str(folder / "global")}
+    return {**os.environ, **chosen, "ZIG_LOCAL_CACHE_DIR": str(folder), "NO_COLOR": "1"}
+
+
+def _has_global_cache() -> bool:
+    """Whether Zig can write to the folder that it takes for its global cache (``resolveGlobalCacheDir`` in its source).
+
+    On Windows, where a user's folders can be written, it is not looked for.
+    """
+    if sys.platform == "win32":
+        return True
+    chosen, caches, home = (os.environ.get(name) for name in ("ZIG_GLOBAL_CACHE_DIR", "XDG_CACHE_HOME", "HOME"))
+    if not (chosen or caches or home):
+        return False
+    folder = Path(chosen or (Path(caches, "zig") if caches else Path(home or "", ".cache", "zig")))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return False
+    return os.access(folder, os.W_OK | os.X_OK)
 
 
 def target(triple: str) -> str:

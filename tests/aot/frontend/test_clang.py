@@ -133,3 +133,15 @@ def test_a_c_compiler_that_hangs_is_ended(tmp_path):
     (tmp_path / "one.c").write_text('#include "never.h"\n')
     with pytest.raises(CompileError, match=r"exceeded the time limit of 0\.5 s"):
         aot.from_c(tmp_path / "one.c", HERE, time_limit=0.5)
+
+
+@pytest.mark.parametrize(
+    "variables", [{"HOME": "/dev/null/home"}, {}, {"HOME": "/", "XDG_CACHE_HOME": "/dev/null/caches"}], ids=str
+)
+def test_c_is_compiled_where_the_folder_for_caches_cannot_be_written(variables, tmp_path, monkeypatch):
+    (tmp_path / "one.c").write_text("int one(void) { return 1; }\n")
+    for name in ("HOME", "XDG_CACHE_HOME", "ZIG_GLOBAL_CACHE_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert b"@one" in aot.from_c(tmp_path / "one.c", HERE).content
