@@ -213,7 +213,7 @@ class FeatureSet:
         for kind in kinds:
             one_of("a kind", kind, KINDS)
         known = table(self.arch)
-        return self._with(name for name in self.names if known[name].kind in kinds)
+        return self._with([name for name in self.names if known[name].kind in kinds])
 
     @property
     def isa(self) -> FeatureSet:
@@ -221,7 +221,11 @@ class FeatureSet:
         return self.of_kind("isa")
 
     def _with(self, names: Iterable[str]) -> FeatureSet:
-        return FeatureSet(self.arch, names)
+        """Return a set of the same architecture, of names that are known to be the table's."""
+        made = object.__new__(FeatureSet)
+        object.__setattr__(made, "arch", self.arch)
+        object.__setattr__(made, "names", frozenset(names))
+        return made
 
     def _names_of(self, other: FeatureSet) -> frozenset[str]:
         if self.arch != other.arch and family(self.arch) != family(other.arch):
