@@ -75,9 +75,9 @@ def values() -> list[object]:
 
 
 def modules() -> Iterator[str]:
-    """The name of every module of cpufeat, each imported."""
+    """The name of every module of cpufeat, each imported; not those that are programs, or run in frozen ones."""
     for info in pkgutil.walk_packages(cpufeat.__path__, "cpufeat."):
-        if not info.name.endswith("__main__"):
+        if ".__" not in info.name:
             importlib.import_module(info.name)
             yield info.name
 
