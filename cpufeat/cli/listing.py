@@ -23,13 +23,17 @@ _CELL = 24
 
 
 def add_filters(parser: ArgumentParser, things: str, columns: str) -> None:
-    """Add the arguments that all lists have: NAME, ``--arch``, ``--llvm``, ``--usable``, ``--machine``, ``--json``.
+    """Add the arguments that all lists have: a name, ``--arch``, ``--llvm``, ``--usable``, ``--machine``, ``--json``.
 
     ``things`` is the plural of what is listed, ``columns`` explains the columns at the end of the help.
     """
     parser.epilog = f"{columns} Exit status: 0: something is listed; 1: nothing matches; 2: bad usage or input."
     parser.add_argument(
-        "name", metavar="NAME", nargs="?", default="", help=f"only {things} with this in one of their names"
+        "name",
+        metavar=things.removesuffix("s").upper(),
+        nargs="?",
+        default="",
+        help=f"only {things} with this in one of their names",
     )
     parser.add_argument("--arch", metavar="ARCH", help="the architecture (default: that of this machine)")
     parser.add_argument("--llvm", metavar="N", type=llvm_version, help=f"only {things} that this version of LLVM knows")

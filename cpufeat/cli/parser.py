@@ -27,11 +27,12 @@ VERBS = {
     "cpus": "list the CPUs that are known",
     "features": "list the features that are known",
     "record": "record this machine in a file that --machine accepts",
+    "completion": "print a script that makes bash, zsh or fish complete commands",
     "help": "show the help of a verb",
 }
 """Each verb, a module of :mod:`cpufeat.cli.verbs`, and its summary."""
-TAKES_REST = ("compile", "verify")
-"""Verbs that pass the arguments after ``--`` to the linker, or to the program that they run."""
+TAKES_REST = ("compile", "verify", "completion")
+"""Verbs that take any arguments after ``--``: those of the linker, of the program to run, or the words to complete."""
 
 REQUESTS = "x86-64-v3    haswell,-avx2    native,-avx512f    +amx_int8"
 EXAMPLES = (

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import ast
 import re
+import shutil
 import subprocess
 import sys
 
 from helpers.paths import PROJECT
+from helpers.requirements import unavailable
+
+from cpufeat.cli.parser import STATUSES, VARIABLES, VERBS, parser_of
 
 from cpufeat.aot import options
 from cpufeat.aot.frontend import clang
@@ -85,3 +89,27 @@ def test_every_path_in_the_guide_for_contributors_exists_and_defines_what_is_sai
     assert [
         (name, path) for name, path in definitions if name not in (PROJECT / path).read_text(encoding="utf-8")
     ] == []
+
+
+def test_the_manual_page_is_up_to_date_and_without_faults() -> None:
+    command = [sys.executable, str(PROJECT / "tools" / "manual.py"), "--check"]
+    assert subprocess.run(command, check=False).returncode == 0, "python tools/manual.py writes it anew"
+    page = str(PROJECT / "docs" / "cpufeat.1")
+    for tool, arguments, package in (
+        ("groff", ["-ww", "-man", "-z", "-Tutf8"], "groff-base"),
+        ("mandoc", ["-Tlint", "-Wwarning"], "mandoc"),
+    ):
+        program = shutil.which(tool) or unavailable(tool, f"apt-get install {package}")
+        done = subprocess.run([program, *arguments, page], capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_the_manual_page_explains_every_verb_and_option() -> None:
+    page = (PROJECT / "docs" / "cpufeat.1").read_text(encoding="utf-8").replace("\\-", "-")
+    for verb in VERBS:
+        of_verb = page.partition(f'.SH "CPUFEAT {verb.upper()}"\n')[2].partition("\n.SH ")[0]
+        options = [action.option_strings[-1] for action in parser_of(verb)._actions if action.option_strings]
+        assert "--help" in options
+        missing = [name for name in options if f".B {name}" not in of_verb and f", {name}" not in of_verb]
+        assert set(missing) == {"--help", "--color"}
+    assert all(f".TP\n.B {term}\n" in page for term in (*STATUSES, *VARIABLES))

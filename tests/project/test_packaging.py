@@ -117,9 +117,13 @@ def test_the_wheel_holds_the_package_all_data_and_nothing_else(tree: Path, built
     files = contents(only(built, "*.whl"))
     package = {str(path.relative_to(tree)) for path in (tree / "cpufeat").rglob("*") if path.is_file()}
     data = {f"cpufeat/{path.relative_to(tree)}" for path in (tree / "data").rglob("*") if path.is_file()}
-    assert {name for name in files if ".dist-info/" not in name} == package | data
+    manual = {name for name in files if name.endswith(".data/data/share/man/man1/cpufeat.1")}
+    assert len(manual) == 1
+    assert {name for name in files if ".dist-info/" not in name} == package | data | manual
     assert {"cpufeat/py.typed", "cpufeat/data/x86/features.tsv"} < package | data
-    assert {name.partition("/")[0] for name in files} == {"cpufeat", f"cpufeat-{cpufeat.__version__}.dist-info"}
+    assert {name.partition("/")[0] for name in files} == {
+        *("cpufeat", f"cpufeat-{cpufeat.__version__}.data", f"cpufeat-{cpufeat.__version__}.dist-info")
+    }
 
 
 def test_the_wheel_is_light(built: Path) -> None:

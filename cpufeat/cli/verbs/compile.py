@@ -75,7 +75,9 @@ def _add_targets(parser: ArgumentParser) -> None:
         default=[],
         help="what to compile for (default: native); give several, best first, to select one at load time",
     )
-    parser.add_argument("--triple", help="another architecture or system (default --target: its baseline)")
+    parser.add_argument(
+        "--triple", metavar="TRIPLE", help="another architecture or system (default --target: its baseline)"
+    )
     parser.add_argument("--dispatch", choices=("ifunc", "pointer"), help="how the code selects among several targets")
     parser.add_argument("--runtime-override", action="store_true", help="honour CPUFEAT_DISABLE at load time")
 

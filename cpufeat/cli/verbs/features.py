@@ -40,8 +40,9 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--kind",
         choices=_KINDS,
+        metavar="KIND",
         action="append",
-        help="only features of this kind: for programs (isa), for systems (privileged), or options of LLVM",
+        help=f"only features of this kind: {', '.join(_KINDS)}",
     )
 
 
