@@ -11,10 +11,9 @@ import sys
 from helpers.paths import PROJECT
 from helpers.requirements import unavailable
 
-from cpufeat.cli.parser import STATUSES, VARIABLES, VERBS, parser_of
-
 from cpufeat.aot import options
 from cpufeat.aot.frontend import clang
+from cpufeat.cli.parser import STATUSES, VARIABLES, VERBS, parser_of
 from cpufeat.detection.dumps.text import MAX_PROCESSORS
 from cpufeat.detection.machine import LARGEST_FILE
 from cpufeat.support import files
