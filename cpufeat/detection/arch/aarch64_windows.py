@@ -7,7 +7,7 @@ The facts are in ``data/aarch64``.
 from __future__ import annotations
 
 from cpufeat.detection.arch.arm_cores import biggest_first, reading_of
-from cpufeat.detection.probe import midr, procfs
+from cpufeat.detection.probe import midr, proc_cpuinfo
 from cpufeat.detection.probe.midr import ArmCore
 from cpufeat.features import Feature, table
 from cpufeat.support.value import TYPE_CHECKING
@@ -29,7 +29,7 @@ def read(machine: Machine) -> list[Reading]:
     undetermined = frozenset(feature.name for feature in features if _newest(feature) > newest)
     if not reported:
         return []
-    kinds = procfs.count_kinds(_core(machine, cpu) for cpu in machine.online_cpus() or (0,))
+    kinds = proc_cpuinfo.count_kinds(_core(machine, cpu) for cpu in machine.online_cpus() or (0,))
     readings = [reading_of("IsProcessorFeaturePresent", kind, count, reported) for kind, count in kinds.items()]
     return biggest_first(machine.arch, [reading.replace(undetermined=undetermined) for reading in readings])
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from cpufeat.detection.arch import Reading
 from cpufeat.detection.machine import AT_HWCAP
-from cpufeat.detection.probe import bits, lscpu, lscpu_or_pycpuinfo, procfs
+from cpufeat.detection.probe import bits, lscpu, lscpu_or_pycpuinfo, proc_cpuinfo
 from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def _described(machine: Machine) -> tuple[dict[str, str], int, str]:
     """Return the kernel's values by its own names in lower case, the number of processors, and where that was read."""
     content = machine.read_file("/proc/cpuinfo")
     if content:
-        blocks = [{key.lower(): value for key, value in block.items()} for block in procfs.blocks(content)]
+        blocks = [{key.lower(): value for key, value in block.items()} for block in proc_cpuinfo.blocks(content)]
         cores = [block for block in blocks if "features" in block]
         return cores[0] if cores else {}, len(cores), "/proc/cpuinfo"
     (fields, *_), source = lscpu_or_pycpuinfo.described(machine)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from cpufeat.detection.arch import Reading
 from cpufeat.detection.machine import AT_HWCAP, AT_PLATFORM
-from cpufeat.detection.probe import bits, lscpu, lscpu_or_pycpuinfo, procfs
+from cpufeat.detection.probe import bits, lscpu, lscpu_or_pycpuinfo, proc_cpuinfo
 from cpufeat.features import FeatureSet, table
 from cpufeat.levels import baseline, level_features
 from cpufeat.support.value import TYPE_CHECKING
@@ -51,7 +51,7 @@ def read(machine: Machine) -> list[Reading]:
 
 def _described(machine: Machine) -> tuple[str, str, int, str]:
     """Return the kernel's words for the processor and its revision, how many there are, and where that was read."""
-    processors = [block for block in procfs.blocks(machine.read_file("/proc/cpuinfo") or b"") if "cpu" in block]
+    processors = [block for block in proc_cpuinfo.blocks(machine.read_file("/proc/cpuinfo") or b"") if "cpu" in block]
     if processors:
         return processors[0]["cpu"], processors[0].get("revision", ""), len(processors), "/proc/cpuinfo"
     (fields, *_), source = lscpu_or_pycpuinfo.described(machine)
@@ -74,7 +74,7 @@ def _version(name: str, revision: str) -> int | None:
 def _architected(name: str) -> int | None:
     """Return the logical version of ``power8`` or ``POWER8E``: POWER5+ is the first (PAPR, "Logical PVR values")."""
     marked = name.lower().removeprefix("power")
-    generation = procfs.number(marked.rstrip(_MARKS))
+    generation = proc_cpuinfo.number(marked.rstrip(_MARKS))
     if generation is None or generation > _LATEST or marked == name.lower():
         return None
     return _ARCHITECTED << 16 | max(generation - 4, 1)

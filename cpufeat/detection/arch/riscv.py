@@ -13,7 +13,7 @@ from cpufeat import tables
 from cpufeat.decisions import STATE_OFF, UNSEEN, Withheld
 from cpufeat.detection.arch import Reading
 from cpufeat.detection.machine import AT_HWCAP
-from cpufeat.detection.probe import bits, lscpu, lscpu_or_pycpuinfo, procfs
+from cpufeat.detection.probe import bits, lscpu, lscpu_or_pycpuinfo, proc_cpuinfo
 from cpufeat.detection.probe.isa_string import extensions
 from cpufeat.features import table
 from cpufeat.support.conditions import Condition
@@ -99,7 +99,7 @@ def _without_half_a_name(content: bytes) -> bytes:
 
 def _kinds(content: bytes) -> list[tuple[dict[str, str], int]]:
     """Return the harts of ``/proc/cpuinfo`` that differ in more than their number, and how many there are of each."""
-    harts = [block for block in procfs.blocks(content) if "isa" in block or "hart isa" in block]
+    harts = [block for block in proc_cpuinfo.blocks(content) if "isa" in block or "hart isa" in block]
     counts: dict[tuple[tuple[str, str], ...], int] = {}
     for hart in harts:
         kind = tuple((key, value) for key, value in hart.items() if key not in ("processor", "hart"))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from cpufeat.detection.arch import Reading
 from cpufeat.detection.machine import AT_HWCAP
-from cpufeat.detection.probe import bits, lscpu_or_pycpuinfo, procfs
+from cpufeat.detection.probe import bits, lscpu_or_pycpuinfo, proc_cpuinfo
 from cpufeat.features import table
 from cpufeat.support.value import TYPE_CHECKING
 
@@ -39,9 +39,9 @@ def read(machine: Machine) -> list[Reading]:
         Reading(
             source="AT_HWCAP" if answers else source,
             vendor=_VENDOR,
-            model=procfs.number(described.get("machine", "")),
+            model=proc_cpuinfo.number(described.get("machine", "")),
             hypervisor=_hypervisor(machine),
-            count=procfs.number(described.get("# processors", "")) or max(1, len(machine.online_cpus())),
+            count=proc_cpuinfo.number(described.get("# processors", "")) or max(1, len(machine.online_cpus())),
             reported=bits.reported(machine.arch, set_bits),
             undetermined=frozenset(() if listed or stored is not None else by_facility),
         )
@@ -53,7 +53,7 @@ def _described(machine: Machine) -> tuple[dict[str, str], str]:
     content = machine.read_file("/proc/cpuinfo")
     if content:
         values: dict[str, str] = {}
-        for block in reversed(procfs.blocks(content)):
+        for block in reversed(proc_cpuinfo.blocks(content)):
             values.update(block)
         summary = next((value for key, value in values.items() if key.startswith("processor ")), "")
         return {"machine": summary.rpartition("machine = ")[2], **values}, "/proc/cpuinfo"

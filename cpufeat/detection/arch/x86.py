@@ -159,11 +159,11 @@ def _withheld(
 
 def from_kernel(machine: Machine) -> list[Reading]:
     """Read the kernel's account: ``/proc/cpuinfo``, or what ``lscpu`` made of it."""
-    from cpufeat.detection.probe import lscpu, procfs, x86_flags
+    from cpufeat.detection.probe import lscpu, proc_cpuinfo, x86_flags
 
     content = machine.read_file("/proc/cpuinfo")
     if content:
-        kinds = procfs.count_kinds(x86_flags.from_cpuinfo(content))
+        kinds = proc_cpuinfo.count_kinds(x86_flags.from_cpuinfo(content))
         return [_from_flags(machine, _Spelled("/proc/cpuinfo"), processor, count) for processor, count in kinds.items()]
     content = machine.read_file("lscpu")
     if content:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cpufeat.detection.dumps.text import check_processors
-from cpufeat.detection.probe import procfs
+from cpufeat.detection.probe import proc_cpuinfo
 from cpufeat.detection.recording import Recording
 from cpufeat.errors import DumpError
 from cpufeat.support.value import TYPE_CHECKING
@@ -77,5 +77,5 @@ def _cpu_number(line: str, current: int) -> int:
     """Return the number in a heading: ``CPU 3:``, ``CPU#003 AffMask: 0x8``, ``------[ Logical CPU #3 ]------``."""
     rest = line.partition("CPU")[2].lstrip(" #\t")
     digits = rest[: len(rest) - len(rest.lstrip("0123456789"))]
-    number = procfs.number(digits)
+    number = proc_cpuinfo.number(digits)
     return current if number is None else number

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cpufeat.detection.dumps.text import check_processors
-from cpufeat.detection.probe import procfs
+from cpufeat.detection.probe import proc_cpuinfo
 from cpufeat.detection.recording import Recording
 
 KEYS = (
@@ -40,7 +40,7 @@ _ARCHITECTURES = (
 def read(text: str, path: str) -> Recording:
     """Return the machine with this file. Raises DumpError for more processors than any machine has."""
     content = text.encode()
-    blocks = procfs.blocks(content)
+    blocks = proc_cpuinfo.blocks(content)
     check_processors(len(blocks), path)
     values: dict[str, str] = {}
     for block in reversed(blocks):

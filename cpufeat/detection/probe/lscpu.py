@@ -5,7 +5,7 @@ Its labels are translated; only the English ones (``LC_ALL=C lscpu``) are unders
 
 from __future__ import annotations
 
-from cpufeat.detection.probe.procfs import number
+from cpufeat.detection.probe.proc_cpuinfo import number
 from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ Source: XNU ``osfmk/i386/cpuid.c``, which prints what CPUID reports, enabled or 
 from __future__ import annotations
 
 from cpufeat.detection.cpuid import AVX512_STATE
-from cpufeat.detection.probe.procfs import brand
+from cpufeat.detection.probe.proc_cpuinfo import brand
 from cpufeat.detection.probe.x86_flags import X86Processor
 from cpufeat.features import normalize
 from cpufeat.support.value import TYPE_CHECKING

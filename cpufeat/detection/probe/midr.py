@@ -7,7 +7,7 @@ arch/arm/kernel/setup.c and arch/arm64/kernel/cpuinfo.c (``/proc/cpuinfo``).
 from __future__ import annotations
 
 from cpufeat import tables
-from cpufeat.detection.probe import lscpu, procfs
+from cpufeat.detection.probe import lscpu, proc_cpuinfo
 from cpufeat.support.value import TYPE_CHECKING, Value
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def from_sysfs(machine: Machine) -> dict[ArmCore, int]:
     registers = [_number((content or b"").decode("ascii", "replace").strip()) for content in contents]
     if None in registers:
         return {}
-    return procfs.count_kinds(of_register(register) for register in registers if register is not None)
+    return proc_cpuinfo.count_kinds(of_register(register) for register in registers if register is not None)
 
 
 def of_register(midr: int) -> ArmCore:
@@ -64,7 +64,7 @@ def from_cpuinfo(content: bytes) -> dict[ArmCore, int]:
 
     Before Linux 3.8 the identity of one core stood for all, in a paragraph of its own.
     """
-    blocks = procfs.blocks(content)
+    blocks = proc_cpuinfo.blocks(content)
     whole = {key: value for block in reversed(blocks) for key, value in block.items()}
     identified = [block for block in blocks if "CPU implementer" in block or "CPU part" in block]
     anonymous = sum("processor" in block for block in blocks) - sum("processor" in block for block in identified)
@@ -91,7 +91,7 @@ def _of_block(block: dict[str, str], whole: dict[str, str]) -> list[ArmCore]:
             _stepping(variant, revision),
             _architecture(block.get("CPU architecture", ""), whole),
             frozenset(block.get("Features", whole.get("Features", "")).split()),
-            procfs.brand(whole.get("Model", "") or whole.get("Hardware", "")),
+            proc_cpuinfo.brand(whole.get("Model", "") or whole.get("Hardware", "")),
         )
         for part, variant, revision in numbers
     ]
@@ -153,7 +153,7 @@ def _of_lscpu(fields: dict[str, str], models: list[list[str]]) -> ArmCore:
         _stepping(*_release(fields.get("Stepping", ""), fields.get("Model", ""))),
         version(fields.get("Architecture", "").removeprefix("armv")),
         frozenset(fields.get("Flags", "").split()),
-        procfs.brand(name),
+        proc_cpuinfo.brand(name),
     )
 
 
@@ -167,9 +167,9 @@ def from_sysctl(model: str, count: int, models: list[list[str]]) -> dict[ArmCore
 def _release(stepping: str, revision: str) -> tuple[int | None, int | None]:
     """Return variant and revision, of ``r2p1`` or of ``0x2``, beside which the revision stands as lscpu's model."""
     if not stepping.startswith("r"):
-        return _number(stepping), procfs.number(revision)
+        return _number(stepping), proc_cpuinfo.number(revision)
     variant, _, patch = stepping[1:].partition("p")
-    return procfs.number(variant), procfs.number(patch)
+    return proc_cpuinfo.number(variant), proc_cpuinfo.number(patch)
 
 
 def _alike(name: str, other: str) -> bool:

@@ -5,8 +5,8 @@ Linux leaves out the flags of what it did not enable (Documentation/arch/x86/cpu
 
 from __future__ import annotations
 
-from cpufeat.detection.probe import procfs
-from cpufeat.detection.probe.procfs import brand, number
+from cpufeat.detection.probe import proc_cpuinfo
+from cpufeat.detection.probe.proc_cpuinfo import brand, number
 from cpufeat.support.value import Value
 
 
@@ -23,7 +23,7 @@ class X86Processor(Value):
 
 def from_cpuinfo(content: bytes) -> list[X86Processor]:
     """Return the processors of an x86 ``/proc/cpuinfo``, in its order."""
-    return [_of_paragraph(block) for block in procfs.blocks(content) if "flags" in block or "cpu family" in block]
+    return [_of_paragraph(block) for block in proc_cpuinfo.blocks(content) if "flags" in block or "cpu family" in block]
 
 
 def _of_paragraph(block: dict[str, str]) -> X86Processor:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from cpufeat.cli import main
 from cpufeat.detection import dumps
 from cpufeat.detection.machine import LARGEST_FILE
-from cpufeat.detection.probe import lscpu, procfs, x86_flags
+from cpufeat.detection.probe import lscpu, proc_cpuinfo, x86_flags
 from cpufeat.detection.probe.x86_flags import X86Processor
 from cpufeat.detection.recording import Recording
 from cpufeat.errors import DumpError
@@ -114,7 +114,7 @@ def test_encodings_and_line_ends_of_windows_change_nothing(text: str) -> None:
 def test_cpuinfo_holds_every_processor() -> None:
     name, machine = parse(CPUINFO)
     assert (name, machine.arch) == ("cpuinfo", "x86_64")
-    alike = procfs.count_kinds(x86_flags.from_cpuinfo(machine.files["/proc/cpuinfo"]))
+    alike = proc_cpuinfo.count_kinds(x86_flags.from_cpuinfo(machine.files["/proc/cpuinfo"]))
     skylake = X86Processor(
         "GenuineIntel", 6, 94, 3, "Intel(R) Core(TM) i5-6600 CPU @ 3.30GHz", frozenset(["fpu", "lm", "avx2"])
     )
@@ -139,7 +139,7 @@ def test_cpuinfo_holds_every_processor() -> None:
 )
 def test_cpuinfo_of_every_architecture_is_taken_apart(text: str, count: int, arch: str) -> None:
     name, machine = parse(text)
-    assert (name, machine.arch, len(procfs.blocks(text.encode()))) == ("cpuinfo", arch, count)
+    assert (name, machine.arch, len(proc_cpuinfo.blocks(text.encode()))) == ("cpuinfo", arch, count)
 
 
 @pytest.mark.parametrize("text", [LSCPU, LSCPU_JSON, LSCPU.replace("\n  ", "\n").replace("\n  ", "\n")])
@@ -215,7 +215,7 @@ def test_any_bytes_are_a_machine_or_an_error_that_says_why(content: bytes) -> No
         assert str(error).startswith("dump:")
         return
     for file in machine.files.values():
-        procfs.count_kinds(x86_flags.from_cpuinfo(file))
+        proc_cpuinfo.count_kinds(x86_flags.from_cpuinfo(file))
     if "lscpu" in machine.files:
         fields = lscpu.fields(machine.files["lscpu"])
         x86_flags.from_lscpu(fields)
