@@ -57,6 +57,13 @@ def add_section(content: bytes, segment: bytes, name: bytes, payload: bytes) -> 
     Its header and its content follow those of the other sections, where tools look for them; what was there moves.
     Raises ArtifactError for a file that is no object as LLVM writes it.
     """
+    try:
+        return _with_section(content, segment, name, payload)
+    except struct.error as error:  # a number that becomes too large: what it counts lies outside of the file
+        raise ArtifactError(f"a damaged Mach-O file: {error}") from None
+
+
+def _with_section(content: bytes, segment: bytes, name: bytes, payload: bytes) -> bytes:
     commands = _commands(content)
     segments = [command for command in commands if command[1] == _LC_SEGMENT_64]
     if _HEADER.unpack_from(content)[3] != _MH_OBJECT or len(segments) != 1:

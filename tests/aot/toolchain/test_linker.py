@@ -260,12 +260,14 @@ def test_damaged_coff_and_mach_o_files_are_refused(content):
 
 
 SMALL = [note.add(plain_object(triple), "text") for triple in FOREIGN]
+MACH_O = next(content for content in SMALL if content.startswith(b"\xcf\xfa\xed\xfe"))
 
 
 @settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(st.sampled_from(SMALL), st.dictionaries(st.integers(4, 700), st.integers(0, 255)), st.integers(0, 1400))
 @example(SMALL[0], {}, 1400)
 @example(SMALL[-1], {}, 1400)
+@example(MACH_O, {84: 1}, 1400)  # a segment at 4 GB
 def test_any_damaged_object_is_read_or_refused(content, changes, length):
     damaged = bytearray(content)
     for position, value in changes.items():
