@@ -1,4 +1,4 @@
-"""Look up CPUs: LLVM's names, other systems' spellings, and the features of each.
+"""Look up CPUs by any system's spelling in ``cpus.tsv``, and give the features that LLVM says each has.
 
 The rows are those of ``data/<family>/cpus.tsv``; what a CPU has is in LLVM's own tables (:mod:`cpufeat.llvm_tables`).
 """

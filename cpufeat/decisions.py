@@ -1,4 +1,4 @@
-"""Decisions and their evidence: why a feature is withheld, and what was changed about a request."""
+"""Define decisions and their evidence: why a feature is withheld, and what was changed about a request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The exceptions of cpufeat. ``str(error)`` is the message for people; the attributes are for programs.
+"""Define the exceptions. ``str(error)`` is the message for people; the attributes are for programs.
 
 A wrong type is no exception of cpufeat but a TypeError; the functions here check arguments and put into words what an
 argument takes.

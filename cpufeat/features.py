@@ -1,6 +1,6 @@
-"""Features and sets of features: names, implications, comparison.
+"""Look up features, and define sets of features: a row of ``data/<family>/features.tsv`` adds a feature.
 
-The rows are those of ``data/<family>/features.tsv``; the header of that file says what each column holds.
+The header of that file says what each column holds; ``CONTRIBUTING.md`` says what else a new feature takes.
 """
 
 from __future__ import annotations

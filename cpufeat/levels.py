@@ -1,4 +1,4 @@
-"""Architecture levels (x86-64-v3, rva22u64): the sets of features that distributions and compilers build for.
+"""Look up architecture levels (x86-64-v3, rva22u64): the sets of features that distributions and compilers build for.
 
 The rows are those of ``data/<family>/levels.tsv``, lowest first (x86: the x86-64 psABI, section 3.1.1).
 """

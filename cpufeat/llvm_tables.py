@@ -1,4 +1,4 @@
-"""The features, implications and CPUs that each version of LLVM knows.
+"""Read what each version of LLVM knows: its features, their implications, and its CPUs with their features.
 
 The tables ``data/<family>/llvm-NN.tsv`` are generated from LLVM itself by ``tools/llvm_tables.py``.
 """

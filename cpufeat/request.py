@@ -1,4 +1,4 @@
-"""Requests: parse ``native``, a level or a CPU with ``+f`` and ``-f``, and apply the changes to the base.
+"""Parse requests: ``native``, a level or a CPU with ``+f`` and ``-f``; and apply the changes to the base.
 
 ``haswell,+avx512f,-fma`` (as LLVM writes it) and ``haswell+avx512f-fma`` (as Zig does) are the same. Without a base,
 changes are relative to the host. CPU names may be LLVM's, archspec's or GCC's.

@@ -1,4 +1,6 @@
-"""Read the tables in ``data/``; the first of them lists the architectures.
+"""Read the tables in ``data/``, where facts are added as rows (a feature in ``<family>/features.tsv``).
+
+The first of them lists the architectures.
 
 A table is tab-separated text, one fact a line, ``#`` for comments, ``-`` for an empty cell. No other cell begins with
 ``-``, and every row is as long as the table's header.

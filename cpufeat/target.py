@@ -1,4 +1,4 @@
-"""The target to compile for: a triple, a CPU to tune for, and an explicit, closed set of features."""
+"""Define the target to compile for: a triple, a CPU to tune for, and an explicit, closed set of features."""
 
 from __future__ import annotations
 

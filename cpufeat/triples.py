@@ -1,4 +1,4 @@
-"""Target triples: normalize what people write, and spell the triple of a machine.
+"""Normalize target triples that people write, and spell the triple of a machine.
 
 LLVM's code generators read a triple by position. In ``x86_64-windows-gnu`` they see a vendor ``windows`` and no system
 that they know, and emit ELF: the normalized form is ``x86_64-unknown-windows-gnu``.

@@ -1,4 +1,4 @@
-"""An artifact: an object file with a note of what it was compiled for and what it uses."""
+"""Keep an object file with a note of its targets and of the features that it uses: save, open, link and load it."""
 
 from __future__ import annotations
 

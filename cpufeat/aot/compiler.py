@@ -1,4 +1,4 @@
-"""Compile a module to an artifact: the steps of a compilation, in order."""
+"""Compile a module to an artifact: run the steps of a compilation, in order."""
 
 from __future__ import annotations
 

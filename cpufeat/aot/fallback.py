@@ -1,4 +1,9 @@
-"""Fallback: when code generation fails at a target, retry at each lower level; or name the function to blame."""
+"""Compile at lower ISA levels where LLVM fails at a target, or name the function on which it fails.
+
+An error, an abort and an exceeded limit during code generation all count as failures (EmitError). What is tried
+with ``on_missing="fallback"`` is another, lower target, never the same job again; and nothing for a module that LLVM
+rejects.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Link an object into this process with LLVM's JIT linker, and look up its symbols."""
+"""Load an object into this process with LLVM's JIT linker, and look up its symbols."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The options of a compilation, validated."""
+"""Validate the options of a compilation, and hold them as one value."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A compilation unit: one module, the targets that it is compiled for, and how. LLVM makes an object of it."""
+"""Describe one compilation (source, targets and options, immutable), make LLVM's job of it, and have that emitted."""
 
 from __future__ import annotations
 

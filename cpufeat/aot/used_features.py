@@ -1,4 +1,4 @@
-"""Verify emitted code against its target and report the features it uses."""
+"""Report the features that emitted code uses, and raise CompileError where its target does not permit one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Audit a file: read it, decode its code, analyse the images and put the results together."""
+"""Audit a file: read it, decode its code, analyse the images and put the results together in a report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The result of an audit, and its JSON form."""
+"""Define the result of an audit, and its JSON form."""
 
 from __future__ import annotations
 

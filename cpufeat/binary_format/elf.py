@@ -1,4 +1,4 @@
-"""Read the tables of an ELF file: headers, symbols and relocations (System V gABI, chapters 4 and 5).
+"""Read the raw tables of an ELF file: headers, symbols and relocations (System V gABI, chapters 4 and 5).
 
 The rows have the gABI's names, without prefixes such as ``sh_``. Offsets and sizes are bytes.
 """

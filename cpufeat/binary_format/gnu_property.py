@@ -1,4 +1,4 @@
-"""``.note.gnu.property``: read and write the program properties of an x86 ELF file.
+"""Read and write the bytes of ``.note.gnu.property``, the program properties of an x86 ELF file.
 
 Sources: the Linux gABI extensions, "Program Property" (``NT_GNU_PROPERTY_TYPE_0``), and the x86-64 psABI's Linux
 extensions (``GNU_PROPERTY_X86_ISA_1_NEEDED``, ``_USED``).

@@ -1,4 +1,4 @@
-"""The command line ``cpufeat VERB ...``: parser -> verbs -> pages -> layout -> terminal.
+"""Run the command line ``cpufeat VERB ...``: parser -> verbs -> pages -> layout -> terminal.
 
 :mod:`~cpufeat.cli.parser` reads the arguments, a module of :mod:`~cpufeat.cli.verbs` calls the library, a page
 arranges the result in blocks, :mod:`~cpufeat.cli.layout` fits them to the width of the terminal,

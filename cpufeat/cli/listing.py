@@ -1,4 +1,4 @@
-"""What the verbs that list what is known share: filters, the machine that is meant, and rows of one line."""
+"""Share among the verbs that list what is known: filters, the choice of a machine, and rows of one line."""
 
 from __future__ import annotations
 

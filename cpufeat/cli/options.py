@@ -1,4 +1,4 @@
-"""Arguments shared by the verbs, the checks of their values, and exit statuses."""
+"""Add the arguments that several verbs share, check their values, and define exit statuses."""
 
 from __future__ import annotations
 

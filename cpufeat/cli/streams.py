@@ -1,4 +1,4 @@
-"""Standard output and error: tolerate closed, full and broken streams, and print messages safely."""
+"""Write to standard output and error, tolerating closed, full and broken streams, and print messages safely."""
 
 from __future__ import annotations
 

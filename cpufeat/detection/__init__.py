@@ -1,4 +1,4 @@
-"""Detect what a machine is and which features it can use: a ``Machine`` comes in, a ``Host`` goes out.
+"""Detect what a machine is and which features it can use: make a ``Host`` of a ``Machine``.
 
 :mod:`.machine` is the interface to a machine. :mod:`.systems` implements it for this one, with :mod:`.instructions`;
 :mod:`.recorder`, :mod:`.recording` and :mod:`.dumps` for recorded ones. Then, in order: :mod:`.cpuid` and :mod:`.probe`

@@ -1,4 +1,4 @@
-"""Keep the answers to a question in a recording: look them up, collect them, and convert them to and from JSON.
+"""Define the shapes of answers in a recording: each class looks answers up, collects them, and converts them to JSON.
 
 Each class is one shape. ``find`` looks up the answer to a question's arguments; ``collect`` makes the stored value from
 answers by arguments; ``write`` and ``read`` convert it to and from what :mod:`json` takes, where registers and masks

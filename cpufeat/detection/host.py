@@ -1,4 +1,4 @@
-"""The host, the result of detection: what a machine is, which features are usable, and why others are withheld."""
+"""Define the result of detection: what a machine is, which features are usable, and why others are withheld."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The interface between cpufeat and the outside: all that it learns about a machine comes through :class:`Machine`.
+"""Define ``Machine``, the only interface to operating system and hardware: each method is a question to a machine.
 
 :mod:`cpufeat.detection.systems` asks the processor and the kernel; a :class:`~cpufeat.detection.recording.Recording`
 replays recorded answers. A question without an answer returns None, which callers take as "off".

@@ -1,4 +1,4 @@
-"""Record a machine, so that it can be replayed elsewhere: a bug report becomes a test."""
+"""Ask a machine everything that detection asks, and return a ``Recording``: a bug report becomes a test."""
 
 from __future__ import annotations
 

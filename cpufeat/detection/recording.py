@@ -1,4 +1,4 @@
-"""Replay a machine from its recorded answers, and store them as JSON.
+"""Store the answers of a machine as JSON, and give them again: a ``Recording`` stands in for the machine.
 
 A question of :class:`~cpufeat.detection.machine.Machine` is recorded by one field and one row of :data:`QUESTIONS`.
 """

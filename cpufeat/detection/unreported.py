@@ -1,4 +1,4 @@
-"""Find the reason why a source does not report a feature: the bit that is 0, or the word that is missing.
+"""Say why a feature counts as off that a source does not report: the bit that is 0, or the word that is missing.
 
 The facts are the columns ``bit`` and ``spellings`` of ``features.tsv``.
 """

@@ -1,4 +1,4 @@
-"""Check whether a file runs on a machine or CPU: compare the features that it uses with those that are there."""
+"""Predict whether a file runs on a machine or CPU, without running it: compare needed features with those there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The CPUs that ``verify`` can run a program on: fully emulated qemu-user models, and this machine."""
+"""Choose the CPUs that ``verify`` runs a program on: fully emulated models of :mod:`.qemu`, and this machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Use qemu-user: list the CPU models that it emulates and how completely, and observe which code of a program runs."""
+"""Call qemu-user: list the CPU models that it emulates and how completely, and observe which code of a program runs."""
 
 from __future__ import annotations
 

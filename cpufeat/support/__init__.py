@@ -1,1 +1,1 @@
-"""Common ground of all stages: values, conditions on bits, files and processes. Nothing here knows about CPUs."""
+"""Values, conditions on bits, files and processes, for all stages; nothing here knows about CPUs."""

@@ -1,4 +1,4 @@
-"""The one place where optional packages are loaded: what is missing is an error that names the extra to install."""
+"""Load optional packages, here only; one that is missing is an error that names the extra to install."""
 
 from __future__ import annotations
 

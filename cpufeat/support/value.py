@@ -1,4 +1,4 @@
-"""Immutable records without the start-up cost of :mod:`dataclasses`.
+"""Define immutable records, without the start-up cost of :mod:`dataclasses`.
 
 ``import dataclasses`` takes longer than detecting this machine does (it loads ``inspect`` and ``re``), so the values
 that :func:`cpufeat.target_for_host` makes derive from :class:`Value`. Type checkers see a frozen dataclass.

@@ -1,3 +1,3 @@
-"""The version of cpufeat, which packaging reads from here as well."""
+"""State the version of cpufeat, which packaging reads from here as well."""
 
 __version__ = "0.1.0"

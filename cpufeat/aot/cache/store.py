@@ -1,4 +1,4 @@
-"""A content-addressed cache on disk.
+"""Store and find files in a content-addressed cache on disk.
 
 It is a folder of plain files. An entry is named by its key, and is written under another name and renamed, so that no
 process sees part of it, however the writer ends. It holds its key and the SHA-256 of its content: a damaged or renamed

@@ -1,4 +1,4 @@
-"""Input of a compilation: IR, bitcode, an llvmlite module or C comes in, a :class:`~.module.Source` goes out.
+"""Read the input of a compilation, IR, bitcode, an llvmlite module or C, into a :class:`~.module.Source`.
 
 ``module`` reads everything but C; ``clang`` compiles C to IR first.
 """

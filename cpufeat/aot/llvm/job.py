@@ -1,4 +1,4 @@
-"""A job for LLVM, and its result: plain values that are sent to the worker and back."""
+"""Define a job for LLVM and its result: plain values that are sent to the worker and back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The installed llvmlite: where it is, which LLVM it holds, and its code generators initialized.
+"""Find the installed llvmlite, tell which LLVM it holds, and initialize its code generators.
 
 Nothing is loaded until a function that needs LLVM is called.
 """

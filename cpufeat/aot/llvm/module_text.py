@@ -1,4 +1,4 @@
-"""A small parser for textual LLVM IR, as LLVM prints it: definitions, globals, attribute groups.
+"""Parse textual LLVM IR, as LLVM prints it, into definitions, globals and attribute groups.
 
 A function's definition begins at a line ``define`` and ends at a line ``}``; everything else has a line of its own. The
 passes of :mod:`cpufeat.aot.passes` take a :class:`Module` and return another one.

@@ -1,4 +1,4 @@
-r"""The lexical structure of textual LLVM IR: names, tokens, and words outside of brackets.
+r"""Match the lexical elements of textual LLVM IR: names, tokens, and words outside of brackets.
 
 Strings hold neither a quote, which is printed ``\22``, nor the end of a line. A name that ``(`` follows is a callee's.
 """

@@ -1,4 +1,4 @@
-"""Compare triples: whether a module made for one can be compiled for another."""
+"""Compare triples, which :mod:`cpufeat.triples` spells: whether what is made for one can be compiled for another."""
 
 from __future__ import annotations
 

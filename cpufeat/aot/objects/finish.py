@@ -1,4 +1,4 @@
-"""Finish LLVM's object: constructors that every linker finds, the psABI level that it needs, cpufeat's note.
+"""Finish LLVM's object: move constructors to ``.init_array``, state the psABI level, and add cpufeat's note.
 
 An ELF file is parsed once, and written once after all edits.
 """

@@ -1,4 +1,6 @@
-"""State the psABI level that an object needs in ``.note.gnu.property``, which glibc's loader checks.
+"""State the psABI level that an object needs in ``.note.gnu.property``, so that glibc's loader refuses older CPUs.
+
+The start-up guard (:mod:`cpufeat.aot.runtime.guard`) refuses by single features, and under every loader.
 
 Linkers join this property of all objects by "or" (x86-64 psABI, Linux extensions), or drop it, as lld does.
 """

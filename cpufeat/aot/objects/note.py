@@ -1,4 +1,4 @@
-"""cpufeat's note in an object, which records what it was compiled for; linkers keep one for each object.
+"""Write and read cpufeat's note, which records what an object was compiled for; a linked file has those of all objects.
 
 In ELF it is a section ``.note.cpufeat`` of type SHT_NOTE (System V gABI, "Note Section"): owner ``cpufeat``, type 1,
 UTF-8 text. It is allocated, like the build ID: ``strip`` of binutils and of LLVM keeps such sections, and linkers put

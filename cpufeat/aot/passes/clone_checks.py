@@ -1,4 +1,4 @@
-"""Refuse modules whose functions cannot be cloned or dispatched, naming the function and the reason."""
+"""Refuse modules whose functions cannot be cloned or dispatched, naming the function and the reason; change nothing."""
 
 from __future__ import annotations
 

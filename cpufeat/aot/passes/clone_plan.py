@@ -1,4 +1,4 @@
-"""Decide which functions of a module are cloned, which names call a clone directly, and which are dispatched."""
+"""Decide which functions :mod:`.cloning` clones, which names call a clone directly, and which are dispatched."""
 
 from __future__ import annotations
 

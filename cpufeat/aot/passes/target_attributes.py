@@ -1,4 +1,4 @@
-"""Make the machine's target hold for every function, whatever target a function's own attributes request.
+"""Rename the ``target-cpu`` and ``target-features`` of functions, so that the compilation's target holds for all.
 
 LLVM takes ``"target-features"`` of a function *instead of* the TargetMachine's string, never in addition: a function
 that says ``+sse4.2`` loses the machine's ``-avx`` and gets back all that the CPU's name implies. So these attributes

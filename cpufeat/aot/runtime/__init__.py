@@ -1,4 +1,4 @@
-"""IR that ships inside binaries: CPU detection, the choice among variants, and the start-up guard.
+"""Emit the IR that ships inside binaries: CPU detection, the choice among variants, and the start-up guard.
 
 Targets come in, text of LLVM IR goes out. ``detection`` gives the ``feature_tests`` of a system (``detection_x86``,
 ``detection_aarch64``). On it stand ``selector``, which picks a variant and honours ``CPUFEAT_DISABLE`` (``disable``);

@@ -1,4 +1,4 @@
-"""Emit code that detects CPU features at run time: the tests for a target's system, and a set of features tested."""
+"""Pick the run-time feature tests of a target's system, and emit code that tests a set of features with them."""
 
 from __future__ import annotations
 

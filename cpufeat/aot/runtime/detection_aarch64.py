@@ -1,4 +1,4 @@
-"""Run-time feature tests for 64-bit Arm: the kernel's report, by the rules of :mod:`cpufeat.detection.arch`."""
+"""Emit run-time feature tests for 64-bit Arm: the kernel's report, by the rules of :mod:`cpufeat.detection.arch`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Run-time feature tests for x86: CPUID and XCR0, by the rules of :class:`cpufeat.detection.cpuid.Cpuid`."""
+"""Emit run-time feature tests for x86: CPUID and XCR0, by the rules of :class:`cpufeat.detection.cpuid.Cpuid`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The dispatcher symbol of a multiversioned function: an ifunc, or a jump through a lazily resolved pointer.
+"""Emit the dispatcher symbol of a multiversioned function: an ifunc, or a jump through a lazily resolved pointer.
 
 ``pointer``: ``f`` jumps to where ``f.pointer`` points. That is at first ``f.lazy``, which calls ``f.resolver``, stores
 the answer in the pointer and jumps there: right at any time, also before constructors run. Two threads that do so at

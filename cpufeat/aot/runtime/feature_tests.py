@@ -1,4 +1,4 @@
-"""Interface of the run-time feature tests: emitted code that reads words of bits, and which bits a feature needs.
+"""Define the interface of the run-time tests of features: code that reads words of bits, and the bits of each feature.
 
 Each row of ``features.tsv`` names its bits. The code runs while a program is being loaded: it uses nothing above the
 baseline, and in an ``ifunc`` resolver, before relocation is complete, no library and no data at an absolute address.

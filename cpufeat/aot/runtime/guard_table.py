@@ -1,4 +1,4 @@
-"""The start-up guard's table of required features, narrowed after code generation to those that the code uses.
+"""Write the start-up guard's table of required features, and narrow it after code generation to those that are used.
 
 The table is a constant in the object: a marker to find it by; one byte for the whole, ``!`` where all code needs the
 features, ``+`` where a variant that does not may run instead, ``-`` where no feature is needed; for each feature ``+``

@@ -1,4 +1,4 @@
-"""Check that linking preserved section alignment, and look for ifuncs that the linked file exports.
+"""Find what makes :mod:`.linker` refuse a linked file: sections that lost their alignment, and exported ifuncs.
 
 A linker puts a section at a multiple of its ``sh_addralign``, unless a script tells it otherwise (``SUBALIGN``). Then
 code for a target with AVX works, and the same code for plain x86-64 faults (wasmer #5496). A linked file does not say

@@ -1,4 +1,4 @@
-"""Link objects into programs and shared libraries, by the system's linker or by Zig's."""
+"""Run the system's linker or Zig's on objects, and refuse to write a file that lost a note or an alignment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Zig from the package ``ziglang``: its C compiler, linker and C library for a triple."""
+"""Find Zig in the package ``ziglang``, and name its C compiler, linker and C library for a triple."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Client of the LLVM worker process: start, call, time out, restart.
+"""Start the worker process, send it jobs, and stop it at a time limit; a later job starts a new one.
 
 Each process has one worker, which the first job starts and later jobs use. A forked child starts its own.
 """

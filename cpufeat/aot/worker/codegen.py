@@ -1,4 +1,4 @@
-"""Generate code with LLVM: a module and a target in, an object out. Runs in the worker, or in the caller's process."""
+"""Run the passes and LLVM on a module: in the worker process, or with ``isolation="none"`` in the caller's."""
 
 from __future__ import annotations
 

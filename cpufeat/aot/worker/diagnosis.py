@@ -1,4 +1,4 @@
-"""Diagnose the end of the worker process from its exit status and its stderr."""
+"""Turn the end of the worker process into an error, by its exit status and its stderr, which may name the function."""
 
 from __future__ import annotations
 

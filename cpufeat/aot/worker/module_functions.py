@@ -1,4 +1,4 @@
-"""The functions of an llvmlite module: which it defines, their names, and who sees them."""
+"""List the functions that an llvmlite module defines, read their names, and change their linkage."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Messages between a process and its worker: two lengths, a JSON header, bytes. Nothing in them is executed."""
+"""Send and receive messages of the worker: two lengths, a JSON header, bytes. Nothing in them is executed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The LLVM worker process: read jobs from stdin, one at a time, and write objects or errors to stdout.
+"""Serve as the LLVM worker process: read jobs from stdin, one at a time, and write objects or errors to stdout.
 
 An abort in LLVM ends this process only (:mod:`cpufeat.aot.worker.client`).
 """

@@ -1,4 +1,4 @@
-"""Find the needs that are reached from outside the file without a check, forwards from the entry points."""
+"""Follow unavoidable needs forwards from the entry points: which of them are reached from outside without a check."""
 
 from __future__ import annotations
 

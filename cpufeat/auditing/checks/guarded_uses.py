@@ -1,4 +1,4 @@
-"""Find the uses of features that are guarded by a check of the CPU at run time.
+"""Decide which uses of features are bare and which are guarded by a check of the CPU at run time, and say why.
 
 A use is *bare* if it is reached from outside, through calls, jumps and addresses that the code takes, without a branch
 that depends on the CPU (see :mod:`cpufeat.auditing.dataflow.cpu_checks`) deciding on it; it is *guarded* if every way

@@ -1,4 +1,4 @@
-"""The graph of references between the functions and the data of a program."""
+"""Build the graph of references between the functions and the data of a whole program."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Find the features that functions and data need whatever their checks say, backwards from the uses."""
+"""Propagate needs backwards from the uses of features, along references, up to the checks that stop them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Calls: which facts a function hands back, by its own summary or by what it makes from its arguments."""
+"""Apply a call to the interpreter's state: what the callee returns, stores, or computes from its arguments."""
 
 from __future__ import annotations
 

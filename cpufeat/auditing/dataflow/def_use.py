@@ -1,4 +1,4 @@
-"""Definitions and uses of one register in a function: which numbers reach a step, and where a value is first used."""
+"""Follow one register: the constants that may reach a step, and where the address that a step loads is first used."""
 
 from __future__ import annotations
 

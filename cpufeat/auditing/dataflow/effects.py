@@ -1,4 +1,4 @@
-"""The effects of one function: what interpreting it shows, for its callers, for memory and for its branches."""
+"""Collect what one round of interpreting a function shows: what it stores and returns, and its branches on facts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The facts known so far: which memory holds answers of the CPU, and which functions return or store them."""
+"""Keep the facts about the whole program: memory that holds answers of the CPU, functions that return or store them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The state of the interpreter in one round over a function: the facts known, and the effects collected."""
+"""Bundle what the interpreter needs in one round over a function: its graph, the facts known, the effects to fill."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Abstract interpretation of one function: propagate facts about the CPU to the branches that depend on them."""
+"""Interpret one function abstractly: propagate labels through its blocks, and find its branches on facts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The abstract domain: labels of values, states that give each place its labels, and their join.
+"""Define the abstract domain: labels of values, states that give each place its labels, and their join.
 
 A value has a set of labels, which data flow carries from place to place. The join of two paths is the union.
 """

@@ -1,4 +1,4 @@
-"""Loads and stores of facts: on the stack, in objects of data, and where pointers to facts lead."""
+"""Load and store facts: in stack slots, in objects of data, and through pointers to them."""
 
 from __future__ import annotations
 

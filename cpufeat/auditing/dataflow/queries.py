@@ -1,4 +1,4 @@
-"""The functions and variables by which a program asks what the CPU can do (``data/queries.tsv``)."""
+"""Look up the functions and variables by which a program asks what the CPU can do (``data/queries.tsv``)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The transfer function of the interpreter: what one step makes of the labels of registers and memory."""
+"""Interpret one step: compute the labels of registers and memory after it (the transfer function)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Find the blocks of a function that are unavoidable, whatever the outcomes of its tests of the CPU."""
+"""Find the blocks and edges of a function that are reached whatever the outcomes of its tests of the CPU."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scan the code of AArch64 images: match masks on the 32-bit instruction words, without a decoder.
+"""Scan AArch64 code for required features: match masks on the 32-bit instruction words, without a decoder.
 
 Capstone only disassembles the few that a report quotes.
 """

@@ -1,4 +1,4 @@
-"""The requirement of each instruction word of AArch64 code, from the tables of ``data/aarch64``."""
+"""Look up the requirement of an AArch64 instruction word, from the tables of ``data/aarch64``."""
 
 from __future__ import annotations
 

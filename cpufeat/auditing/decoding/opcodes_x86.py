@@ -1,4 +1,4 @@
-"""The requirement of each opcode of iced-x86, from ``decoder.tsv``, ``harmless.tsv`` and ``features.tsv``."""
+"""Look up the requirement of an x86 opcode, from ``decoder.tsv``, ``harmless.tsv`` and ``features.tsv``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Split code sections into functions and the gaps between them."""
+"""Divide code sections into regions to decode: each function, and each gap between them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The features that opcodes require, and where such opcodes occur."""
+"""Define what an opcode requires, and collect the addresses of the instructions that require it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The scan of an image's code: its result, and the part of the work that is the same for every architecture.
+"""Scan an image's code: define the result, and do the part of the work that is the same for every architecture.
 
 Most functions use nothing above the baseline. So a scanner first collects the set of opcodes of a region of code, and
 looks for addresses only in a region with an opcode that is relevant: one with a requirement, or no instruction.

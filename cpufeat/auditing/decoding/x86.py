@@ -1,4 +1,4 @@
-"""Scan the code of x86 images, with iced-x86.
+"""Scan x86 code for required features, with iced-x86.
 
 The first pass decodes everything and collects the opcodes of each region. The second looks again at regions with a
 relevant opcode, or with bytes that are no instruction (:mod:`cpufeat.auditing.decoding.code_discovery`).

@@ -1,4 +1,4 @@
-"""Archives and universal binaries: yield the files that they hold (System V ``ar.h``; Apple's ``mach-o/fat.h``)."""
+"""Yield the files in archives and universal binaries (System V ``ar.h``; Apple's ``mach-o/fat.h``)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Read the image of an ELF file (System V gABI, chapters 4 and 5; the psABI of each architecture)."""
+"""Build the image of an ELF file: symbols, functions, relocated sections (System V gABI; each architecture's psABI)."""
 
 from __future__ import annotations
 

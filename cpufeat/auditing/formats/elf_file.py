@@ -1,4 +1,4 @@
-"""Read an ELF file for an audit: what it is, and its loaded sections, within limits on the cost of damaged ones."""
+"""Read an ELF file's architecture, kind and sections for an audit, and refuse damaged ones that would cost too much."""
 
 from __future__ import annotations
 

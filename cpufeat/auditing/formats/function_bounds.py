@@ -1,4 +1,4 @@
-"""Find the start and end of each function, from symbols and unwind tables."""
+"""Merge symbols and unwind tables into the start, end and name of each function, without overlap."""
 
 from __future__ import annotations
 

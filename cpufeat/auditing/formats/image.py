@@ -1,4 +1,4 @@
-"""The image of a binary, the same for every format: sections, functions, symbols and pointers in one address space.
+"""Define the image of a binary, alike for every format: sections, functions, symbols and pointers in one address space.
 
 The reader makes up the addresses that a file does not have: it lays out the sections of an object one after another,
 applies their relocations, and places what other files define (``externals``) above them. So calls, pointers and

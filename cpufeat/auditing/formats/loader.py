@@ -1,4 +1,4 @@
-"""Recognize the format of a file and read it: one row per format."""
+"""Recognize the format of a file by its first bytes and read its images: ``FORMATS`` has one row per format."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lay out the sections of an object and apply its relocations, as a linker does first."""
+"""Give an object's sections addresses, and apply its relocations to their content, as a linker does."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The fields of AArch64 instructions that relocations fill ("ELF for the Arm 64-bit Architecture")."""
+"""Fill the fields of AArch64 instructions by relocations ("ELF for the Arm 64-bit Architecture")."""
 
 from __future__ import annotations
 

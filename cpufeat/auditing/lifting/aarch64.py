@@ -1,4 +1,4 @@
-"""Lift AArch64 instructions to what they do to registers, memory and control flow."""
+"""Lift the AArch64 code of a function to steps: join what single words do, with constants and jump tables."""
 
 from __future__ import annotations
 

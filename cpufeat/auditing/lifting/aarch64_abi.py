@@ -1,4 +1,4 @@
-"""The calling convention of AArch64: AAPCS64, section 6, which Linux, macOS, Windows and the BSDs share."""
+"""State the calling convention of AArch64: AAPCS64, section 6, which Linux, macOS, Windows and the BSDs share."""
 
 from __future__ import annotations
 

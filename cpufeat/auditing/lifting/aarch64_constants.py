@@ -1,4 +1,4 @@
-"""Constant propagation in AArch64 code: the addresses that registers may hold, made by ADRP and additions."""
+"""Propagate constants in AArch64 code: the addresses that registers may hold, made by ADRP and additions."""
 
 from __future__ import annotations
 

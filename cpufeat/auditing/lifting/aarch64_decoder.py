@@ -1,4 +1,4 @@
-"""Decode AArch64 instruction words to their effect on control and data flow (Arm ARM, DDI 0487, section C4.1).
+"""Decode one AArch64 instruction word to its steps, for data flow and not for features (DDI 0487, section C4.1).
 
 Capstone tells the same fifty times more slowly, and a test compares the two. A word is decoded as far as facts and
 addresses are followed: an instruction that computes in vector registers is taken to read nothing.

@@ -1,4 +1,4 @@
-"""The intermediate representation: what an instruction does to control and data flow, for every architecture."""
+"""Define *steps*, the intermediate representation: an instruction's effect on registers, memory and control flow."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lift x86-64 instructions, with iced-x86, to what they do to registers, memory and control flow."""
+"""Lift x86-64 instructions to steps, with iced-x86: their effect on registers, memory and control flow."""
 
 from __future__ import annotations
 

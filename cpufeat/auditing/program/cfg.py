@@ -1,4 +1,4 @@
-"""The control-flow graph of one function: basic blocks of lifted steps."""
+"""Build the control-flow graph of one function: basic blocks of lifted steps."""
 
 from __future__ import annotations
 

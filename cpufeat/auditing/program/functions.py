@@ -1,4 +1,4 @@
-"""The functions of an image, and their instructions lifted to steps."""
+"""Find the function at an address, and lift its instructions to steps when an analysis asks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Find the references to an address: instructions that name it, and pointers to it in data."""
+"""Find all references to an address: in code, by the architecture's finder (:mod:`.xrefs`), and in data."""
 
 from __future__ import annotations
 

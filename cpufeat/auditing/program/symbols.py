@@ -1,4 +1,4 @@
-"""The symbols of an image by address: the objects of data that they name, and names for messages."""
+"""Look up symbols by address: the objects of data that they name, and names for messages."""
 
 from __future__ import annotations
 

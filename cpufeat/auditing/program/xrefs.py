@@ -1,4 +1,4 @@
-"""Cross-references from code: the interface of the finders, one for each architecture."""
+"""Define the interface of the finders of references in code, one for each architecture."""
 
 from __future__ import annotations
 

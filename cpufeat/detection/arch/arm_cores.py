@@ -1,4 +1,4 @@
-"""The kinds of core of an Arm machine, 32-bit or 64-bit, with the features that the kernel reports for them.
+"""List the kinds of core of an Arm machine, 32-bit or 64-bit, with the features that the kernel reports for them.
 
 The facts are in ``data/arm`` and ``data/aarch64``; nothing here knows a core by name.
 """

@@ -1,4 +1,4 @@
-"""Parse dumps of machines, whichever program wrote them: a file comes in, its format and a ``Recording`` go out.
+"""Parse dumps of machines that other programs wrote, into recordings; ``FORMATS`` here registers each format.
 
 :mod:`.text` decodes the bytes, the first line that a row of :data:`FORMATS` recognizes tells the format, and the reader
 of that row parses the text. A format is added by a module with a reader and a row here.

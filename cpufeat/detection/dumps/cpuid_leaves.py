@@ -1,4 +1,4 @@
-"""Parse CPUID leaves: the output of ``cpuid -r`` (Todd Allen), and the format of InstLatx64 and AIDA64."""
+"""Make a ``Recording`` of saved CPUID leaves: from ``cpuid -r`` (Todd Allen), InstLatx64 or AIDA64."""
 
 from __future__ import annotations
 

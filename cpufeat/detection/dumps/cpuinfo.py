@@ -1,4 +1,4 @@
-"""Parse a copy of Linux's ``/proc/cpuinfo``."""
+"""Make a ``Recording`` of a saved ``/proc/cpuinfo``; :mod:`cpufeat.detection.probe.proc_cpuinfo` parses it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Parse the output of lscpu (util-linux): text or JSON, with English labels."""
+"""Make a ``Recording`` of a saved output of lscpu, text or JSON; :mod:`cpufeat.detection.probe.lscpu` parses it."""
 
 from __future__ import annotations
 

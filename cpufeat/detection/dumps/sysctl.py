@@ -1,4 +1,4 @@
-"""Parse the output of ``sysctl hw machdep.cpu`` on macOS: ``hw.ncpu: 8``."""
+"""Make a ``Recording`` of a saved output of ``sysctl hw machdep.cpu`` on macOS: ``hw.ncpu: 8``."""
 
 from __future__ import annotations
 

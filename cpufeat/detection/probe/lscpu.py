@@ -1,4 +1,4 @@
-"""Parse the output of lscpu (util-linux): its text, flat or indented, and its JSON (``lscpu --json``).
+"""Parse the content of lscpu's output (util-linux): labels and values, from its text or its JSON (``lscpu --json``).
 
 Its labels are translated; only the English ones (``LC_ALL=C lscpu``) are understood.
 """

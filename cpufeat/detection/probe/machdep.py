@@ -1,4 +1,4 @@
-"""Read macOS' ``machdep.cpu``: the identity and features of an x86 processor.
+"""Read identity and features of an x86 processor from the variables ``machdep.cpu`` of macOS.
 
 Source: XNU ``osfmk/i386/cpuid.c``, which prints what CPUID reports, enabled or not.
 """

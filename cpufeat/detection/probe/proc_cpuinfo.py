@@ -1,4 +1,4 @@
-"""Parse ``/proc/cpuinfo``: its paragraphs, in the layout of every architecture, and the values in them."""
+"""Parse the content of ``/proc/cpuinfo``: paragraphs, in the layout of every architecture, and their values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An x86 processor as the kernel describes it: identity and flags, of ``/proc/cpuinfo`` or by lscpu's labels.
+"""Read identity and flags of an x86 processor as Linux describes it, in ``/proc/cpuinfo`` or by lscpu's labels.
 
 Linux leaves out the flags of what it did not enable (Documentation/arch/x86/cpuinfo.rst).
 """

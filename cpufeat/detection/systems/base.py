@@ -1,4 +1,4 @@
-"""The base class of this machine: what is read in the same way on every operating system."""
+"""Answer what every operating system answers in the same way: the base class of this machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""FreeBSD, OpenBSD, NetBSD and DragonFly: sysctl(3) and elf_aux_info(3)."""
+"""Read this machine under FreeBSD, OpenBSD, NetBSD and DragonFly: sysctl(3) and elf_aux_info(3)."""
 
 from __future__ import annotations
 

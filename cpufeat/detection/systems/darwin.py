@@ -1,4 +1,4 @@
-"""macOS: sysctl(3), and whether Rosetta 2 translates this process.
+"""Read this machine under macOS: sysctl(3), and whether Rosetta 2 translates this process.
 
 Sources: XNU ``bsd/kern/kern_mib.c``; Apple's "About the Rosetta translation environment" (``sysctl.proc_translated``).
 """

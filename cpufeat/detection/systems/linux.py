@@ -1,4 +1,4 @@
-"""Linux and Android: the auxiliary vector, ``riscv_hwprobe``, STFLE of s390x and permissions for register states."""
+"""Read this machine under Linux and Android: auxiliary vector, ``riscv_hwprobe``, STFLE, permissions for registers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``sysctlbyname`` of macOS and the BSDs: sysctl(3)."""
+"""Call ``sysctlbyname`` of macOS and the BSDs: sysctl(3)."""
 
 from __future__ import annotations
 

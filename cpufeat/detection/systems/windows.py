@@ -1,4 +1,4 @@
-"""Windows: CPUID under Microsoft's calling convention, ``IsProcessorFeaturePresent`` and the registry.
+"""Read this machine under Windows: CPUID by Microsoft's calling convention, ``IsProcessorFeaturePresent``, registry.
 
 Sources: Microsoft's "x64 calling convention", "IsProcessorFeaturePresent", "IsWow64Process2", "SetThreadAffinityMask".
 """
