@@ -22,6 +22,7 @@ author = "the cpufeat developers"
 release = version = __version__
 
 extensions = [
+    "command_line",
     "myst_parser",
     "public_names",
     "sphinx.ext.autodoc",

@@ -19,8 +19,10 @@ DIRECTIVES = {"functions": "autofunction", "values": "autoclass", "errors": "aut
 
 
 def kind_of(member: object) -> str:
-    """Return the kind of a public name's object, empty for a module or a constant."""
+    """Return the kind of a public name's object, empty for a module or the version. Raises TypeError for another."""
     if not inspect.isclass(member):
+        if not (callable(member) or inspect.ismodule(member) or isinstance(member, str)):
+            raise TypeError(f"the reference has no place for {member!r}")
         return "functions" if callable(member) else ""
     return "errors" if issubclass(member, BaseException) else "values"
 
