@@ -1,4 +1,4 @@
-"""Compare triples, which :mod:`cpufeat.triples` spells: whether what is made for one can be compiled for another."""
+"""Take normalized triples (:mod:`cpufeat.triples`) apart, and tell whether those of a module and a target conflict."""
 
 from __future__ import annotations
 

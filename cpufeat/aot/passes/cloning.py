@@ -1,4 +1,4 @@
-"""Function multiversioning: clone every function once per target by rewriting textual IR.
+"""Clone every function once per target by rewriting textual IR: function multiversioning.
 
 A *clone* of ``f`` is ``f.x86-64-v3``: an internal function with that target in its own attributes. A direct call from a
 clone goes to the clone for the same target. Everything else that names ``f`` (its address in data or in a register, an

@@ -1,4 +1,4 @@
-"""Answer what every operating system answers in the same way: the base class of this machine."""
+"""Define the base class of this machine, which answers what every operating system answers in the same way."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Read this machine under Linux and Android: auxiliary vector, ``riscv_hwprobe``, STFLE, permissions for registers."""
+"""Read this machine under Linux and Android: auxiliary vector, ``riscv_hwprobe``, STFLE, register permissions."""
 
 from __future__ import annotations
 
