@@ -35,6 +35,7 @@ exclude_patterns = ["_build"]
 
 myst_enable_extensions = ["attrs_inline", "colon_fence", "deflist"]
 myst_heading_anchors = 3
+smartquotes_action = "q"  # quotation marks only: -- is an option, and ... an output
 copybutton_prompt_text = "$ "
 
 autodoc_member_order = "bysource"
