@@ -59,7 +59,7 @@ def context_of(node: ast.AST) -> str | None:
 def test_every_import_of_an_optional_package_names_an_extra_that_installs_it() -> None:
     packages_of = extras()
     found, wrong = set(), []
-    for path in sorted(PACKAGE.rglob("*.py")):
+    for path in sorted(set(PACKAGE.rglob("*.py")) - {*(PACKAGE / "__pyinstaller").rglob("*.py")}):  # run by PyInstaller
         for package, line, context in optional_imports(ast.parse(path.read_text(encoding="utf-8"))):
             found.add(package)
             if context != "TYPE_CHECKING" and packages_of.get(context or "", set()).isdisjoint(PROVIDERS[package]):

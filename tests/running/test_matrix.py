@@ -7,6 +7,7 @@ there as well; what a run should print says the same C by GCC for the baseline.
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 from helpers.paths import PROGRAMS, PROJECT
 from helpers.qemu import NO_64_BIT, models, run, side_by_side
+from helpers.requirements import unavailable
 
 from cpufeat import Target, aot, llvm_tables
 from cpufeat.features import find
@@ -61,7 +63,8 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 def gcc(output: Path, *sources: Path | str) -> Path:
-    command = ["gcc", "-O1", "-ffp-contract=off", *map(str, sources), "-o", str(output)]
+    compiler = shutil.which("gcc") or unavailable("gcc", "apt-get install gcc")
+    command = [compiler, "-O1", "-ffp-contract=off", *map(str, sources), "-o", str(output)]
     subprocess.run(command, check=True)
     return output
 
