@@ -45,7 +45,7 @@ def names(folder: str) -> list[str]:
         return os.listdir(os.path.join(DATA, folder))
     from importlib.resources import files
 
-    return [file.name for file in files(__package__).joinpath("data", folder).iterdir()]
+    return [file.name for file in files(__package__).joinpath("data").joinpath(folder).iterdir()]
 
 
 def lines(name: str) -> list[str]:
