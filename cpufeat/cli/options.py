@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from cpufeat.decisions import Decision
     from cpufeat.target import Target
 
-OK, NO, BAD = 0, 1, 2
-"""The exit statuses: fine; the answer is no; bad usage, or input that cannot be read. 3 is kept for "cannot tell"."""
+OK, NO, BAD, UNKNOWN = 0, 1, 2, 3
+"""The exit statuses: fine; the answer is no; bad usage, or input that cannot be read; what matters cannot be told."""
 
 
 def add_machine(parser: _ActionsContainer) -> None:

@@ -49,7 +49,7 @@ STATUSES = {
     "1": "the answer is no: a check or a compilation failed (compile, audit --max, check, verify, --on-missing error), "
     "or nothing matches (cpus, features)",
     "2": "bad usage, or input that cannot be read",
-    "3": "kept for: cannot tell",
+    "3": "cannot tell: something that matters could not be looked at (check, audit --max)",
 }
 """The exit statuses, and what each means."""
 VARIABLES = {

@@ -14,6 +14,7 @@ from helpers.command_line import ENVIRONMENT, ESCAPE, cpufeat
 from cpufeat import __version__
 from cpufeat.cli import options, verbs
 from cpufeat.cli.parser import EXAMPLES, STATUSES, VERBS
+from cpufeat.support.verdict import EXIT_STATUS
 
 SWEEP = (
     "--nonsense",
@@ -66,7 +67,8 @@ def test_the_version_is_printed() -> None:
 def test_the_help_explains_every_exit_status() -> None:
     told = cpufeat("help").stdout.partition("exit status:\n")[2].partition("\n\n")[0]
     assert re.findall(r"^  (\d)  ", told, re.M) == list(STATUSES) == ["0", "1", "2", "3"]
-    assert {str(status) for status in (options.OK, options.NO, options.BAD)} < set(STATUSES)
+    assert [str(status) for status in (options.OK, options.NO, options.BAD, options.UNKNOWN)] == list(STATUSES)
+    assert set(EXIT_STATUS.values()) == {options.OK, options.NO, options.UNKNOWN}
 
 
 @pytest.mark.parametrize(
