@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     from cpufeat.explanation import Explanation, explain
     from cpufeat.features import Feature, FeatureSet
     from cpufeat.resolution import Resolution, resolve, target_for_host
-    from cpufeat.running.check import Check, check
+    from cpufeat.running.check import check
+    from cpufeat.running.file_check import Check
     from cpufeat.running.verify import Run, verify
     from cpufeat.support.version import __version__
     from cpufeat.target import Target
@@ -116,7 +117,7 @@ _HOME = {
     "Resolution": "cpufeat.resolution",
     "resolve": "cpufeat.resolution",
     "target_for_host": "cpufeat.resolution",
-    "Check": "cpufeat.running.check",
+    "Check": "cpufeat.running.file_check",
     "check": "cpufeat.running.check",
     "Run": "cpufeat.running.verify",
     "verify": "cpufeat.running.verify",

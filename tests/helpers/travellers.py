@@ -16,7 +16,7 @@ from cpufeat.auditing.dataflow.facts import BudgetExceededError
 from cpufeat.auditing.report import IsaNote, Misaligned, Undecoded
 from cpufeat.detection.host import Core
 from cpufeat.features import table
-from cpufeat.running.check import Check, Lack
+from cpufeat.running.file_check import Check, Lack
 from cpufeat.running.verify import Run
 from helpers.llvm_data import features_of
 from helpers.machines import INTEL, machine
@@ -66,8 +66,8 @@ def values() -> list[object]:
         note=IsaNote("x86-64-v3", "", ("it says nothing of avx",)),
         undecoded=(Undecoded(4100, 3, ".text+0x4", "data"),),
     )
-    lack = Lack("avx2", "not reported", "f", ".text+0x4", 4, "vpaddd ymm0, ymm0, ymm1", certain=True)
-    check = Check("app", "nehalem", runs=False, reasons=("it uses avx2",), lacks=(lack,), rebuild=(("x86-64-v2",),))
+    lack = Lack("avx2", "not reported", "f", "exported", ".text+0x4", 4, "vpaddd ymm0, ymm0, ymm1", certain=True)
+    check = Check("app", "nehalem", "may not run", reasons=("it uses avx2",), lacks=(lack,), rebuild=(("x86-64-v2",),))
     run = Run("Nehalem", "x86-64-v2", "qemu-x86_64", "died", signal="SIGILL", stdout=b"\x00out", variants=("x86-64",))
     feature = table("x86_64")["avx512vnni"]
     source = module.read(IR)

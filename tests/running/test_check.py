@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -11,15 +12,17 @@ from typing import TYPE_CHECKING
 import pytest
 from helpers.build_binaries import assemble
 from helpers.paths import MACHINES
+from helpers.requirements import unavailable
 
 from cpufeat import AuditError, Target, TargetError, UnknownNameError, aot, check, detect, verify
 from cpufeat.cli import main
-from cpufeat.cli.options import BAD, NO, OK
+from cpufeat.cli.options import BAD, NO, OK, UNKNOWN
 from cpufeat.detection.dumps import load
 from cpufeat.detection.systems import ThisMachine
 from cpufeat.features import FeatureSet
 from cpufeat.running.check import called
 from cpufeat.running.verify import DIED, REFUSED, RIGHT
+from cpufeat.support.verdict import CANNOT_TELL, MAY_NOT_RUN, RUNS, WILL_NOT_RUN
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -74,16 +77,17 @@ def test_the_answer_is_what_happens_under_qemu(qemu: str, built, feature: str) -
     for run in runs:
         assert run.result in (RIGHT, DIED)
         answer = check(program, machine(MODELS[run.cpu]))
-        assert answer.runs == (run.result == RIGHT), run.cpu
+        assert answer.verdict == (RUNS if run.result == RIGHT else MAY_NOT_RUN), run.cpu
         assert [lack.feature for lack in answer.lacks] == [feature] * (run.result == DIED)
 
 
 def test_a_missing_feature_is_named_with_its_reason_first_use_and_a_rebuild(built) -> None:
     answer = check(built("avx2"), machine("qemu-nehalem"))
-    assert (answer.on, answer.runs, answer.certain) == ("Nehalem (nehalem)", False, False)
+    assert (answer.on, answer.verdict) == ("Nehalem (nehalem)", MAY_NOT_RUN)
     assert answer.reasons == ("it uses avx2, and the audit saw no run-time check of that",)
     (lack,) = answer.lacks
     assert (lack.feature, lack.function, lack.certain) == ("avx2", "uses", True)
+    assert lack.reached
     assert lack.instruction.startswith("vpabsb ymm0")
     assert "CPUID 7.0:EBX[5]" in lack.why
     assert answer.rebuild == (("x86-64-v2",), ("x86-64-v3", "x86-64-v2"))
@@ -110,7 +114,7 @@ def test_a_use_without_a_visible_check_is_uncertain(
     source.write_text(UNSEEN)
     subprocess.run([compiler, "-O1", source, "-o", program, *options], check=True)
     answer = check(program, machine("qemu-nehalem"))
-    assert (answer.runs, answer.certain) == (False, False)
+    assert answer.verdict == MAY_NOT_RUN
     assert [run.result for run in verify(program, ["Nehalem"])] == [RIGHT]
     assert [run.result for run in verify(program, ["Nehalem"], ["avx2"])] == [DIED]
 
@@ -126,21 +130,21 @@ def test_a_refusal_by_a_guard_is_certain(qemu: str, tmp_path: Path, compiler: st
     subprocess.run([compiler, source, tmp_path / "kernel.o", "-o", program], check=True)
     for run in verify(program, ["Nehalem", "Haswell"]):
         answer = check(program, machine(MODELS[run.cpu]))
-        assert run.result == (RIGHT if answer.runs else REFUSED)
-        assert (answer.runs, answer.certain) == (run.cpu == "Haswell", True)
+        assert run.result == (RIGHT if answer.verdict == RUNS else REFUSED)
+        assert answer.verdict == (RUNS if run.cpu == "Haswell" else WILL_NOT_RUN)
 
 
 def test_a_file_that_is_rebuilt_as_suggested_runs(tmp_path: Path) -> None:
     host = machine("qemu-nehalem")
     aot.compile(KERNEL, Target.parse("x86-64-v3"), guard=False).save(tmp_path / "kernel.o")
     answer = check(tmp_path / "kernel.o", host)
-    assert not answer.runs
+    assert answer.verdict == MAY_NOT_RUN
     assert answer.rebuild
     for targets in answer.rebuild:
         wanted = [Target.parse(target) for target in targets]
         artifact = aot.compile(KERNEL, targets=wanted) if wanted[1:] else aot.compile(KERNEL, wanted[0])
         artifact.save(tmp_path / "again.o")
-        assert check(tmp_path / "again.o", host).runs
+        assert check(tmp_path / "again.o", host).verdict == RUNS
 
 
 def test_without_a_machine_or_request_a_file_is_checked_on_this_machine(built) -> None:
@@ -148,7 +152,7 @@ def test_without_a_machine_or_request_a_file_is_checked_on_this_machine(built) -
     assert check(program) == check(program, detect())
     assert check(program).on == called(detect())
     lacking = detect().features.names.isdisjoint({"avx2"})
-    assert check(built("avx2")).runs != lacking
+    assert check(built("avx2")).verdict == (MAY_NOT_RUN if lacking else RUNS)
 
 
 def test_a_machine_is_called_by_its_name_or_brand_and_its_cpu() -> None:
@@ -162,10 +166,11 @@ AVX2_INSTRUCTION = ".byte 0xc4, 0xe2, 0x7d, 0x1c, 0xc0"
 """vpabsb ymm0, ymm0"""
 
 
-def test_code_that_may_be_data_is_listed_but_is_no_reason(tmp_path: Path) -> None:
+def test_of_what_may_be_code_or_data_it_cannot_be_told_whether_it_runs(tmp_path: Path) -> None:
     text = f".type f, @function\nf: ret\n.size f, .-f\n{AVX2_INSTRUCTION}\nret\n"
     answer = check(assemble(tmp_path, text), machine("qemu-nehalem"))
-    assert (answer.runs, answer.certain, answer.reasons, answer.rebuild) == (True, True, (), ())
+    assert (answer.verdict, answer.rebuild) == (CANNOT_TELL, ())
+    assert answer.reasons == ("parts of it may be data, or code that uses avx2",)
     assert [(lack.feature, lack.certain) for lack in answer.lacks] == [("avx2", False)]
 
 
@@ -174,7 +179,7 @@ def test_the_first_use_is_in_certain_code_if_there_is_any(tmp_path: Path) -> Non
     before = f".type e, @function\ne: ret\n.size e, .-e\n{AVX2_INSTRUCTION}\nret\n"
     answer = check(assemble(tmp_path, before + function), machine("qemu-nehalem"))
     assert [(lack.feature, lack.function, lack.certain) for lack in answer.lacks] == [("avx2", "f", True)]
-    assert not answer.runs
+    assert answer.verdict == MAY_NOT_RUN
 
 
 @pytest.mark.parametrize(
@@ -193,10 +198,10 @@ def test_clones_and_their_selection_are_no_lack_and_other_functions_are(
     assert [lack.function for lack in check(library, machine("qemu-nehalem")).lacks] == [name] * counts
 
 
-@pytest.mark.parametrize(("request_", "runs"), [("x86-64-v2", False), ("x86-64-v3", True), ("haswell", True)])
-def test_a_request_for_a_cpu_or_level_takes_the_place_of_a_machine(built, request_: str, runs: bool) -> None:
-    assert check(built("avx2"), request_).runs == runs
-    assert not check(built("avx2"), f"{request_},-avx2").runs
+@pytest.mark.parametrize(("request_", "verdict"), [("x86-64-v2", MAY_NOT_RUN), ("x86-64-v3", RUNS), ("haswell", RUNS)])
+def test_a_request_for_a_cpu_or_level_takes_the_place_of_a_machine(built, request_: str, verdict: str) -> None:
+    assert check(built("avx2"), request_).verdict == verdict
+    assert check(built("avx2"), f"{request_},-avx2").verdict == MAY_NOT_RUN
     with pytest.raises(UnknownNameError, match="hasvell"):
         check(built("avx2"), "hasvell")
     with pytest.raises(TargetError, match="relative to a host"):
@@ -209,11 +214,11 @@ def test_a_file_with_variants_runs_if_one_of_them_does(tmp_path: Path) -> None:
     aot.compile(KERNEL, targets=targets).save(path)
     chosen = {name: check(path, machine(name)) for name in ("qemu-nehalem", "qemu-haswell", "zen5-kvm")}
     assert [answer.variants for answer in chosen.values()] == [("x86-64",), ("x86-64-v3",), ("x86-64-v4",)]
-    assert all(answer.runs for answer in chosen.values())
+    assert all(answer.verdict == RUNS for answer in chosen.values())
     assert set(chosen["qemu-haswell"].guarded) >= {"avx512f"}
     aot.compile(KERNEL, targets=targets[:2]).save(path)
     answer = check(path, machine("qemu-nehalem"))
-    assert (answer.runs, answer.variants) == (False, ())
+    assert (answer.verdict, answer.variants) == (WILL_NOT_RUN, ())
     assert any(re.search("runs none of its variants: x86-64-v3 needs .*avx2", reason) for reason in answer.reasons)
 
 
@@ -221,7 +226,7 @@ def test_another_architecture_or_system_is_the_reason(built) -> None:
     nehalem = machine("qemu-nehalem")
     older = nehalem.replace(arch="i686", features=FeatureSet("i686", nehalem.features.names - {"64bit"}))
     assert check(built(""), older).reasons == ("its code is for x86_64, but the CPU is i686",)
-    assert check(built(""), older).certain
+    assert check(built(""), older).verdict == WILL_NOT_RUN
     assert check(built(""), older).rebuild == ()
     mac = machine("qemu-haswell").replace(system="darwin")
     assert check(built(""), mac).reasons == ("it is ELF, which darwin does not load",)
@@ -234,7 +239,7 @@ def test_another_architecture_or_system_is_the_reason(built) -> None:
 )
 def test_a_request_for_another_architecture_is_answered_with_no(built, request_: str, family: str) -> None:
     answer = check(built(""), request_)
-    assert (answer.on, answer.runs, answer.certain) == (request_, False, True)
+    assert (answer.on, answer.verdict) == (request_, WILL_NOT_RUN)
     assert answer.reasons == (f"its code is for x86_64, but the CPU is {family}",)
 
 
@@ -242,7 +247,7 @@ def test_32_bit_code_runs_on_64_bit_cpus(tmp_path: Path, compiler: str, built) -
     source = tmp_path / "app.c"
     source.write_text(PROGRAM.replace("INSTRUCTION", USES["avx2"]))
     subprocess.run([compiler, "-m32", "-O1", "-c", source, "-o", tmp_path / "app.o"], check=True)
-    assert check(tmp_path / "app.o", machine("qemu-haswell")).runs
+    assert check(tmp_path / "app.o", machine("qemu-haswell")).verdict == RUNS
     assert [lack.feature for lack in check(tmp_path / "app.o", machine("qemu-nehalem")).lacks] == ["avx2"]
 
 
@@ -261,8 +266,44 @@ def test_a_file_that_glibcs_loader_refuses_does_not_run(qemu: str, tmp_path: Pat
         if run.status not in (0, 127):
             pytest.skip("this glibc is older than 2.33, or the linker leaves the note out")
         answer = check(program, machine(MODELS[run.cpu]))
-        assert answer.runs == (run.result == RIGHT)
+        assert answer.verdict == (RUNS if run.result == RIGHT else WILL_NOT_RUN)
     assert "its ISA note requires x86-64-v3" in check(program, machine("qemu-nehalem")).reasons[0]
+
+
+NEWEST = """
+__attribute__((constructor)) static void early(void) { __asm__ volatile(".byte 0x62, 0xf5, 0x74, 0x48, 0x5d, 0xc2"); }
+int main(void) { return 0; }
+"""
+"""VMINBF16 zmm0, zmm1, zmm2, of AVX10.2."""
+
+
+def test_of_code_that_no_decoder_knows_it_cannot_be_told_whether_it_runs(tmp_path: Path, compiler: str) -> None:
+    """A decoder that knows the instruction says that it may not run."""
+    source, program = tmp_path / "app.c", tmp_path / "app"
+    source.write_text(NEWEST)
+    subprocess.run([compiler, "-O1", source, "-o", program], check=True)
+    answer = check(program, "haswell")
+    assert answer.verdict in (CANNOT_TELL, MAY_NOT_RUN)
+    assert answer.reasons
+    assert main(["check", str(program), "--cpu", "haswell"]) in (UNKNOWN, NO)
+
+
+def test_a_file_without_code_does_not_run(tmp_path: Path) -> None:
+    answer = check(assemble(tmp_path, ".data\n.long 1\n"), "nehalem")
+    assert (answer.verdict, answer.reasons) == (CANNOT_TELL, ("there is no code in it",))
+    assert main(["check", str(tmp_path / "text.o"), "--cpu", "nehalem"]) == UNKNOWN
+
+
+def test_members_that_are_no_binaries_were_not_looked_at(tmp_path: Path) -> None:
+    archiver = shutil.which("ar") or unavailable("ar", "apt-get install binutils")
+    member = assemble(tmp_path, ".type f, @function\nf: ret\n.size f, .-f\n")
+    (tmp_path / "other").write_bytes(b"BC\xc0\xde and more")
+    subprocess.run([archiver, "rc", tmp_path / "a.a", member], check=True)
+    assert check(tmp_path / "a.a", "nehalem").verdict == RUNS
+    subprocess.run([archiver, "rc", tmp_path / "a.a", tmp_path / "other"], check=True)
+    answer = check(tmp_path / "a.a", "nehalem")
+    assert answer.verdict == CANNOT_TELL
+    assert answer.reasons == (f"members of it are no binaries: {tmp_path / 'a.a'}(other)",)
 
 
 # --- the command line
@@ -282,7 +323,7 @@ def test_the_command_prints_the_reasons_and_exits_with_1(built, capfd: pytest.Ca
 def test_json_has_the_same_answer(built, capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["check", str(built("bmi2")), "--cpu", "x86-64-v2", "--json"]) == NO
     answer = json.loads(capfd.readouterr().out)
-    assert (answer["on"], answer["runs"], answer["certain"]) == ("x86-64-v2", False, False)
+    assert (answer["on"], answer["verdict"]) == ("x86-64-v2", MAY_NOT_RUN)
     assert answer["reasons"] == ["it uses bmi2, and the audit saw no run-time check of that"]
     assert answer["lacks"][0]["function"] == "uses"
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     Progress = Callable[[int, int], None]
     """Is called from time to time with the number of bytes of code that are decoded, and with their total."""
 
+REACHED_UNKNOWN = "reached, but no instruction that the decoder knows"
+"""The reason of an undecoded range that execution reaches."""
 _HARMLESS_EXAMPLES = 3
 """The number of functions in which a harmless mnemonic is located."""
 

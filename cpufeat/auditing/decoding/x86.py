@@ -18,7 +18,7 @@ from cpufeat.auditing.decoding.apx import plain
 from cpufeat.auditing.decoding.code_discovery import Decoded, MixedRange, discover
 from cpufeat.auditing.decoding.regions import Region, between_functions, in_functions, limited
 from cpufeat.auditing.decoding.requirements import NO_INSTRUCTION, Requirement, Uses
-from cpufeat.auditing.decoding.scan import Scanner
+from cpufeat.auditing.decoding.scan import REACHED_UNKNOWN, Scanner
 from cpufeat.auditing.lifting.semantics import NEXT
 from cpufeat.auditing.lifting.x86 import FLOWS
 from cpufeat.support.extras import extra
@@ -49,7 +49,6 @@ _WORD = 4
 """Bytes of a displacement that can be an address."""
 _MAX_INSTRUCTION = 15
 """Bytes of the longest instruction."""
-_REACHED_UNKNOWN = "reached, but no instruction that iced-x86 knows"
 _NOT_CODE = "not reached, and not like code"
 _opcode = attrgetter("code")
 
@@ -171,7 +170,7 @@ class _Scanner(Scanner):
         self._unknown |= discovered.unknown
         for first, last in discovered.data:
             if not _is_padding(content[first - start : last - start]):
-                self.add_undecoded(first, last, _REACHED_UNKNOWN if first in self._unknown else _NOT_CODE)
+                self.add_undecoded(first, last, REACHED_UNKNOWN if first in self._unknown else _NOT_CODE)
         return len(uses) == certain_uses
 
     def extended(self, opcode: int, features: frozenset[str]) -> int:

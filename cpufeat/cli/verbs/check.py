@@ -5,23 +5,28 @@ from __future__ import annotations
 import json
 
 from cpufeat.cli.layout import folded
-from cpufeat.cli.options import NO, OK, add_machine, path_of, request_of
+from cpufeat.cli.options import add_machine, path_of, request_of
 from cpufeat.cli.terminal import show
 from cpufeat.detection.detect import detect
 from cpufeat.running.check import check
 from cpufeat.support.value import TYPE_CHECKING
+from cpufeat.support.verdict import CANNOT_TELL, EXIT_STATUS, MAY_NOT_RUN, RUNS, WILL_NOT_RUN
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
     from collections.abc import Iterator
 
     from cpufeat.cli.layout import Block
-    from cpufeat.running.check import Check, Lack
+    from cpufeat.running.file_check import Check, Lack
+
+_STYLES = {RUNS: "good", MAY_NOT_RUN: "warn", WILL_NOT_RUN: "bad", CANNOT_TELL: "warn"}
 
 
 def arguments(parser: ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.epilog = "Exit status: 0: it runs; 1: it will not or may not run; 2: bad usage or unreadable input."
+    parser.epilog = (
+        "Exit status: 0: it runs; 1: it will not or may not run; 2: bad usage or unreadable input; 3: cannot tell."
+    )
     parser.add_argument("file", metavar="FILE", help="an object, library or program, from any compiler")
     group = parser.add_mutually_exclusive_group()
     add_machine(group)
@@ -36,20 +41,17 @@ def run(options: Namespace) -> int:
         print(json.dumps({**vars(answer), "lacks": [vars(lack) for lack in answer.lacks]}, indent=2))
     else:
         show(_page(answer))
-    return OK if answer.runs else NO
+    return EXIT_STATUS[answer.verdict]
 
 
 def _page(answer: Check) -> Iterator[Block]:
     variants = f", variant {' and '.join(dict.fromkeys(answer.variants))}" if answer.variants else ""
-    if answer.runs:
-        yield folded((answer.file, "name"), (f": runs on {answer.on}{variants}", "good"))
-    else:
-        auxiliary, style = ("will", "bad") if answer.certain else ("may", "warn")
-        yield folded(
-            (answer.file, "name"), (f": {auxiliary} not run on {answer.on}: {'; '.join(answer.reasons)}", style)
-        )
+    whether = " whether it runs" if answer.verdict == CANNOT_TELL else ""
+    because = f": {'; '.join(answer.reasons)}" if answer.reasons else ""
+    told = f": {answer.verdict}{whether} on {answer.on}{variants}{because}"
+    yield folded((answer.file, "name"), (told, _STYLES[answer.verdict]))
     yield from (_lack(lack) for lack in answer.lacks)
-    if not answer.certain:
+    if answer.verdict == MAY_NOT_RUN:
         yield folded(("the audit may have missed a run-time check; see docs/explanation/audit.md", "note"), indent=2)
     if answer.guarded:
         yield folded((f"used only behind run-time checks: {', '.join(answer.guarded)}", "note"), indent=2)

@@ -60,7 +60,7 @@ def build(folder: Path, target: cpufeat.Target) -> None:
     check: cpufeat.Check = cpufeat.check(folder / "answer.o", "nehalem")
     library: aot.Library = aot.Artifact.open(folder / "answer.o").load()
     address: int = library["answer"]
-    print(len(variants), audit.needs, check.runs, address != 0)
+    print(len(variants), audit.needs, check.verdict, address != 0)
 
 
 def compile_c(file: Path) -> aot.Source:
