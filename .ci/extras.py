@@ -51,7 +51,7 @@ COMMANDS = (
     Command("audit one-arm.o"),
     Command("audit one.obj", ({"aot"}, {"audit"})),
     Command("audit one-macho.o", ({"aot"}, {"audit"})),
-    Command("audit one.a", ({"audit"},)),
+    Command("audit one.a", ({"aot"}, {"audit"})),
     Command("check one.o --cpu haswell", ({"aot"}, {"audit"})),
 )
 TOO_OLD = "pip install -U llvmlite"

@@ -20,8 +20,6 @@ AUDITED = ("x86_64", "i686", "aarch64")
 """Architectures whose code can be decoded."""
 _MAX_USES = 3
 """The number of uses of a feature or mnemonic that a report lists, the first by address."""
-_MAX_DEPTH = 2
-"""Levels of containers in containers: a universal binary of archives."""
 
 
 def audit(file: str | os.PathLike[str] | bytes, *, progress: Progress | None = None) -> Audit:
@@ -41,7 +39,7 @@ def audit_content(content: bytes, name: str, progress: Progress | None = None, d
     known = loader.format_of(content)
     if known is None or known.members is None:
         return audit_image(loader.image_of(content, name), progress)
-    if depth == _MAX_DEPTH:
+    if depth == loader.MAX_DEPTH:
         raise AuditError(f"{name}: too many nested containers")
     audits, skipped = [], []
     for member, member_name in known.members(content, name):

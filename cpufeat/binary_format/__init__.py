@@ -1,4 +1,5 @@
-"""Read and write the structures of ELF files, for ``auditing`` and ``aot``, as LLVM's BinaryFormat library does.
+"""Read the structures of ELF, COFF and Mach-O files, and pack them, as LLVM's BinaryFormat library does.
 
-Bytes come in, rows of tables go out, and rows are packed into bytes. Nothing here says what they are for.
+For ``auditing`` and ``aot``: bytes come in, rows of tables go out, and rows are packed into bytes. Nothing here says
+what they are for.
 """

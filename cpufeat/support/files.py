@@ -20,27 +20,56 @@ LARGEST = 4 << 30
 DATA, PROGRAM = 0o666, 0o777
 """Modes of new files, before the umask."""
 _HEAD, _BLOCK = 64, 1 << 20
+_DESCRIPTORS = ("/dev/stdin", "/dev/fd/", "/proc/self/fd/")
+"""Paths of what this process was given open: shells pass pipes by them."""
+_SPECIAL = (
+    (stat.S_ISFIFO, "named pipe"),
+    (stat.S_ISSOCK, "socket"),
+    (stat.S_ISCHR, "device"),
+    (stat.S_ISBLK, "device"),
+)
+"""Kinds of files that may never answer, or have no end."""
+
+
+def opened(path: str | os.PathLike[str]) -> FileIO:
+    """Open a regular file to read, or a pipe or whatever else this process was given by descriptor (``/dev/stdin``).
+
+    Raises OSError, for any other pipe, a socket and a device with the words of what it is, and ValueError for an
+    invalid path.
+    """
+    if not os.fspath(path).startswith(_DESCRIPTORS):
+        mode = Path(path).stat().st_mode
+        for is_kind, kind in _SPECIAL:
+            if is_kind(mode):
+                raise OSError(errno.EINVAL, f"Is a {kind}, not a regular file", os.fspath(path))
+    return Path(path).open("rb", buffering=0)
 
 
 def read(path: str | os.PathLike[str], *, limit: int = LARGEST, wanted: Callable[[bytes], object] = bool) -> bytes:
     """Return the content of a file, or only its first 64 bytes if ``wanted`` is false of them.
 
-    Raises OSError, with EFBIG for a file of more than ``limit`` bytes, and ValueError for an invalid path.
+    Raises as :func:`opened` does, and OSError with EFBIG for a file of more than ``limit`` bytes.
     """
-    with Path(path).open("rb", buffering=0) as file:
+    with opened(path) as file:
         content = _blocks(file, _HEAD)
         if wanted(content):
             content = _whole(file, content, limit)
     if len(content) > limit:
-        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), os.fspath(path))
+        raise _too_large(path, limit)
     return content
 
 
+def _too_large(path: str | os.PathLike[str], limit: int) -> OSError:
+    return OSError(errno.EFBIG, f"Larger than {limit / 2**20:g} MiB", os.fspath(path))
+
+
 def _whole(file: FileIO, head: bytes, limit: int) -> bytes:
-    """Read to the end, but at most one byte more than ``limit``: a device may have no end."""
+    """Read to the end, but at most one byte more than ``limit``: a pipe may have no end, nor a file without a size."""
     status = os.fstat(file.fileno())
-    if not stat.S_ISREG(status.st_mode) or status.st_size > limit:
+    if not stat.S_ISREG(status.st_mode) or not status.st_size:
         return head + _blocks(file, limit - len(head) + 1)
+    if status.st_size > limit:
+        raise _too_large(str(file.name), limit)
     file.seek(0)
     return file.readall()
 

@@ -208,7 +208,7 @@ def with_record(**changes):
         (lambda: b"", "not an ELF, COFF, PE or 64-bit Mach-O file"),
         (lambda: b"\x7fELF", "damaged ELF file"),
         (lambda: b"\x7fELF\x09\x01" + bytes(58), "damaged ELF file"),
-        (lambda: b"MZ" + bytes(100), "damaged PE file"),
+        (lambda: b"MZ" + bytes(100), "damaged COFF or PE file: it has no PE header"),
         (lambda: Path(sys.executable).resolve().read_bytes(), "no note of cpufeat"),
         (lambda: plain_object(TWICE), "no note of cpufeat"),
         (lambda: aot.compile(TWICE, BASELINE).object[:-1], "damaged ELF file"),

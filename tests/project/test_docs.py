@@ -14,7 +14,7 @@ from helpers.requirements import unavailable
 from cpufeat.aot import options
 from cpufeat.aot.frontend import clang
 from cpufeat.cli.parser import STATUSES, VARIABLES, VERBS, parser_of
-from cpufeat.detection.dumps.text import MAX_PROCESSORS
+from cpufeat.detection.dumps.text import MAX_LINES, MAX_PROCESSORS
 from cpufeat.detection.machine import LARGEST_FILE
 from cpufeat.support import files
 
@@ -72,7 +72,7 @@ def test_every_file_that_a_document_links_to_exists() -> None:
 
 def test_the_limits_in_the_security_policy_are_those_of_the_code() -> None:
     policy = " ".join((PROJECT / "SECURITY.md").read_text(encoding="utf-8").split())
-    assert f"at most {LARGEST_FILE >> 20} MiB and {MAX_PROCESSORS:,} processors" in policy
+    assert f"at most {LARGEST_FILE >> 20} MiB, {MAX_LINES:,} lines and {MAX_PROCESSORS:,} processors" in policy
     assert f"at most {files.LARGEST >> 30} GiB" in policy
     assert f"by `time_limit` ({options.TIME_LIMIT:.0f} seconds" in policy
     assert f"which has a time limit of {clang.TIME_LIMIT:.0f} seconds" in policy

@@ -64,7 +64,7 @@ def test_every_import_of_an_optional_package_names_an_extra_that_installs_it() -
             found.add(package)
             if context != "TYPE_CHECKING" and packages_of.get(context or "", set()).isdisjoint(PROVIDERS[package]):
                 wrong.append(f"{path.relative_to(PROJECT)}:{line} imports {package} for the extra {context}")
-    assert found >= {"arpy", "capstone", "cpuinfo", "iced_x86", "lief", "llvmlite", "rich"}
+    assert found >= {"capstone", "cpuinfo", "iced_x86", "lief", "llvmlite", "rich"}
     assert wrong == []
 
 
@@ -111,7 +111,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ({"llvmlite"}, ["compile", "one.ll", "-o", "one.o"], "aot"),
         ({"iced_x86"}, ["audit", "x86.o"], "audit"),
         ({"iced_x86"}, ["check", "x86.o", "--cpu", "haswell"], "audit"),
-        ({"arpy"}, ["audit", "one.a"], "audit"),
         ({"ziglang"}, ["compile", "one.c", "-o", "one.o"], "c"),
         ({"ziglang"}, ["compile", "one.ll", "-o", "one.exe", "--triple", "x86_64-windows-gnu"], "c"),
     ],
@@ -130,7 +129,7 @@ def test_the_command_line_names_the_missing_extra_in_one_line(
     [["explain"], ["target", "x86-64-v3"], ["identify", str(PROJECT / "data/machines/qemu-haswell.json")], ["--help"]],
 )
 def test_the_core_needs_no_package(arguments: list[str], folder: Path) -> None:
-    every = {"archspec", "arpy", "capstone", "cpuinfo", "iced_x86", "lief", "llvmlite", "rich", "ziglang"}
+    every = {"archspec", "capstone", "cpuinfo", "iced_x86", "lief", "llvmlite", "rich", "ziglang"}
     done = command(every, arguments, folder)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout

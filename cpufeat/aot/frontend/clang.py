@@ -55,7 +55,7 @@ def from_c(
     positive("time_limit", time_limit)
     path = os.fspath(file)
     try:
-        Path(path).open("rb").close()
+        files.opened(path).close()
     except FileNotFoundError:
         raise
     except (OSError, ValueError) as error:

@@ -8,17 +8,15 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING
 
+from cpufeat.binary_format.macho import LC_SEGMENT, SECTION, SEGMENT, Macho
 from cpufeat.errors import ArtifactError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    _Command = tuple[int, int, int]
-    """Its offset in the file, its kind, its size in bytes."""
-
 MAGIC = b"\xcf\xfa\xed\xfe"
 """MH_MAGIC_64, little-endian."""
-_MH_OBJECT, _LC_SEGMENT_64 = 1, 0x19
+_MH_OBJECT, _LC_SEGMENT_64 = 1, LC_SEGMENT[64]
 _SECTION_OFFSETS = (48, 56)
 """The file offsets in a section's header, of its content and of its relocations: where in the header they are."""
 _OFFSETS: dict[int, tuple[int, ...]] = {
@@ -36,19 +34,17 @@ _NO_DEAD_STRIP = 0x10000000
 """S_ATTR_NO_DEAD_STRIP, of type S_REGULAR."""
 _ALIGNMENT_BITS, _STEP = 2, 8
 
-_HEADER, _COMMAND, _OFFSET = struct.Struct("<8I"), struct.Struct("<2I"), struct.Struct("<I")
-_SEGMENT, _SECTION = struct.Struct("<2I16s4Q4I"), struct.Struct("<16s16s2Q8I")
+_HEADER, _OFFSET = struct.Struct("<8I"), struct.Struct("<I")
+_SEGMENT, _SECTION = struct.Struct("<" + SEGMENT[64]), struct.Struct("<" + SECTION[64])
 
 
 def sections(content: bytes, name: bytes) -> Iterator[bytes]:
     """Yield the content of each section of a name. Raises ArtifactError for a damaged file."""
-    for command in _commands(content):
-        for at in _section_headers(command):
-            section_name, _, _, size, start, *_ = _SECTION.unpack_from(content, at)
-            if section_name.rstrip(b"\0") == name:
-                if start + size > len(content):
-                    raise ArtifactError("a damaged Mach-O file: a section lies outside of it")
-                yield content[start : start + size]
+    for section in Macho(content, _damaged).sections():
+        if section.name.rstrip(b"\0") == name:
+            if section.at + section.size > len(content):
+                raise _damaged("a section lies outside of it")
+            yield content[section.at : section.at + section.size]
 
 
 def add_section(content: bytes, segment: bytes, name: bytes, payload: bytes) -> bytes:
@@ -60,12 +56,12 @@ def add_section(content: bytes, segment: bytes, name: bytes, payload: bytes) -> 
     try:
         return _with_section(content, segment, name, payload)
     except struct.error as error:  # a number that becomes too large: what it counts lies outside of the file
-        raise ArtifactError(f"a damaged Mach-O file: {error}") from None
+        raise _damaged(str(error)) from None
 
 
 def _with_section(content: bytes, segment: bytes, name: bytes, payload: bytes) -> bytes:
-    commands = _commands(content)
-    segments = [command for command in commands if command[1] == _LC_SEGMENT_64]
+    macho = Macho(content, _damaged)
+    segments = [command for command in macho.commands if command.kind == _LC_SEGMENT_64]
     if _HEADER.unpack_from(content)[3] != _MH_OBJECT or len(segments) != 1:
         raise ArtifactError("not a Mach-O object of one segment")
     at, _, size = segments[0]
@@ -74,7 +70,7 @@ def _with_section(content: bytes, segment: bytes, name: bytes, payload: bytes) -
     room = len(payload) + -len(payload) % _STEP
 
     body = bytearray(content)
-    for place in _offsets(commands):
+    for place in _offsets(macho):
         (offset,) = _OFFSET.unpack_from(body, place)
         behind = room if offset >= contents_end else 0
         _OFFSET.pack_into(body, place, offset and offset + _SECTION.size + behind)
@@ -91,33 +87,15 @@ def _with_section(content: bytes, segment: bytes, name: bytes, payload: bytes) -
     )
 
 
-def _commands(content: bytes) -> list[_Command]:
-    """Return the load commands. Raises ArtifactError for a damaged file."""
-    commands, at = [], _HEADER.size
-    try:
-        for _ in range(_HEADER.unpack_from(content)[4]):
-            kind, size = _COMMAND.unpack_from(content, at)
-            if size < _COMMAND.size or at + size > len(content):
-                raise ArtifactError("a damaged Mach-O file: its load commands lie outside of it")
-            commands.append((at, kind, size))
-            at += size
-    except struct.error as error:
-        raise ArtifactError(f"a damaged Mach-O file: {error}") from None
-    return commands
+def _damaged(damage: str) -> ArtifactError:
+    return ArtifactError(f"a damaged Mach-O file: {damage}")
 
 
-def _section_headers(command: _Command) -> range:
-    """Return the offsets of the headers of a segment's sections."""
-    at, kind, size = command
-    whole = (size - _SEGMENT.size) // _SECTION.size * _SECTION.size if kind == _LC_SEGMENT_64 else 0
-    return range(at + _SEGMENT.size, at + _SEGMENT.size + whole, _SECTION.size)
-
-
-def _offsets(commands: list[_Command]) -> Iterator[int]:
+def _offsets(macho: Macho) -> Iterator[int]:
     """Yield the places of all file offsets, apart from the segment's own."""
-    for command in commands:
+    for command in macho.commands:
         at, kind, size = command
         if kind != _LC_SEGMENT_64 and (kind not in _OFFSETS or size < max(_OFFSETS[kind], default=0) + _OFFSET.size):
             raise ArtifactError(f"a Mach-O object with a load command that LLVM does not write: {kind:#x}")
         yield from (at + offset for offset in _OFFSETS.get(kind, ()))
-        yield from (at + offset for at in _section_headers(command) for offset in _SECTION_OFFSETS)
+        yield from (at + offset for at in macho.section_offsets(command) for offset in _SECTION_OFFSETS)

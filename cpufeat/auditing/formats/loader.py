@@ -54,6 +54,10 @@ FORMATS = (
 """To add a format, add a row here and an example to ``tests/auditing/formats/test_loader.py``."""
 
 
+MAX_DEPTH = 2
+"""Levels of containers in containers: a universal binary of archives."""
+
+
 def format_of(content: bytes) -> Format | None:
     """Return the format that a file's first bytes are of."""
     return next((format_ for format_ in FORMATS if format_.recognizes(content)), None)
@@ -99,16 +103,18 @@ def loads(system: str, name: str) -> bool:
     return name in (*(of_system or common), *containers)
 
 
-def images(file: str | os.PathLike[str] | bytes) -> Iterator[Image]:
+def images(file: str | os.PathLike[str] | bytes, depth: int = 0) -> Iterator[Image]:
     """Yield the images in a file, given by path or content; members that are no binaries are left out.
 
-    Raises AuditError for a file that is none, and OSError.
+    Raises AuditError for a file that is none, and for one inside of ``depth`` containers that is one too many; OSError.
     """
     content, name = content_of(file)
     format_ = format_of(content)
     if format_ is None or format_.members is None:
         yield image_of(content, name)
         return
+    if depth == MAX_DEPTH:
+        raise AuditError(f"{name}: too many nested containers")
     for member, _ in format_.members(content, name):
         if is_binary(member):
-            yield from images(member)
+            yield from images(member, depth + 1)

@@ -7,6 +7,7 @@ from cpufeat.auditing.formats.image import Image, Section, Symbol
 from cpufeat.auditing.formats.lief_reader import image_by_lief, text
 from cpufeat.auditing.formats.relocation import Fixup, Layout, PatchedSection, word_at
 from cpufeat.auditing.formats.relocation_aarch64 import BRANCH26, OFFSET12, PAGE21
+from cpufeat.binary_format.macho import MAGICS, Macho
 from cpufeat.errors import AuditError
 from cpufeat.support.value import TYPE_CHECKING
 
@@ -14,14 +15,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from typing import Any
 
-_MAGICS = (b"\xfe\xed\xfa\xce", b"\xce\xfa\xed\xfe", b"\xfe\xed\xfa\xcf", b"\xcf\xfa\xed\xfe")
-"""MH_MAGIC and MH_MAGIC_64, in both byte orders."""
 _ARCHITECTURES = {"X86_64": "x86_64", "X86": "i686", "ARM64": "aarch64", "ARM": "arm"}
 _KINDS = {"OBJECT": "object", "EXECUTE": "executable"}
 _DEBUG_SEGMENTS = ("__DWARF", "__LD")
 _CODE = 0x80000400
 """S_ATTR_PURE_INSTRUCTIONS, S_ATTR_SOME_INSTRUCTIONS."""
 _ZEROS = ("ZEROFILL", "GB_ZEROFILL", "THREAD_LOCAL_ZEROFILL")
+_TYPE, _ZEROFILL_TYPES = 0xFF, (0x1, 0xC, 0x12)
+"""SECTION_TYPE, and the numbers of the same types."""
+_RELOCATION_SIZE = 8
 _MAX_ALIGNMENT = 15
 """The largest exponent of two that ld64 and lld accept."""
 _DEBUGGING, _KIND, _IN_SECTION, _EXTERNAL, _PRIVATE_EXTERNAL = 0xE0, 0x0E, 0x0E, 0x01, 0x10
@@ -51,7 +53,7 @@ distance of SIGNED_1 and the like is in the implicit addend."""
 
 def is_macho(content: bytes) -> bool:
     """Whether a file's first bytes are those of a Mach-O file of one architecture."""
-    return content.startswith(_MAGICS)
+    return content[:4] in MAGICS
 
 
 def macho_image(content: bytes, name: str) -> Image:
@@ -60,8 +62,21 @@ def macho_image(content: bytes, name: str) -> Image:
 
 
 def _parse(lief: Any, content: bytes) -> Any:
+    _check(content)
     parsed = lief.MachO.parse(content, lief.MachO.ParserConfig.deep)
     return parsed.at(0) if parsed else None
+
+
+def _check(content: bytes) -> None:
+    """Raise ValueError for what would cost much more than a sound file of this size, also to parse."""
+    file = Macho(content, ValueError)
+    sections = list(file.sections())
+    stored = [section for section in sections if section.flags & _TYPE not in _ZEROFILL_TYPES]
+    for parts in (stored, list(file.segments())):
+        if sum(part.size for part in parts) > 2 * len(content):
+            raise ValueError("its sections overlap")
+    if sum(section.relocations for section in sections) * _RELOCATION_SIZE > 2 * len(content):
+        raise ValueError("its relocations overlap")
 
 
 def _image(binary: Any, content: memoryview, name: str) -> Image:

@@ -7,18 +7,17 @@ from cpufeat.auditing.formats.image import Image, Section, Symbol
 from cpufeat.auditing.formats.lief_reader import image_by_lief, text
 from cpufeat.auditing.formats.relocation import Fixup, Layout, PatchedSection, word_at
 from cpufeat.auditing.formats.relocation_aarch64 import ADDRESS21, BRANCH14, BRANCH19, BRANCH26, OFFSET12, PAGE21
+from cpufeat.binary_format import coff
+from cpufeat.errors import AuditError
 from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from typing import Any
 
-_DOS_MAGIC = b"MZ"
 _COFF_HEADER_SIZE = 20
-_COFF_MACHINES = (0x014C, 0x8664, 0xAA64, 0xA641, 0x01C4)
-"""i386, x86-64, Arm64, Arm64EC, Thumb-2."""
-_COFF_EXTENDED = b"\0\0\xff\xff"
-"""IMAGE_FILE_MACHINE_UNKNOWN and 0xFFFF: an object of many sections (/bigobj), or part of an import library."""
+_MACHINES = {0x8664: "x86_64", 0x14C: "i686", 0xAA64: "aarch64", 0xA641: "arm64ec", 0x1C4: "arm"}
+"""The machine in the header of an import object -> our name of the architecture."""
 _ARCHITECTURES = {"AMD64": "x86_64", "I386": "i686", "ARM64": "aarch64", "ARMNT": "arm", "THUMB": "arm"}
 _CODE, _EXECUTE, _WRITE = 0x20, 0x20000000, 0x80000000
 """IMAGE_SCN_CNT_CODE, MEM_EXECUTE, MEM_WRITE."""
@@ -60,18 +59,21 @@ _FIXUPS = {
 
 def is_pe(content: bytes) -> bool:
     """Whether a file's first bytes are those of a PE file."""
-    return content.startswith(_DOS_MAGIC)
+    return content.startswith(coff.PE_MAGIC)
 
 
 def is_coff(content: bytes) -> bool:
     """Whether a file's first bytes are those of a COFF object: it has no magic but the number of its machine."""
-    known = int.from_bytes(content[:2], "little") in _COFF_MACHINES
-    return len(content) >= _COFF_HEADER_SIZE and (known or content.startswith(_COFF_EXTENDED))
+    known = int.from_bytes(content[:2], "little") in coff.MACHINES
+    return len(content) >= _COFF_HEADER_SIZE and (known or content.startswith(coff.ANONYMOUS))
 
 
 def coff_image(content: bytes, name: str) -> Image:
-    """Return the image of a COFF object. Raises AuditError for a damaged one."""
-    return image_by_lief(content, name, "COFF object", lambda lief, whole: lief.COFF.parse(whole), _of_object)
+    """Return the image of a COFF object, of an import object one without sections. Raises AuditError for damage."""
+    imported = coff.import_object(content)
+    if imported:
+        return _of_import(imported, content, name)
+    return image_by_lief(content, name, "COFF object", _parse_coff, _of_object)
 
 
 def pe_image(content: bytes, name: str) -> Image:
@@ -79,7 +81,42 @@ def pe_image(content: bytes, name: str) -> Image:
     return image_by_lief(content, name, "PE file", _parse_pe, _of_linked)
 
 
+def _of_import(header: coff.ImportObject, content: bytes, name: str) -> Image:
+    if header.size > len(content) - coff.IMPORT_OBJECT_SIZE:
+        raise AuditError(f"{name}: a damaged import object: it is cut off")
+    return Image(
+        name=name,
+        format="COFF",
+        arch=_MACHINES.get(header.machine, f"machine {header.machine:#x}"),
+        bits=64 if header.machine & 0xFF == 0x64 else 32,
+        kind="object",
+        sections=(),
+        symbols=(),
+        functions=(),
+        data=(),
+        pointers={},
+        externals={},
+        entry=None,
+    )
+
+
+def _parse_coff(lief: Any, content: bytes) -> Any:
+    _check(content)
+    return lief.COFF.parse(content)
+
+
+def _check(content: bytes) -> None:
+    """Raise ValueError for what would cost much more than a sound file of this size, also to parse."""
+    headers = coff.headers(content, ValueError)
+    stored = [section for section in headers.sections if not section.characteristics & _ZEROS]
+    if sum(section.size for section in stored) > 2 * len(content):
+        raise ValueError("its sections overlap")
+    if sum(section.relocations for section in headers.sections) * coff.RELOCATION_SIZE > 2 * len(content):
+        raise ValueError("its relocations overlap")
+
+
 def _parse_pe(lief: Any, content: bytes) -> Any:
+    _check(content)
     config = lief.PE.ParserConfig()
     config.parse_signature = config.parse_rsrc = config.parse_arm64x_binary = False
     config.parse_exports = config.parse_imports = config.parse_reloc = config.parse_exceptions = True

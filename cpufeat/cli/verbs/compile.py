@@ -143,13 +143,12 @@ def _check(options: Namespace, file: str, kind: Kind) -> None:
 
 
 def _check_input(file: str) -> None:
-    """Raise CpufeatError for an unreadable file or C++; a pipe is not opened, since it can be read only once."""
+    """Raise CpufeatError for an unreadable file or C++."""
     path = Path(file)
     if path.suffix in _CXX:
         raise CpufeatError(f"{file}: C++ is not supported: pass C (.c), or the output of clang++ -S -emit-llvm (.ll)")
     try:
-        if not path.is_fifo():
-            path.open("rb").close()
+        files.opened(path).close()
     except (OSError, ValueError) as error:
         raise CpufeatError(files.failure(file, error)) from None
 

@@ -7,7 +7,6 @@ of that row parses the text. A format is added by a module with a reader and a r
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from cpufeat.detection.dumps import cpuid_leaves, cpuinfo, lscpu, sysctl, text
 from cpufeat.detection.machine import LARGEST_FILE
@@ -66,8 +65,7 @@ def load(path: str) -> tuple[str, Recording]:
     binary, larger than 16 MiB, damaged, or in none of these formats.
     """
     try:
-        with Path(path).open("rb") as file:
-            content = file.read(LARGEST_FILE + 1)
+        content = files.read(path, limit=LARGEST_FILE)
     except (OSError, ValueError) as error:
         raise DumpError(files.failure(path, error)) from None
     return parse(content, path)

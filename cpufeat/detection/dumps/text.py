@@ -7,6 +7,10 @@ from cpufeat.errors import DumpError
 
 MAX_PROCESSORS = 8192
 """The most that Linux supports."""
+MAX_LINES = 1 << 20
+"""Four times those of ``/proc/cpuinfo`` with so many processors. Lines take far more memory than their text."""
+_LINE_ENDS = "\n\r\v\f\x85\u2028\u2029"
+"""What :meth:`str.splitlines` splits at, except for control characters."""
 _CONTROL_CHARACTERS = frozenset(map(chr, range(32))) - frozenset("\t\n\v\f\r")
 
 
@@ -28,6 +32,8 @@ def decode(content: bytes, path: str, expected: str) -> str:
     if binary:
         line = 1 + text.count("\n", 0, min(map(text.index, binary)))
         raise DumpError(f"{path}:{line}: binary; expected text: {expected}")
+    if sum(map(text.count, _LINE_ENDS)) > MAX_LINES:
+        raise DumpError(f"{path}: more than {MAX_LINES:,} lines, so no dump of a machine")
     return text
 
 

@@ -21,7 +21,8 @@ def blocks(content: bytes) -> list[dict[str, str]]:
     paragraphs: list[dict[str, str]] = [{}]
     for line in content.decode("utf-8", "replace").splitlines():
         key, colon, value = (part.strip() for part in line.partition(":"))
-        if not line.strip() or (key == "processor" and key in paragraphs[-1]):
+        starts_one = not line.strip() or (key == "processor" and key in paragraphs[-1])
+        if starts_one and paragraphs[-1]:
             paragraphs.append({})
         if colon:
             paragraphs[-1].setdefault(key, value)

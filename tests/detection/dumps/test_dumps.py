@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from cpufeat.cli import main
 from cpufeat.detection import dumps
+from cpufeat.detection.dumps.text import MAX_LINES
 from cpufeat.detection.machine import LARGEST_FILE
 from cpufeat.detection.probe import lscpu, proc_cpuinfo, x86_flags
 from cpufeat.detection.probe.x86_flags import X86Processor
@@ -150,6 +152,16 @@ def test_lscpu_is_read_flat_indented_and_as_json(text: str) -> None:
     assert (x86_flags.from_lscpu(fields), lscpu.online(fields)) == (EPYC, 4)
 
 
+def test_empty_lines_make_no_paragraphs_and_cost_no_memory() -> None:
+    content = b"\n" * 500_000 + b"processor: 0\n" + b"\n" * 500_000 + b"processor: 1\n"
+    tracemalloc.start()
+    try:
+        assert len(proc_cpuinfo.blocks(content)) == 2
+        assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    finally:
+        tracemalloc.stop()
+
+
 def test_our_own_recording_comes_back() -> None:
     _, machine = parse(CPUID_R)
     machine = machine.replace(xcr0=7, files={"/proc/cpuinfo": CPUINFO.encode()}, arch="x86_64")
@@ -165,6 +177,8 @@ def test_our_own_recording_comes_back() -> None:
         (b"\xff\xfeC\x00P", "dump: not UTF-16"),
         (b"hello\nworld\n", "dump: in no known format; expected a recording of cpufeat, CPUID leaves"),
         (b"x" * (LARGEST_FILE + 1), "dump: larger than 16 MiB"),
+        (b"processor: 0\n" + b"\n" * MAX_LINES, "dump: more than 1,048,576 lines"),
+        (b"processor: 0\n" + b"\v\r" * (MAX_LINES // 2), "dump: more than 1,048,576 lines"),
         (CPUID_R.encode()[:200], "dump:4: damaged or cut off; expected a line like '0x00000007 0x00: eax="),
         (INSTLATX64.encode()[:80], "dump:2: damaged or cut off; expected a line like 'CPUID 00000007: "),
         (INSTLATX64.encode().replace(b"[SL 01]", b"[SL xy]"), "dump:4: damaged"),

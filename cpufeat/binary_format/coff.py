@@ -1,0 +1,110 @@
+"""Read the headers of COFF objects and PE files (Microsoft's "PE Format").
+
+The rows have that document's fields. Offsets and sizes are bytes.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import NamedTuple
+
+from cpufeat.support.value import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+PE_MAGIC = b"MZ"
+MACHINES = (0x14C, 0x8664, 0x1C4, 0xAA64, 0xA641)
+"""IMAGE_FILE_MACHINE_I386, AMD64, ARMNT, ARM64, ARM64EC."""
+ANONYMOUS = b"\0\0\xff\xff"
+"""IMAGE_FILE_MACHINE_UNKNOWN and 0xFFFF: the start of an import object, and of an object of many sections (/bigobj)."""
+RELOCATION_SIZE, IMPORT_OBJECT_SIZE = 10, 20
+_PE_HEADER_AT, _SIGNATURE = 0x3C, b"PE\0\0"
+
+
+class FileHeader(NamedTuple):
+    """The header of an object; in a PE file it follows the signature."""
+
+    machine: int
+    sections: int
+    time: int
+    symbols_at: int
+    symbols: int
+    optional_size: int
+    characteristics: int
+
+
+class Section(NamedTuple):
+    """A section header."""
+
+    name: bytes
+    virtual_size: int
+    address: int
+    size: int
+    at: int
+    relocations_at: int
+    lines_at: int
+    relocations: int
+    lines: int
+    characteristics: int
+
+
+class ImportObject(NamedTuple):
+    """The header of a member of an import library, which names a function of a DLL and holds no code."""
+
+    signatures: int
+    version: int
+    machine: int
+    time: int
+    size: int
+    """The size of the two names that follow."""
+    hint: int
+    kind: int
+
+
+class Headers(NamedTuple):
+    """All headers of a file."""
+
+    file: FileHeader
+    sections: list[Section]
+    end: int
+    """The offset after the last of them."""
+    symbol_size: int
+    """The size of a row of the table of symbols."""
+
+
+FILE_HEADER, SECTION = struct.Struct("<2H3I2H"), struct.Struct("<8s6I2HI")
+_IMPORT_OBJECT, _BIG_HEADER = struct.Struct("<I2H2I2H"), struct.Struct("<I2HI16x16x3I")
+_SYMBOL_SIZE, _BIG_SYMBOL_SIZE = 18, 20
+
+
+def headers(content: bytes, damaged: Callable[[str], Exception]) -> Headers:
+    """Return the headers of an object or a PE file; raise what ``damaged`` makes of the reason why there are none."""
+    try:
+        start, symbol_size = 0, _SYMBOL_SIZE
+        if content.startswith(ANONYMOUS):
+            _, _, machine, time, count, symbols_at, symbols = _BIG_HEADER.unpack_from(content)
+            header, first = FileHeader(machine, count, time, symbols_at, symbols, 0, 0), _BIG_HEADER.size
+            symbol_size = _BIG_SYMBOL_SIZE
+        else:
+            if content.startswith(PE_MAGIC):
+                (start,) = struct.unpack_from("<I", content, _PE_HEADER_AT)
+                if content[start : start + len(_SIGNATURE)] != _SIGNATURE:
+                    raise damaged("it has no PE header")
+                start += len(_SIGNATURE)
+            header = FileHeader(*FILE_HEADER.unpack_from(content, start))
+            first = start + FILE_HEADER.size + header.optional_size
+        end = first + header.sections * SECTION.size
+        if end > len(content):
+            raise damaged("its section headers lie outside of it")
+    except struct.error as error:
+        raise damaged(str(error)) from None
+    return Headers(header, [Section(*row) for row in SECTION.iter_unpack(content[first:end])], end, symbol_size)
+
+
+def import_object(content: bytes) -> ImportObject | None:
+    """Return the header of an import object, None for any other file (section "Import Library Format")."""
+    if not content.startswith(ANONYMOUS) or len(content) < _IMPORT_OBJECT.size:
+        return None
+    header = ImportObject(*_IMPORT_OBJECT.unpack_from(content))
+    return header if header.version == 0 else None
