@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -19,7 +18,7 @@ from hypothesis import HealthCheck, settings
 
 pytest.register_assert_rewrite("helpers")  # before the first import of one
 
-from helpers.requirements import unavailable  # noqa: E402
+from helpers.requirements import tool, unavailable  # noqa: E402
 
 from cpufeat import llvm_tables  # noqa: E402
 
@@ -37,13 +36,13 @@ LLVM_VERSIONS = llvm_tables.versions("x86_64")
 @pytest.fixture(scope="session")
 def qemu() -> str:
     """The path of qemu-user's qemu-x86_64."""
-    return shutil.which("qemu-x86_64") or unavailable("qemu-x86_64", "apt-get install qemu-user")
+    return tool("qemu-x86_64")
 
 
 @pytest.fixture(scope="session")
 def compiler() -> str:
     """The path of the system's C compiler."""
-    return shutil.which("cc") or unavailable("a C compiler", "apt-get install gcc")
+    return tool("cc")
 
 
 @functools.cache

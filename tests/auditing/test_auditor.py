@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import shutil
 import struct
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 from helpers.build_binaries import SYSTEMS, ZIG, assemble, build, build_kernel
 from helpers.paths import KERNELS
+from helpers.requirements import tool
 
 import cpufeat
 from cpufeat.auditing.formats.loader import images
@@ -43,13 +43,12 @@ def test_code_for_a_level_needs_that_level(tmp_path: Path, container: str, cpu: 
     assert audit.instructions > 30
 
 
-@pytest.mark.skipif(not shutil.which("objdump"), reason="no objdump")
 def test_functions_are_named_and_their_instructions_quoted(tmp_path: Path) -> None:
     audit = cpufeat.audit(build_kernel(tmp_path, triple="x86_64-linux-gnu", cpu="x86_64_v3"))
     assert [function.name for function in audit.functions] == ["dot_float", "dot_double"]
     use = audit.functions[0].uses["avx"][0]
     listing = subprocess.run(
-        [str(shutil.which("objdump")), "-d", "-M", "intel", audit.name], capture_output=True, text=True, check=True
+        [tool("objdump"), "-d", "-M", "intel", audit.name], capture_output=True, text=True, check=True
     )
     line = next(line for line in listing.stdout.splitlines() if line.startswith(f"{use.address:4x}:"))
     assert use.place == f".text+{use.address:#x}"
@@ -377,10 +376,9 @@ def test_elf_files_are_audited_without_lief(tmp_path: Path) -> None:
     assert result.stdout == "set()\n"
 
 
-@pytest.mark.skipif(not shutil.which("strip"), reason="no strip")
 def test_a_stripped_python_needs_the_same(tmp_path: Path) -> None:
     python = Path(sys.executable).resolve()
     stripped = tmp_path / "python"
-    subprocess.run([str(shutil.which("strip")), "-s", "-o", str(stripped), str(python)], check=True)
+    subprocess.run([tool("strip"), "-s", "-o", str(stripped), str(python)], check=True)
     whole, less = cpufeat.audit(python), cpufeat.audit(stripped)
     assert (whole.needs, whole.arch) == (less.needs, less.arch)

@@ -16,7 +16,7 @@ import llvmlite
 import numpy as np
 import pytest
 from helpers.known_alarms import alarms, unexplained
-from helpers.requirements import unavailable
+from helpers.requirements import tool, unavailable
 from numpy._core import _multiarray_umath  # type: ignore[attr-defined]
 
 import cpufeat
@@ -112,7 +112,7 @@ fn main() {
 
 @pytest.mark.parametrize(("check", "is_guarded"), [('is_x86_feature_detected!("avx2")', True), ("true", False)])
 def test_a_rust_program_is_guarded_where_it_asks(check: str, is_guarded: bool, tmp_path: Path) -> None:
-    rustc = shutil.which("rustc") or unavailable("rustc", "https://rustup.rs")
+    rustc = tool("rustc")
     (tmp_path / "main.rs").write_text(RUST.replace("CHECK", check))
     subprocess.run([rustc, "-O", "main.rs"], cwd=tmp_path, check=True, capture_output=True)
     audit = cpufeat.audit(tmp_path / "main")

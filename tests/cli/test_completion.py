@@ -6,7 +6,6 @@ import os
 import pty
 import re
 import select
-import shutil
 import subprocess
 import sys
 import time
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from helpers.command_line import ENVIRONMENT, HASWELL, cpufeat
-from helpers.requirements import unavailable
+from helpers.requirements import tool
 
 from cpufeat.cli.completion import SCRIPTS
 from cpufeat.cli.parser import VERBS
@@ -31,10 +30,6 @@ def words(*given: str) -> list[str]:
     done = cpufeat("completion", "--words", "--", *given, CPUFEAT_MACHINE=HASWELL)
     assert (done.returncode, done.stderr) == (0, "")
     return [line.split("\t")[0] for line in done.stdout.splitlines()]
-
-
-def shell(name: str) -> str:
-    return shutil.which(name) or unavailable(name, f"apt-get install {name}")
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +130,7 @@ class TestShells:
         _cpufeat cpufeat
         ((${{#COMPREPLY[@]}})) && printf '%s\\n' "${{COMPREPLY[@]}}"; complete -p cpufeat"""
         done = subprocess.run(
-            [shell("bash"), "--norc", "-uc", script],
+            [tool("bash"), "--norc", "-uc", script],
             cwd=folder, env=environment(folder), capture_output=True, text=True, check=True,
         )  # fmt: skip
         *said, registered = done.stdout.splitlines()
@@ -146,7 +141,7 @@ class TestShells:
     def test_fish(self, line: str, completed: list[str], folder: Path) -> None:
         script = f"source completion.fish; complete -C '{line}'"
         done = subprocess.run(
-            [shell("fish"), "--no-config", "-c", script],
+            [tool("fish"), "--no-config", "-c", script],
             cwd=folder, env=environment(folder), capture_output=True, text=True, check=True,
         )  # fmt: skip
         assert [text.split("\t")[0] for text in done.stdout.splitlines()] == completed[:1]
@@ -154,7 +149,7 @@ class TestShells:
 
     def test_zsh(self, line: str, completed: list[str], folder: Path) -> None:
         """A line is typed, completed with the tabulator and run; the program says which arguments it got."""
-        start, asked = [shell("zsh"), "-f", "-i"], folder / "asked"
+        start, asked = [tool("zsh"), "-f", "-i"], folder / "asked"
         prepare = "PS1='READY> '; autoload -Uz compinit; compinit -u -D; source ./completion.zsh; unsetopt beep\n"
         child, terminal = pty.fork()
         if not child:

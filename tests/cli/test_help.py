@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from helpers.command_line import ENVIRONMENT, ESCAPE, cpufeat
+from helpers.requirements import tool
 
 from cpufeat import __version__
 from cpufeat.cli import options, verbs
@@ -133,7 +133,7 @@ def test_colour_without_rich_is_refused_where_it_was_asked_for() -> None:
 
 def test_the_example_for_llc_draws_no_warning_from_it(tmp_path: Path) -> None:
     """The version in the example is that of Debian 12's llc; another llc is asked for its own."""
-    llc = shutil.which("llc") or pytest.skip("needs llc: apt-get install llvm")
+    llc = tool("llc")
     version = re.search(r"LLVM version (\d+)", subprocess.check_output([llc, "--version"], text=True))[1]
     example = next(example for example in EXAMPLES if example.startswith("llc ")).replace("\n", "")
     (tmp_path / "x.bc").write_text("define i32 @f(i32 %a) { ret i32 %a }")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from helpers.environment import ENVIRONMENT
 from helpers.paths import MACHINES, PROGRAMS, PROJECT
-from helpers.requirements import unavailable
+from helpers.requirements import tool
 
 from cpufeat.cli.parser import VERBS, parser_of
 
@@ -61,7 +60,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, compiler: str) -> Path:
     source = str(PROGRAMS / "documents" / "app.c")
     subprocess.run([compiler, "-O3", "-march=haswell", "-o", made / "sum", source], check=True)
     subprocess.run([compiler, "-O3", "-march=haswell", "-c", "-o", made / "sum.o", source], check=True)
-    archiver = shutil.which("ar") or unavailable("ar", "apt-get install binutils")
+    archiver = tool("ar")
     subprocess.run([archiver, "rc", made / "sum.a", made / "sum.o"], check=True)
     return made
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import shutil
 import subprocess
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,7 @@ import pytest
 from elftools.elf.elffile import ELFFile
 
 from cpufeat import Target, llvm_tables
-from helpers.requirements import unavailable
+from helpers.requirements import tool
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,11 +21,6 @@ MAIN = "define i32 @main() { ret i32 42 }"
 TWICE = "define i32 @twice(i32 %a) { %r = shl i32 %a, 1\nret i32 %r }\n"
 
 needs_clang = pytest.mark.skipif(llvm_tables.installed() < 22, reason="ziglang's clang writes IR of LLVM 22")
-
-
-def tool(name: str) -> str:
-    """The path of a tool of the system."""
-    return shutil.which(name) or unavailable(name, "apt-get install binutils gcc llvm qemu-user")
 
 
 def run(*command: str | Path, timeout: float = 120, **options: Any) -> subprocess.CompletedProcess[str]:

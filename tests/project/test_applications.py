@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from helpers.paths import PROJECT
-from helpers.requirements import unavailable
+from helpers.requirements import tool, unavailable
 
 import cpufeat
 
@@ -80,8 +80,7 @@ def test_a_frozen_application_answers_and_compiles_in_a_worker(tmp_path: Path) -
     """The worker is the application, started so that it does not run: the first line is printed once."""
     if not importlib.util.find_spec("PyInstaller"):
         unavailable("PyInstaller", "pip install pyinstaller")
-    if not shutil.which("objdump"):
-        unavailable("objdump, for PyInstaller", "apt-get install binutils")
+    tool("objdump")  # PyInstaller reads libraries with it
     (tmp_path / "application.py").write_text(ANSWERS + COMPILES)
     options = ["--log-level", "ERROR", "--additional-hooks-dir", str(PROJECT / "cpufeat" / "__pyinstaller")]
     for name in ("archspec", "hypothesis", "numpy", "pytest", "rich", "ziglang"):

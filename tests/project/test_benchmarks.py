@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from helpers.environment import ENVIRONMENT
 from helpers.paths import KERNELS, PROJECT
-from helpers.requirements import unavailable
+from helpers.requirements import tool
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,8 +27,8 @@ def test_there_are_benchmarks() -> None:
 def test_a_benchmark_runs(path: Path, tmp_path: Path) -> None:
     arguments = ["1", *SIZES.get(path.stem, ())]
     if path.stem == "audit":  # a small library in place of libLLVM
-        cc = shutil.which("cc") or unavailable("cc", "apt-get install gcc")
-        shutil.which("objdump") or unavailable("objdump", "apt-get install binutils")
+        cc = tool("cc")
+        tool("objdump")
         library = tmp_path / "dot.so"
         subprocess.run([cc, "-shared", "-fPIC", KERNELS / "dot.c", "-o", library], check=True)
         arguments.append(str(library))

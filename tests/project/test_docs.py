@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import ast
 import re
-import shutil
 import subprocess
 import sys
 
 from helpers.paths import PROJECT
-from helpers.requirements import unavailable
+from helpers.requirements import tool
 
 from cpufeat.aot import options
 from cpufeat.aot.frontend import clang
@@ -94,12 +93,11 @@ def test_the_manual_page_is_up_to_date_and_without_faults() -> None:
     command = [sys.executable, str(PROJECT / "tools" / "manual.py"), "--check"]
     assert subprocess.run(command, check=False).returncode == 0, "python tools/manual.py writes it anew"
     page = str(PROJECT / "docs" / "cpufeat.1")
-    for tool, arguments, package in (
-        ("groff", ["-ww", "-man", "-z", "-Tutf8"], "groff-base"),
-        ("mandoc", ["-Tlint", "-Wwarning"], "mandoc"),
+    for name, arguments in (
+        ("groff", ["-ww", "-man", "-z", "-Tutf8"]),
+        ("mandoc", ["-Tlint", "-Wwarning"]),
     ):
-        program = shutil.which(tool) or unavailable(tool, f"apt-get install {package}")
-        done = subprocess.run([program, *arguments, page], capture_output=True, text=True, check=False)
+        done = subprocess.run([tool(name), *arguments, page], capture_output=True, text=True, check=False)
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 

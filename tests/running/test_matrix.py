@@ -7,7 +7,6 @@ there as well; what a run should print says the same C by GCC for the baseline.
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 from helpers.paths import PROGRAMS, PROJECT
 from helpers.qemu import NO_64_BIT, models, run, side_by_side
-from helpers.requirements import unavailable
+from helpers.requirements import tool
 
 from cpufeat import Target, aot, llvm_tables
 from cpufeat.features import find
@@ -63,7 +62,7 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 def gcc(output: Path, *sources: Path | str) -> Path:
-    compiler = shutil.which("gcc") or unavailable("gcc", "apt-get install gcc")
+    compiler = tool("gcc")
     command = [compiler, "-O1", "-ffp-contract=off", *map(str, sources), "-o", str(output)]
     subprocess.run(command, check=True)
     return output

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import resource
-import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from helpers.paths import PROJECT
-from helpers.requirements import unavailable
+from helpers.requirements import tool
 
 from cpufeat import Target, VerifyError, aot, features, levels
 from cpufeat.cli import main
@@ -475,8 +474,7 @@ def test_variants_are_none_if_they_cannot_be_observed(qemu: str, with_variants, 
 @pytest.fixture(scope="session")
 def for_arm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A program for 64-bit Arm, with variants for the levels that CPU models stand for and for those in between."""
-    if not shutil.which("qemu-aarch64"):
-        unavailable("qemu-aarch64", "apt-get install qemu-user")
+    tool("qemu-aarch64")
     folder = tmp_path_factory.mktemp("arm")
     source, program = folder / "program.c", folder / "program"
     source.write_text("#include <stdio.h>\n__attribute__((noinline)) int kernel(int n) { return n * 3; }" + CALLS[18:])

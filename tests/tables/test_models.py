@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import re
-import shutil
 import subprocess
 from collections import Counter
 from pathlib import Path
@@ -12,7 +11,7 @@ from pathlib import Path
 import pytest
 from archspec.cpu.schema import TARGETS_JSON
 from helpers.corpora import corpora
-from helpers.requirements import unavailable
+from helpers.requirements import tool
 
 from cpufeat import llvm_tables, tables
 from cpufeat.cpus import cpu_features, cpus, find_cpu
@@ -165,7 +164,7 @@ def test_every_archspec_target_is_known() -> None:
 
 @pytest.mark.parametrize("mode", ["-m32", "-m64"])
 def test_no_march_of_gcc_stands_for_a_cpu_that_has_more(mode: str) -> None:
-    gcc = shutil.which("gcc") or unavailable("gcc", "apt-get install gcc")
+    gcc = tool("gcc")
 
     def run(march: str) -> subprocess.CompletedProcess[str]:
         arguments = [gcc, mode, f"-march={march}", "-dM", "-E", "-x", "c", "/dev/null"]

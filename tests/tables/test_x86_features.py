@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 import re
-import shutil
 import subprocess
 from collections import Counter
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 from archspec.cpu.schema import CPUID_JSON, TARGETS_JSON
 from helpers.llvm_data import llvm_rows
+from helpers.requirements import tool, unavailable
 from llvmlite import binding
 
 from cpufeat import llvm_tables, tables
@@ -212,25 +212,24 @@ def test_archspec_has_the_same_cpuid_bits() -> None:
 # --- GCC
 
 
-GCC = shutil.which("gcc")
-
-
 def gcc(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([GCC or "gcc", *arguments], capture_output=True, text=True, check=False)
+    return subprocess.run([tool("gcc"), *arguments], capture_output=True, text=True, check=False)
 
 
-needs_gcc = pytest.mark.skipif(
-    GCC is None or "Target: x86_64" not in gcc("-v").stderr or "gcc version" not in gcc("-v").stderr,
-    reason="needs GNU's gcc for x86-64: apt install gcc",
-)
+@pytest.fixture(scope="module")
+def gnu_gcc() -> None:
+    """Skip where gcc is not GNU's, or not for x86-64."""
+    says = gcc("-v").stderr
+    if "Target: x86_64" not in says or "gcc version" not in says:
+        unavailable("GNU's gcc for x86-64", "apt-get install gcc")
 
 
-@needs_gcc
+@pytest.mark.usefixtures("gnu_gcc")
 def test_gcc_options_are_known() -> None:
     assert unknown(re.findall(r"^  -m(\S+) +Support ", gcc("--help=target").stdout, re.M)) <= GCC_ONLY
 
 
-@needs_gcc
+@pytest.mark.usefixtures("gnu_gcc")
 def test_gcc_takes_our_spellings(tmp_path: Path) -> None:
     major = int(gcc("-dumpversion").stdout.split(".")[0])
     absent = {name for since, names in NEWER_THAN_GCC_12.items() if since > major for name in ours(names.split())}

@@ -9,7 +9,6 @@ import ctypes
 import functools
 import io
 import re
-import shutil
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -23,7 +22,7 @@ from helpers.multiversion_ir import MODULE, PROGRAM
 from helpers.object_inspection import EVEX, LEGACY, VEX
 from helpers.paths import KERNELS
 from helpers.qemu import run
-from helpers.requirements import unavailable
+from helpers.requirements import tool
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -59,7 +58,7 @@ UNARY = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int)
 
 
 def cc() -> str:
-    return shutil.which("cc") or unavailable("cc", "apt-get install gcc")
+    return tool("cc")
 
 
 def command(*arguments: object, folder: Path) -> str:
@@ -186,7 +185,7 @@ def test_a_library_exports_its_functions_and_nothing_of_cpufeat(build):
 
 
 def exported(path: Path) -> list[str]:
-    program = shutil.which("nm") or unavailable("nm", "apt-get install binutils")
+    program = tool("nm")
     return command(program, "-D", "--defined-only", path, folder=path.parent).splitlines()
 
 
@@ -319,7 +318,7 @@ fn main() {
 
 
 def test_rust_calls_a_library_with_variants(build):
-    rustc = shutil.which("rustc") or unavailable("rustc", "https://rustup.rs")
+    rustc = tool("rustc")
     (build.folder / "main.rs").write_text(RUST)
     command(rustc, "main.rs", "-C", "link-arg=variants.o", "-o", "rust", folder=build.folder)
     assert command(build.folder / "rust", folder=build.folder) == "-2972 -2972 8 18\n"
@@ -565,7 +564,7 @@ def test_loading_honours_cpufeat_disable_with_runtime_override(monkeypatch):
 
 
 def test_loading_needs_the_names_of_the_variants(tmp_path):
-    strip = shutil.which("strip") or unavailable("strip", "apt-get install binutils")
+    strip = tool("strip")
     aot.compile("define i32 @f() { ret i32 1 }", targets=LEVELS, dispatch="ifunc").save(tmp_path / "f.o")
     command(strip, "--strip-unneeded", tmp_path / "f.o", folder=tmp_path)
     with pytest.raises(ArtifactError, match="the names of its variants were stripped"):
@@ -652,7 +651,7 @@ def test_a_stripped_file_shows_that_variants_are_chosen(system, mechanism, kind,
     targets = [Target.parse(level, system) for level in ("x86-64-v3", "x86-64")]
     path = tmp_path / "f"
     aot.compile(FUSES, targets=targets, dispatch=mechanism).link(path, kind=kind)
-    command(shutil.which("llvm-strip") or unavailable("llvm-strip", "apt-get install llvm"), path, folder=tmp_path)
+    command(tool("llvm-strip"), path, folder=tmp_path)
     bare_by_start = {
         function.start: function.bare.names for function in audit(path).functions if "fma" in function.uses
     }
@@ -1168,7 +1167,7 @@ ARM = ("armv8.2-a+sve", "armv8.2-a", "armv8-a")
 @pytest.mark.parametrize(("environment", "mechanism"), [("musl", "pointer"), ("gnu", "pointer"), ("gnu", "ifunc")])
 def test_variants_on_emulated_arm_cores(environment, mechanism, tmp_path):
     """With glibc, which zig links only dynamically, where its loader can be had."""
-    qemu = shutil.which("qemu-aarch64") or unavailable("qemu-aarch64", "apt-get install qemu-user")
+    qemu = tool("qemu-aarch64")
     root = ("-L", str(unpacked(ARM64))) if environment == "gnu" else ()
     zig = (*ZIG, "-target", f"aarch64-linux-{environment}")
     (tmp_path / "kernel.c").write_text(ARM_KERNEL)

@@ -31,6 +31,7 @@ from helpers.detection_programs import (
 from helpers.machines import machine, made_up
 from helpers.paths import MACHINES
 from helpers.qemu import NO_64_BIT, models, run, side_by_side
+from helpers.requirements import tool
 from helpers.run_emitted_ir import LINUX, LINUX_ON_ARM, CompiledIR, compile_all, features_text, selectable_features
 
 from cpufeat.aot.objects import init_array
@@ -59,7 +60,6 @@ V4, V3, V2, V1 = (Target.parse(name) for name in ("x86-64-v4", "x86-64-v3", "x86
 ARM = Target.parse("armv8.2-a", LINUX_ON_ARM)
 RUNS = '#include <stdio.h>\nint main(void) { puts("ran"); return 0; }\n'
 NEHALEM = detect(dumps.load(str(MACHINES / "qemu-nehalem.json"))[1])
-GCC = ("gcc",)
 ONE_LLVM = pytest.mark.parametrize("llvm_version", [22], indirect=True, ids=["LLVM 22"])
 ELSEWHERE = {
     "i686": Target.parse("i686+avx2+bmi", "i686-unknown-linux-gnu"),
@@ -120,9 +120,9 @@ def objects(llvm_python, tmp_path_factory) -> Path:
     return folder
 
 
-def linked(folder: Path, *arguments: str, source: str = RUNS, command: tuple[str, ...] = GCC) -> str:
+def linked(folder: Path, *arguments: str, source: str = RUNS, command: tuple[str, ...] = ("gcc",)) -> str:
     (folder / "main.c").write_text(source)
-    line = [*command, "-o", "program", "main.c", *arguments]
+    line = [tool(command[0]), *command[1:], "-o", "program", "main.c", *arguments]
     process = subprocess.run(line, cwd=folder, capture_output=True, text=True, check=False)
     assert process.returncode == 0, process.stderr
     return str(folder / "program")
@@ -202,7 +202,7 @@ int main(int count, char **names) {
 
 
 def library(objects: Path, name: str) -> str:
-    subprocess.run([*GCC, "-shared", "-o", "library.so", name], cwd=objects, check=True)
+    subprocess.run([tool("gcc"), "-shared", "-o", "library.so", name], cwd=objects, check=True)
     return str(objects / "library.so")
 
 
@@ -317,7 +317,7 @@ def test_the_guard_agrees_with_python_on_recorded_and_invented_machines(requests
 
 @ONE_LLVM
 def test_the_guard_agrees_with_emulated_arm_cores(objects: Path) -> None:
-    qemu = shutil.which("qemu-aarch64") or pytest.skip("needs qemu-aarch64: apt-get install qemu-user")
+    qemu = tool("qemu-aarch64")
     program = linked(objects, "arm.o", command=(*ZIG, "aarch64-linux-musl"))
     beyond_a53 = ["rdm", "lse", "ccpp"]
     refused = (126, "", message("demo", beyond_a53, "armv8.2-a"))
@@ -327,7 +327,7 @@ def test_the_guard_agrees_with_emulated_arm_cores(objects: Path) -> None:
 
 @ONE_LLVM
 def test_the_guard_agrees_with_emulated_32_bit_cpus(objects: Path) -> None:
-    qemu = shutil.which("qemu-i386") or pytest.skip("needs qemu-i386: apt-get install qemu-user")
+    qemu = tool("qemu-i386")
     program = linked(objects, "i686.o", command=(*ZIG, "x86-linux-musl"))
     lacks = ["sse2", "bmi", "sse3", "ssse3", "sse4_1", "sse4_2", "avx", "avx2"]
     assert outcome(run(qemu, "pentium3", [program])) == (126, "", message("demo", lacks, "i686,+bmi,+avx2"))
@@ -447,7 +447,7 @@ def test_a_level_is_joined_with_a_property_that_the_object_has(objects: Path) ->
     .section .rodata
     .ascii "{guard_table(objects)}"
     """)
-    subprocess.run([*GCC, "-c", "cet.s"], cwd=objects, check=True)
+    subprocess.run([tool("gcc"), "-c", "cet.s"], cwd=objects, check=True)
     both = narrowed_for((objects / "cet.o").read_bytes(), x86("avx2", "fma"))
     (objects / "both.o").write_bytes(both)
     command = ["ld", "-r", "-o", "joined.o", "both.o"]

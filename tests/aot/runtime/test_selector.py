@@ -12,7 +12,6 @@ import functools
 import io
 import random
 import re
-import shutil
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -36,6 +35,7 @@ from helpers.detection_programs import (
 from helpers.machines import EVERY_STATE, machine, made_up
 from helpers.paths import CORPORA, CORPUS
 from helpers.qemu import NO_64_BIT, models, run, side_by_side
+from helpers.requirements import tool
 from helpers.run_emitted_ir import (
     LINUX,
     LINUX_ON_ARM,
@@ -462,9 +462,8 @@ def c_program(folder: Path, source: str, *objects: str, command: tuple[str, ...]
     """Compile and link a C program with objects in a folder."""
     (folder / "main.c").write_text(source)
     program = folder / "program"
-    process = subprocess.run(
-        [*command, "-O1", "-o", program, "main.c", *objects], cwd=folder, capture_output=True, text=True, check=False
-    )
+    line = [tool(command[0]), *command[1:], "-O1", "-o", str(program), "main.c", *objects]
+    process = subprocess.run(line, cwd=folder, capture_output=True, text=True, check=False)
     assert process.returncode == 0, process.stderr
     return program
 
@@ -535,7 +534,7 @@ def test_emitted_detection_agrees_with_every_emulated_model(qemu: str, objects: 
 
 @pytest.mark.parametrize("llvm_version", [22], indirect=True, ids=["LLVM 22"])
 def test_emitted_detection_agrees_with_emulated_32_bit_cpus(objects: Path) -> None:
-    qemu = shutil.which("qemu-i386") or pytest.skip("needs qemu-i386: apt-get install qemu-user")
+    qemu = tool("qemu-i386")
     source = detection_program(PRINTED_LEAVES, len(selectable_features(I686)))
     program = str(c_program(objects, source, "features32.o", command=(*ZIG, "x86-linux-musl")))
     feature_sets = []
@@ -567,7 +566,7 @@ int main(void) {
 
 @pytest.mark.parametrize("llvm_version", [22], indirect=True, ids=["LLVM 22"])
 def test_emitted_detection_agrees_with_emulated_arm_cores(objects: Path) -> None:
-    qemu = shutil.which("qemu-aarch64") or pytest.skip("needs qemu-aarch64: apt-get install qemu-user")
+    qemu = tool("qemu-aarch64")
     source = ON_ARM.replace("COUNT", str(len(selectable_features(LINUX_ON_ARM))))
     program = str(c_program(objects, source, "arm.o", "arm-features.o", command=(*ZIG, "aarch64-linux-musl")))
     picked = {}

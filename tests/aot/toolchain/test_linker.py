@@ -19,8 +19,9 @@ from pathlib import Path
 
 import lief
 import pytest
-from helpers.linked_programs import BASELINE, HERE, MAIN, MUSL, TWICE, elf, looked_at, needs_clang, run, tool
+from helpers.linked_programs import BASELINE, HERE, MAIN, MUSL, TWICE, elf, looked_at, needs_clang, run
 from helpers.paths import KERNELS
+from helpers.requirements import tool
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from llvmlite import binding

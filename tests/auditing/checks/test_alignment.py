@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +12,7 @@ import iced_x86
 import pytest
 from helpers.build_binaries import assemble
 from helpers.paths import SCRIPTS
-from helpers.requirements import unavailable
+from helpers.requirements import tool
 from iced_x86 import Code, Decoder, EncodingKind, MemorySizeInfo, OpCodeInfo, OpCodeOperandKind, Register
 from numpy._core import _multiarray_umath  # type: ignore[attr-defined]
 
@@ -213,7 +212,7 @@ odd: .zero 16
 @pytest.mark.parametrize("bits", ["-m64", "-m32"])
 def test_operands_at_absolute_addresses_are_found(bits: str, tmp_path: Path) -> None:
     """In code for fixed addresses operands are absolute; in 32-bit code all are."""
-    compiler = shutil.which("gcc") or unavailable("gcc", "apt-get install gcc")
+    compiler = tool("gcc")
     source = tmp_path / "text.s"
     source.write_text(ABSOLUTE)
     command = [compiler, bits, "-nostdlib", "-no-pie", "-static", str(source), "-o", str(tmp_path / "program")]

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import random
 import re
-import shutil
 import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 from helpers.build_binaries import ZIG, assemble
 from helpers.paths import GUARDS
-from helpers.requirements import unavailable
+from helpers.requirements import tool
 
 import cpufeat
 
@@ -51,9 +50,7 @@ KINDS = {
 
 def compiled(output: Path, compiler: str, *options: str) -> Path:
     command = COMPILERS[compiler]
-    if not shutil.which(command[0]):
-        unavailable(compiler, f"apt-get install {compiler}")
-    subprocess.run([*command, "-g0", *options, str(CASES), "-o", str(output)], check=True)
+    subprocess.run([tool(command[0]), *command[1:], "-g0", *options, str(CASES), "-o", str(output)], check=True)
     return output
 
 
@@ -94,7 +91,7 @@ def test_stripped_programs_get_the_same_answers(level: str, tmp_path: Path) -> N
     """Variables that hold answers are found by what is stored in them (not Zig's: its check always says no)."""
     named = cpufeat.audit(compiled(tmp_path / "named", "gcc", level))
     names = {function.start: function.name for function in named.functions}
-    strip = shutil.which("strip") or unavailable("strip", "apt-get install binutils")
+    strip = tool("strip")
     subprocess.run([strip, "-s", str(tmp_path / "named"), "-o", str(tmp_path / "bald")], check=True)
     assert answers(cpufeat.audit(tmp_path / "bald"), names) == answers(named)
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import random
-import shutil
 import struct
 import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 from helpers.build_binaries import build, build_kernel
-from helpers.requirements import unavailable
+from helpers.requirements import tool
 
 import cpufeat
 from cpufeat.errors import AuditError
@@ -41,7 +40,7 @@ def note(*properties: tuple[int, int]) -> str:
 
 def made(folder: Path, text: str, *options: str) -> Path:
     """Assemble, and perhaps link; not by Zig, which leaves such notes out."""
-    compiler = shutil.which("gcc") or unavailable("gcc", "apt-get install gcc")
+    compiler = tool("gcc")
     (folder / "text.s").write_text(text)
     subprocess.run([compiler, str(folder / "text.s"), "-o", str(folder / "made"), *(options or ["-c"])], check=True)
     return folder / "made"
@@ -53,7 +52,7 @@ def test_a_level_that_differs_from_that_of_the_code_is_a_fault(states: str, code
     option = "x86-64-baseline" if states == "x86-64" else states
     text = f".globl f\n.type f, @function\nf: {INSTRUCTIONS[code]}\nret"
     path = made(tmp_path, text, "-shared", "-nostdlib", f"-Wl,-z,{option}")
-    readelf = shutil.which("readelf") or unavailable("readelf", "apt-get install binutils")
+    readelf = tool("readelf")
     shown = subprocess.run([readelf, "-nW", str(path)], capture_output=True, text=True, check=True).stdout
     assert f"x86 ISA needed: {option}" in shown
     stated = cpufeat.audit(path).note

@@ -6,13 +6,12 @@ without running it. No emulator is asked: it may not check alignment.
 
 from __future__ import annotations
 
-import shutil
 import signal
 import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
-from helpers.requirements import unavailable
+from helpers.requirements import tool
 
 import cpufeat
 from cpufeat import ArtifactError, Target, aot
@@ -39,7 +38,7 @@ RIGHT = 20
 
 def linked_past_cpufeat(artifact: aot.Artifact, folder: Path) -> Path:
     """Link with a script that drops the alignment of constants."""
-    compiler = shutil.which("cc") or unavailable("cc", "apt-get install gcc")
+    compiler = tool("cc")
     script, code, program = folder / "script", folder / "module.o", folder / "program"
     script.write_text(SCRIPT)
     artifact.save(code)
@@ -48,8 +47,8 @@ def linked_past_cpufeat(artifact: aot.Artifact, folder: Path) -> Path:
 
 
 def objdump(option: str, program: Path) -> list[str]:
-    tool = shutil.which("objdump") or unavailable("objdump", "apt-get install binutils")
-    return subprocess.run([tool, option, str(program)], capture_output=True, text=True, check=True).stdout.splitlines()
+    command = [tool("objdump"), option, str(program)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
 
 
 def run(program: Path) -> int:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
-from helpers.requirements import unavailable
+from helpers.requirements import tool
 
 import cpufeat
 from cpufeat.detection.systems import ThisMachine
@@ -83,7 +82,7 @@ GUARDED = {
 
 def use(source: str, level: str, folder: Path) -> FunctionNeeds:
     """What an audit says of the one function of a program that needs AVX2."""
-    compiler = shutil.which("gcc") or unavailable("gcc", "apt-get install gcc")
+    compiler = tool("gcc")
     (folder / "main.c").write_text(PROGRAM + source)
     subprocess.run([compiler, level, "-march=x86-64", "main.c", "-o", "main"], cwd=folder, check=True)
     (user,) = (function for function in cpufeat.audit(folder / "main").functions if "avx2" in function.uses)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
 import pytest
+from helpers.requirements import tool
 from helpers.x86_encodings import examples
 from iced_x86 import (
     Code,
@@ -90,7 +90,7 @@ def test_every_row_names_something_that_iced_x86_knows() -> None:
 
 @pytest.fixture(scope="module")
 def gas() -> str:
-    return shutil.which("as") or pytest.skip("no GNU as")
+    return tool("as")
 
 
 @pytest.fixture(scope="module")
