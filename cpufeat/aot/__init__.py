@@ -4,7 +4,7 @@ A module and targets come in; an :class:`Artifact` goes out, which is linked to 
 ``compiler`` runs the stages in this order: ``frontend`` reads the module, ``cache`` looks for an artifact made before;
 ``fallback`` has ``unit`` emit an object through the ``worker`` (``passes`` and ``runtime`` code, then LLVM), at lower
 levels where LLVM fails; ``used_features`` verifies it; ``objects`` adds the note. ``artifact`` links by ``toolchain``
-and loads by ``jit_library``. ``llvm`` and ``objects`` are ground. Public names are loaded when first used.
+and loads by ``jit_library``. ``llvm`` and ``objects`` serve all of these. Public names are loaded when first used.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Describe one compilation (source, targets and options, immutable), make LLVM's job of it, and have that emitted."""
+"""Define the compilation unit (source, targets, options): turn it into a job for LLVM, and run that in the worker."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Complete command lines: what the last word can be, and the scripts that ask this for a shell."""
+"""Complete command lines: the candidates for the last word, and the shell scripts that ask for them."""
 
 from __future__ import annotations
 

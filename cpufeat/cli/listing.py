@@ -1,4 +1,4 @@
-"""Share among the verbs that list what is known: filters, the choice of a machine, and rows of one line."""
+"""Provide what the verbs that list tables have in common: filters, the choice of a machine, and rows of one line."""
 
 from __future__ import annotations
 

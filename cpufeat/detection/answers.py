@@ -1,8 +1,9 @@
-"""Define the shapes of answers in a recording: each class looks answers up, collects them, and converts them to JSON.
+"""Define how a recording stores answers: each class looks them up, collects them, and converts them to JSON.
 
-Each class is one shape. ``find`` looks up the answer to a question's arguments; ``collect`` makes the stored value from
-answers by arguments; ``write`` and ``read`` convert it to and from what :mod:`json` takes, where registers and masks
-are hexadecimal. ``read`` raises ValueError, TypeError, AttributeError, KeyError or OverflowError for anything else.
+Each class is for one shape of answer. ``find`` looks up the answer to a question's arguments; ``collect`` makes the
+stored value from answers by arguments; ``write`` and ``read`` convert it to and from what :mod:`json` takes, where
+registers and masks are hexadecimal. ``read`` raises ValueError, TypeError, AttributeError, KeyError or OverflowError
+for anything else.
 """
 
 from __future__ import annotations

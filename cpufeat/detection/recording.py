@@ -1,4 +1,4 @@
-"""Store the answers of a machine as JSON, and give them again: a ``Recording`` stands in for the machine.
+"""Store the answers of a machine as JSON, and replay them: a ``Recording`` stands in for the machine.
 
 A question of :class:`~cpufeat.detection.machine.Machine` is recorded by one field and one row of :data:`QUESTIONS`.
 """

@@ -1,4 +1,4 @@
-"""Say why a feature counts as off that a source does not report: the bit that is 0, or the word that is missing.
+"""Explain why a feature that a source does not report counts as off: the bit that is 0, or the word that is missing.
 
 The facts are the columns ``bit`` and ``spellings`` of ``features.tsv``.
 """

@@ -1,4 +1,4 @@
-"""Predict whether a file runs on a machine or CPU, without running it: compare needed features with those there."""
+"""Predict whether a file runs on a machine or CPU, without running it: compare the features needed and available."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Load optional packages, here only; one that is missing is an error that names the extra to install."""
+"""Import optional packages; a missing one raises an error that names the extra to install."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from cpufeat import CpufeatWarning, Target, aot
 from cpufeat.aot.cache import memo
-from cpufeat.aot.worker import client, interpreter
+from cpufeat.aot.worker import client, worker_command
 
 if TYPE_CHECKING:
     import pytest
@@ -29,7 +29,7 @@ def compile_quietly(module: object, target: Target | str | None, **options: Any)
 def use_llvm_of(python: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the worker be another interpreter, with the llvmlite that it has."""
     monkeypatch.setattr("sys.executable", python)
-    for module in (interpreter, memo):
+    for module in (worker_command, memo):
         monkeypatch.setattr(module, "origin", lambda package, extra: _llvmlite_of(python))
     end_worker()
 

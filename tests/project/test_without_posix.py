@@ -36,9 +36,9 @@ sys.platform = "win32"
 DOES_ALL = """
 import warnings
 from cpufeat import aot
-from cpufeat.aot.worker import interpreter
+from cpufeat.aot.worker import worker_command
 from cpufeat.cli import main
-interpreter._BOOTSTRAP = PRELUDE + interpreter._BOOTSTRAP
+worker_command._BOOTSTRAP = PRELUDE + worker_command._BOOTSTRAP
 from cpufeat.aot.toolchain import zig
 zig.program = lambda: PROGRAM
 open("f.ll", "w").write("define <8 x i32> @f(<8 x i32> %a) { %r = add <8 x i32> %a, %a\\n ret <8 x i32> %r }")

@@ -1,6 +1,7 @@
-"""Before the application's own code: serve as a worker if started as one, or say that this can be done.
+"""Let a frozen application serve as the LLVM worker: run the worker and exit if the command line asks for it.
 
-:mod:`cpufeat.aot.worker.interpreter` starts the application so.
+Otherwise set ``sys._cpufeat_worker``, by which :mod:`cpufeat.aot.worker.worker_command` knows that it can start the
+application as its worker.
 """
 
 import sys

@@ -1,8 +1,9 @@
-"""Rename the ``target-cpu`` and ``target-features`` of functions, so that the compilation's target holds for all.
+"""Disable the attributes ``target-cpu`` and ``target-features`` of functions, so that the TargetMachine's apply.
 
 LLVM takes ``"target-features"`` of a function *instead of* the TargetMachine's string, never in addition: a function
 that says ``+sse4.2`` loses the machine's ``-avx`` and gets back all that the CPU's name implies. So these attributes
-are renamed, and the machine's explicit string holds for every function, also for those that LLVM itself adds.
+are renamed to ones that LLVM ignores, and the machine's explicit string applies to every function, also to those that
+LLVM itself adds.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ import threading
 from typing import TYPE_CHECKING, cast
 
 from cpufeat.aot.llvm.job import EmitError, Emitted
-from cpufeat.aot.worker import interpreter, protocol
+from cpufeat.aot.worker import protocol, worker_command
 from cpufeat.aot.worker.diagnosis import Crash, cause_of_end
 from cpufeat.errors import CompileError, CpufeatError, TargetError
 
@@ -201,7 +201,7 @@ def _alive() -> Worker:
 
 def _spawn(stderr: IO[bytes]) -> subprocess.Popen[bytes]:
     return subprocess.Popen(  # noqa: S603
-        interpreter.command(),
+        worker_command.command(),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=stderr,

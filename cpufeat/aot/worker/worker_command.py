@@ -1,7 +1,7 @@
-"""Find the program that serves as the worker: a Python interpreter, or an application that was frozen with our hook.
+"""Find the command that starts the worker: a Python interpreter, or an application frozen with cpufeat's hook.
 
-An application in which Python is embedded or frozen is never started for it: that would do its work once more, which
-may well be to compile.
+Any other application in which Python is embedded or frozen is never started as a worker: it would do its own work once
+more, which may well be to compile.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from cpufeat.support.extras import origin
 from cpufeat.tables import PACKAGE
 
 FROZEN_WORKER = "--cpufeat-worker"
-"""The argument with which a frozen application becomes a worker. The hook that sees to that sets an attribute of
-:mod:`sys` to it (``cpufeat/__pyinstaller``)."""
+"""The argument with which a frozen application becomes a worker. The run-time hook (``cpufeat/__pyinstaller``) handles
+it, and sets an attribute of :mod:`sys` to it."""
 _ATTRIBUTE = "_cpufeat_worker"
 _INTERPRETER = re.compile(r"(python|pypy|graalpy)w?[\d.]*[a-z]*(\.exe)?", re.IGNORECASE)
 _BOOTSTRAP = """

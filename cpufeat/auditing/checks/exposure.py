@@ -1,4 +1,4 @@
-"""Follow unavoidable needs forwards from the entry points: which of them are reached from outside without a check."""
+"""Find the unavoidable needs that are reachable from the program's entry points without a check: bare uses."""
 
 from __future__ import annotations
 

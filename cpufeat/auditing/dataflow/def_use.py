@@ -1,4 +1,4 @@
-"""Follow one register: the constants that may reach a step, and where the address that a step loads is first used."""
+"""Follow one register: the constants that reach it at a step, and the first uses of an address that was put into it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Collect what one round of interpreting a function shows: what it stores and returns, and its branches on facts."""
+"""Collect the effects of a function in one round of interpretation: facts that it stores, returns and branches on."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 class Effects:
-    """The effects that one round of interpreting a function shows, collected step by step."""
+    """The effects of a function in one round of interpretation, collected step by step."""
 
     def __init__(self) -> None:
         self.stored: set[int] = set()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cpufeat.auditing.formats.eh_frame import frame_ranges
-from cpufeat.auditing.formats.elf_file import ElfFile, read
+from cpufeat.auditing.formats.elf_headers import ElfFile, read
 from cpufeat.auditing.formats.function_bounds import functions
 from cpufeat.auditing.formats.image import SPACING, Image, Section, Symbol
 from cpufeat.auditing.formats.relocation import Fixup, Layout, PatchedSection, word_at

@@ -1,4 +1,4 @@
-"""Read an ELF file's architecture, kind and sections for an audit, and refuse damaged ones that would cost too much."""
+"""Read the headers of an ELF file: architecture, kind and sections; refuse damaged files and ones costly to audit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lift the AArch64 code of a function to steps: join what single words do, with constants and jump tables."""
+"""Lift AArch64 code to steps, and find what several instructions do together: addresses made in parts, PLT stubs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Find the features whose conditions the bits satisfy that a kernel or an instruction reports.
+"""Find the features whose conditions hold for the bits that a kernel or an instruction reports.
 
 Bits that are set are a dictionary from their names in ``features.tsv`` (``hwcap2[31]``) to the evidence for each.
 """
