@@ -416,7 +416,7 @@ def test_code_that_uses_more_than_its_target_permits_is_an_error_that_names_the_
     assert caught.value.function == "f"
 
 
-def test_code_of_no_function_that_uses_too_much_is_an_error_that_names_its_place():
+def test_code_outside_of_functions_that_uses_too_much_is_an_error_that_names_its_place():
     text = 'module asm ".text\\0A.byte 0xc5,0xf4,0x58,0xc2"\ndefine void @f() { ret void }'
     message = r"^<string>: vaddps ymm0, ymm1, ymm2 at \.text\+0x0 uses avx, which x86-64 does not permit$"
     with pytest.raises(CompileError, match=message) as caught:
@@ -453,7 +453,7 @@ def test_the_selection_of_a_variant_permits_it_no_more_features(dispatch, levels
         aot.compile(text, targets=levels, dispatch=dispatch)
 
 
-def test_uses_behind_a_check_of_the_codes_own_are_permitted():
+def test_uses_behind_the_codes_own_check_are_permitted():
     asked = aot.compile(CHECKED_XGETBV, Target.parse("x86-64"))
     assert asked.variants[0].used == FeatureSet("x86_64")
     with pytest.raises(CompileError, match=r"xgetbv .* uses xsave"):

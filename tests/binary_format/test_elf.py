@@ -207,7 +207,7 @@ def test_damaged_symbols_are_refused(table: dict[str, int], strings: bytes, mess
 
 @settings(max_examples=300, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, len(OBJECT) - 1), st.integers(0, 255)), min_size=1, max_size=6))
-def test_whatever_bytes_change_the_file_is_read_or_refused_as_damaged(changes: list[tuple[int, int]]) -> None:
+def test_a_file_with_any_bytes_changed_is_read_or_refused_as_damaged(changes: list[tuple[int, int]]) -> None:
     content = bytearray(OBJECT)
     for at, byte in changes:
         content[at] = byte

@@ -162,7 +162,7 @@ def test_an_object_can_be_written_to_standard_output(main):
         (("main.cpp", "-o", "out"), 2, "main.cpp: C++ is not supported"),
     ],
 )
-def test_errors_of_the_command_line_are_said(arguments, status, says, main, tmp_path):
+def test_errors_of_the_command_line_are_reported(arguments, status, says, main, tmp_path):
     process = command(
         *arguments, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(Path(cpufeat.__file__).parent.parent)}
     )

@@ -98,7 +98,7 @@ def test_a_candidate_has_its_meaning_behind_a_tab_in_one_line() -> None:
     assert all(re.fullmatch(r"--[\w-]+\t\S.*", line) for line in lines)
 
 
-def test_a_shell_must_be_named_that_is_known() -> None:
+def test_a_missing_or_unknown_shell_is_an_error() -> None:
     for arguments, says in ((["tcsh"], "invalid choice: 'tcsh'"), ([], "name a shell: bash, zsh, fish")):
         done = cpufeat("completion", *arguments)
         assert (done.returncode, done.stdout) == (2, "")

@@ -68,7 +68,7 @@ def test_a_row_has_the_same_facts_as_the_json() -> None:
     assert feature.split() == ["f16c", "isa", "1.0:ECX[29]", "avx", "avx"]
 
 
-def test_filters_of_cpus_leave_those_that_pass_all() -> None:
+def test_cpus_that_pass_all_filters_are_listed() -> None:
     every = listed("cpus")
     v3 = level_features("x86_64", "x86-64-v3")
     assert list(listed("cpus", "--level", "x86-64-v3")) == [
@@ -86,7 +86,7 @@ def test_filters_of_cpus_leave_those_that_pass_all() -> None:
     assert listed("cpus", "--llvm", "14", "--has", "avx10.2") == {}
 
 
-def test_filters_of_features_leave_those_that_pass_all() -> None:
+def test_features_that_pass_all_filters_are_listed() -> None:
     every = listed("features")
     host = detect(load(HASWELL)[1])
     assert list(listed("features", "--usable", "--machine", HASWELL)) == list(host.features)

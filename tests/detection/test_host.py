@@ -55,7 +55,7 @@ def test_nothing_is_wrong_with_a_feature_that_is_usable() -> None:
         found.why_missing("avx512ff")
 
 
-def test_those_of_several_features_that_are_missing_are_told_with_the_reason() -> None:
+def test_the_missing_ones_of_several_features_are_named_with_the_reason() -> None:
     found = detect(machine(INTEL, 6, 85, features_of("skylake-avx512"), xcr0=0x7))
     asked = FeatureSet("x86_64", ["avx2", "avx512f", "amx_tile"])
     assert found.missing(asked) == {name: found.why_missing(name) for name in ("avx512f", "amx_tile")}

@@ -95,7 +95,7 @@ def aarch64_models() -> list[str]:
 
 
 @pytest.mark.parametrize("model", aarch64_models())
-def test_aarch64_is_what_llvm_finds_there(model: str) -> None:
+def test_aarch64_is_detected_as_llvm_detects_it(model: str) -> None:
     bare = found_on(ARM64, model)
     words = dict(zip(("HWCAP", "HWCAP2", "HWCAP3"), bare["words"], strict=True))
     flags = [name.lower().replace("_", "") for word, name, bit in capabilities("aarch64") if words[word] >> bit & 1]
@@ -203,7 +203,7 @@ def test_riscv_finds_no_more_than_the_model_has() -> None:
     assert features <= u54.closed().names | counters | c_with_d
 
 
-def test_riscv_vectors_are_believed_of_hwprobe_only() -> None:
+def test_riscv_vectors_are_usable_only_if_hwprobe_reports_them() -> None:
     with_vectors, without = (found_on(RISCV64, f"rv64,v={value}") for value in ("true", "false"))
     assert ("v" in with_vectors["features"]) == (with_vectors["source"] == "riscv_hwprobe")
     assert (with_vectors["words"][0] ^ without["words"][0]) == 1 << 21

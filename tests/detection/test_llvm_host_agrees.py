@@ -116,7 +116,7 @@ def test_llvm_detects_the_same_on_this_machine(llvm_python: str, llvm_version: i
 # --- machines that are nowhere
 
 
-def test_made_up_machines_bring_out_all_that_is_listed_and_no_more(llvm_python: str, llvm_version: int) -> None:
+def test_invented_machines_show_exactly_the_listed_differences(llvm_python: str, llvm_version: int) -> None:
     generator = random.Random(1)
     answered = ask_about([made_up(generator) for _ in range(400)], llvm_python)
     assert len(answered) == 400

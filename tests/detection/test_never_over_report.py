@@ -125,7 +125,7 @@ def some(kind: tuple[str, str]) -> Iterator[tuple[str, bytes, host.Host, random.
 
 
 @pytest.mark.parametrize("kind", DUMPS, ids=" ".join)
-def test_a_file_that_is_cut_off_or_lacks_a_line_has_no_more(kind: tuple[str, str]) -> None:
+def test_cutting_off_a_file_or_removing_a_line_never_adds_a_feature(kind: tuple[str, str]) -> None:
     for name, content, whole, chosen in some(kind):
         lines = content.splitlines(True)
         for _ in range(CUTS):
@@ -167,7 +167,7 @@ def test_removing_a_word_never_adds_a_feature(kind: tuple[str, str]) -> None:
 
 
 @pytest.mark.parametrize("kind", [kind for kind in DUMPS if kind[0] in ("cpuid", ".json")], ids=" ".join)
-def test_a_bit_or_a_leaf_of_cpuid_less_is_no_feature_more(kind: tuple[str, str]) -> None:
+def test_clearing_a_bit_or_removing_a_leaf_of_cpuid_never_adds_a_feature(kind: tuple[str, str]) -> None:
     """Whatever the bit is: also those of vendor, model and sizes, and the one that tells that the cores differ."""
     for name, content, whole, chosen in some(kind):
         machine = dumps.parse(content, name)[1]
@@ -194,7 +194,7 @@ def check(whole: host.Host, less: Recording, what: str) -> None:
     assert damaged is None or damaged.features.names <= whole.features.names, what
 
 
-def test_a_bit_of_xcr0_less_is_no_feature_more() -> None:
+def test_clearing_a_bit_of_xcr0_never_adds_a_feature() -> None:
     states = sum({1 << bit for state in x86.states().values() for bit in range(64) if state.mask >> bit & 1})
     for name, content in DUMPS[".json", ""]:
         machine = dumps.parse(content, name)[1].replace(xcr0=states)
@@ -204,7 +204,7 @@ def test_a_bit_of_xcr0_less_is_no_feature_more() -> None:
 
 
 @pytest.mark.parametrize("arch", NOT_X86)
-def test_a_bit_or_a_reading_of_the_kernel_less_is_no_feature_more(arch: str) -> None:
+def test_clearing_a_bit_or_removing_an_answer_of_the_kernel_never_adds_a_feature(arch: str) -> None:
     """The words that the kernel spells out stay: where the vector answers, they add nothing."""
     chosen = random.Random(arch)
     for density in (0, 1, 3, 63):

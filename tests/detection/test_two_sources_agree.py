@@ -54,7 +54,7 @@ def test_cpuid_and_the_flags_of_recorded_phones_agree() -> None:
         check(path.name.removesuffix(".log.cpuid"), dumps.load(str(path))[1], by_kernel)
 
 
-def test_what_no_linux_shows_a_flag_for_is_no_disagreement() -> None:
+def test_a_feature_for_which_no_linux_shows_a_flag_is_no_disagreement() -> None:
     known = table("x86_64")
     reported = machine(INTEL, 6, 60, {"avx2", "sha512", "aes"})
     names = detect(reported).features.names

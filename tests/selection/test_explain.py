@@ -200,7 +200,7 @@ IN_THEIR_WORDS = {
 
 @needs_corpora
 @pytest.mark.parametrize(("name", "words"), IN_THEIR_WORDS.items(), ids=str)
-def test_cores_have_their_architectures_word(name: str, words: str) -> None:
+def test_cores_are_described_in_the_words_of_their_architecture(name: str, words: str) -> None:
     account = explained(load(str(CORPUS / name))[1], None)
     assert words in " ".join(text_of(account).split())
     assert FeatureSet(account.host.arch, account.host.withheld).isa.names == account.host.withheld.keys()

@@ -78,7 +78,7 @@ def test_every_row_is_the_first_to_match_its_own_models() -> None:
                     assert first == row, f"{first} comes before {row} and matches the same model"
 
 
-def test_what_a_model_may_have_is_isa_that_llvm_does_not_give_it_anyway() -> None:
+def test_the_column_may_lists_isa_features_that_llvm_does_not_give_the_cpu() -> None:
     llvm = llvm_tables.load(ARCH)
     for row in (row for row in MODELS if row.cpu):
         features = llvm.cpu_features(row.cpu)
@@ -163,7 +163,7 @@ def test_every_archspec_target_is_known() -> None:
 
 
 @pytest.mark.parametrize("mode", ["-m32", "-m64"])
-def test_no_march_of_gcc_stands_for_a_cpu_that_has_more(mode: str) -> None:
+def test_no_march_of_gcc_is_a_spelling_of_a_cpu_with_more_features(mode: str) -> None:
     gcc = tool("gcc")
 
     def run(march: str) -> subprocess.CompletedProcess[str]:

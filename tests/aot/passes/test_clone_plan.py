@@ -70,7 +70,7 @@ def test_an_interposable_function_is_not_called_directly(head: str, flag: str, d
     assert ("@f" in made.direct) is direct
 
 
-def test_a_call_of_an_alias_goes_to_the_clone_of_what_it_means() -> None:
+def test_a_call_of_an_alias_goes_to_the_clone_of_its_aliasee() -> None:
     made = planned("@a = alias i32 (i32), ptr @b\n@b = alias i32 (i32), ptr @exported\n" + FUNCTIONS)
     assert (made.direct["@a"], made.direct["@b"]) == ("@exported", "@exported")
     assert "@exported" in made.not_ifunc

@@ -1051,7 +1051,7 @@ define void @culprit(<3 x half>* %to, <3 x i128>* %from) {
         (["znver4", "sapphirerapids", "x86-64"], ["znver4", "x86-64-v4", "x86-64"]),
     ],
 )
-def test_if_llvm_fails_at_one_variant_its_machines_have_the_best_of_the_others(targets, remaining):
+def test_machines_of_a_variant_that_llvm_cannot_compile_run_the_best_of_the_others(targets, remaining):
     if llvm_version()[0] < 20:
         pytest.skip("a fault of LLVM 20 and 22")
     with pytest.warns(CpufeatWarning, match="sapphirerapids: LLVM failed at this target: ") as warned:

@@ -394,7 +394,7 @@ def test_an_object_states_the_level_of_what_it_uses(objects: Path) -> None:
     assert isa_needed((objects / "sse2.o").read_bytes()) == 0
 
 
-def test_where_another_variant_may_run_no_level_is_stated(objects: Path) -> None:
+def test_no_level_is_stated_where_another_variant_may_run(objects: Path) -> None:
     content = (objects / "unordered.o").read_bytes()
     narrowed = narrowed_for(content, x86("avx2"))
     assert b"-fma\0" in narrowed
@@ -428,7 +428,7 @@ def test_glibc_refuses_to_load_a_library_that_states_a_level_beyond_the_cpu(qemu
 
 @ONE_LLVM
 @pytest.mark.parametrize("order", [("avx2.o", "v2-stated.o"), ("v2-stated.o", "avx2.o"), ("sse2.o", "avx2.o")])
-def test_linkers_join_levels_upwards(objects: Path, order: tuple[str, ...]) -> None:
+def test_linkers_state_the_highest_level_of_all_objects(objects: Path, order: tuple[str, ...]) -> None:
     """With the startup code's own properties, and an object's that has none."""
     program = linked(objects, *order, "-fcf-protection=full")
     assert isa_needed(Path(program).read_bytes()) == 0b111
@@ -481,8 +481,8 @@ def guard_table(objects: Path) -> str:
         ("avx512f avx512vl avx512vnni", ""),
     ],
 )
-def test_features_state_a_level_only_if_they_are_all_of_it(used: str, level: str) -> None:
-    """Not the rest of its level has Bonnell with SSE3, Penryn with SSE4.1, Ivy Bridge with AVX, Piledriver with FMA."""
+def test_a_level_is_stated_only_if_every_cpu_with_the_used_features_has_it(used: str, level: str) -> None:
+    """Bonnell has SSE3, Penryn SSE4.1, Ivy Bridge AVX and Piledriver FMA, each without the rest of that level."""
     assert isa_level(x86(*used.split())) == level
 
 

@@ -554,7 +554,7 @@ def test_no_space_for_the_output_is_an_error(tmp_path):
 
 
 @pytest.mark.parametrize(("mask", "expected"), [(0o022, 0o755), (0o077, 0o700)])
-def test_the_output_is_executable_as_far_as_the_umask_lets(mask, expected, tmp_path):
+def test_the_output_is_executable_as_far_as_the_umask_permits(mask, expected, tmp_path):
     artifact = aot.compile(MAIN, BASELINE)
     old = os.umask(mask)
     try:

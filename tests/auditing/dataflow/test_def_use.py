@@ -61,7 +61,7 @@ def test_the_possible_leaves_of_a_cpuid_instruction_are_found(case: str, tmp_pat
     assert reaching_numbers(cfg, cpuid.address, Register.RAX, RESULTS) == numbers
 
 
-def test_nothing_reaches_where_no_step_begins(tmp_path: Path) -> None:
+def test_no_number_reaches_an_address_at_which_no_step_begins(tmp_path: Path) -> None:
     cfg, _ = graph("mov $7, %eax\ncpuid\nret", tmp_path)
     assert reaching_numbers(cfg, 1, Register.RAX, RESULTS) == set()
 
@@ -105,13 +105,13 @@ def test_the_first_uses_of_an_address_are_found(where: str, tmp_path: Path) -> N
     assert uses.places(steps[0].address, steps[0].following) == places
 
 
-def test_a_call_leads_where_it_stands(tmp_path: Path) -> None:
+def test_the_place_of_a_call_is_its_own_block(tmp_path: Path) -> None:
     cfg, steps = graph("test %edi, %edi\njz 1f\ncall g\n1: ret", tmp_path)
     (call,) = (step for step in steps if step.flow == CALL)
     assert FirstUses(cfg, {0}, x86.CONVENTION).places(call.address, call.target or 0) == {1}
 
 
-def test_a_branch_out_of_the_function_leads_there_and_not_on(tmp_path: Path) -> None:
+def test_the_place_of_a_branch_out_of_the_function_is_its_exit(tmp_path: Path) -> None:
     cfg, steps = graph("test %edi, %edi\njz g\nret", tmp_path)
     branch = steps[1]
     assert branch.target is not None

@@ -135,7 +135,7 @@ def test_objects_have_the_size_of_their_symbol_up_to_a_limit(known: Known) -> No
     assert facts.extent(large + 4096 + 8) == (large + 4096 + 8, large + 4096 + 8 + 64), "no symbol"
 
 
-def test_numbers_that_are_not_zero_initially_are_told_whole(known: Known) -> None:
+def test_all_bytes_of_a_number_that_is_not_zero_initially_are_found(known: Known) -> None:
     _, facts, addresses = known
     have, large = addresses["have"], addresses["large"]
     assert set(facts.nonzero_initially(range(have, have + 4))) == set()

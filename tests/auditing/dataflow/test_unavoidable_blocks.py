@@ -40,7 +40,7 @@ def graph(text: str, folder: Path) -> ControlFlowGraph:
         ({0}, set(), False),
     ],
 )
-def test_a_test_lets_one_side_be_avoided_and_a_plain_branch_none(
+def test_one_side_of_a_test_can_be_avoided_and_no_side_of_a_plain_branch(
     tests: set[int], targets: set[Place], unavoidable: bool, tmp_path: Path
 ) -> None:
     game = ReachabilityGame(graph(DIAMOND, tmp_path), tests, 0)
@@ -48,7 +48,7 @@ def test_a_test_lets_one_side_be_avoided_and_a_plain_branch_none(
 
 
 @pytest.mark.parametrize(("absent", "unavoidable"), [({}, [0, 3]), ({0: 1}, [0, 1, 3]), ({0: 2}, [0, 2, 3])])
-def test_the_side_without_the_features_is_no_way_out(
+def test_the_side_for_cpus_without_the_features_cannot_be_avoided(
     absent: dict[int, int], unavoidable: list[int], tmp_path: Path
 ) -> None:
     """A test of bits of features: a CPU without any of them takes that side, so what is there needs no feature."""
@@ -56,7 +56,7 @@ def test_the_side_without_the_features_is_no_way_out(
     assert [index for index in range(4) if game.is_unavoidable(index)] == unavoidable
 
 
-def test_of_places_that_need_each_other_a_minimal_set_is_exposed(tmp_path: Path) -> None:
+def test_a_minimal_set_of_places_that_cannot_all_be_avoided_is_exposed(tmp_path: Path) -> None:
     game = ReachabilityGame(graph(DIAMOND, tmp_path), {0}, 0)
     assert game.exposed({1}) == set()
     assert game.exposed({1, 2}) == {1, 2}
@@ -69,7 +69,7 @@ def test_code_that_nothing_leads_to_counts_as_entered(tmp_path: Path) -> None:
     assert game.is_unavoidable(1)
 
 
-def test_padding_that_nothing_leads_to_does_not(tmp_path: Path) -> None:
+def test_padding_that_nothing_leads_to_does_not_count_as_entered(tmp_path: Path) -> None:
     game = ReachabilityGame(graph("ret\nnop\nnop", tmp_path), set(), 0)
     assert not game.is_unavoidable(1)
 

@@ -73,6 +73,6 @@ def test_data_and_addresses_outside_of_code_are_no_functions() -> None:
     assert bounds(symbols, [(0x2010, 0x2018)]) == []
 
 
-def test_of_two_names_of_a_function_the_visible_one_is_taken() -> None:
+def test_the_visible_one_of_two_names_of_a_function_is_taken() -> None:
     names = [symbol(0x1000, 8, "local"), symbol(0x1000, 8, "exported", visible=True), symbol(0x1000, 8, "alias")]
     assert bounds(names, []) == [(0x1000, 0x1008, "exported")]

@@ -60,7 +60,7 @@ def test_any_other_file_is_of_no_format() -> None:
         assert format_of(content) is None
 
 
-def test_what_is_no_binary_is_refused_with_the_formats_that_are() -> None:
+def test_a_file_that_is_no_binary_is_refused_with_the_known_formats() -> None:
     with pytest.raises(AuditError, match=r"not a binary \(.*, or an archive of them\)") as refusal:
         cpufeat.audit(b"#!/bin/sh\n")
     assert [known.name for known in FORMATS if known.image and known.name not in str(refusal.value)] == []

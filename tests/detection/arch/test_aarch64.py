@@ -113,7 +113,7 @@ def test_models_have_the_cpus_that_zig_gives_them() -> None:
         assert cpu == name, (vendor, hex(part))
 
 
-def test_rows_name_cpus_that_exist_and_decide_all_that_they_name() -> None:
+def test_rows_name_existing_cpus_and_are_the_first_to_match_their_models() -> None:
     known = llvm_tables.load(ARCH).cpus.keys() | levels(ARCH).keys()
     for row in (row for row in MODELS if row.cpu):
         assert row.cpu in known
@@ -227,7 +227,7 @@ def test_the_exynos_9810_has_only_what_all_its_cores_have() -> None:
     assert "lse" in detect(of_cpuinfo(flags, (0x41, 0xD05, 0x01))).features
 
 
-def test_lscpu_of_several_kinds_says_what_cpuinfo_does() -> None:
+def test_lscpu_of_several_kinds_of_core_gives_the_same_as_cpuinfo() -> None:
     tests, name = corpora("raw/util-linux") / "tests", "arm-A510-A710-A715-X3"
     with tarfile.open(tests / "ts" / "lscpu" / "dumps" / f"{name}.tar.gz") as tar:
         (member,) = (member for member in tar if member.name.endswith("proc/cpuinfo"))
@@ -241,7 +241,7 @@ def test_lscpu_of_several_kinds_says_what_cpuinfo_does() -> None:
     assert by_kernel.features == by_lscpu.features
 
 
-def test_no_length_of_sve_is_a_feature() -> None:
+def test_vector_lengths_of_sve_are_no_features() -> None:
     assert not [name for name in FEATURES if re.search("128|256|512|1024|2048", name) and name.startswith("sv")]
 
 

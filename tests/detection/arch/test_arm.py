@@ -132,7 +132,7 @@ def test_models_have_the_cpus_that_zig_gives_them() -> None:
         assert (cpu or "").replace("novfp", "") == name, (vendor, hex(part))
 
 
-def test_rows_name_cpus_that_exist_and_decide_all_that_they_name() -> None:
+def test_rows_name_existing_cpus_and_are_the_first_to_match_their_models() -> None:
     known = llvm_tables.load(ARCH).cpus.keys() | levels(ARCH).keys()
     for row in (row for row in MODELS if row.cpu):
         assert row.cpu in known

@@ -150,7 +150,7 @@ def test_the_970_has_altivec_and_nothing_of_later_versions() -> None:
     assert detected.features.isa == expected.isa
 
 
-def test_transactions_are_had_only_where_the_kernel_says_so() -> None:
+def test_transactional_memory_is_usable_only_where_the_kernel_says_so() -> None:
     assert "htm" in detect(machine(POWER8)).features
     detected = detect(machine(POWER9, cpuinfo("POWER9, altivec supported", "004e 1202")))
     assert (detected.cpu, "htm" in detected.features) == ("pwr9", False)
@@ -188,7 +188,7 @@ def test_other_platforms_name_nothing(platform: str) -> None:
     assert reading.model is None
 
 
-def test_the_kernels_words_alone_tell_of_no_vsx() -> None:
+def test_vsx_is_unknown_where_only_the_kernels_words_are_read() -> None:
     files = {"/proc/cpuinfo": cpuinfo("POWER9, altivec supported", "004e 1202").encode()}
     detected = detect(Recording(arch=ARCH, files=files))
     assert detected.features == FeatureSet(ARCH, ["64bit", "fpu", "hard_float", "altivec"])

@@ -81,7 +81,7 @@ def test_every_feature_is_known_to_an_llvm_or_only_to_the_kernel() -> None:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_what_llvm_does_not_compare_is_no_hardware(version: int) -> None:
+def test_features_that_llvm_does_not_compare_are_no_hardware_features(version: int) -> None:
     for name, class_, _ in llvm_rows("riscv", version, "feature"):
         assert class_ == "isa" or name in ("32bit", "64bit") or find(ARCH, name).kind not in HARDWARE, name
 
@@ -128,7 +128,7 @@ def test_no_two_rows_claim_a_spelling() -> None:
 
 @pytest.mark.parametrize("level", ["rva20u64", "rva22u64", "rva23u64"])
 @pytest.mark.parametrize("version", [20, 22])
-def test_levels_are_llvms_profiles_less_promises(level: str, version: int) -> None:
+def test_levels_are_llvms_profiles_without_promises_about_the_platform(level: str, version: int) -> None:
     (has,) = (ours(features) for name, _, features in llvm_rows("riscv", version, "feature") if name == level)
     # LLVM 20 does not let C imply Zca, nor a length of vectors follow from V.
     assert has - level_features(ARCH, level).names <= PROMISES
@@ -136,7 +136,7 @@ def test_levels_are_llvms_profiles_less_promises(level: str, version: int) -> No
     assert level_features(ARCH, level).names - has <= more
 
 
-def test_every_model_row_decides_what_it_names() -> None:
+def test_every_row_is_the_first_to_match_its_own_models() -> None:
     models = [Model(*row) for row in tables.rows("riscv/models.tsv") if row[6]]
     for row in models:
         for vendor in row.vendor.split(","):

@@ -71,7 +71,7 @@ def test_every_bit_of_the_kernel_has_its_name() -> None:
         assert feature.spellings.get("kernel", (feature.name,)) == (name,)
 
 
-def test_what_the_kernel_has_to_enable_is_read_of_the_kernel() -> None:
+def test_features_that_the_kernel_must_enable_are_read_from_the_kernel() -> None:
     for feature in FEATURES.values():
         if feature.name.startswith(("vector", "nnp")):
             assert feature.name == "vector" or "vector" in FeatureSet(ARCH, [feature.name]).closed()

@@ -139,7 +139,7 @@ def test_cpuinfo_holds_every_processor() -> None:
         ("system type : generic-loongson-machine\n\nprocessor : 0\nISA : loongarch32 loongarch64\n", 2, "loongarch64"),
     ],
 )
-def test_cpuinfo_of_every_architecture_is_taken_apart(text: str, count: int, arch: str) -> None:
+def test_cpuinfo_of_every_architecture_is_split_into_processors(text: str, count: int, arch: str) -> None:
     name, machine = parse(text)
     assert (name, machine.arch, len(proc_cpuinfo.blocks(text.encode()))) == ("cpuinfo", arch, count)
 
@@ -162,7 +162,7 @@ def test_empty_lines_make_no_paragraphs_and_cost_no_memory() -> None:
         tracemalloc.stop()
 
 
-def test_our_own_recording_comes_back() -> None:
+def test_a_recording_of_cpufeat_is_read_back() -> None:
     _, machine = parse(CPUID_R)
     machine = machine.replace(xcr0=7, files={"/proc/cpuinfo": CPUINFO.encode()}, arch="x86_64")
     assert parse(machine.to_json()) == ("recording", machine)

@@ -115,7 +115,7 @@ def test_the_working_directory_describes_no_machine(monkeypatch: pytest.MonkeyPa
     assert ThisMachine().read_file("lscpu") is None
 
 
-def test_where_it_knows_no_such_architecture_it_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_py_cpuinfo_gives_no_answer_on_an_architecture_that_it_does_not_know(monkeypatch: pytest.MonkeyPatch) -> None:
     """Importing it raises Exception itself there."""
 
     def refuse(_: str) -> None:
