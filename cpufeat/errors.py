@@ -1,7 +1,7 @@
 """Define the exceptions. ``str(error)`` is the message for people; the attributes are for programs.
 
-A wrong type is no exception of cpufeat but a TypeError; the functions here check arguments and put into words what an
-argument takes.
+A wrong type raises TypeError, which is not among them; the functions here check arguments, and their messages say what
+an argument takes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ def expect(argument: str, value: object, kinds: type | tuple[type, ...], takes: 
 
 
 def one_of(argument: str, value: object, choices: tuple[object, ...]) -> None:
-    """Raise OptionError unless an argument's value is among the choices, TypeError if it is of no type of theirs."""
+    """Raise OptionError unless an argument's value is among the choices, TypeError if its type is none of theirs."""
     if value not in choices:
         told = f"{argument} must be one of {', '.join(map(repr, choices))}, not {value!r}"
         raise OptionError(told) if isinstance(value, tuple(map(type, choices))) else TypeError(told)

@@ -42,7 +42,7 @@ class Target(Value):
         if not whole.startswith(architecture(features.arch).triple) and family(of_triple(whole)) != family(
             features.arch
         ):
-            raise TargetError(f"{whole} is no triple of {features.arch}, whose features these are")
+            raise TargetError(f"{whole} is not a triple of {features.arch}, the architecture of the features")
         checked = tuple([_option(features.arch, option) for option in options])
         super().__init__(whole, cpu, features, checked)  # type: ignore[call-arg]
 
@@ -243,7 +243,7 @@ class Target(Value):
 
 
 def _option(arch: str, option: str) -> str:
-    """Return an option with its name as in the table. Raises TargetError for what is none, UnknownNameError."""
+    """Return an option with its name as in the table. Raises TargetError for other text, UnknownNameError."""
     expect("an option", option, str, "+option or -option, a str")
     feature = find(arch, option[1:])
     if option[0] not in "+-" or feature.kind in HARDWARE:

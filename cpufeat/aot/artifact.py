@@ -136,7 +136,9 @@ class Artifact(Value):
         if not texts:
             raise ArtifactError("no note of cpufeat: it was compiled by something else")
         if len(texts) > 1:
-            raise ArtifactError(f"{len(texts)} notes of cpufeat: it was linked from as many artifacts, open those")
+            raise ArtifactError(
+                f"{len(texts)} notes of cpufeat: it was linked from several artifacts; open those instead"
+            )
         return cls._from_note(content, texts[0])
 
     @classmethod

@@ -23,7 +23,7 @@ def add_machine(parser: _ActionsContainer) -> None:
     parser.add_argument("--machine", metavar="FILE", help="use a recorded machine, not this one (see identify --help)")
 
 
-def add_where(parser: ArgumentParser) -> None:
+def add_machine_or_triple(parser: ArgumentParser) -> None:
     """Add ``--machine`` and ``--triple``, for a verb that tells what to compile for."""
     where = parser.add_mutually_exclusive_group()
     add_machine(where)
@@ -48,7 +48,7 @@ def target_of(options: Namespace) -> tuple[str, Target, tuple[Decision, ...]]:
     from cpufeat.target import Target
 
     if options.on_missing:
-        raise CpufeatError("--on-missing has no meaning with --triple, for which no machine is looked at")
+        raise CpufeatError("--on-missing has no effect with --triple, which looks at no machine")
     if not options.triple.strip():
         raise CpufeatError("TRIPLE is empty; name an architecture and a system: aarch64-linux-gnu")
     arch = of_triple(options.triple)

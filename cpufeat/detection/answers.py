@@ -54,11 +54,11 @@ class Single(Value):
     write: Callable[[Any], Any] = lambda stored: stored
 
     def find(self, stored: Any) -> Any:
-        """Return it."""
+        """Return the stored answer."""
         return stored
 
     def collect(self, answers: Collected) -> Any:
-        """Return it."""
+        """Return the one answer, None if the question was not asked."""
         return answers.get(())
 
 
@@ -78,7 +78,7 @@ class ByArgument(Value):
         return {argument: answer for (argument,), answer in answers.items()}
 
     def write(self, stored: Mapping[Any, Any]) -> dict[str, Any]:
-        """Return the same with text for the arguments."""
+        """Return the answers by the text of the argument."""
         return {str(argument): self.write_answer(answer) for argument, answer in stored.items()}
 
     def read(self, value: Any) -> dict[Any, Any]:
@@ -98,7 +98,7 @@ class ExtendedControlRegister(Value):
         return answers.get((0,))
 
     def write(self, stored: int | None) -> str | None:
-        """Return it in hexadecimal."""
+        """Return XCR0 in hexadecimal."""
         return None if stored is None else _hexadecimal(stored)
 
     def read(self, value: Any) -> int:
@@ -202,7 +202,7 @@ class RegistryValues(Value):
         return {f"{key}\\{name}": value for (key, name), value in answers.items()}
 
     def write(self, stored: Mapping[str, int | str]) -> dict[str, int | str]:
-        """Return it unchanged."""
+        """Return the values unchanged."""
         return dict(stored)
 
     def read(self, value: Any) -> dict[str, int | str]:

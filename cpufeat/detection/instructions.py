@@ -82,7 +82,7 @@ _XGETBV_32 = bytes.fromhex(  # (index, unused, halves)
     "c3"  # ret
 )
 CODE = {"x86_64": (_CPUID, _XGETBV, _SYSCALL), "i686": (_CPUID_32, _XGETBV_32)}
-"""Machine code for POSIX systems, by what the process runs as."""
+"""Machine code for POSIX systems, by the architecture of the process."""
 # void stfle(uint64_t list[], uint64_t words - 1), ELF ABI of s390x.
 _STFLE = bytes.fromhex(
     "b9040003"  # lgr %r0, %r3
@@ -110,7 +110,7 @@ class Instructions:
         self._run = run
 
     def cpuid(self, leaf: int, subleaf: int) -> Registers:
-        """Execute CPUID with EAX and ECX so set."""
+        """Execute CPUID with the leaf in EAX and the subleaf in ECX."""
         low, high = _numbers(self._run(0, leaf, subleaf))
         return low & 0xFFFFFFFF, low >> 32, high & 0xFFFFFFFF, high >> 32
 
@@ -128,7 +128,7 @@ def _numbers(written: bytes) -> tuple[int, int]:
 
 
 def load(arch: str) -> Instructions | None:
-    """Return the instructions, for a process that runs as ``arch`` on a POSIX system, None where they cannot be had."""
+    """Return the instructions for a process that runs as ``arch`` on a POSIX system, None where they cannot be run."""
     if sys.platform == "win32":
         return None
     pieces = CODE.get(arch)
@@ -183,7 +183,7 @@ def joined(pieces: tuple[bytes, ...]) -> bytes:
 
 
 def facilities() -> tuple[int, ...] | None:
-    """Execute STFLE: return the numbers of the facilities that are installed, or None where it cannot be had.
+    """Execute STFLE: return the numbers of the facilities that are installed, or None where it cannot be run.
 
     It may be called only where AT_HWCAP has HWCAP_STFLE: elsewhere the instruction faults.
     """

@@ -20,7 +20,8 @@ _NAMED_QUESTIONS = {"sysctl": "darwin", "IsProcessorFeaturePresent": "windows"}
 _BY_NAME = ("x86", "riscv", "loongarch")
 """Families for which Linux names features in ``/proc/cpuinfo``; for the others it names bits."""
 _INFERRED = "arm"
-"""The family in which what has no word is inferred from what has one; its absence is not."""
+"""The family in which a feature without a word of the kernel is inferred from one that has a word; its absence is not
+inferred."""
 
 
 def why(arch: str, source: str, name: str, undetermined: Container[str] = ()) -> Withheld:

@@ -50,7 +50,7 @@ class Value:
         raise AttributeError(f"{type(self).__name__} is immutable")
 
     def replace(self, **changes: Any) -> Self:
-        """Return a copy in which the named fields have other values. Raises TypeError for a field that there is not."""
+        """Return a copy in which the named fields have other values. Raises TypeError for a name that is no field."""
         return type(self)(**{**self._values(), **changes})
 
     def __eq__(self, other: object) -> bool:

@@ -187,7 +187,7 @@ def test_linking_keeps_the_notes_and_the_code(library):
 
 
 def test_a_file_linked_from_several_artifacts_is_not_opened_as_one(library):
-    with pytest.raises(ArtifactError, match=r"library.so: 2 notes of cpufeat: it was linked from as many artifacts"):
+    with pytest.raises(ArtifactError, match=r"library.so: 2 notes of cpufeat: it was linked from several artifacts"):
         aot.Artifact.open(library)
 
 

@@ -178,7 +178,7 @@ def test_explain_for_a_triple_shows_the_target_of_the_library_and_what_the_reque
         (["native"], "'native' is relative to a host"),
         (["+sve"], "'+sve' is relative to a host"),
         (["--machine", HASWELL], "not allowed with argument --triple"),
-        (["--on-missing", "error"], "--on-missing has no meaning with --triple"),
+        (["--on-missing", "error"], "--on-missing has no effect with --triple"),
         (["--triple", ""], "TRIPLE is empty"),
         (["--triple", "pdp11-unix"], "unknown architecture 'pdp11'"),
     ],
@@ -388,7 +388,7 @@ def test_verify_takes_no_machine_since_a_recording_cannot_run_a_program() -> Non
         (["target", "--machine", "/"], "/: Is a directory"),
         (["target", "--machine", "/dev/zero"], "/dev/zero: Is a device, not a regular file"),
         (["target", "--machine", ""], "FILE is empty"),
-        (["target", "--machine", __file__], f"{__file__}: in no known format"),
+        (["target", "--machine", __file__], f"{__file__}: not in a known format"),
     ],
 )
 def test_bad_usage_and_unreadable_input_are_named_on_standard_error(arguments: list[str], says: str) -> None:

@@ -281,7 +281,7 @@ def test_an_architecture_alone_is_that_of_linux(alone: str, triple: str) -> None
 def test_the_parts_of_a_target_fit_together() -> None:
     v3 = Target.parse("x86-64-v3")
     for triple, features, options, error, message in (
-        ("aarch64-linux-gnu", v3.features, (), cpufeat.TargetError, "is no triple of x86_64"),
+        ("aarch64-linux-gnu", v3.features, (), cpufeat.TargetError, "is not a triple of x86_64"),
         ("z80-linux-gnu", v3.features, (), cpufeat.UnknownNameError, "unknown architecture 'z80'"),
         ("z80", v3.features, (), cpufeat.UnknownNameError, "unknown architecture 'z80'"),
         ("", v3.features, (), cpufeat.UnknownNameError, "unknown architecture ''"),

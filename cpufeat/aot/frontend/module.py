@@ -83,7 +83,7 @@ def _checked(source: Source) -> Source:
 
 def _from_bitcode(content: bytes) -> Source:
     if not content.startswith(_BITCODE_MAGIC):
-        raise CompileError(f"{len(content)} bytes that are not LLVM bitcode: IR text is handed in as a str")
+        raise CompileError(f"{len(content)} bytes that are not LLVM bitcode: pass IR text as a str")
     return Source("<bitcode>", True, content)
 
 

@@ -8,9 +8,9 @@ cloned.
 Exceptions, each for a reason:
 
 - A function that may be replaced at link time (``weak``, LLVM's *interposable* linkages) is called by its symbol.
-- Not cloned are ``available_externally`` functions, which exist only to be inlined; naked ones, whose assembly may
-  define symbols; resolvers of the module's own ifuncs, which run when nothing may be dispatched yet; and interrupt
-  handlers, to which no code can jump.
+- Some functions are not cloned: ``available_externally`` ones, which exist only to be inlined; naked ones, whose
+  assembly may define symbols; resolvers of the module's own ifuncs, which run when nothing may be dispatched yet; and
+  interrupt handlers, to which no code can jump.
 - Local data with addresses of labels (``blockaddress``) is cloned, as the labels are.
 - Clones are outside of the function's comdat: a linker that discards it would discard what other clones call.
 - Clones begin at a cache line. With LLVM's alignment to 16 bytes, a loop that lies well in an object for one target may

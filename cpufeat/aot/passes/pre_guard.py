@@ -1,6 +1,6 @@
 """Give functions that run before the start-up guard (:mod:`cpufeat.aot.runtime.guard`) the baseline as their target.
 
-Such code are resolvers of ``ifunc`` symbols, constructors of priority 0, which is the guard's own, and functions in
+Such functions are resolvers of ``ifunc`` symbols, constructors of priority 0, which is the guard's own, and those in
 ``.preinit_array``, with everything that they call by name. Functions whose addresses they only return run later.
 """
 

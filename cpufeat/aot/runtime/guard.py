@@ -4,8 +4,8 @@ The guard is in the object that it guards, uses nothing above the baseline, and 
 (:mod:`cpufeat.aot.runtime.guard_table`), which is narrowed when the emitted instructions have been read.
 
 It is the first constructor of its program or library. Code of the module that runs earlier is compiled for the baseline
-(:mod:`cpufeat.aot.passes.pre_guard`). Not guarded are functions that a linker is told to run first (``-Wl,-init``), and
-calls into the program from constructors of other libraries, before its own run.
+(:mod:`cpufeat.aot.passes.pre_guard`). It does not guard functions that a linker is told to run first (``-Wl,-init``),
+nor calls into the program from constructors of other libraries that run before its own.
 
 For x86-64 objects, :mod:`cpufeat.aot.objects.gnu_property` states the psABI level besides, which glibc's loader checks.
 """

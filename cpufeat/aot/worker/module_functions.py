@@ -33,7 +33,7 @@ def name_of(function: Llvmlite) -> str:
 
 @contextlib.contextmanager
 def exported_resolvers(module: Llvmlite) -> Iterator[None]:
-    """Export the resolvers meanwhile: LLVM inlines nothing into a function that only an ``ifunc`` refers to."""
+    """Export the resolvers in this context: LLVM inlines nothing into a function that only an ``ifunc`` refers to."""
     names = [
         function.name
         for function in defined(module)
@@ -47,7 +47,7 @@ def exported_resolvers(module: Llvmlite) -> Iterator[None]:
 
 
 def keep(module: Llvmlite, only: Range) -> list[str]:
-    """Leave all but a range of the defined functions to another object, and return the names of all of them."""
+    """Turn all defined functions but a range into declarations, and return the names of all of them."""
     functions = defined(module)
     for index, function in enumerate(functions):
         if not only[0] <= index < only[1]:

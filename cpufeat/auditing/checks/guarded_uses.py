@@ -75,7 +75,7 @@ def guards(image: Image, uses: Mapping[Function, Mapping[str, Sequence[int]]]) -
 
 
 class _Judge:
-    """Says of functions whether their uses are guarded, and why."""
+    """Decides whether the uses in a function are guarded, and gives the reason."""
 
     def __init__(
         self, program: Program, checked: CheckedFunctions, graph: ReferenceGraph, needs: UnavoidableNeeds

@@ -28,7 +28,7 @@ class CallModel:
     """The calls and tail calls of one function."""
 
     def __init__(self, frame: Frame, memory: MemoryModel) -> None:
-        """Note effects of calls in those of a frame."""
+        """Record the effects of calls in the effects of a frame."""
         self._frame, self._memory = frame, memory
         self._program, self._facts = frame.program, frame.facts
         self._convention, self._effects = frame.convention, frame.effects

@@ -39,7 +39,7 @@ class Interpreter:
     """Interprets the functions of a program, by the facts that are known so far."""
 
     def __init__(self, program: Program, references: References, facts: Facts) -> None:
-        """Interpret functions of a program; what they show is not added to the facts here."""
+        """Interpret functions of a program; their effects are not added to the facts here."""
         self._program, self._references, self._facts = program, references, facts
         self._argument_flows: dict[tuple[int, int], Mapping[int, Collection[Argument]]] = {}
         """The argument flows, by function and by the number of further functions that were looked through."""

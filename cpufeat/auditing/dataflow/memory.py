@@ -34,7 +34,7 @@ class MemoryModel:
     """The memory that one function sees."""
 
     def __init__(self, frame: Frame) -> None:
-        """Note effects on memory in those of a frame."""
+        """Record effects on memory in the effects of a frame."""
         self._program, self._facts, self._image = frame.program, frame.facts, frame.program.image
         self._convention, self._effects = frame.convention, frame.effects
         self._resolving, self._wants_words, self._asks = frame.resolving, frame.wants_words, frame.asks

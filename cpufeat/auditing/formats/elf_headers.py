@@ -44,9 +44,9 @@ _ARCHITECTURES = {
     247: "bpf",
     258: "loongarch{}",
 }
-"""e_machine -> our name, in which ``{}`` stands for the bits of the file's class."""
+"""e_machine -> cpufeat's name, in which ``{}`` stands for the bits of the file's class."""
 _BY_ORDER = {("aarch64", ">"): "aarch64_be", ("ppc64", "<"): "ppc64le"}
-"""Our names of architectures with both byte orders, by the rarer one."""
+"""cpufeat's names of architectures with both byte orders, by the rarer one."""
 _DT_NULL, _DT_FLAGS_1, _DF_1_PIE = 0, 0x6FFFFFFB, 0x08000000
 _MAX_ALIGNMENT = 1 << 32
 

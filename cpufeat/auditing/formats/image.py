@@ -72,7 +72,7 @@ class Image(Value):
     format: str
     """The name of a row of :data:`cpufeat.auditing.formats.loader.FORMATS`: ``ELF``."""
     arch: str
-    """Our name (``x86_64``), or the format's name of an architecture that is not in ``architectures.tsv``."""
+    """cpufeat's name (``x86_64``), or the format's name of an architecture that is not in ``architectures.tsv``."""
     bits: int
     """The size of a pointer: 32 or 64."""
     kind: str

@@ -124,7 +124,7 @@ def _parse_pe(lief: Any, content: bytes) -> Any:
 
 
 def _architecture(binary: Any) -> tuple[str, int]:
-    """Return our name of the architecture, and the size of a pointer in bits."""
+    """Return cpufeat's name of the architecture, and the size of a pointer in bits."""
     machine = str(getattr(binary.header.machine, "name", binary.header.machine))
     arch = _ARCHITECTURES.get(machine, machine.lower())
     return arch, 64 if "64" in machine else 32
@@ -133,7 +133,7 @@ def _architecture(binary: Any) -> tuple[str, int]:
 def _known(member: Any) -> str:
     """Return the name of a member of an enumeration. Raises ValueError for a number of which lief knows no member."""
     if not hasattr(member, "name"):
-        raise ValueError(f"{member} is none of the values that are known")
+        raise ValueError(f"{member} is not a known value")
     return str(member.name)
 
 

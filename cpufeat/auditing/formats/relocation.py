@@ -30,7 +30,7 @@ class Fixup(NamedTuple):
     slot: bool = False
     """Whether it stores the address of a pointer to the symbol (a GOT entry) rather than the symbol's address."""
     bias: int = 0
-    """Is added: in COFF and Mach-O, the implicit distance from the place to the end of the instruction."""
+    """A number to add: in COFF and Mach-O, the implicit distance from the place to the end of the instruction."""
     field: InstructionField | None = None
     """The field of an AArch64 instruction that it fills, in place of ``bits`` and ``relative``."""
 

@@ -1,6 +1,6 @@
 """Decode one AArch64 instruction word to its steps, for data flow and not for features (DDI 0487, section C4.1).
 
-Capstone tells the same fifty times more slowly, and a test compares the two. A word is decoded as far as facts and
+Capstone gives the same result fifty times more slowly; a test compares the two. A word is decoded as far as facts and
 addresses are followed: an instruction that computes in vector registers is taken to read nothing.
 """
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 WORD = 4
 PAGE = 4096
-"""Bytes, of ADRP's."""
+"""Bytes of a page of ADRP."""
 ADDRESSES = (1 << 64) - 1
 """The bits of an address."""
 STACK = 32
@@ -29,7 +29,7 @@ STACK = 32
 _VECTORS = STACK + 1
 _SUBROUTINE_LINK = 31
 _SCRATCH = 17
-"""``x16``, which CHKFEAT answers in."""
+"""``x16``, the register in which CHKFEAT answers."""
 _ZERO = 31
 _NOP, _CHKFEAT = 0xD503201F, 0xD503251F
 _PLAIN = Step(

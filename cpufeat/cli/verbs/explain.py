@@ -6,7 +6,7 @@ import json
 import os
 import warnings
 
-from cpufeat.cli.options import OK, add_on_missing, add_where, target_of
+from cpufeat.cli.options import OK, add_machine_or_triple, add_on_missing, target_of
 from cpufeat.detection.detect import MACHINE_VARIABLE, default_machine
 from cpufeat.errors import CpufeatError, CpufeatWarning
 from cpufeat.explanation import GENERIC, explain, verdict_without_tables
@@ -21,7 +21,7 @@ def arguments(parser: ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("request", metavar="REQUEST", nargs="?", help="what to compile for (default: native)")
     parser.add_argument("--json", action="store_true", help="print every fact with its evidence, for programs")
-    add_where(parser)
+    add_machine_or_triple(parser)
     add_on_missing(parser)
 
 

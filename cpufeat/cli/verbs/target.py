@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from cpufeat.cli.options import OK, add_on_missing, add_where, llvm_version, target_of
+from cpufeat.cli.options import OK, add_machine_or_triple, add_on_missing, llvm_version, target_of
 from cpufeat.llvm_tables import newest
 from cpufeat.resolution import resolve
 from cpufeat.support.value import TYPE_CHECKING
@@ -30,7 +30,7 @@ def arguments(parser: ArgumentParser) -> None:
         help=f"the LLVM version whose names and features to print (default: {newest()})",
     )
     parser.add_argument("--json", action="store_true", help="print JSON, with the decisions made")
-    add_where(parser)
+    add_machine_or_triple(parser)
     add_on_missing(parser)
 
 

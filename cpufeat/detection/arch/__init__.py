@@ -26,7 +26,7 @@ class Reading(Value):
     core: str = ""
     """``atom`` for an efficiency core that says so, else empty."""
     count: int = 1
-    """Processors that read so."""
+    """The number of processors with this reading."""
     reported: dict[str, str] = {}
     """The features that the hardware reports, usable or not: name -> evidence."""
     withheld: dict[str, Withheld] = {}

@@ -98,7 +98,7 @@ def among(number: int | None, ranges: str) -> bool:
 def described(arch: str, values: Mapping[str, Any], *, in_full: bool = False) -> str:
     """Return a core's identification, in its architecture's words: ``implementer 0x41, part 0xd03``.
 
-    ``values`` are the fields of a reading. In full it is with the stepping.
+    ``values`` are the fields of a reading; ``in_full`` adds the stepping.
     """
     written: dict[str, str] = {}
     for _, vendor, field, form in (row for row in tables.rows("identities.tsv") if row[0] == family(arch)):

@@ -76,7 +76,7 @@ def parse(content: bytes, path: str) -> tuple[str, Recording]:
     decoded = text.decode(content, path, TITLES)
     format_ = _json_format(decoded) if decoded.lstrip().startswith("{") else _line_format(decoded)
     if format_ is None:
-        raise DumpError(f"{path}: in no known format; expected {TITLES}")
+        raise DumpError(f"{path}: not in a known format; expected {TITLES}")
     return format_.name, format_.read(decoded, path)
 
 

@@ -25,7 +25,7 @@ def decode(content: bytes, path: str, expected: str) -> str:
     try:
         text = content.decode(encoding).lstrip("\ufeff").rstrip("\x1a")
     except UnicodeDecodeError as error:
-        raise DumpError(f"{path}: not {encoding.upper()} as it begins: byte {error.start} is wrong") from None
+        raise DumpError(f"{path}: begins as {encoding.upper()}, but byte {error.start} is not valid") from None
     if not text.strip():
         raise DumpError(f"{path}: empty; expected {expected}")
     binary = _CONTROL_CHARACTERS.intersection(text)
@@ -52,4 +52,6 @@ def _encoding(content: bytes) -> str:
 def check_processors(count: int, path: str) -> None:
     """Raise DumpError for more processors than any machine has."""
     if count > MAX_PROCESSORS:
-        raise DumpError(f"{path}: {count} processors, which no machine has (Linux: {MAX_PROCESSORS} at the most)")
+        raise DumpError(
+            f"{path}: {count} processors, more than any machine has (Linux supports at most {MAX_PROCESSORS})"
+        )

@@ -14,10 +14,10 @@ _GENERAL = ("i", "m", "a", "f", "d", "zicsr", "zifencei")
 
 
 def extensions(isa: str) -> frozenset[str]:
-    """Return the names of the extensions in a string, without versions; none where it is no such string.
+    """Return the names of the extensions in a string, without versions; none if it is not an ISA string.
 
     ``v`` counts only beside a name after an underscore: ``rv64imafdcv`` is how kernels from before its version 1.0 name
-    the draft 0.7.1 of T-Head's cores, which other instructions make up.
+    the draft 0.7.1 of T-Head's cores, whose instructions are encoded differently.
     """
     isa = isa.strip().lower().replace(" ", "_")
     if isa[:4] not in ("rv32", "rv64"):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def fields(content: bytes) -> dict[str, str]:
     """Return lscpu's values by label, without the indentation and sections of newer versions; a label's first counts.
 
-    Raises ValueError for what begins like JSON and is no JSON of lscpu.
+    Raises ValueError for text that begins like JSON and is not JSON of lscpu.
     """
     return kinds(content)[0]
 
@@ -24,7 +24,7 @@ def fields(content: bytes) -> dict[str, str]:
 def kinds(content: bytes) -> list[dict[str, str]]:
     """Return the values by label of each kind of core: what repeats from ``Model name`` on is about the next kind.
 
-    Raises ValueError for what begins like JSON and is no JSON of lscpu.
+    Raises ValueError for text that begins like JSON and is not JSON of lscpu.
     """
     cores: list[dict[str, str]] = [{}]
     vendor = ""
@@ -52,12 +52,12 @@ def _json_pairs(text: str) -> Iterator[tuple[str, str]]:
     try:
         waiting: list[Any] = list(json.loads(text)["lscpu"])
     except (KeyError, TypeError, RecursionError) as error:
-        raise ValueError(f"no JSON of lscpu: {error!r}") from None
+        raise ValueError(f"not JSON of lscpu: {error!r}") from None
     waiting.reverse()
     while waiting:
         item = waiting.pop()
         if not isinstance(item, dict):
-            raise ValueError(f"no JSON of lscpu: {item!r:.40} in place of a field")
+            raise ValueError(f"not JSON of lscpu: {item!r:.40} in place of a field")
         yield str(item.get("field", "")).strip().rstrip(":"), str(item.get("data") or "").strip()
         children = item.get("children")
         waiting += reversed(children if isinstance(children, list) else [])

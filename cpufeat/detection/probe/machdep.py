@@ -21,7 +21,7 @@ _INTEL_MACS = {"GenuineIntel": 6}
 
 
 def processor(machine: Machine) -> X86Processor | None:
-    """Return the processor, its flags written as our names are; None where sysctl tells no flags."""
+    """Return the processor, its flags in the spelling of cpufeat's names; None where sysctl tells no flags."""
     words = " ".join(_text(machine, name) for name in _FLAGS).split()
     if not words:
         return None

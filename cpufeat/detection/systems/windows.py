@@ -39,7 +39,7 @@ _XGETBV = bytes.fromhex(  # (index, unused, halves)
     "c3"  # ret
 )
 CODE = {"x86_64": (_CPUID, _XGETBV), "i686": instructions.CODE["i686"]}
-"""Machine code, by what the process runs as."""
+"""Machine code, by the architecture of the process."""
 _MEM_COMMIT_RESERVE, _PAGE_READWRITE, _PAGE_EXECUTE_READ = 0x3000, 0x04, 0x20
 _PAGE = 4096
 _MACHINE_ARM64 = 0xAA64
