@@ -61,7 +61,7 @@ def find_cpu(arch: str, spelling: str, *further: str) -> str:
     """
     name = lookup(arch, spelling)
     if name is None:
-        known = {**{other: other for other in further}, **_all_spellings(arch)}
+        known = {**{name: name for name in further}, **_all_spellings(arch)}
         raise UnknownNameError(f"{family(arch)} CPU", spelling, nearest(_normalize(spelling), known))
     return name
 

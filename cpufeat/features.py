@@ -105,9 +105,8 @@ def find(arch: str, spelling: str) -> Feature:
     foreign = _foreign_spellings(arch)
     if name in foreign:
         return known[foreign[name]]
-    raise UnknownNameError(
-        f"{family(arch)} feature", spelling, nearest(name, {**{one: one for one in known}, **foreign})
-    )
+    own = {feature: feature for feature in known}
+    raise UnknownNameError(f"{family(arch)} feature", spelling, nearest(name, {**own, **foreign}))
 
 
 def _foreign_spellings(arch: str) -> dict[str, str]:
@@ -124,14 +123,16 @@ def _foreign_spellings(arch: str) -> dict[str, str]:
 
 
 def nearest(name: str, known: Iterable[str]) -> tuple[str, ...]:
-    """Return up to three of the known names that look most like ``name``.
+    """Return up to three of the known names of which ``name`` may be a misspelling, the most similar first.
 
-    If ``known`` is a dictionary of spellings and what each stands for, one spelling of each thing is returned.
+    If ``known`` is a dictionary of spellings and what each stands for, one spelling of each thing is returned. Names
+    of three letters and less may differ in one; of longer ones, a quarter of the letters.
     """
     import difflib
 
     meanings: dict[str, str] = known if isinstance(known, dict) else {spelling: spelling for spelling in known}
-    similar = difflib.get_close_matches(name, meanings, len(meanings) or 1, 0.6)
+    similarity = 0.75 if len(name) > 3 else 0.66
+    similar = difflib.get_close_matches(name, meanings, len(meanings) or 1, similarity)
     first = {meanings[spelling]: spelling for spelling in reversed(similar)}
     return tuple([spelling for spelling in similar if first[meanings[spelling]] == spelling][:3])
 

@@ -7,8 +7,8 @@ changes are relative to the host. CPU names may be LLVM's, archspec's or GCC's.
 from __future__ import annotations
 
 from cpufeat.errors import TargetError, UnknownNameError
-from cpufeat.features import HARDWARE, Feature, FeatureSet, find, implied
-from cpufeat.levels import required_features
+from cpufeat.features import HARDWARE, Feature, FeatureSet, find, implied, nearest, table
+from cpufeat.levels import levels, required_features
 from cpufeat.support.value import TYPE_CHECKING, Value
 
 if TYPE_CHECKING:
@@ -115,7 +115,8 @@ def _longest_base(arch: str, pieces: list[str]) -> tuple[str, list[str]]:
         if cpu is not None:
             return cpu, pieces[length:]
     whole = next((length for length, piece in enumerate(pieces) if piece[0] == "+"), len(pieces))
-    return find_cpu(arch, "".join(pieces[:whole]), NATIVE), pieces[whole:]
+    changes = ["+" + feature for feature in table(arch)]
+    return find_cpu(arch, "".join(pieces[:whole]), NATIVE, *changes), pieces[whole:]
 
 
 def _changes(arch: str, pieces: list[str], text: str) -> Iterator[tuple[str, Feature]]:
@@ -127,9 +128,10 @@ def _changes(arch: str, pieces: list[str], text: str) -> Iterator[tuple[str, Fea
             name = "".join(pieces[:length])
             try:
                 feature = find(arch, name[1:])
-            except UnknownNameError:
+            except UnknownNameError as error:
                 if length == 1:
-                    raise
+                    meant = error.nearest or nearest(text, levels(arch))  # x86-64-v5 is x86-64 without v5
+                    raise UnknownNameError(error.kind, error.name, meant) from None
                 continue
             yield name[0], feature
             pieces = pieces[length:]

@@ -108,15 +108,15 @@ class Artifact(Value):
     def open(cls, file: str | os.PathLike[str] | bytes) -> Artifact:
         """Read an artifact back from a path, or from an object's bytes.
 
-        Raises ArtifactError, which names the path, for a file that cannot be read, is damaged, is neither an object nor
-        a linked file, or does not hold exactly one note of cpufeat.
+        Raises OSError, such as FileNotFoundError, for a file that cannot be read; ArtifactError, which names the path,
+        for one that is damaged, is neither an object nor a linked file, or does not hold exactly one note of cpufeat.
         """
         expect("file", file, (str, os.PathLike, bytes), "a path, or the content of an object as bytes")
         if isinstance(file, bytes):
             return cls._from_bytes(file)
         try:
             return cls._from_bytes(files.read(file))
-        except (OSError, ValueError) as error:
+        except ValueError as error:
             raise ArtifactError(files.failure(file, error)) from None
         except ArtifactError as error:
             raise ArtifactError(f"{os.fspath(file)}: {error}") from None

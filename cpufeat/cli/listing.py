@@ -62,7 +62,7 @@ def of_level(arch: str, level: str) -> FeatureSet:
     return level_features(arch, level)
 
 
-def named(arch: str, texts: Iterable[str]) -> FeatureSet:
+def features_named(arch: str, texts: Iterable[str]) -> FeatureSet:
     """Return the features that comma-separated lists name in any spelling. Raises UnknownNameError."""
     return FeatureSet(arch, [find(arch, name).name for text in texts for name in text.split(",") if name.strip()])
 
@@ -75,7 +75,7 @@ def usable(arch: str) -> FeatureSet:
     return FeatureSet(arch, host.features.names)
 
 
-def called(wanted: str, names: Iterable[str]) -> bool:
+def matches(wanted: str, names: Iterable[str]) -> bool:
     """Whether one of the names contains the wanted text, whatever the case and punctuation."""
     return any(_plain(wanted) in _plain(name) for name in names)
 

@@ -153,7 +153,7 @@ def _read(file: str | os.PathLike[str]) -> _Program:
         if path.exists() and not path.is_file():
             raise VerifyError(f"{path}: not a regular file")
         content = files.read(path, wanted=_is_elf)
-    except (OSError, ValueError) as error:
+    except ValueError as error:
         raise VerifyError(files.failure(path, error)) from None
     if not _is_elf(content):
         raise VerifyError(f"{path}: not an ELF file: only an ELF executable can be run on other CPUs")

@@ -8,6 +8,7 @@ import cpufeat
 from cpufeat import tables
 from cpufeat.cpus import find_cpu, lookup
 from cpufeat.features import KINDS, FeatureSet, find, implied, table
+from cpufeat.request import parse
 
 ARCHITECTURES = [arch for arch, *_ in tables.rows("architectures.tsv")]
 
@@ -46,6 +47,24 @@ def test_an_unknown_name_raises_with_the_nearest() -> None:
         find("x86_64", "!")
     with pytest.raises(cpufeat.UnknownNameError):
         FeatureSet("x86_64", ["neon"])
+
+
+@pytest.mark.parametrize(
+    ("typo", "meant"),
+    [
+        ("haswel", "haswell"),
+        ("x86-64-v5", "x86-64-v4"),
+        ("core2duo", "core2"),
+        ("nativ", "native"),
+        ("avx512_vni", "+avx512vnni"),
+        ("avx2", "+avx2"),
+        *((name, "") for name in ("cortex-a53", "pwr9", "itanium", "frobnicate", "x")),
+    ],
+)
+def test_a_suggestion_is_what_a_misspelt_request_may_have_meant(typo: str, meant: str) -> None:
+    with pytest.raises(cpufeat.UnknownNameError) as raised:
+        parse(typo, "x86_64")
+    assert raised.value.nearest[:1] == ((meant,) if meant else ())
 
 
 def test_nothing_is_suggested_twice_in_different_spellings() -> None:

@@ -45,9 +45,9 @@ def from_c(
 
     ``triple`` is LLVM's; the preprocessor sees the lowest CPU of that architecture, since the code is for every target.
     ``arguments`` are passed to clang: ``-Iinclude``, ``-DNAME=VALUE``, ``-ffast-math``. ``time_limit`` is in seconds.
-    The compiler's warnings become a CpufeatWarning. Raises FileNotFoundError; CompileError, with the
-    compiler's own message, for C that it rejects, and for IR that is too new for the installed llvmlite; TargetError
-    for a triple whose system LLVM does not know; MissingExtraError without ``ziglang``.
+    The compiler's warnings become a CpufeatWarning. Raises OSError, such as FileNotFoundError, for a file that cannot be
+    read; CompileError, with the compiler's own message, for C that it rejects, and for IR that is too new for the
+    installed llvmlite; TargetError for a triple whose system LLVM does not know; MissingExtraError without ``ziglang``.
     """
     expect("file", file, (str, os.PathLike), "a path")
     expect("triple", triple, str, "LLVM's triple, a str")
@@ -56,9 +56,7 @@ def from_c(
     path = os.fspath(file)
     try:
         files.opened(path).close()
-    except FileNotFoundError:
-        raise
-    except (OSError, ValueError) as error:
+    except ValueError as error:
         raise CompileError(files.failure(path, error)) from None
     options = (*(() if _keeps_frame_pointers(triple) else ("-fomit-frame-pointer",)), *arguments)
     ir, messages = _compile(_operand(path), triple, options, time_limit)

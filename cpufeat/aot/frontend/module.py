@@ -56,9 +56,7 @@ def _is_path(text: str) -> bool:
 def _from_file(path: str) -> Source:
     try:
         content = files.read(path)
-    except FileNotFoundError:
-        raise
-    except (OSError, ValueError) as error:
+    except ValueError as error:
         raise CompileError(files.failure(path, error)) from None
     if content.startswith(_BITCODE_MAGIC):
         return Source(path, True, content)

@@ -27,8 +27,8 @@ def arguments(parser: ArgumentParser) -> None:
 def run(options: Namespace) -> int:
     """Print a script, or candidates: a line for each, with a tab before its meaning."""
     if options.words:
-        found = candidates(options.rest, options.parser_of)
-        print("".join(f"{word}\t{' '.join(text.split())}\n" for word, text in found), end="")
+        words = candidates(options.rest, options.parser_of)
+        print("".join(f"{word}\t{' '.join(text.split())}\n" for word, text in words), end="")
     elif options.shell:
         sys.stdout.write(SCRIPTS[options.shell])
     else:

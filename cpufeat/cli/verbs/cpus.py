@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from cpufeat import llvm_tables
-from cpufeat.cli.listing import add_filters, arch_of, called, llvm_of, named, of_level, show_rows, usable
+from cpufeat.cli.listing import add_filters, arch_of, features_named, llvm_of, matches, of_level, show_rows, usable
 from cpufeat.cli.options import NO, OK
 from cpufeat.cpus import base_features, cpu_features, cpus
 from cpufeat.levels import level_of
@@ -37,17 +37,17 @@ def arguments(parser: ArgumentParser) -> None:
 def run(options: Namespace) -> int:
     """Print the rows."""
     arch = arch_of(options)
-    found = list(_matching(arch, options))
+    matching = list(_matching(arch, options))
     if options.json:
-        print(json.dumps({"arch": arch, "cpus": [_facts(arch, cpu) for cpu in found]}, indent=2))
-    elif found:
-        show_rows(("CPU", "level", "LLVM", "other names"), [_row(_facts(arch, cpu)) for cpu in found])
-    return OK if found else NO
+        print(json.dumps({"arch": arch, "cpus": [_facts(arch, cpu) for cpu in matching]}, indent=2))
+    elif matching:
+        show_rows(("CPU", "level", "LLVM", "other names"), [_row(_facts(arch, cpu)) for cpu in matching])
+    return OK if matching else NO
 
 
 def _matching(arch: str, options: Namespace) -> Iterator[Cpu]:
     """Yield the CPUs that can run the architecture's code and that pass each filter, oldest first."""
-    needed = named(arch, options.has)
+    needed = features_named(arch, options.has)
     if options.level is not None:
         needed |= of_level(arch, options.level)
     known = None if options.llvm is None else llvm_of(arch, options.llvm).cpus
@@ -60,7 +60,7 @@ def _matching(arch: str, options: Namespace) -> Iterator[Cpu]:
             and needed <= features
             and (known is None or cpu.name in known)
             and (available is None or base_features(arch, cpu.name).isa <= available)
-            and called(options.name, (cpu.name, *cpu.spellings))
+            and matches(options.name, (cpu.name, *cpu.spellings))
         ):
             yield cpu
 

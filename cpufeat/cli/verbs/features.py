@@ -6,7 +6,7 @@ import json
 from string import digits
 
 from cpufeat import llvm_tables
-from cpufeat.cli.listing import add_filters, arch_of, called, llvm_of, named, of_level, show_rows, usable
+from cpufeat.cli.listing import add_filters, arch_of, features_named, llvm_of, matches, of_level, show_rows, usable
 from cpufeat.cli.options import NO, OK, request_of
 from cpufeat.features import NO_SPELLING, find, implied, table
 from cpufeat.support.value import TYPE_CHECKING
@@ -49,25 +49,25 @@ def arguments(parser: ArgumentParser) -> None:
 def run(options: Namespace) -> int:
     """Print the rows."""
     arch = arch_of(options)
-    found = list(_matching(arch, options))
+    matching = list(_matching(arch, options))
     if options.json:
         known = {version: _names(llvm_tables.load(arch, version)) for version in llvm_tables.versions(arch)}
-        print(json.dumps({"arch": arch, "features": [_facts(feature, known) for feature in found]}, indent=2))
-    elif found:
-        show_rows(("feature", "kind", "read from", "state", "implies", "other names"), list(map(_row, found)))
-    return OK if found else NO
+        print(json.dumps({"arch": arch, "features": [_facts(feature, known) for feature in matching]}, indent=2))
+    elif matching:
+        show_rows(("feature", "kind", "read from", "state", "implies", "other names"), list(map(_row, matching)))
+    return OK if matching else NO
 
 
 def _matching(arch: str, options: Namespace) -> Iterator[Feature]:
     """Yield the features that pass each filter, in the order of their table."""
-    implying = named(arch, options.implies).names
+    implying = features_named(arch, options.implies).names
     allowed = list(_allowed(arch, options))
     for feature in table(arch).values():
         if (
             (options.kind is None or feature.kind in options.kind)
             and implying <= implied(arch, feature.name) - {feature.name}
             and all(feature.name in names for names in allowed)
-            and called(options.name, (feature.name, *_spelled(feature)))
+            and matches(options.name, (feature.name, *_spelled(feature)))
         ):
             yield feature
 

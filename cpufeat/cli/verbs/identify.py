@@ -10,6 +10,7 @@ from cpufeat.detection import dumps
 from cpufeat.detection.detect import detect
 from cpufeat.errors import CpufeatError
 from cpufeat.explanation import GENERIC, identity
+from cpufeat.support import files
 from cpufeat.support.value import TYPE_CHECKING
 from cpufeat.tables import has_tables
 
@@ -60,6 +61,8 @@ def _identify(file: str) -> dict[str, Any]:
         return {**answer, **_described(detect(machine))}
     except CpufeatError as error:
         return {**answer, "error": str(error)}
+    except OSError as error:
+        return {**answer, "error": files.failure(file, error)}
 
 
 def _described(host: Host) -> dict[str, Any]:

@@ -50,8 +50,9 @@ def load_machine(path: str | os.PathLike[str]) -> Recording:
     """Return the machine that another one recorded in a file: for ``detect``, ``explain`` and ``CPUFEAT_MACHINE``.
 
     The format is recognized: a recording of ``cpufeat record``, CPUID leaves (``cpuid -r``, InstLatx64),
-    ``/proc/cpuinfo``, ``lscpu`` as text or JSON, macOS' ``sysctl``. Raises DumpError, which names the path and the
-    line, for a file that cannot be read, is damaged, larger than 16 MiB, or in none of these formats.
+    ``/proc/cpuinfo``, ``lscpu`` as text or JSON, macOS' ``sysctl``. Raises OSError, such as FileNotFoundError, for a
+    file that cannot be read or is larger than 16 MiB; DumpError, which names the path and the line, for one that is
+    damaged or in none of these formats.
     """
     expect("path", path, (str, os.PathLike), "a path")
     return load(os.fspath(path))[1]
@@ -61,12 +62,12 @@ def load(path: str) -> tuple[str, Recording]:
     """Return the name of a dump's format (of :data:`FORMATS`) and the machine in it.
 
     ``/proc/cpuinfo`` is kept under its path, lscpu's output as the file ``lscpu``, CPUID leaves by processor.
-    Raises DumpError, naming the path and, where there is one, the line, for a file that cannot be read, is empty,
-    binary, larger than 16 MiB, damaged, or in none of these formats.
+    Raises OSError for a file that cannot be read or is larger than 16 MiB; DumpError, naming the path and, where there
+    is one, the line, for one that is empty, binary, damaged, or in none of these formats.
     """
     try:
         content = files.read(path, limit=LARGEST_FILE)
-    except (OSError, ValueError) as error:
+    except ValueError as error:
         raise DumpError(files.failure(path, error)) from None
     return parse(content, path)
 
