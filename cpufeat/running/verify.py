@@ -81,11 +81,11 @@ class Run(Value):
     seconds: float = 0.0
     """The time that it ran, in seconds."""
     stdout: bytes = b""
-    """The first :data:`cpufeat.support.processes.KEPT_BYTES` bytes of it."""
-    size: int = 0
-    """Bytes written to stdout."""
+    """The beginning of what it wrote to stdout, at most 1 MiB (:data:`cpufeat.support.processes.KEPT_BYTES`)."""
+    stdout_size: int = 0
+    """The number of bytes that it wrote to stdout in all."""
     sha256: str = ""
-    """SHA-256 of stdout, in hexadecimal."""
+    """SHA-256 of all that it wrote to stdout, in hexadecimal."""
 
 
 def verify(
@@ -219,7 +219,7 @@ def _run(program: _Program, cpu: Cpu, arguments: list[str], time_limit: float, b
         variants=_variants_that_ran(program, watch or trace),
         seconds=ended.seconds,
         stdout=ended.stdout.start,
-        size=ended.stdout.size,
+        stdout_size=ended.stdout.size,
         sha256=ended.stdout.sha256,
     )
 
@@ -254,7 +254,7 @@ def _compared(run: Run, reference: Run) -> Run:
     """Return a run that exited, with its result as compared with the first run that did."""
     if run.status != reference.status:
         return run.replace(result=DIFFERS, message=f"exit status {run.status}, on {reference.cpu} {reference.status}")
-    if (run.size, run.sha256) == (reference.size, reference.sha256):
+    if (run.stdout_size, run.sha256) == (reference.stdout_size, reference.sha256):
         return run
     common = len(os.path.commonprefix((run.stdout, reference.stdout)))  # noqa: RUF071 - not paths
     return run.replace(result=DIFFERS, message=f"its output differs from that on {reference.cpu} after byte {common}")

@@ -155,7 +155,7 @@ def test_without_an_emulator_the_error_says_what_to_install(monkeypatch: pytest.
 def test_a_program_that_does_the_same_everywhere_is_right(qemu: str, built) -> None:
     runs = list(verify(built(HELLO), ["Conroe", "Haswell", NATIVE], ["a", "--b"]))
     assert results(runs) == [RIGHT] * 3
-    assert [(run.status, run.signal, run.stdout, run.size) for run in runs] == [(3, "", b"--b\n", 4)] * 3
+    assert [(run.status, run.signal, run.stdout, run.stdout_size) for run in runs] == [(3, "", b"--b\n", 4)] * 3
     assert [run.emulator for run in runs] == ["qemu-x86_64", "qemu-x86_64", ""]
 
 
@@ -287,7 +287,7 @@ def test_endless_output_is_not_kept_in_memory(qemu: str, built) -> None:
         verify(built('#include <stdio.h>\nint main(void) { for (;;) puts("yyyyyyy"); }'), [NATIVE], time_limit=1)
     )
     assert results(runs) == [EXPIRED]
-    assert runs[0].size > len(runs[0].stdout) == processes.KEPT_BYTES
+    assert runs[0].stdout_size > len(runs[0].stdout) == processes.KEPT_BYTES
 
 
 def test_the_environment_is_passed_on_without_qemus_variables(

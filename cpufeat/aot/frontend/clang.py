@@ -45,8 +45,8 @@ def from_c(
 
     ``triple`` is LLVM's; the preprocessor sees the lowest CPU of that architecture, since the code is for every target.
     ``arguments`` are passed to clang: ``-Iinclude``, ``-DNAME=VALUE``, ``-ffast-math``. ``time_limit`` is in seconds.
-    The compiler's warnings become a CpufeatWarning. Raises OSError, such as FileNotFoundError, for a file that cannot be
-    read; CompileError, with the compiler's own message, for C that it rejects, and for IR that is too new for the
+    The compiler's warnings become a CpufeatWarning. Raises OSError, such as FileNotFoundError, for a file that cannot
+    be read; CompileError, with the compiler's own message, for C that it rejects, and for IR that is too new for the
     installed llvmlite; TargetError for a triple whose system LLVM does not know; MissingExtraError without ``ziglang``.
     """
     expect("file", file, (str, os.PathLike), "a path")

@@ -85,9 +85,7 @@ def _seconds(text: str) -> float:
 
 
 def _to_json(run_: Run) -> dict[str, Any]:
-    variants = None if run_.variants is None else list(run_.variants)
-    output = {"stdout": run_.stdout.decode(errors="backslashreplace"), "stdout_size": run_.size, "sha256": run_.sha256}
-    return {**vars(run_), "variants": variants, **output}
+    return {**vars(run_), "stdout": run_.stdout.decode(errors="backslashreplace")}
 
 
 def _head(width: int) -> list[Line]:
