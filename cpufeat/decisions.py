@@ -13,10 +13,13 @@ DISABLED = "disabled by the user"
 
 
 class Withheld(Value):
-    """The reason why a feature is not usable, one of those above, and the evidence."""
+    """The reason why a feature is not usable, and the evidence. ``str()`` gives both: ``not reported (...)``."""
 
     reason: str
+    """``not reported``, ``cannot be seen``, ``OS state not enabled``, ``needs a permission``, ``differs between cores``
+    or ``disabled by the user``."""
     evidence: str
+    """Where that was read: ``CPUID 7.0:EBX[16] is 0``, ``XCR0 is 0x3, needs 0x6``; empty where nothing tells more."""
 
     def __str__(self) -> str:
         return f"{self.reason} ({self.evidence})" if self.evidence else self.reason

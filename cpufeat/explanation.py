@@ -43,6 +43,7 @@ class Explanation(Value):
     origin: str
     """The recording that was read, empty for this machine."""
     resolution: Resolution
+    """The request, the host, the target, and the decisions that led to it."""
     disagreements: tuple[Decision, ...]
     """The differences between the kernel's account and CPUID."""
 
@@ -52,7 +53,10 @@ class Explanation(Value):
         return verdict(self)[0]
 
     def to_json(self) -> str:
-        """Return every fact with its evidence as JSON, as ``cpufeat explain --json`` prints it."""
+        """Return every fact with its evidence as JSON text, as ``cpufeat explain --json`` prints it.
+
+        ``docs/schemas/1/explain.json`` is its schema.
+        """
         import json
 
         return json.dumps(to_json(self), indent=2)
@@ -64,12 +68,12 @@ class Explanation(Value):
 
     @property
     def faults(self) -> dict[str, Withheld]:
-        """The ISA features that the CPU of the model number has according to LLVM and that fault here, and why."""
+        """Feature -> reason, for each ISA feature that LLVM gives the CPU of the model number and that faults here."""
         return {name: why for name, why in self._missing.items() if why.reason != UNSEEN}
 
     @property
     def unseen(self) -> dict[str, Withheld]:
-        """The ISA features that the CPU of the model number has according to LLVM and that the source cannot show."""
+        """Feature -> reason, for each ISA feature that LLVM gives that CPU and that the source cannot show."""
         return {name: why for name, why in self._missing.items() if why.reason == UNSEEN}
 
     @property
@@ -115,7 +119,8 @@ def explain(
     """Return how a request resolves on a machine (None: this one, or that of ``CPUFEAT_MACHINE``), with all evidence.
 
     ``request`` and ``on_missing`` are those of :func:`~cpufeat.resolve`; ``origin`` names the file that the machine was
-    read from. Raises the errors of :func:`~cpufeat.detect` and :func:`~cpufeat.resolve`.
+    read from. Raises UnknownNameError and TargetError for an invalid request, OptionError for another ``on_missing``,
+    MissingFeaturesError with ``on_missing="error"``, and the errors of :func:`~cpufeat.detect`.
     """
     expect("origin", origin, str, "the name of a file, a str")
     expect("machine", machine, (Machine, type(None)), "a Machine or None")

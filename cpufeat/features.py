@@ -57,7 +57,10 @@ class Feature(Value):
         return {system: tuple(names.split(",")) for system, names in pairs}
 
     def flags(self, system: str) -> tuple[str, ...]:
-        """Return the feature's names in a system or in its newer versions, empty if it has none in any."""
+        """Return the feature's names in a system or in its newer versions, empty if it has none in any.
+
+        ``system`` is a word of the column ``spellings``, such as ``kernel``, ``gcc``, ``archspec`` or ``rust``.
+        """
         expect("system", system, str, "the name of a system, a str")
         return tuple(flag for flag in self.spellings.get(system, (self.name,)) if flag != NO_SPELLING)
 
@@ -181,7 +184,7 @@ class FeatureSet:
     """Names of the table."""
 
     def __init__(self, arch: str, names: Iterable[str] = ()) -> None:
-        """Create a set of ``names``, in any system's spelling. Raises UnknownNameError."""
+        """Create a set of ``names``, in any system's spelling. Raises UnknownNameError for a name or an ``arch``."""
         named = _distinct("names", names)
         expect("arch", arch, str, "the name of an architecture")
         known = table(arch)

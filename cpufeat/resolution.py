@@ -30,13 +30,17 @@ class Resolution(Value):
     """A request, the host, the target granted, and why that differs from the request."""
 
     request: str
+    """The request as given, or its default."""
     host: Host
+    """The machine, without the features in ``CPUFEAT_DISABLE``."""
     target: Target
+    """The target to compile for: it runs on the host."""
     decisions: tuple[Decision, ...] = ()
+    """What was changed about the request, each change with its reason and evidence."""
 
     @property
     def dropped(self) -> dict[str, str]:
-        """The requested features that the host cannot run, and why."""
+        """Feature -> the reason, for each requested feature that the host cannot run."""
         return {decision.subject: decision.reason for decision in self.decisions if decision.kind == "dropped"}
 
 
@@ -49,7 +53,8 @@ def target_for_host(request: str | None = None, *, on_missing: OnMissing = "fall
     ``request`` is ``native``, a level or a CPU, with changes (:mod:`cpufeat.request`); None is the request in
     ``CPUFEAT_TARGET``, or else ``native``. Features that the host lacks are left out with a CpufeatWarning, or raise
     MissingFeaturesError with ``on_missing="error"``. A target that left nothing out is kept for the next call, so that
-    the machine and the environment are read once. Raises UnknownNameError and TargetError for an invalid request.
+    the machine and the environment are read once. Raises UnknownNameError and TargetError for an invalid request,
+    OptionError for another ``on_missing``, and the errors of :func:`~cpufeat.detect`.
     """
     try:
         kept = _granted.get((request, on_missing))
@@ -66,7 +71,9 @@ def target_for_host(request: str | None = None, *, on_missing: OnMissing = "fall
 def resolve(request: str | None = None, *, host: Host | None = None, on_missing: OnMissing = "fallback") -> Resolution:
     """Return the target that a request resolves to on a host (None: this machine), with the decisions made.
 
-    ``request``, ``on_missing`` and the errors are those of :func:`target_for_host`.
+    ``request`` and ``on_missing`` are those of :func:`~cpufeat.target_for_host`. Raises UnknownNameError and
+    TargetError for an invalid request, OptionError for another ``on_missing``, MissingFeaturesError with
+    ``on_missing="error"``, and without ``host`` the errors of :func:`~cpufeat.detect`.
     """
     one_of("on_missing", on_missing, ON_MISSING)
     expect("request", request, (str, type(None)), "a level or a CPU with +feature and -feature, a str, or None")

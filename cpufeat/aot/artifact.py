@@ -88,7 +88,8 @@ class Artifact(Value):
     def finished(self, *, isa_level: str = "") -> Artifact:
         """Return the artifact of LLVM's output with the note added (:mod:`cpufeat.aot.objects.finish`).
 
-        ``isa_level`` is the psABI level that it needs at load time. Raises ArtifactError if it cannot hold a note.
+        ``isa_level`` is the psABI level that it needs at load time (x86-64 psABI, section 3.1.1), empty for none.
+        Raises OptionError for an unknown level, ArtifactError if the object cannot hold a note.
         """
         one_of("isa_level", isa_level, ("", *levels(self.target.arch)))
         record = {
@@ -246,7 +247,8 @@ def link(  # noqa: PLR0913
 
     What the linker warns of is a CpufeatWarning. Raises LinkError, with the linker's own words, if it refuses, hangs or
     is missing; ArtifactError for artifacts that do not go together, for what cannot be written, and for a linked file
-    that lost an artifact's note, or the alignment of a section; CpufeatError without ``ziglang``.
+    that lost an artifact's note, or the alignment of a section; OptionError for another ``kind``, ``linker`` or time
+    limit; TargetError for a triple that ``cc`` or Zig cannot link for; MissingExtraError without ``ziglang``.
     """
     from cpufeat.aot.toolchain import linker as linkers
 

@@ -79,10 +79,10 @@ def compile(  # noqa: A001, PLR0913
     ``time_limit``, ``memory_limit``
         Seconds, and bytes beyond those of the idle worker (where the system has RLIMIT_AS); None is no limit.
 
-    Raises OptionError for an invalid option; FileNotFoundError for a path without a file; CompileError for a module
-    that LLVM rejects, that makes LLVM abort, hang or run out of memory, or of which no variants can be made;
-    TargetError for a module made for another target, for targets of several systems, and for a target that no machine
-    would select; and what :func:`cpufeat.resolve` raises.
+    Raises OptionError for an invalid option; OSError, such as FileNotFoundError, for a file that cannot be read;
+    CompileError for a module that LLVM rejects, that makes LLVM abort, hang or run out of memory, or of which no
+    variants can be made; TargetError for a module made for another target, for targets of several systems, and for a
+    target that no machine would select; and what :func:`cpufeat.resolve` raises.
     """
     options = Options(
         dispatch=dispatch,

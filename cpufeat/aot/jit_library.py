@@ -23,9 +23,10 @@ _GLOBAL_OFFSET_TABLE = "_GLOBAL_OFFSET_GLOBAL_OFFSET_TABLE_"
 
 
 class Library(Mapping[str, int]):
-    """The addresses of the functions and data that an artifact exports, by name, valid while this object lives.
+    """The addresses of the functions and data that an artifact exports: name -> address, an int.
 
-    ``ctypes.CFUNCTYPE(...)(library[name])`` calls a function.
+    They are valid while this object lives. ``ctypes.CFUNCTYPE(...)(library[name])`` calls a function. Raises KeyError
+    for another name.
     """
 
     def __init__(self, jit: Llvmlite, tracker: Llvmlite, names: list[str]) -> None:

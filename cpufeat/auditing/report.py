@@ -31,6 +31,7 @@ class FunctionNeeds(Value):
     name: str
     """Its name in the file; for code without a name, its address as tools print it."""
     start: int
+    """The address of its first instruction; in an object, made up by the audit."""
     uses: Mapping[str, tuple[Use, ...]]
     """Feature -> the first (at most three) instructions that need it."""
     bare: FeatureSet
@@ -49,7 +50,9 @@ class Misaligned(NamedTuple):
     address: int
     """The address of the instruction."""
     function: str
+    """The name of the function that it is in; empty in code without a name."""
     instruction: str
+    """As assembly, in Intel's syntax."""
     operand: int
     """The address of the memory."""
     symbol: str
@@ -57,14 +60,16 @@ class Misaligned(NamedTuple):
     needs: int
     """The alignment in bytes that the instruction needs."""
     has: int
-    """The alignment that the memory is known to have."""
+    """The alignment in bytes that the memory is known to have."""
 
 
 class IsaNote(Value):
-    """The levels that the file's ``.note.gnu.property`` states (``x86-64-v3``), empty where it states none."""
+    """The levels that an x86 ELF file states in ``.note.gnu.property`` (x86-64 psABI, Linux extensions)."""
 
     needed: str
+    """The level without which glibc's loader refuses the file (``x86-64-v3``), empty if it states none."""
     used: str
+    """The level that the file may use, empty if it states none."""
     faults: tuple[str, ...] = ()
     """A sentence for each fault of the note."""
 
@@ -79,6 +84,7 @@ class Undecoded(NamedTuple):
     place: str
     """The address as tools print it: in an object section and offset, ``.text+0x40``."""
     reason: str
+    """The reason why, in words."""
 
 
 class Audit(Value):
@@ -107,7 +113,9 @@ class Audit(Value):
     others: Mapping[str, tuple[Use, ...]]
     """Mnemonics that belong to no feature of a compiler, or to the system -> their first (at most three) uses."""
     misaligned: tuple[Misaligned, ...]
+    """The instructions of x86 code whose memory operand is misaligned, or in an object may be, by address."""
     note: IsaNote | None
+    """The ISA levels that an x86-64 ELF file states; None if it states none."""
     undecoded: tuple[Undecoded, ...]
     """The parts of the code that were not decoded; if there are none, the audit has seen everything."""
     instructions: int

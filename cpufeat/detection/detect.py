@@ -23,8 +23,10 @@ MACHINE_VARIABLE = "CPUFEAT_MACHINE"
 def detect(machine: Machine | None = None) -> Host:
     """Return the host that a machine (this one, if None) is, and the features that it can run.
 
-    ``CPUFEAT_MACHINE`` names a recording that takes the place of this machine. Raises DumpError for a bad recording,
-    UnknownNameError for an architecture without tables, and CpufeatError for a machine that answers nothing.
+    ``CPUFEAT_MACHINE`` names a recording that takes the place of this machine. Raises OSError for a recording that
+    cannot be read, DumpError for a bad one, UnknownNameError for an architecture without tables, and CpufeatError for a
+    machine that answers nothing. The module of each architecture in ``cpufeat.detection.arch`` names the manuals and
+    the kernel's files from which the meaning of the answers comes.
     """
     expect("machine", machine, (Machine, type(None)), "a Machine or None")
     machine = machine or default_machine()
@@ -45,7 +47,7 @@ def _read(machine: Machine) -> list[Reading]:
 
 
 def default_machine() -> Machine:
-    """Return the recording that ``CPUFEAT_MACHINE`` names, or else this machine. Raises DumpError."""
+    """Return the recording that ``CPUFEAT_MACHINE`` names, or else this machine. Raises OSError, DumpError."""
     path = os.environ.get(MACHINE_VARIABLE)
     if not path:
         return ThisMachine()

@@ -13,29 +13,42 @@ if TYPE_CHECKING:
 
 
 class Core(Value):
-    """A kind of core."""
+    """A kind of core of a machine."""
 
     cpu: str
-    """Its LLVM CPU."""
+    """The LLVM CPU that code for it is best tuned for, or a level."""
     count: int
     """The number of its processors."""
 
 
 class Host(Value):
-    """A machine's identity and its usable features."""
+    """A machine's identity and its usable features.
+
+    What a source does not tell is None or empty. Where the facts come from is in the docstrings of the modules of
+    ``cpufeat.detection.arch``, such as the Intel SDM for x86 and Linux's documentation of hardware capabilities.
+    """
 
     arch: str
+    """The architecture of this process, as the kernel calls it: ``x86_64``, ``aarch64``, ``ppc64le``."""
     system: str
+    """``linux``, ``darwin``, ``windows``, ``freebsd``, ..."""
     version: str
     """The system's version where the triple has it, else empty."""
     libc: str
+    """The last part of the triple: ``gnu``, ``musl``, ``android``, ``msvc``, or empty."""
     source: str
     """The source of the features: ``CPUID``, ``/proc/cpuinfo``, ``sysctl``, ..."""
     vendor: str
+    """x86: the vendor string of CPUID leaf 0, ``GenuineIntel``; Arm: the implementer in the MIDR, ``0x41``; else the
+    kernel's word."""
     family: int | None
+    """x86: the family as vendors count it (SDM volume 2A, CPUID leaf 1: DisplayFamily)."""
     model: int | None
+    """x86: DisplayModel; Arm: the part number in the MIDR; POWER: the processor version; others: the model number."""
     stepping: int | None
+    """x86: the stepping; Arm: variant and revision in the MIDR, 0x21 for r2p1; others: the revision."""
     brand: str
+    """The name that the processor or the kernel gives itself: ``AMD EPYC 9754 128-Core Processor``."""
     name: str
     """The model's name in common use, empty where no table has it."""
     hypervisor: str
@@ -43,15 +56,17 @@ class Host(Value):
     cpu: str
     """The LLVM CPU that code for it is best tuned for, or a level."""
     cores: tuple[Core, ...]
+    """The kinds of core; the biggest first where the system tells which that is."""
     features: FeatureSet
     """The usable features: a feature is usable only if all that it implies are."""
     withheld_reported: dict[str, Withheld]
-    """The reported features that are not usable, with the reason."""
+    """Feature -> the reason, for every reported feature that is not usable."""
     unreported: FeatureSet
     """The features that the CPU of that name has and this one does not report."""
     evidence: dict[str, str]
-    """The evidence for each reported feature."""
+    """Feature -> the evidence for it (``CPUID 7.0:EBX[5]``), for every reported feature."""
     decisions: tuple[Decision, ...] = ()
+    """The contradictions in what was read, and how each was decided."""
     named: str = ""
     """The CPU of the model number alone, which the features may contradict; empty where no table has it."""
     undetermined: frozenset[str] = frozenset()
@@ -63,7 +78,7 @@ class Host(Value):
 
     @property
     def withheld(self) -> dict[str, Withheld]:
-        """The features that the CPU has by its name, or reports, and that may not be used."""
+        """Feature -> the reason, for every feature that the CPU has by its name, or reports, and that is not usable."""
         return self.missing(FeatureSet(self.arch, self.unreported.names.union(self.withheld_reported)))
 
     @property
@@ -73,11 +88,14 @@ class Host(Value):
 
     @property
     def level(self) -> str:
-        """The highest psABI level that runs here, empty if none does."""
+        """The highest level that runs here (``x86-64-v3``, ``rva22u64``), empty if none does."""
         return level_of(self.features)
 
     def missing(self, features: FeatureSet) -> dict[str, Withheld]:
-        """Return those of the features that are not usable here, and why. Raises TargetError for another family's."""
+        """Return those of the features that are not usable here: name -> reason and evidence.
+
+        Raises TargetError for features of another family of architectures.
+        """
         expect("features", features, FeatureSet, "a FeatureSet")
         return {name: self._why(name) for name in features - self.features}
 

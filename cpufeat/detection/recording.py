@@ -83,15 +83,17 @@ class Recording(Value, Machine):
     libc: str = "gnu"
     emulator: str = ""
     leaves: dict[int, Leaves] = {}
-    """CPUID answers of each processor; one processor stands for every one like it."""
+    """CPUID answers by processor and (leaf, subleaf): EAX, EBX, ECX and EDX. One processor stands for all like it."""
     xcr0: int | None = None
+    """The register XCR0, 64 bits; None where it was not read."""
     files: dict[str, bytes] = {}
     """The contents of files by path."""
     online: tuple[int, ...] = ()
+    """The numbers of the processors that the process could run on."""
     auxv: dict[int, int] = {}
-    """Entries of the auxiliary vector that are numbers."""
+    """Entries of the auxiliary vector that are numbers, by type (<linux/auxvec.h>)."""
     strings: dict[int, str] = {}
-    """Entries of the auxiliary vector that point at text."""
+    """Entries of the auxiliary vector that point at text, by type."""
     probes: dict[int, int] = {}
     """The answers of ``riscv_hwprobe``, by key."""
     stored: tuple[int, ...] | None = None

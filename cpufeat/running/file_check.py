@@ -28,6 +28,7 @@ class Lack(Value):
     """A feature that a file uses and that the machine or CPU lacks."""
 
     feature: str
+    """Its name (``avx512vnni``)."""
     why: str
     """The reason why the machine lacks it, empty if unknown."""
     function: str
@@ -48,6 +49,7 @@ class Check(Value):
     """The answer whether a file runs on a machine or CPU, and why not."""
 
     file: str
+    """The path as given; for a member of an archive or universal binary, ``FILE(MEMBER)``."""
     on: str
     """The machine's name, or the request for a CPU."""
     verdict: str

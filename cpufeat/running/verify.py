@@ -99,9 +99,10 @@ def verify(
 
     ``cpus``: names as for :func:`cpufeat.running.cpus.select_cpus`, by default one CPU for each level. ``arguments``:
     the program's own. The program runs in the current folder with this process's environment and empty stdin, for at
-    most ``time_limit`` seconds on each CPU. The first run that exits is the reference for the others. Raises
-    VerifyError for a file that is no ELF executable, for an unknown CPU or an empty list, without an emulator, and on
-    Windows and macOS.
+    most ``time_limit`` seconds on each CPU. The first run that exits is the reference for the others. Raises OSError,
+    such as FileNotFoundError, for a file that cannot be read; VerifyError for a file that is no ELF executable, for an
+    unknown CPU or an empty list, without an emulator, and on Windows and macOS; OptionError for a ``time_limit`` that
+    is not positive.
     """
     expect("file", file, (str, os.PathLike), "a path")
     if cpus is not None:

@@ -10,6 +10,7 @@ import pydoc
 import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -85,6 +86,56 @@ def test_public_functions_and_methods_have_docstrings_and_annotations() -> None:
                     assert inner.__doc__, f"{name}.{method} has no docstring"
                     parameters = set(inspect.signature(inner).parameters) - {"self", "cls"}
                     assert {*parameters, "return"} <= inner.__annotations__.keys(), f"{name}.{method} lacks annotations"
+
+
+def body_of(public: type) -> list[ast.stmt]:
+    (definition,) = ast.parse(textwrap.dedent(inspect.getsource(public))).body
+    assert isinstance(definition, ast.ClassDef)
+    return definition.body
+
+
+def fields_of(public: type) -> dict[str, tuple[str, str]]:
+    """The annotation and the docstring of each public field of a class."""
+    body = body_of(public)
+    fields: dict[str, tuple[str, str]] = {}
+    for statement, following in zip(body, [*body[1:], ast.Pass()], strict=True):
+        if isinstance(statement, ast.AnnAssign) and ast.unparse(statement.target)[0] != "_":
+            text = following.value if isinstance(following, ast.Expr) else None
+            documentation = str(text.value) if isinstance(text, ast.Constant) else ""
+            fields[ast.unparse(statement.target)] = ast.unparse(statement.annotation), documentation
+    return fields
+
+
+def public_classes() -> tuple[list[type], list[type]]:
+    """The classes of the public API, and those that values of them are made of."""
+    modules = [importlib.import_module(module) for package in PACKAGES for module in package._HOME.values()]
+    modules += [importlib.import_module(f"cpufeat.{name}") for name in ("auditing.report", "support.conditions")]
+    members = [member for module in modules for member in vars(module).values() if isinstance(member, type)]
+    known = {member.__name__: member for member in members if member.__module__.startswith("cpufeat.")}
+    public = [value for package in PACKAGES for value in map(package.__getattribute__, package.__all__)]
+    classes = [value for value in public if isinstance(value, type)]
+    reached = list(classes)
+    for value in reached:
+        words = {word for annotation, _ in fields_of(value).values() for word in re.findall(r"\w+", annotation)}
+        reached += [known[word] for word in sorted(words & known.keys()) if known[word] not in reached]
+    return classes, reached[len(classes) :]
+
+
+def test_every_field_of_a_public_value_has_a_docstring() -> None:
+    """Its own, or that of the same field in a base class."""
+    classes, parts = public_classes()
+    fields = [(value, name) for value in (*classes, *parts) for name in fields_of(value)]
+    assert len(fields) > 100
+    for value, name in fields:
+        bases = [fields_of(base) for base in value.__mro__ if base.__module__.startswith("cpufeat.")]
+        assert any(text for base in bases for field, (_, text) in base.items() if field == name), f"{value}.{name}"
+
+
+def test_the_reference_lists_the_classes_that_public_values_are_made_of() -> None:
+    page = (PROJECT / "docs" / "reference" / "python.md").read_text()
+    listed = set(re.findall(r"autoclass:: cpufeat\.(\S+)", page))
+    classes = {f"{value.__module__}.{value.__name__}".removeprefix("cpufeat.") for value in public_classes()[1]}
+    assert classes == listed
 
 
 def test_the_names_of_functions_are_not_those_of_modules() -> None:

@@ -37,6 +37,7 @@ NONSENSE: dict[str, tuple[object, ...]] = {
     "float": (-1.0, 0.0, float("nan"), float("-inf")),
     "Sequence": ((), ("",), ("\0",), "nonsense"),
     "Iterable": ((), ("",), ("\0",)),
+    **dict.fromkeys(("Guard", "Isolation", "Kind", "Linker", "Mechanism", "OnMissing"), ("", "nonsense")),
 }
 """Values of the right type, by a word of its annotation."""
 MADE_BY_CPUFEAT = {
@@ -223,19 +224,31 @@ def test_wrong_types_are_told_in_words(calls: dict[str, Call]) -> None:
     assert faults == [], "\n".join(["", *faults])
 
 
-def test_wrong_values_are_errors_of_cpufeat(
+def documentation_of(call: Call, calls: dict[str, Call]) -> str:
+    """The docstrings of a function or class, of its constructor, and of the functions that they refer to."""
+    own = f"{call.function.__doc__}\n{call.function.__init__.__doc__}"
+    names = re.findall(r":(?:func|meth):`~?(?:\w+\.)*?(\w+)`", own)
+    others = [other for name, other in calls.items() if name.rpartition(".")[2] in names and other is not call]
+    return "\n".join([own, *(str(other.function.__doc__) for other in others)])
+
+
+def test_wrong_values_are_errors_of_cpufeat_that_the_docstring_names(
     calls: dict[str, Call], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
     faults, refused = [], 0
     for name, call in calls.items():
+        documentation = documentation_of(call, calls)
         for argument in call.arguments:
             words = re.findall(r"\w+", annotation(call, argument))
             for value in [value for kind in NONSENSE if kind in words for value in NONSENSE[kind]]:
                 try:
                     made(call, argument, value)
-                except (cpufeat.CpufeatError, OSError):
+                except (cpufeat.CpufeatError, OSError) as error:
                     refused += 1
+                    kind = OSError if isinstance(error, OSError) else type(error)
+                    if kind.__name__ not in documentation:
+                        faults.append(f"{name}({argument}={value!r}): the docstring does not name {error!r}")
                 except TypeError as error:
                     if not in_words(error, argument):
                         faults.append(f"{name}({argument}={value!r}): {error!r}")

@@ -20,6 +20,7 @@ class Source(Value):
     name: str
     """Its name in messages: a path, or ``<string>``."""
     is_bitcode: bool
+    """Whether the content is bitcode and not text."""
     content: bytes
     """Bitcode, or IR text in UTF-8."""
 
@@ -32,11 +33,11 @@ class Source(Value):
 def read(module: object) -> Source:
     """Return a module's text or bitcode.
 
-    ``module`` is IR text, bitcode as bytes, the path of either, a module of ``llvmlite.ir`` or ``llvmlite.binding``,
-    or a Source. A ``str`` is a path if it is one line that ends in ``.ll`` or ``.bc``, otherwise text; an
-    ``os.PathLike`` is a path. Whether a file is bitcode or text is decided by its content, not its name. Raises
-    FileNotFoundError for a path without a file, CompileError for any other module that cannot be read, TypeError for
-    other types.
+    ``module`` is IR text, bitcode as bytes, the path of either, a module of ``llvmlite.ir`` or ``llvmlite.binding``, or
+    a Source. A ``str`` is a path if it is one line that ends in ``.ll`` or ``.bc``, otherwise text; an ``os.PathLike``
+    is a path. Whether a file is bitcode or text is decided by its content, not its name. Raises OSError, such as
+    FileNotFoundError, for a file that cannot be read, CompileError for one that is no module, TypeError for other
+    types.
     """
     if isinstance(module, Source):
         return module
