@@ -193,6 +193,25 @@ def test_every_public_callable_is_called(calls: dict[str, Call]) -> None:
             assert set(call.arguments) == expected, name
 
 
+READ = ("aot.Artifact.open", "aot.compile", "aot.from_c", "audit", "check", "load_machine", "verify")
+"""The functions that read a file whose path is their first argument."""
+
+
+@pytest.mark.parametrize("name", READ)
+def test_a_missing_file_is_the_error_of_python(name: str, calls: dict[str, Call], tmp_path: Path) -> None:
+    argument, *_ = calls[name].arguments
+    with pytest.raises(FileNotFoundError, match="absent"):
+        made(calls[name], argument, tmp_path / "absent")
+
+
+def test_every_function_that_takes_a_path_is_tried_without_the_file(calls: dict[str, Call]) -> None:
+    """But for those that write to a path, or only name it in messages; ``aot.compile`` takes any object."""
+    takes = {
+        name for name, call in calls.items() for argument in call.arguments if "Path" in annotation(call, argument)
+    }
+    assert takes - {"aot.link", "aot.Artifact.link", "aot.Artifact.save"} | {"aot.compile"} == set(READ)
+
+
 def is_permitted(kind: str, text: str) -> bool:
     words = set(re.findall(r"\w+", text))
     return bool(words & {kind, "object", "Any"}) or (kind == "int" and bool(words & {"float", "bool"}))

@@ -372,7 +372,9 @@ def test_an_exit_status_alone_is_no_failure_to_start(qemu: str, built) -> None:
 def test_files_that_are_no_executable_are_errors_that_name_them(built, tmp_path: Path) -> None:
     (tmp_path / "text.c").write_text(HELLO)
     os.mkfifo(tmp_path / "fifo")
-    made = [tmp_path, *(tmp_path / name for name in ("text.c", "missing", "fifo"))]
+    with pytest.raises(FileNotFoundError, match="missing"):
+        verify(tmp_path / "missing")
+    made = [tmp_path, tmp_path / "text.c", tmp_path / "fifo"]
     for path in (*made, built(HELLO, "-c"), built(HELLO, "-shared", "-fPIC")):
         with pytest.raises(VerifyError, match=path.name):
             verify(path)

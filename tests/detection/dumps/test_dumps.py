@@ -174,7 +174,7 @@ def test_a_recording_of_cpufeat_is_read_back() -> None:
         (b"", "dump: empty"),
         (b"\xef\xbb\xbf \n", "dump: empty"),
         (b"CPU 0:\n\x7fELF\x01\x02", "dump:2: binary"),
-        (b"\xff\xfeC\x00P", "dump: not UTF-16"),
+        (b"\xff\xfeC\x00P", "dump: begins as UTF-16, but byte 4 is not valid"),
         (b"hello\nworld\n", "dump: not in a known format; expected a recording of cpufeat, CPUID leaves"),
         (b"x" * (LARGEST_FILE + 1), "dump: larger than 16 MiB"),
         (b"processor: 0\n" + b"\n" * MAX_LINES, "dump: more than 1,048,576 lines"),
@@ -206,8 +206,8 @@ def test_an_error_says_what_is_wrong_with_a_dump(content: bytes, message: str) -
 
 
 def test_a_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
-    for path in (tmp_path, tmp_path / "absent", "a\0b"):
-        with pytest.raises(DumpError):
+    for path, error in ((tmp_path, IsADirectoryError), (tmp_path / "absent", FileNotFoundError), ("a\0b", DumpError)):
+        with pytest.raises(error):
             dumps.load(str(path))
 
 
