@@ -51,6 +51,13 @@ class CpufeatError(Exception):
 class UnknownNameError(CpufeatError, ValueError):
     """A feature, CPU, level or architecture that no table has."""
 
+    kind: str
+    """What the name should be: ``x86 feature``, ``aarch64 CPU``."""
+    name: str
+    """The name as given."""
+    nearest: tuple[str, ...]
+    """Names that may be meant, the most similar first: at most three, or all that there are."""
+
     def __init__(self, kind: str, name: str, nearest: tuple[str, ...] = ()) -> None:
         """Report an unknown ``name`` of a ``kind`` (``"x86 feature"``), and suggest up to three ``nearest`` names."""
         self.kind, self.name, self.nearest = kind, name, nearest
@@ -60,7 +67,10 @@ class UnknownNameError(CpufeatError, ValueError):
 
 
 class MissingExtraError(CpufeatError, ImportError):
-    """A package that an extra of cpufeat installs is missing; ``extra`` is the name of that extra."""
+    """A package that an extra of cpufeat installs is missing."""
+
+    extra: str
+    """The name of that extra: ``audit``."""
 
     def __init__(self, extra: str, reason: str) -> None:
         """Report why a package of the ``extra`` cannot be used, and how to install it."""
@@ -69,7 +79,10 @@ class MissingExtraError(CpufeatError, ImportError):
 
 
 class MissingFeaturesError(CpufeatError):
-    """Requested features that the host cannot run; ``missing`` maps each name to the reason."""
+    """Requested features that the host cannot run."""
+
+    missing: dict[str, str]
+    """Feature -> the reason and its evidence, in words."""
 
     def __init__(self, subject: str, missing: dict[str, str]) -> None:
         """Report that ``subject`` needs the ``missing`` features."""
@@ -91,7 +104,10 @@ class OptionError(CpufeatError, ValueError):
 
 
 class CompileError(CpufeatError):
-    """LLVM failed, aborted, hung or ran out of memory; ``function`` is the function that it was compiling, if known."""
+    """LLVM failed, aborted, hung or ran out of memory."""
+
+    function: str | None
+    """The function that it was compiling, None if that is not known."""
 
     def __init__(self, message: str, function: str | None = None) -> None:
         """Keep the ``function`` beside the message."""

@@ -125,19 +125,19 @@ class Elf:
         self.content = content
         self.damaged = damaged
         try:
-            self.order = _BYTE_ORDER[content[5]]
-            self.bits = _BITS[content[4]]
-            self.file_header = struct.Struct(self.order + _FILE_HEADER[self.bits])
-            self.section_header = struct.Struct(self.order + _SECTION[self.bits])
-            self.header = FileHeader(*self.file_header.unpack_from(content))
+            self.order: str = _BYTE_ORDER[content[5]]
+            self.bits: int = _BITS[content[4]]
+            self.file_header: struct.Struct = struct.Struct(self.order + _FILE_HEADER[self.bits])
+            self.section_header: struct.Struct = struct.Struct(self.order + _SECTION[self.bits])
+            self.header: FileHeader = FileHeader(*self.file_header.unpack_from(content))
         except (struct.error, KeyError, IndexError) as error:
             raise damaged(f"its header is cut off or unknown ({error})") from None
         if not content.startswith(MAGIC):
             raise damaged("its magic number is wrong")
-        self.sections = self._read_sections()
-        self.segments = self._read_segments()
+        self.sections: list[Section] = self._read_sections()
+        self.segments: list[Segment] = self._read_segments()
         index = self.header.shstrndx
-        self.names_index = self.sections[0].link if index == SHN_XINDEX and self.sections else index
+        self.names_index: int = self.sections[0].link if index == SHN_XINDEX and self.sections else index
 
     @property
     def word(self) -> str:

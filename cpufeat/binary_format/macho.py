@@ -72,11 +72,13 @@ class Macho:
     def __init__(self, content: bytes, damaged: Callable[[str], Exception]) -> None:
         """Read them; ``damaged`` makes the exception to raise of what is damaged. The magic must be right."""
         self.content = content
+        self.order: str
+        self.bits: int
         self.order, self.bits = MAGICS[content[:4]]
-        self.segment = struct.Struct(self.order + SEGMENT[self.bits])
-        self.section = struct.Struct(self.order + SECTION[self.bits])
+        self.segment: struct.Struct = struct.Struct(self.order + SEGMENT[self.bits])
+        self.section: struct.Struct = struct.Struct(self.order + SECTION[self.bits])
         try:
-            self.commands = list(self._commands(damaged))
+            self.commands: list[Command] = list(self._commands(damaged))
         except struct.error as error:
             raise damaged(str(error)) from None
 

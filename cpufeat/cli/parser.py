@@ -81,7 +81,7 @@ class Parser(argparse.ArgumentParser):
 
     def format_help(self) -> str:
         """Return the help, from Python 3.14 on in colour where that is wanted."""
-        self.color = terminal.wants_colour()
+        self.color: bool = terminal.wants_colour()
         return super().format_help()
 
 

@@ -144,7 +144,7 @@ class Watch:
         self._entry, self._starts, self._bias = entry, frozenset(starts), bias
         self._seen: set[int] = set()
         self._rest = b""
-        self.log = processes.Log(*os.pipe(), self._read)
+        self.log: processes.Log = processes.Log(*os.pipe(), self._read)
 
     def seen(self) -> frozenset[int] | None:
         """Return the functions that ran, by start; None if the program's entry point did not: the bias is wrong."""

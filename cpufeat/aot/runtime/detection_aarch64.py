@@ -86,10 +86,10 @@ def _doubtful() -> frozenset[str]:
 class Bsd(Linux):
     """FreeBSD and OpenBSD: ``elf_aux_info``, with Linux's bits."""
 
-    words = ("hwcap", "hwcap2")
+    words: tuple[str, ...] = ("hwcap", "hwcap2")
     resolver_parameters = ""
     needs_library = True
-    numbers = (25, 26)
+    numbers: tuple[int, ...] = (25, 26)
     """AT_HWCAP, AT_HWCAP2 (FreeBSD ``sys/elf_common.h``, OpenBSD ``sys/auxv.h``)."""
 
     def arguments(self, body: Body) -> str:

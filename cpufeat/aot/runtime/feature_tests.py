@@ -53,10 +53,12 @@ class FeatureTests:
     """Whether the tests call the system's library, which an ``ifunc`` resolver cannot do yet."""
 
     def __init__(self, target: Target) -> None:
-        self.leaf_attributes = attributes(target)
+        self.leaf_attributes: str = attributes(target)
         """Attributes of a function that calls no other and leaves the stack as it is."""
-        self.attributes = f"{self.leaf_attributes} uwtable"
+        self.attributes: str = f"{self.leaf_attributes} uwtable"
         """Attributes of other functions. In a file without symbols, the unwind table tells where a function ends."""
+        self.arch: str
+        self.system: str
         self.arch, self.system, _ = triples.parts(target.triple)
 
     def condition(self, feature: Feature, *, permitted: bool = True) -> Condition:

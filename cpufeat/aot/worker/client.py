@@ -58,7 +58,7 @@ class Worker:
         self._stdout = cast("IO[bytes]", self._process.stdout)
         try:
             with self._conversation(_START_SECONDS):
-                self.llvm = tuple(int(part) for part in protocol.receive(self._stdout)[0]["llvm"])
+                self.llvm: tuple[int, ...] = tuple(int(part) for part in protocol.receive(self._stdout)[0]["llvm"])
         except _BROKEN:
             raise CompileError(f"the worker process for LLVM did not start: {self._cause_of_end()}") from None
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from cpufeat.aot.llvm.job import Llvmlite, Range
 
-LOCAL = (binding.Linkage.internal, binding.Linkage.private)
+LOCAL: tuple[Llvmlite, ...] = (binding.Linkage.internal, binding.Linkage.private)
 
 
 def defined(module: Llvmlite) -> list[Llvmlite]:

@@ -10,10 +10,10 @@ from cpufeat.auditing.dataflow.unavoidable_blocks import ReachabilityGame
 from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
 
     from cpufeat.auditing.checks.reference_graph import Edge, ReferenceGraph
-    from cpufeat.auditing.dataflow.cpu_checks import CpuChecks
+    from cpufeat.auditing.dataflow.cpu_checks import CpuChecks, FunctionChecks
     from cpufeat.auditing.dataflow.unavoidable_blocks import Place
     from cpufeat.auditing.program.functions import Program
     from cpufeat.auditing.program.references import References
@@ -28,8 +28,8 @@ class CheckedFunctions:
     def __init__(self, program: Program, references: References, checks: CpuChecks) -> None:
         """Set the games up when they are first played."""
         self._program, self._references = program, references
-        self.checks = checks.functions
-        self.games = cache(self._games)
+        self.checks: Mapping[int, FunctionChecks] = checks.functions
+        self.games: Callable[[int], dict[int, ReachabilityGame]] = cache(self._games)
 
     def _games(self, function: int) -> dict[int, ReachabilityGame]:
         """Return the game of each entry into a function with checks."""
@@ -58,7 +58,7 @@ class UnavoidableNeeds:
         """
         self.referred: dict[int, set[int]] = {}
         """The nodes that a function or object refers to and that need something, by its start."""
-        self.exposed = cache(self._exposed)
+        self.exposed: Callable[[int, str], set[int]] = cache(self._exposed)
 
     def of(self, node: int) -> Collection[str]:
         """Return the features that a node needs."""

@@ -35,7 +35,8 @@ class Facts:
 
     def __init__(self, program: Program, queries: Queries) -> None:
         """Begin with the data of other files that holds answers."""
-        self._program, self._image, self.queries = program, program.image, queries
+        self._program, self._image = program, program.image
+        self.queries: Queries = queries
         self._stored: set[int] = set()
         """Addresses of bytes that were given facts."""
         self._implied: set[int] = set()

@@ -31,9 +31,10 @@ from cpufeat.support.value import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from cpufeat.auditing.dataflow.effects import Effects
     from cpufeat.auditing.dataflow.frame import Frame
     from cpufeat.auditing.dataflow.lattice import Labels, State
-    from cpufeat.auditing.lifting.semantics import Step
+    from cpufeat.auditing.lifting.semantics import Convention, Step
 
 
 class Transfer:
@@ -41,9 +42,11 @@ class Transfer:
 
     def __init__(self, frame: Frame, probed_bits: dict[int, Mapping[int, int]]) -> None:
         """Begin a round; ``probed_bits`` is kept from one round over a function to the next."""
-        self.frame, self.convention, self.effects = frame, frame.convention, frame.effects
-        self.memory = MemoryModel(frame)
-        self.calls = CallModel(frame, self.memory)
+        self.frame: Frame = frame
+        self.convention: Convention = frame.convention
+        self.effects: Effects = frame.effects
+        self.memory: MemoryModel = MemoryModel(frame)
+        self.calls: CallModel = CallModel(frame, self.memory)
         arguments = [Argument(register, way) for register in self.convention.arguments for way in (False, True)]
         self.kept_by_flags: Labels = FACTS.union(arguments) if frame.wants_argument_flow else FACTS
         self.zeros: set[int] = set()

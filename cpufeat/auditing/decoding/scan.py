@@ -58,7 +58,8 @@ class Scanner:
 
     def __init__(self, image: Image, progress: Progress | None) -> None:
         """Prepare to scan an image; ``progress`` None: report to nobody."""
-        self.image, self.meter = image, Meter(image, progress)
+        self.image: Image = image
+        self.meter: Meter = Meter(image, progress)
         self.requirements: dict[int, Requirement] = {}
         """The requirement of each opcode that occurred and has one."""
         self.irrelevant: set[int] = set()

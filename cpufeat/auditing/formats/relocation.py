@@ -58,7 +58,9 @@ class Layout:
         ``word``: bytes of a pointer; ``above``: the first free address, in a file with addresses; ``spacing``: bytes to
         reserve for each thing that another file defines; ``table``: the symbol of the GOT that code is relative to.
         """
-        self.word, self.spacing, self._table = word, spacing, table
+        self.word: int = word
+        self.spacing: int = spacing
+        self._table = table
         self.pointers: dict[int, int] = {}
         self.narrow: set[int] = set()
         self.externals: dict[int, str] = {}
@@ -68,7 +70,7 @@ class Layout:
         self._entries: dict[int, int] = {}
         """Slots in the GOT of :attr:`_table`."""
         wanted = list(sections)
-        self.addresses = [0] * len(wanted)
+        self.addresses: list[int] = [0] * len(wanted)
         end = above
         for index in sorted(range(len(wanted)), key=lambda index: not wanted[index][2]):
             size, alignment, _ = wanted[index]

@@ -49,13 +49,13 @@ class ControlFlowGraph:
         branches = [step.target for step in steps if step.flow == BRANCH and step.target is not None]
         outside = sorted({target for target in branches if target not in known})
         self._exits = {target: len(runs) + index for index, target in enumerate(outside)}
-        self.blocks = [Block(run[0].address, run, tuple(self._successors(run[-1], switch_targets))) for run in runs]
-        self.blocks += [Block(target, (), ()) for target in outside]
+        inside = (Block(run[0].address, run, tuple(self._successors(run[-1], switch_targets))) for run in runs)
+        self.blocks: list[Block] = [*inside, *(Block(target, (), ()) for target in outside)]
         self._predecessors: list[list[int]] = [[] for _ in self.blocks]
         for index, block in enumerate(self.blocks):
             for successor in set(block.successors):
                 self._predecessors[successor].append(index)
-        self.orphans = self._find_orphans({self.block_at(entry) for entry in entries} | {0})
+        self.orphans: tuple[int, ...] = self._find_orphans({self.block_at(entry) for entry in entries} | {0})
         """Blocks that nothing is seen to lead to."""
 
     def _successors(self, last: Step, switch_targets: Callable[[Step], Collection[int]]) -> Iterable[int]:

@@ -12,10 +12,10 @@ from cpufeat.auditing.program.symbols import Symbols
 from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from cpufeat.auditing.formats.image import Image, Section
-    from cpufeat.auditing.lifting.semantics import Lifter, Step
+    from cpufeat.auditing.lifting.semantics import Convention, Lifter, Step
 
 _FIRST_FIXED = 0x10000
 """The lowest address of an executable that is loaded at a fixed address: position-independent ones begin at 0."""
@@ -32,22 +32,23 @@ class Program:
 
     def __init__(self, image: Image, lifter: Lifter, functions: Iterable[Function] = ()) -> None:
         """Take the functions of an image, and ``functions`` that are known besides."""
-        self.image, self._lifter = image, lifter
+        self.image: Image = image
+        self._lifter = lifter
         self._functions = sorted({*image.functions, *functions})
         self._starts = [function.start for function in self._functions]
-        self.convention = lifter.CONVENTION
-        self.symbols = Symbols(image)
-        self.low = min((section.address for section in image.sections), default=0)
+        self.convention: Convention = lifter.CONVENTION
+        self.symbols: Symbols = Symbols(image)
+        self.low: int = min((section.address for section in image.sections), default=0)
         """The lowest address."""
         ends = [section.end for section in image.sections]
         outside = [address + image.spacing for address in (*image.externals, *image.pointers)]
-        self.high = max([*ends, *outside], default=0)
+        self.high: int = max([*ends, *outside], default=0)
         """The address after the highest."""
-        self.fixed = image.kind == "executable" and self.low >= _FIRST_FIXED
+        self.fixed: bool = image.kind == "executable" and self.low >= _FIRST_FIXED
         """Whether it is loaded at a fixed address, so that numbers in code and data may be addresses."""
-        self.steps = lru_cache(64)(self._steps)
-        self.constant_addresses = cache(self._constant_addresses)
-        self.resolve = cache(self._resolve)
+        self.steps: Callable[[Function], list[Step]] = lru_cache(64)(self._steps)
+        self.constant_addresses: Callable[[Function], tuple[array[int], array[int]]] = cache(self._constant_addresses)
+        self.resolve: Callable[[int], int] = cache(self._resolve)
 
     def function_at(self, address: int) -> Function | None:
         """Return the function, stub or gap between functions at an address; None outside of the code."""

@@ -30,9 +30,9 @@ class NativeMachine(Machine):
 
     def __init__(self) -> None:
         name = sys.platform.rstrip("0123456789")
-        self.system = _SYSTEMS.get(name, name)
+        self.system: str = _SYSTEMS.get(name, name)
         if sys.platform != "win32":
-            self.arch = process_arch(os.uname().machine)
+            self.arch: str = process_arch(os.uname().machine)
         if self.system == "windows":
             self.libc = "cygnus"
         self._loaded: tuple[instructions.Instructions | None] | None = None

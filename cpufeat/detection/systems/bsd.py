@@ -25,8 +25,8 @@ class Bsd(NativeMachine):
         super().__init__()
         self._libc = libc or ctypes.CDLL(None)
         if sys.platform != "win32":
-            self.version = os.uname().release.partition("-")[0]
-        self.arch = process_arch(str(self.sysctl("hw.machine_arch") or self.arch))
+            self.version: str = os.uname().release.partition("-")[0]
+        self.arch: str = process_arch(str(self.sysctl("hw.machine_arch") or self.arch))
 
     def sysctl(self, name: str) -> int | str | None:
         """Call ``sysctlbyname``, which OpenBSD does not have."""

@@ -22,7 +22,7 @@ class Darwin(NativeMachine):
         """Ask ``libc``, by default that of this process."""
         super().__init__()
         self._libc = libc or ctypes.CDLL(None)
-        self.version = _of_three_parts(str(self.sysctl("kern.osproductversion") or ""))
+        self.version: str = _of_three_parts(str(self.sysctl("kern.osproductversion") or ""))
         self.emulator = "Rosetta 2" if self.sysctl("sysctl.proc_translated") == 1 else ""
 
     def sysctl(self, name: str) -> int | str | None:

@@ -17,6 +17,8 @@ class Linux(NativeMachine):
 
     def __init__(self) -> None:
         super().__init__()
+        self.libc: str
+        self.version: str
         self.libc, self.version = _libc()
 
     def permitted_states(self) -> int:

@@ -52,7 +52,7 @@ class Windows(NativeMachine):
         """Ask ``kernel32``, by default that of this process."""
         super().__init__()
         self._kernel32 = kernel32 or _library("kernel32")
-        self.arch = _arch(sys.version)
+        self.arch: str = _arch(sys.version)
         self.libc = "msvc" if "MSC v." in sys.version else "gnu"
         self.emulator = "Windows on Arm" if self.arch in CODE and self._native() == _MACHINE_ARM64 else ""
 
