@@ -131,7 +131,7 @@ def _function(image: Image, scanned: FunctionUses, guard: Guard, text: Callable[
         start=start,
         uses={name: _uses(image, addresses, text) for name, addresses in sorted(scanned.uses.items())},
         bare=FeatureSet(image.arch, guard.bare),
-        guarded=guard.guarded,
+        reached=guard.reached,
         why=guard.why,
         certain=scanned.certain,
     )

@@ -14,6 +14,22 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+AT_LOAD = "at load"
+"""It runs when the file is loaded or started, without a check: it is a constructor, a resolver, the entry point or
+``PyInit_``, or a constructor or resolver itself refers to it."""
+UNCHECKED = "without a check"
+"""It is reached from outside without a check, but as far as is known not at load."""
+UNREFERRED = "not seen"
+"""Nothing is seen to refer to it, or to what leads to it, so that neither a call nor a check is known."""
+CHECKED = "behind checks"
+"""It is reached only behind run-time checks."""
+UNUSED = "unused"
+"""The file shows that nothing refers to it."""
+UNKNOWN = "unknown"
+"""The code of the architecture is not followed."""
+_GUARDED = {AT_LOAD: False, UNCHECKED: False, CHECKED: True}
+
+
 class Use(NamedTuple):
     """An instruction that uses a feature."""
 
@@ -36,12 +52,17 @@ class FunctionNeeds(Value):
     """Feature -> the first (at most three) instructions that need it."""
     bare: FeatureSet
     """The features of :attr:`uses` that it may use without a run-time check."""
-    guarded: bool | None
-    """Whether it is reached only behind a run-time check; None if that is unknown."""
+    reached: str
+    """:data:`AT_LOAD`, :data:`UNCHECKED`, :data:`UNREFERRED`, :data:`CHECKED`, :data:`UNUSED` or :data:`UNKNOWN`."""
     why: str
-    """The reason for :attr:`guarded`."""
+    """The reason for :attr:`reached`."""
     certain: bool
     """False for code that only looks like code, and may be data."""
+
+    @property
+    def guarded(self) -> bool | None:
+        """Whether it is reached only behind a run-time check; None if that is unknown."""
+        return _GUARDED.get(self.reached)
 
 
 class Misaligned(NamedTuple):
@@ -105,7 +126,8 @@ class Audit(Value):
     needs: FeatureSet | None
     """The features that its instructions need, without those that they imply; None with several architectures."""
     bare: FeatureSet | None
-    """The features of :attr:`needs` that may be used without a run-time check."""
+    """The features of :attr:`needs` that may be used without a run-time check, in functions to which nothing is seen to
+    refer as well."""
     functions: tuple[FunctionNeeds, ...]
     """The functions with instructions above the baseline, by address."""
     harmless: Mapping[str, tuple[Use, ...]]
@@ -130,6 +152,11 @@ class Audit(Value):
     def bare_level(self) -> str:
         """The lowest level that has all of :attr:`bare`, empty if there is none."""
         return lowest_level(self.bare)
+
+    @property
+    def at_load(self) -> tuple[FunctionNeeds, ...]:
+        """The functions that use features without a check whenever the file is loaded or started."""
+        return tuple(function for function in self.functions if function.reached == AT_LOAD)
 
     def beyond(self, features: FeatureSet) -> tuple[FunctionNeeds, ...]:
         """Return the functions, in members too, that may use more than those features without a run-time check."""
@@ -160,6 +187,9 @@ def to_json(audit: Audit) -> dict[str, Any]:
         "needs": None if audit.needs is None else list(audit.needs),
         "bare_level": audit.bare_level,
         "bare": None if audit.bare is None else list(audit.bare),
+        "at_load": [
+            {"name": function.name, "start": function.start, "bare": list(function.bare)} for function in audit.at_load
+        ],
         "functions": [_function_to_json(function) for function in audit.functions],
         "harmless": _uses_to_json(audit.harmless),
         "others": _uses_to_json(audit.others),
@@ -177,6 +207,7 @@ def _function_to_json(function: FunctionNeeds) -> dict[str, Any]:
         "name": function.name,
         "start": function.start,
         "guarded": function.guarded,
+        "reached": function.reached,
         "why": function.why,
         "certain": function.certain,
         "bare": list(function.bare),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cpufeat.auditing.report import lowest_level
+from cpufeat.auditing.report import AT_LOAD, UNREFERRED, UNUSED, lowest_level
 from cpufeat.cli.layout import cut, fixed, labelled, row, section_heading, wrapped
 from cpufeat.features import FeatureSet
 from cpufeat.levels import baseline, levels
@@ -21,7 +21,8 @@ _MAX_SHOWN = 8
 def page(audit: Audit, limit: str | None, beyond: Sequence[FunctionNeeds]) -> list[Block]:
     """Return the page of an audit; ``beyond`` are the functions that need more than the request ``limit``."""
     blocks = list(_summary(audit, limit, beyond))
-    sections = [_needs(audit), _functions(audit, limit, beyond), _members(audit), _misaligned(audit), _note(audit)]
+    shown = beyond if limit is not None else audit.functions
+    sections = [_needs(audit), *_functions(shown, limit), _members(audit), _misaligned(audit), _note(audit)]
     sections += [_others(audit), _harmless(audit), _undecoded(audit)]
     for section in sections:
         of_section = list(section)
@@ -55,8 +56,19 @@ def _verdict(audit: Audit) -> str:
     if not audit.needs:
         return f"Needs nothing above the baseline{_of(audit, lowest)}."
     if not audit.bare:
-        return f"Runs on the baseline{_of(audit, lowest)}: everything that needs more is behind a run-time check."
+        return f"Runs on the baseline{_of(audit, lowest)}: everything that needs more is {_unreached(audit)}."
+    known = [function for function in audit.functions if function.reached != UNREFERRED]
+    reached = FeatureSet(audit.arch, {name for function in known for name in function.bare})
+    if audit.functions and reached != audit.bare:
+        seen = f"Needs {_summed(reached)}" if reached else f"Runs on the baseline{_of(audit, lowest)}"
+        return f"{seen}, but {_summed(audit.bare - reached)} if a function runs to which nothing is seen to refer."
     return f"Needs {_summed(audit.bare)}{'.' if audit.bare == audit.needs else ', and more behind run-time checks.'}"
+
+
+def _unreached(audit: Audit) -> str:
+    """Say why what needs more than the baseline does not run."""
+    reached = {function.reached for function in audit.functions}
+    return " or ".join(["behind a run-time check"] * (reached != {UNUSED}) + ["unused"] * (UNUSED in reached))
 
 
 def _of(audit: Audit, lowest: str) -> str:
@@ -82,19 +94,28 @@ def _by_level(features: FeatureSet, suffix: str, style: str) -> Iterator[Block]:
         yield row(f"in no level{suffix}", " ".join(remaining), style)
 
 
-def _functions(audit: Audit, limit: str | None, beyond: Sequence[FunctionNeeds]) -> Iterator[Block]:
-    shown = beyond if limit is not None else sorted(audit.functions, key=lambda function: not function.bare)
-    if not shown:
-        return
+def _functions(functions: Sequence[FunctionNeeds], limit: str | None) -> Iterator[Iterator[Block]]:
+    """Yield a section for what runs at load, one for the rest, and one for what nothing is seen to refer to."""
+    at_load = [function for function in functions if function.reached == AT_LOAD]
+    unreferred = [function for function in functions if function.reached == UNREFERRED]
+    rest = [function for function in functions if function.reached not in (AT_LOAD, UNREFERRED)]
     title = f"Functions beyond {limit}" if limit is not None else "Functions above the baseline"
-    yield section_heading(title, f"{len(shown)}" + (", the first are" if len(shown) > _MAX_SHOWN else ""))
-    reasons = {function.why for function in shown if not function.guarded}
+    yield _listed("Run when the file is loaded", at_load)
+    yield _listed(title, sorted(rest, key=lambda function: not function.bare))
+    yield _listed("Neither used nor checked, as far as is seen", unreferred)
+
+
+def _listed(title: str, functions: Sequence[FunctionNeeds]) -> Iterator[Block]:
+    if not functions:
+        return
+    yield section_heading(title, f"{len(functions)}" + (", the first are" if len(functions) > _MAX_SHOWN else ""))
+    reasons = {function.why for function in functions if function.bare}
     common_reason = reasons.pop() if len(reasons) == 1 else ""
     if common_reason:
         yield wrapped(f"Without a run-time check: {common_reason}.", "note", 2)
-    for function in shown[:_MAX_SHOWN]:
+    for function in functions[:_MAX_SHOWN]:
         yield from _function(function, common_reason)
-    yield from _omitted(len(shown))
+    yield from _omitted(len(functions))
 
 
 def _function(function: FunctionNeeds, common_reason: str) -> Iterator[Block]:
@@ -105,7 +126,7 @@ def _function(function: FunctionNeeds, common_reason: str) -> Iterator[Block]:
         use = function.uses[name][0]
         style = "" if name in function.bare else "note"
         yield labelled(name, (f"{use.place} ", "note"), (use.instruction, ""), indent=4, label_style=style)
-    if function.why and (function.guarded or function.why != common_reason):
+    if function.why and (not function.bare or function.why != common_reason):
         yield wrapped(f"{'checked: ' if function.guarded else ''}{function.why}", "note", 4)
     if not function.certain:
         yield wrapped("this may be data, not code", "note", 4)

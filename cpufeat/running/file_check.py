@@ -8,6 +8,7 @@ from cpufeat.aot.artifact import Artifact
 from cpufeat.aot.runtime.guard_table import demanded
 from cpufeat.auditing.decoding.scan import REACHED_UNKNOWN
 from cpufeat.auditing.formats.loader import loads
+from cpufeat.auditing.report import AT_LOAD, UNREFERRED, UNUSED
 from cpufeat.errors import ArtifactError
 from cpufeat.features import FeatureSet
 from cpufeat.levels import level_features, level_of
@@ -94,10 +95,16 @@ def check_file(audit: Audit, content: bytes, available: FeatureSet, on: str, hos
         verdict=worst([RUNS, *(verdict for verdict, _ in reasons)]),
         reasons=tuple(reason for _, reason in reasons),
         lacks=lacks,
-        guarded=tuple(missing - FeatureSet(available.arch, (lack.feature for lack in lacks))),
+        guarded=tuple((missing & _checked(audit)) - FeatureSet(available.arch, (lack.feature for lack in lacks))),
         variants=tuple(variant for artifact in artifacts for variant in _selected(artifact, available)),
         rebuild=_rebuild(audit, available) if is_refused else (),
     )
+
+
+def _checked(audit: Audit) -> FeatureSet:
+    """Return the features that functions, in members too, use behind run-time checks."""
+    functions = [function for part in (audit, *audit.members) for function in part.functions]
+    return FeatureSet(audit.arch, {name for each in functions if each.reached != UNUSED for name in each.uses})
 
 
 def _other_system(audit: Audit, host: Host | None) -> str:
@@ -116,7 +123,7 @@ def _lacks(audit: Audit, artifacts: tuple[Artifact, ...], available: FeatureSet,
         function for function in audit.beyond(available) if not artifacts or not _is_dispatched(function.name, clones)
     ]
     first: dict[str, FunctionNeeds] = {}
-    for function in sorted(beyond, key=lambda function: not function.certain):
+    for function in sorted(beyond, key=_doubt):
         for feature in function.bare - available:
             first.setdefault(feature, function)
     lacking = FeatureSet(available.arch, first)
@@ -125,6 +132,11 @@ def _lacks(audit: Audit, artifacts: tuple[Artifact, ...], available: FeatureSet,
         function, use = first[feature], first[feature].uses[feature][0]
         why = str(reasons.get(feature, ""))
         yield Lack(feature, why, function.name, function.why, use.place, use.address, use.instruction, function.certain)
+
+
+def _doubt(function: FunctionNeeds) -> tuple[bool, bool, bool]:
+    """Return a key that sorts functions: what is certain to be code, and to run, comes first."""
+    return not function.certain, function.reached == UNREFERRED, function.reached != AT_LOAD
 
 
 def _unchecked(lacks: tuple[Lack, ...]) -> str:

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from cpufeat.auditing.report import Audit, FunctionNeeds, Misaligned, Use
+from cpufeat.auditing.report import (
+    AT_LOAD,
+    CHECKED,
+    UNCHECKED,
+    UNREFERRED,
+    UNUSED,
+    Audit,
+    FunctionNeeds,
+    Misaligned,
+    Use,
+)
 from cpufeat.cli.audit_page import page
 from cpufeat.cli.layout import lay_out
 from cpufeat.features import FeatureSet
@@ -13,10 +23,10 @@ AVX2 = FeatureSet("x86_64", ["avx2"])
 NOTHING = FeatureSet("x86_64")
 
 
-def function(number: int, *, guarded: bool | None = False, why: str = "exported") -> FunctionNeeds:
+def function(number: int, *, reached: str = UNCHECKED, why: str = "exported") -> FunctionNeeds:
     use = Use(number, f".text+{number:#x}", "vpaddd ymm0, ymm0, ymm0")
-    bare = NOTHING if guarded else AVX2
-    return FunctionNeeds(f"function{number}", number, {"avx2": (use,)}, bare, guarded, why, certain=True)
+    bare = NOTHING if reached in (CHECKED, UNUSED) else AVX2
+    return FunctionNeeds(f"function{number}", number, {"avx2": (use,)}, bare, reached, why, certain=True)
 
 
 def audit(*functions: FunctionNeeds, bare: FeatureSet = AVX2, misaligned: tuple[Misaligned, ...] = ()) -> Audit:
@@ -53,7 +63,7 @@ def test_the_verdict_names_the_level_that_is_needed_without_a_check() -> None:
 
 
 def test_a_binary_that_checks_every_use_runs_on_the_baseline() -> None:
-    text = " ".join(text_of(audit(function(1, guarded=True), bare=NOTHING)))
+    text = " ".join(text_of(audit(function(1, reached=CHECKED), bare=NOTHING)))
     assert "Runs on the baseline (x86-64): everything that needs more is behind" in text
     assert "checked: exported" in text
 
@@ -66,7 +76,7 @@ def test_at_most_eight_functions_are_shown_and_the_others_counted(count: int, mo
 
 
 def test_a_reason_that_all_functions_share_is_said_once() -> None:
-    text = text_of(audit(function(1), function(2), function(3, guarded=True, why="behind a test of CPUID")))
+    text = text_of(audit(function(1), function(2), function(3, reached=CHECKED, why="behind a test of CPUID")))
     assert [line.strip() for line in text if "exported" in line] == ["Without a run-time check: exported."]
     assert [line.strip() for line in text if "behind a test" in line] == ["checked: behind a test of CPUID"]
 
@@ -75,6 +85,34 @@ def test_different_reasons_stand_below_their_functions() -> None:
     text = text_of(audit(function(1, why="exported"), function(2, why="the entry point")))
     assert [line.strip() for line in text if "exported" in line] == ["exported"]
     assert [line.strip() for line in text if "entry point" in line] == ["the entry point"]
+
+
+def test_what_runs_at_load_comes_first_and_what_nothing_refers_to_last() -> None:
+    functions = (
+        function(1, reached=UNREFERRED, why="nothing is seen to refer to it"),
+        function(2),
+        function(3, reached=AT_LOAD, why="called by the loader"),
+    )
+    text = [line.strip() for line in text_of(audit(*functions))]
+    shown = [line for line in text if line.startswith(("function", "Run when", "Functions above", "Neither used"))]
+    assert [line.split("  ")[0] for line in shown] == [
+        "Run when the file is loaded",
+        "function3",
+        "Functions above the baseline",
+        "function2",
+        "Neither used nor checked, as far as is seen",
+        "function1",
+    ]
+
+
+def test_a_function_to_which_nothing_is_seen_to_refer_is_a_condition_of_the_verdict() -> None:
+    text = " ".join(text_of(audit(function(1, reached=UNREFERRED))))
+    assert "Runs on the baseline (x86-64), but x86-64-v3 if a function runs to which nothing is seen to refer." in text
+
+
+def test_an_unused_function_needs_nothing() -> None:
+    text = " ".join(text_of(audit(function(1, reached=UNUSED), bare=NOTHING)))
+    assert "everything that needs more is unused." in text
 
 
 def test_a_misaligned_operand_is_shown_with_both_alignments() -> None:

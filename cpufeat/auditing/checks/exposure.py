@@ -1,22 +1,32 @@
-"""Find the unavoidable needs that are reachable from the program's entry points without a check: bare uses."""
+"""Follow unavoidable needs from the ways in: find those that are reached from outside without a check, bare uses."""
 
 from __future__ import annotations
 
 from collections import deque
 from functools import cached_property
+from itertools import groupby
 from typing import NamedTuple
 
+from cpufeat.auditing.formats.image import WayIn
+from cpufeat.auditing.program.entry_points import EXPORTED
 from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from cpufeat.auditing.checks.reference_graph import ReferenceGraph
     from cpufeat.auditing.checks.unavoidable_needs import UnavoidableNeeds
-    from cpufeat.auditing.formats.image import Symbol
+    from cpufeat.auditing.checks.unused_code import UnusedCode
     from cpufeat.auditing.program.functions import Program
 
-_INITIALISERS = (".init_array", ".fini_array", ".preinit_array", ".ctors", ".dtors", "__mod_init_func", ".CRT")
-"""Sections of pointers to functions that the loader calls."""
-_MODULE = "PyInit_"
-"""The entry point of a Python extension module (PEP 489). Nothing links with one: its other exports are not used."""
+_NAMELESS = WayIn("a pointer in data that nothing names", at_load=False)
+UNREFERRED = WayIn("nothing is seen to refer to it", at_load=False)
+"""No way in is seen, and no check that cuts it off either."""
+UNUSED = WayIn("nothing refers to it", at_load=False)
+"""The file shows that there is no way in."""
+
+_Need = tuple[int, str]
+"""A node, and a feature that it needs."""
 
 
 class Arrival(NamedTuple):
@@ -24,58 +34,70 @@ class Arrival(NamedTuple):
 
     previous: int
     """The node before it; itself for one that is entered from outside."""
-    root: str
-    """The way in which the first node is entered: ``exported``, ``the entry point`` or ``called by the loader``."""
+    root: WayIn
+    """The way in to the first node."""
+    distance: int
+    """The number of references from the first node to this one."""
 
 
 class Exposure:
     """The nodes that are reached from outside without a check."""
 
-    def __init__(self, program: Program, needs: UnavoidableNeeds) -> None:
+    def __init__(self, program: Program, graph: ReferenceGraph, needs: UnavoidableNeeds, unused: UnusedCode) -> None:
         """Look at the nodes of a program that need features whatever the checks say."""
-        self._program, self._image, self._needs = program, program.image, needs
-        exported = (symbol for symbol in self._image.symbols if symbol.visible)
-        self._is_python_module = any(symbol.name.startswith(_MODULE) for symbol in exported)
+        self._program, self._graph, self._needs, self._unused = program, graph, needs, unused
 
     @cached_property
-    def arrivals(self) -> dict[tuple[int, str], Arrival]:
-        """The way in which each node is reached without a check of a feature that it needs, by node and feature."""
-        arrivals: dict[tuple[int, str], Arrival] = {}
-        for node, features in self._needs.needs.items():
-            for feature in features:
-                root = self._root(node, feature)
-                if root:
-                    arrivals[node, feature] = Arrival(node, root)
-        waiting = deque(arrivals)
+    def arrivals(self) -> dict[_Need, Arrival]:
+        """The way in which each node is reached without a check of a feature that it needs, by node and feature.
+
+        What runs at load comes first, then the other ways in, then nodes to which nothing is seen to refer, then those
+        of which the file shows that they are unused.
+        """
+        arrivals: dict[_Need, Arrival] = {}
+        needs = [(node, feature) for node, features in self._needs.needs.items() for feature in features]
+        roots = [(way, need) for need in needs if (way := self._way_in(*need))]
+        for _, group in groupby(sorted(roots, key=_order), key=_order):
+            self._arrive(arrivals, group)
+        unseen = [need for need in needs if need not in arrivals and need not in self._behind_checks]
+        ends = [need for need in unseen if not self._graph.referrers(need[0])]
+        unused = self._unused.among({node for node, _ in ends})
+        self._arrive(arrivals, ((UNREFERRED, need) for need in ends if need[0] not in unused))
+        of_unused: dict[_Need, Arrival] = {}
+        self._arrive(of_unused, ((UNUSED, need) for need in ends if need[0] in unused))
+        self._arrive(arrivals, ((UNREFERRED, need) for need in unseen if need not in of_unused))  # only in circles
+        return of_unused | arrivals
+
+    def _arrive(self, arrivals: dict[_Need, Arrival], roots: Iterable[tuple[WayIn, _Need]]) -> None:
+        """Add what is reached from roots to the arrivals."""
+        new = {need: Arrival(need[0], way, 0) for way, need in roots if need not in arrivals}
+        arrivals.update(new)
+        waiting = deque(new)
         while waiting:
             node, feature = waiting.popleft()
+            _, root, distance = arrivals[node, feature]
             for reached in self._needs.exposed(node, feature):
                 if feature in self._needs.of(reached) and (reached, feature) not in arrivals:
-                    arrivals[reached, feature] = Arrival(node, arrivals[node, feature].root)
+                    arrivals[reached, feature] = Arrival(node, root, distance + 1)
                     waiting.append((reached, feature))
-        return arrivals
 
-    def _root(self, node: int, feature: str) -> str:
-        """Say how a node is entered from outside, empty if it is not.
+    def _way_in(self, node: int, feature: str) -> WayIn | None:
+        """Return how a node is entered from outside, None if it is not.
 
         An exported function that the file itself reaches only through a check is not: other callers must check too.
         """
-        if node == self._image.entry:
-            return "the entry point"
-        section = self._image.section_at(node)
-        if (section and section.name.startswith(_INITIALISERS)) or self._program.is_resolver(node):
-            return "called by the loader"
-        exported = any(symbol.visible and self._is_callable(symbol) for symbol in self._program.symbols.at(node))
-        return "exported" if exported and (node, feature) not in self._behind_checks else ""
-
-    def _is_callable(self, symbol: Symbol) -> bool:
-        """Tell whether other files refer to an exported symbol."""
-        return not self._is_python_module or symbol.name.startswith(_MODULE)
+        if node in self._graph.nameless:
+            return _NAMELESS
+        ways = {way for _, way in self._program.entry_points.between(*self._graph.extent(node))}
+        if (node, feature) in self._behind_checks:
+            ways.discard(EXPORTED)
+        return min(ways, key=lambda way: way.rank, default=None)
 
     @cached_property
-    def _behind_checks(self) -> set[tuple[int, str]]:
+    def _behind_checks(self) -> set[_Need]:
         """Nodes and features such that the file reaches the node through a check; perhaps in other ways too."""
-        waiting = list(self._needs.checked_edges())
+        listed = ((node, feature) for node in self._graph.listed for feature in self._needs.of(node))
+        waiting = [*self._needs.checked_edges(), *listed]
         behind = set(waiting)
         while waiting:
             node, feature = waiting.pop()
@@ -83,3 +105,19 @@ class Exposure:
             behind |= new
             waiting += new
         return behind
+
+
+def _order(root: tuple[WayIn, _Need]) -> tuple[bool, bool, bool]:
+    """Return a key that sorts roots: what runs at load first, and last what is only not known."""
+    way, _ = root
+    return (*way.rank, way == _NAMELESS)
+
+
+def ways_at_load(program: Program, starts: Iterable[int]) -> Iterator[tuple[int, WayIn]]:
+    """Yield the functions, of those that begin at some addresses, that are themselves entered at load, and how."""
+    for start in starts:
+        function = program.function_at(start)
+        ways = {way for _, way in program.entry_points.between(start, function.end if function else start + 1)}
+        way = min(ways, key=lambda way: way.rank, default=None)
+        if way and way.at_load:
+            yield start, way

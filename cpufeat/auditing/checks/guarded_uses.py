@@ -10,11 +10,11 @@ Assumptions that a program can break:
 
 - a test guards what it decides about, whichever feature it asks for: testing SSE2 before using AVX2 is not found;
 - a function's address is followed to where it is taken, not to where it is called, and a pointer in data belongs to the
-  symbol around it, or without one to the last address before it that the code names;
-- nobody calls a function that the file does not export, except through references in the file itself.
+  symbol around it, or without one to the last address before it that the code names.
 
 Anything else that is not known makes a use bare: an answer kept in heap memory, a test of an argument that a caller
-computed from one, code that nothing is seen to refer to.
+computed from one, a pointer in data that nothing names. A function to which nothing is seen to refer is a class of its
+own, and may use what it needs without a check as well.
 """
 
 from __future__ import annotations
@@ -23,29 +23,36 @@ from collections import deque
 from itertools import islice
 from typing import NamedTuple
 
-from cpufeat.auditing.checks.exposure import Exposure
+from cpufeat.auditing import report
+from cpufeat.auditing.checks.exposure import UNREFERRED, UNUSED, Exposure, ways_at_load
 from cpufeat.auditing.checks.reference_graph import ReferenceGraph
 from cpufeat.auditing.checks.unavoidable_needs import CheckedFunctions, find_unavoidable_needs
+from cpufeat.auditing.checks.unused_code import UnusedCode
 from cpufeat.auditing.dataflow.cpu_checks import find_cpu_checks
 from cpufeat.auditing.program.functions import Program
 from cpufeat.auditing.program.references import References, architecture
+from cpufeat.auditing.report import AT_LOAD, CHECKED, UNCHECKED, UNKNOWN
 from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from cpufeat.auditing.checks.exposure import Arrival
     from cpufeat.auditing.checks.unavoidable_needs import UnavoidableNeeds, Uses
     from cpufeat.auditing.formats.image import Function, Image
 
 _MAX_NAMED = 2
 """Functions, or sources of answers, that a reason names."""
 
+_UNSEEN = {UNREFERRED: report.UNREFERRED, UNUSED: report.UNUSED}
+"""The words for what no way in leads to."""
+
 
 class Guard(NamedTuple):
     """The result for one function's uses of features."""
 
-    guarded: bool | None
-    """None: no way to it is seen, guarded or not: unused code, or reached in a way that is not understood."""
+    reached: str
+    """One of the words of :mod:`cpufeat.auditing.report`: ``at load``, ``without a check``, ..."""
     why: str
     """The reason, in words."""
     bare: frozenset[str]
@@ -57,7 +64,7 @@ def guards(image: Image, uses: Mapping[Function, Mapping[str, Sequence[int]]]) -
     lifting = architecture(image.arch)
     if lifting is None:
         why = f"run-time checks are not looked for in {image.arch} code"
-        return {function.start: Guard(None, why, frozenset(features)) for function, features in uses.items()}
+        return {function.start: Guard(UNKNOWN, why, frozenset(features)) for function, features in uses.items()}
     if not uses:
         return {}
     program = Program(image, lifting.lifter, uses)
@@ -65,12 +72,20 @@ def guards(image: Image, uses: Mapping[Function, Mapping[str, Sequence[int]]]) -
     checks = find_cpu_checks(program, references)
     used: Uses = {function.start: features for function, features in uses.items()}
     if not checks.functions:
-        why = "no branch in this file depends on what the CPU can do"
-        return {start: Guard(False, why, frozenset(features)) for start, features in used.items()}
+        at_load, why = dict(ways_at_load(program, used)), "no branch in this file depends on what the CPU can do"
+        return {
+            start: Guard(
+                AT_LOAD if start in at_load else UNCHECKED,
+                f"{at_load[start].how}; {why}" if start in at_load else why,
+                frozenset(features),
+            )
+            for start, features in used.items()
+        }
     graph = ReferenceGraph(program, references, checks)
     checked = CheckedFunctions(program, references, checks)
     needs = find_unavoidable_needs(program, checked, graph, used)
-    judge = _Judge(program, checked, graph, needs)
+    exposure = Exposure(program, graph, needs, UnusedCode(program, references))
+    judge = _Judge(program, checked, graph, needs, exposure.arrivals)
     return {start: judge.guard(start, list(features)) for start, features in used.items()}
 
 
@@ -78,36 +93,45 @@ class _Judge:
     """Decides whether the uses in a function are guarded, and gives the reason."""
 
     def __init__(
-        self, program: Program, checked: CheckedFunctions, graph: ReferenceGraph, needs: UnavoidableNeeds
+        self,
+        program: Program,
+        checked: CheckedFunctions,
+        graph: ReferenceGraph,
+        needs: UnavoidableNeeds,
+        arrivals: Mapping[tuple[int, str], Arrival],
     ) -> None:
         self._program, self._checked, self._graph, self._needs = program, checked, graph, needs
-        self._arrivals = Exposure(program, needs).arrivals
+        self._arrivals = arrivals
 
     def guard(self, start: int, features: Sequence[str]) -> Guard:
         """Return the guard of the function at an address, for its uses of some features."""
-        reasons = {feature: self._why_exposed(start, feature) for feature in features}
-        bare = frozenset(feature for feature, reason in reasons.items() if reason)
-        if bare:
-            return Guard(False, next(reason for reason in reasons.values() if reason), bare)
+        ways = {feature: way for feature in features if (way := self._way_to(start, feature))}
+        if ways:
+            bare = frozenset(feature for feature, way in ways.items() if way.root != UNUSED)
+            arrival = min(ways.values(), key=_order)
+            return Guard(_reached(arrival), self._described(arrival, start), bare)
         unavoidable = [feature for feature in features if feature in self._needs.of(start)]
         if not unavoidable:
-            return Guard(True, f"behind its own test of {self._sources(start)}", frozenset())
+            return Guard(CHECKED, f"behind its own test of {self._sources(start)}", frozenset())
         cuts = list(islice(self._cuts(start, unavoidable[0]), _MAX_NAMED + 1))
         if not cuts:
-            return Guard(None, "nothing is seen to refer to it", frozenset())
+            lister = self._program.symbols.describe(self._graph.listed[start])
+            return Guard(CHECKED, f"only listed by {lister}, which tells whether the CPU can run it", frozenset())
         exported = any(symbol.visible for symbol in self._program.symbols.at(start))
-        return Guard(True, "exported, but in this file " * exported + self._through(cuts), frozenset())
+        return Guard(CHECKED, "exported, but in this file " * exported + self._through(cuts), frozenset())
 
-    def _why_exposed(self, start: int, feature: str) -> str:
-        """Say how the uses of a function are reached without a check; empty if they are not."""
+    def _way_to(self, start: int, feature: str) -> Arrival | None:
+        """Return how the uses of a function are reached without a check, None if they are not."""
         for entry in self._checked.games(start) if start in self._checked.checks else (start,):
             arrival = self._arrivals.get((entry, feature))
             if arrival and start in self._needs.exposed(entry, feature):
-                if arrival.previous == entry:
-                    return arrival.root
-                previous = self._program.symbols.describe(arrival.previous)
-                return f"reached from {previous} without a check ({arrival.root})"
-        return ""
+                return arrival if arrival.previous != entry else arrival._replace(previous=start)
+        return None
+
+    def _described(self, arrival: Arrival, start: int) -> str:
+        if arrival.previous == start:
+            return arrival.root.how
+        return f"reached from {self._program.symbols.describe(arrival.previous)} without a check ({arrival.root.how})"
 
     def _cuts(self, node: int, feature: str) -> Iterator[int]:
         """Yield the functions whose checks stand between a node and what refers to it, the nearest first."""
@@ -132,3 +156,16 @@ class _Judge:
 
     def _sources(self, function: int) -> str:
         return ", ".join(sorted(self._checked.checks[function].sources)[:_MAX_NAMED])
+
+
+def _reached(arrival: Arrival) -> str:
+    """Return the word for the way in which a function is reached."""
+    if arrival.root in _UNSEEN:
+        return _UNSEEN[arrival.root]
+    runs_at_load = arrival.root.at_load and arrival.distance <= arrival.root.leads_on
+    return AT_LOAD if runs_at_load else UNCHECKED
+
+
+def _order(arrival: Arrival) -> tuple[bool, bool, bool, bool]:
+    """Return a key that sorts arrivals: what runs at load first, and last what no way in leads to."""
+    return (arrival.root == UNUSED, arrival.root == UNREFERRED, *arrival.root.rank)

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
-from cpufeat.auditing.formats.eh_frame import frame_ranges
+from cpufeat.auditing.formats.eh_frame import UnwindTable, landing_pads
 from cpufeat.auditing.formats.elf_headers import ElfFile, read
 from cpufeat.auditing.formats.function_bounds import functions
-from cpufeat.auditing.formats.image import SPACING, Image, Section, Symbol
+from cpufeat.auditing.formats.image import (
+    ENTRY,
+    FINALISER,
+    INITIALISER,
+    SPACING,
+    THREAD_DATA,
+    UNWINDER,
+    Image,
+    Section,
+    Symbol,
+    WayIn,
+)
 from cpufeat.auditing.formats.relocation import Fixup, Layout, PatchedSection, word_at
 from cpufeat.auditing.formats.relocation_aarch64 import (
     ADDRESS21,
@@ -16,7 +27,7 @@ from cpufeat.auditing.formats.relocation_aarch64 import (
     PAGE21,
     TABLE15,
 )
-from cpufeat.binary_format import elf
+from cpufeat.binary_format import elf, elf_dynamic
 from cpufeat.binary_format.elf import SHF_ALLOC, SHF_EXECINSTR, SHF_TLS, SHF_WRITE, SHT_REL, SHT_RELA, STT_OBJECT
 from cpufeat.support.value import TYPE_CHECKING
 
@@ -74,7 +85,12 @@ _IRELATIVE = {"x86_64": 37, "i686": 42, "aarch64": 1032}
 """The type in linked files that stores what a resolver of the file itself returns."""
 _SYMBOL_TYPES = {"x86_64": (1, 6, 7), "i686": (1, 6, 7), "aarch64": (257, 1025, 1026)}
 """Types in linked files that store a symbol's address (absolute, GLOB_DAT, JUMP_SLOT)."""
+_INITIALISERS = (".init_array", ".preinit_array", ".ctors")
+_FINALISERS = (".fini_array", ".dtors")
+"""Names of sections of pointers to functions that the loader or the C library calls; a priority may follow."""
 _GOT = "_GLOBAL_OFFSET_TABLE_"
+_STARTED = WayIn("the entry point", at_load=False)
+"""A library can be a program too, as the loader itself and glibc are."""
 _SPACING = {"aarch64": 1024}
 """Bytes to reserve for what another file defines: glibc reads ``_dl_hwcap2`` far inside of ``_rtld_global_ro``."""
 
@@ -91,7 +107,8 @@ def elf_image(content: bytes, name: str) -> Image:
 
 
 def _defined(entry: elf.Symbol) -> bool:
-    return entry.shndx not in (elf.SHN_UNDEF, elf.SHN_ABS, elf.SHN_COMMON)
+    """Whether a symbol has an address in the file: that of a thread's variable is an offset."""
+    return entry.shndx not in (elf.SHN_UNDEF, elf.SHN_ABS, elf.SHN_COMMON) and entry.type != elf.STT_TLS
 
 
 def _symbols(entries: Iterable[tuple[elf.Symbol, int, bool]]) -> tuple[Symbol, ...]:
@@ -129,7 +146,11 @@ def _data(entries: Iterable[tuple[elf.Symbol, int]], sections: Sequence[Section]
 
 def _object(file: ElfFile) -> Image:
     headers = file.sections
-    placed = [index for index, header in enumerate(headers) if header.flags & SHF_ALLOC and not header.flags & SHF_TLS]
+    placed = [
+        index
+        for index, header in enumerate(headers)
+        if header.flags & SHF_ALLOC and not (header.flags & SHF_TLS and header.type == elf.SHT_NOBITS)
+    ]
     layout = Layout(
         (
             (headers[index].size, headers[index].addralign, bool(headers[index].flags & SHF_EXECINSTR))
@@ -143,26 +164,29 @@ def _object(file: ElfFile) -> Image:
     content: dict[int, memoryview | bytearray] = {index: file.elf.content_of(headers[index]) for index in placed}
     tables = {index: file.elf.symbols(index) for index in file.of_type(elf.SHT_SYMTAB)}
     values = {index: [_object_value(entry, address, layout) for entry in rows] for index, rows in tables.items()}
-    fixups = _FIXUPS.get(file.arch, {})
+    fixups, untold = _FIXUPS.get(file.arch, {}), False
     for index in file.of_type(SHT_REL, SHT_RELA):
         section, targets = headers[index].info, values.get(headers[index].link, [])
         if section not in content:
             continue
         changed = content[section] = bytearray(content[section])
+        is_table = not headers[section].flags & SHF_EXECINSTR and file.name_of(headers[section]) != ".eh_frame"
         for relocation in file.elf.relocations(file.sections[index]):
             if relocation.type in fixups and relocation.symbol < len(targets):
-                part = PatchedSection(changed, address[section])
-                layout.apply(
-                    part, relocation.offset, fixups[relocation.type], targets[relocation.symbol], relocation.addend
-                )
+                part, fixup = PatchedSection(changed, address[section]), fixups[relocation.type]
+                layout.apply(part, relocation.offset, fixup, targets[relocation.symbol], relocation.addend)
+                untold |= is_table and (fixup.relative or fixup.bits != file.elf.bits)
+            else:
+                untold = True
     sections = [_section(file, headers[index], address[index], memoryview(content[index])) for index in placed]
     rows = [
         (entry, value, entry.binding != elf.STB_LOCAL)
         for index, entries in tables.items()
         for entry, value in zip(entries, values[index], strict=True)
-        if _defined(entry)
+        if _defined(entry) and entry.shndx in address
     ]
-    return _image(file, sections, rows, layout)
+    frames = [(section.address, section.content) for section in sections if section.name == ".eh_frame"]
+    return _image(file, sections, rows, layout, frames).replace(tells_references=not untold)
 
 
 def _object_value(entry: elf.Symbol, address: Mapping[int, int], layout: Layout) -> int:
@@ -182,7 +206,9 @@ def _linked(file: ElfFile) -> Image:
     layout = Layout([], file.elf.bits // 8, above, _SPACING.get(file.arch, SPACING))
     dynamic = {index: file.elf.symbols(index) for index in file.of_type(elf.SHT_DYNSYM)}
     exported = {entry.value for rows in dynamic.values() for entry in rows if _defined(entry)}
-    tables = [file.elf.symbols(index) for index in file.of_type(elf.SHT_SYMTAB)] or list(dynamic.values())
+    named = [file.elf.symbols(index) for index in file.of_type(elf.SHT_SYMTAB)]
+    unloaded = {index for index, header in enumerate(file.sections) if not header.flags & SHF_ALLOC}
+    tables = [[entry for entry in entries if entry.shndx not in unloaded] for entries in named] or [*dynamic.values()]
     rows = [(entry, entry.value, entry.value in exported) for entries in tables for entry in entries if _defined(entry)]
     sections.sort(key=lambda section: section.address)
     layout.pointers.update(_pointers(file, dynamic, layout, sections))
@@ -192,7 +218,10 @@ def _linked(file: ElfFile) -> Image:
         for relocation in file.elf.relocations(file.sections[index])
         if relocation.type == _IRELATIVE.get(file.arch) and relocation.offset in layout.pointers
     ]
-    return _image(file, sections, rows, layout, resolvers)
+    image = _image(file, sections, rows, layout, file.unwind_tables())
+    return image.replace(
+        resolvers=image.resolvers.union(resolvers), tells_references=file.arch == "x86_64" and not image.is_fixed
+    )
 
 
 def _pointers(
@@ -239,17 +268,15 @@ def _image(
     sections: list[Section],
     rows: list[tuple[elf.Symbol, int, bool]],
     layout: Layout,
-    resolvers: Iterable[int] = (),
+    frames: Iterable[tuple[int, memoryview]],
 ) -> Image:
     sections.sort(key=lambda section: section.address)
     symbols = _symbols(rows)
-    frames = [section for section in sections if section.name == ".eh_frame"]
-    unwound = [
-        bounds
-        for section in frames
-        for bounds in frame_ranges(section.content, section.address, file.elf.order, file.elf.bits)
+    has_names = any(section.name for section in sections)
+    unwinding = [
+        UnwindTable(content, address, file.elf.order, file.elf.bits, cut=not has_names) for address, content in frames
     ]
-    return Image(
+    image = Image(
         name=file.name,
         format="ELF",
         arch=file.arch,
@@ -257,12 +284,72 @@ def _image(
         kind=file.kind,
         sections=tuple(sections),
         symbols=symbols,
-        functions=functions(sections, symbols, unwound),
+        functions=functions(sections, symbols, (bounds for table in unwinding for bounds in table.ranges)),
         data=_data([(entry, address) for entry, address, _ in rows], sections),
         pointers=layout.pointers,
         externals=layout.externals,
         narrow=frozenset(layout.narrow),
         spacing=layout.spacing,
         entry=file.entry if file.kind == "executable" else None,
-        resolvers=frozenset([*resolvers, *[symbol.address for symbol in symbols if symbol.kind == "resolver"]]),
+        resolvers=frozenset(symbol.address for symbol in symbols if symbol.kind == "resolver"),
     )
+    pads = (
+        pad
+        for table in unwinding
+        for function, exceptions in table.exception_tables
+        for pad in landing_pads(function, exceptions, image.bytes_at, file.elf.order, file.elf.bits)
+    )
+    return image.replace(
+        ways_in=dict(_ways_in(file, image, unwinding)),
+        landing_pads=tuple(sorted(pad for pad in pads if image.function_at(pad[0]) != image.function_at(pad[1]))),
+    )
+
+
+# --- ways in
+
+
+def _ways_in(file: ElfFile, image: Image, unwinding: Iterable[UnwindTable]) -> Iterator[tuple[int, WayIn]]:
+    """Yield the addresses that the loader, the C library or the unwinder comes to by itself.
+
+    Of an address that occurs several times the last way counts.
+    """
+    dynamic = file.dynamic
+    for start, size in _thread_data(file, image):
+        yield from ((target, THREAD_DATA) for target in _pointed(image, start, size))
+    for table in unwinding:
+        for handler in table.handlers:
+            targets = _pointed(image, handler.address, image.bits // 8) if handler.indirect else [handler.address]
+            yield from ((target, UNWINDER) for target in targets)
+    for way, names, tags, function, code in (
+        (FINALISER, _FINALISERS, elf_dynamic.FINI_ARRAYS, elf_dynamic.DT_FINI, ".fini"),
+        (INITIALISER, _INITIALISERS, elf_dynamic.INIT_ARRAYS, elf_dynamic.DT_INIT, ".init"),
+    ):
+        arrays = [(section.address, section.size) for section in image.sections if section.name.startswith(names)]
+        arrays += [(dynamic.get(address, 0), dynamic.get(size, 0)) for address, size in tags]
+        for start, size in arrays:
+            yield from ((target, way) for target in _pointed(image, start, size))
+        if function in dynamic:
+            yield dynamic[function], way
+        yield from ((section.address, way) for section in image.sections if section.name == code)
+    if file.kind != "object" and file.entry is not None:
+        yield file.entry, ENTRY if file.kind == "executable" else _STARTED
+
+
+def _thread_data(file: ElfFile, image: Image) -> Iterator[tuple[int, int]]:
+    """Yield the address and size of each part of the initial values of the variables of threads."""
+    if file.kind == "object":
+        of_threads = {file.name_of(header) for header in file.sections if header.flags & SHF_TLS}
+        yield from ((section.address, section.size) for section in image.sections if section.name in of_threads)
+    yield from ((segment.vaddr, segment.filesz) for segment in file.elf.segments if segment.type == elf.PT_TLS)
+
+
+def _pointed(image: Image, start: int, size: int) -> Iterator[int]:
+    """Yield where the pointers of an array lead that is at an address."""
+    width = image.bits // 8
+    section = image.section_at(start)
+    end = min(start + size, section.end) if section else start
+    for place in range(start, end - width + 1, width):
+        if place in image.pointers:
+            yield image.pointers[place]
+        elif image.is_fixed:
+            yield int.from_bytes(image.bytes_at(place, width), "little")

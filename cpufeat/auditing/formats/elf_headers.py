@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import struct
 from functools import cached_property
-from itertools import takewhile
 
+from cpufeat.binary_format import elf_dynamic
 from cpufeat.binary_format.elf import (
     ET_EXEC,
     ET_REL,
     PF_W,
     PF_X,
-    PT_DYNAMIC,
+    PT_GNU_EH_FRAME,
     PT_INTERP,
     PT_LOAD,
     SHF_ALLOC,
@@ -26,7 +27,7 @@ from cpufeat.errors import AuditError
 from cpufeat.support.value import TYPE_CHECKING, Value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 _ARCHITECTURES = {
     2: "sparc",
@@ -47,7 +48,8 @@ _ARCHITECTURES = {
 """e_machine -> cpufeat's name, in which ``{}`` stands for the bits of the file's class."""
 _BY_ORDER = {("aarch64", ">"): "aarch64_be", ("ppc64", "<"): "ppc64le"}
 """cpufeat's names of architectures with both byte orders, by the rarer one."""
-_DT_NULL, _DT_FLAGS_1, _DF_1_PIE = 0, 0x6FFFFFFB, 0x08000000
+_SELF_RELATIVE_32 = 0x1B
+"""DW_EH_PE_pcrel | DW_EH_PE_sdata4: the only way in which linkers write the address of the unwind table."""
 _MAX_ALIGNMENT = 1 << 32
 
 
@@ -60,7 +62,10 @@ class ElfFile(Value):
     kind: str
     """``object``, ``executable`` or ``library``."""
     sections: list[Section]
-    """The sections; in a file without headers of executable sections, its loaded segments."""
+    """The sections; in a file without headers of executable sections, its loaded segments, then the tables that its
+    dynamic section names."""
+    dynamic: Mapping[int, int]
+    """The value of each tag of the dynamic section."""
 
     @property
     def entry(self) -> int | None:
@@ -76,9 +81,21 @@ class ElfFile(Value):
         end = self._names.find(b"\0", section.name)
         return self._names[section.name : end if end >= 0 else None].decode(errors="replace")
 
+    def unwind_tables(self) -> Iterator[tuple[int, memoryview]]:
+        """Yield the address and content of each ``.eh_frame`` of a linked file."""
+        named = [section for section in self.sections if self.name_of(section) == ".eh_frame"]
+        yield from ((section.addr, self.elf.content_of(section)) for section in named)
+        for segment in self.elf.segments:
+            if segment.type == PT_GNU_EH_FRAME and not named:
+                header = elf_dynamic.bytes_at(self.elf, segment.vaddr, 8)
+                if len(header) == 8 and header[1] == _SELF_RELATIVE_32:
+                    (distance,) = struct.unpack_from(self.elf.order + "i", header, 4)
+                    address = segment.vaddr + 4 + distance
+                    yield address, elf_dynamic.bytes_at(self.elf, address)
+
     @cached_property
     def _names(self) -> bytes:
-        return self.elf.names() if self.elf.sections else b""
+        return self.elf.names() if any(section.name for section in self.sections) else b""
 
 
 def read(content: bytes, name: str) -> ElfFile:
@@ -86,34 +103,35 @@ def read(content: bytes, name: str) -> ElfFile:
     elf = Elf(content, lambda damage: AuditError(f"{name}: a damaged ELF file: {damage}"))
     arch = _ARCHITECTURES.get(elf.header.machine, f"machine {elf.header.machine}").format(elf.bits)
     arch = _BY_ORDER.get((arch, elf.order), arch)
-    kind = "object" if elf.header.type == ET_REL else "executable" if _is_executable(elf) else "library"
-    sections = elf.sections
-    if not any(section.flags & SHF_EXECINSTR for section in sections):
-        sections = [_loaded(segment) for segment in elf.segments if segment.type == PT_LOAD]
-    file = ElfFile(elf, name, arch, kind, sections)
+    dynamic = elf_dynamic.values(elf)
+    kind = "object" if elf.header.type == ET_REL else "executable" if _is_executable(elf, dynamic) else "library"
+    if not any(section.flags & SHF_EXECINSTR for section in elf.sections):
+        loaded = [header for segment in elf.segments if segment.type == PT_LOAD for header in _loaded(segment)]
+        elf.sections = [*loaded, *elf_dynamic.tables(elf, dynamic, len(loaded))]
+    file = ElfFile(elf, name, arch, kind, elf.sections, dynamic)
     _check(file)
     return file
 
 
-def _loaded(segment: Segment) -> Section:
-    flags = SHF_ALLOC | segment.flags & PF_W and SHF_WRITE | segment.flags & PF_X and SHF_EXECINSTR
-    return Section(0, SHT_PROGBITS, flags, segment.vaddr, segment.offset, segment.filesz, 0, 0, segment.align, 0)
+def _loaded(segment: Segment) -> Iterator[Section]:
+    """Yield headers for the part of a segment that the file has, and for the zeros after it."""
+    flags = SHF_ALLOC
+    flags |= SHF_WRITE if segment.flags & PF_W else 0
+    flags |= SHF_EXECINSTR if segment.flags & PF_X else 0
+    stored = Section(0, SHT_PROGBITS, flags, segment.vaddr, segment.offset, segment.filesz, 0, 0, segment.align, 0)
+    yield stored
+    if segment.memsz > segment.filesz:
+        zeros, size = segment.vaddr + segment.filesz, segment.memsz - segment.filesz
+        yield stored._replace(type=SHT_NOBITS, addr=zeros, size=size, addralign=1)
 
 
-def _is_executable(elf: Elf) -> bool:
+def _is_executable(elf: Elf, dynamic: Mapping[int, int]) -> bool:
     """Whether a linked file is a program: it has a fixed address, an interpreter or the flag DF_1_PIE."""
     return (
         elf.header.type == ET_EXEC
         or any(segment.type == PT_INTERP for segment in elf.segments)
-        or any(tag == _DT_FLAGS_1 and value & _DF_1_PIE for tag, value in _dynamic(elf))
+        or bool(dynamic.get(elf_dynamic.DT_FLAGS_1, 0) & elf_dynamic.DF_1_PIE)
     )
-
-
-def _dynamic(elf: Elf) -> Iterator[tuple[int, ...]]:
-    """Yield the tag and value of each row of the dynamic section."""
-    for segment in elf.segments:
-        if segment.type == PT_DYNAMIC:
-            yield from takewhile(lambda row: row[0] != _DT_NULL, elf.rows(_loaded(segment), elf.word * 2))
 
 
 def _check(file: ElfFile) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from functools import cached_property
+from types import MappingProxyType
 from typing import NamedTuple
 
 from cpufeat.support.value import TYPE_CHECKING, Value
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 SPACING = 64
 """Bytes that are reserved by default for each thing that another file defines: operands may add an offset to it."""
+
+_FIRST_FIXED = 0x10000
+"""The lowest address of an executable that is loaded at a fixed address: position-independent ones begin at 0."""
 
 
 class Function(NamedTuple):
@@ -64,6 +68,30 @@ class Section(Value):
         return self.address + self.size
 
 
+class WayIn(NamedTuple):
+    """A way by which a loader or run time comes to an address by itself, without a reference in the code."""
+
+    how: str
+    """In words, after the name of what is there: ``called by the loader``."""
+    at_load: bool
+    """Whether that happens whenever the file is loaded or started."""
+    leads_on: bool = False
+    """Whether what it refers to runs at load too, and is not only prepared for later."""
+
+    @property
+    def rank(self) -> tuple[bool, bool]:
+        """A key that sorts what runs at load first."""
+        return (not self.leads_on, not self.at_load)
+
+
+ENTRY = WayIn("the entry point", at_load=True)
+INITIALISER = WayIn("called by the loader", at_load=True, leads_on=True)
+FINALISER = WayIn("called by the loader at the end", at_load=False)
+UNWINDER = WayIn("called when an exception is thrown", at_load=False)
+RESOLVER = WayIn("called by the loader", at_load=True, leads_on=True)
+THREAD_DATA = WayIn("in the initial data of threads", at_load=False)
+
+
 class Image(Value):
     """One program, library or object: the file, a member of an archive, or one architecture of a universal binary."""
 
@@ -98,6 +126,17 @@ class Image(Value):
     """Bytes that are reserved for each of :attr:`externals`."""
     resolvers: frozenset[int] = frozenset()
     """Starts of the functions that the loader calls to select others (ELF's ``ifunc``), with or without a symbol."""
+    ways_in: Mapping[int, WayIn] = MappingProxyType({})
+    """The ways in to addresses of code and of data, besides symbols and resolvers."""
+    tells_references: bool = False
+    """Whether all that makes an address can be seen: relocations, and instructions that hold a whole distance."""
+    landing_pads: tuple[tuple[int, int], ...] = ()
+    """Where exceptions lead out of a function: the landing pad and the address of the call, by landing pad."""
+
+    @cached_property
+    def is_fixed(self) -> bool:
+        """Whether it is loaded at a fixed address, so that numbers in code and data may be addresses."""
+        return self.kind == "executable" and min(self._section_starts, default=0) >= _FIRST_FIXED
 
     @cached_property
     def _section_starts(self) -> list[int]:

@@ -8,6 +8,7 @@ from bisect import bisect_right
 from functools import cache, lru_cache
 
 from cpufeat.auditing.formats.image import Function
+from cpufeat.auditing.program.entry_points import EntryPoints
 from cpufeat.auditing.program.symbols import Symbols
 from cpufeat.support.value import TYPE_CHECKING
 
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from cpufeat.auditing.formats.image import Image, Section
     from cpufeat.auditing.lifting.semantics import Convention, Lifter, Step
 
-_FIRST_FIXED = 0x10000
-"""The lowest address of an executable that is loaded at a fixed address: position-independent ones begin at 0."""
 _LARGEST_FUNCTION = 1 << 18
 """Bytes: larger stretches are code whose functions are not known, and are not lifted."""
 _LONGEST_STUB = 24
@@ -38,14 +37,13 @@ class Program:
         self._starts = [function.start for function in self._functions]
         self.convention: Convention = lifter.CONVENTION
         self.symbols: Symbols = Symbols(image)
+        self.entry_points: EntryPoints = EntryPoints(image)
         self.low: int = min((section.address for section in image.sections), default=0)
         """The lowest address."""
         ends = [section.end for section in image.sections]
         outside = [address + image.spacing for address in (*image.externals, *image.pointers)]
         self.high: int = max([*ends, *outside], default=0)
         """The address after the highest."""
-        self.fixed: bool = image.kind == "executable" and self.low >= _FIRST_FIXED
-        """Whether it is loaded at a fixed address, so that numbers in code and data may be addresses."""
         self.steps: Callable[[Function], list[Step]] = lru_cache(64)(self._steps)
         self.constant_addresses: Callable[[Function], tuple[array[int], array[int]]] = cache(self._constant_addresses)
         self.resolve: Callable[[int], int] = cache(self._resolve)
@@ -85,7 +83,7 @@ class Program:
 
     def may_hold_address(self, start: int, end: int) -> bool:
         """Tell whether an immediate operand of the instruction from start to end may be an address."""
-        return self.fixed or not self.image.narrow.isdisjoint(range(start, end))
+        return self.image.is_fixed or not self.image.narrow.isdisjoint(range(start, end))
 
     def executable_sections(self) -> Iterator[Section]:
         """Yield the sections with code."""

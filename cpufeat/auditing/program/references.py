@@ -7,20 +7,23 @@ from bisect import bisect_left
 from functools import cached_property
 from typing import NamedTuple
 
+from cpufeat.auditing.program.xrefs import Reference
 from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
-    from cpufeat.auditing.formats.image import Function
+    from cpufeat.auditing.formats.image import Function, Section
     from cpufeat.auditing.lifting.semantics import Lifter, Step
     from cpufeat.auditing.program.functions import Program
-    from cpufeat.auditing.program.xrefs import Reference, XrefFinder
+    from cpufeat.auditing.program.xrefs import XrefFinder
 
 _POINTER = 8
 """Bytes."""
 _FIRST_WINDOW = 64
 """Bytes below an address that are searched first for the start of its object."""
+_OFFSET_TABLES = (".got", "__got", "__auth_got")
+"""Sections of pointers each of which is used by itself."""
 _UNWINDING = (".eh_frame", ".gcc_except_table", ".ARM.", ".pdata", ".xdata", "__eh_frame", "__compact_unwind", ".debug")
 """Sections of unwind tables and debug information: no code is called through their pointers."""
 
@@ -57,18 +60,29 @@ class References:
         self._entries: dict[int, tuple[int, ...]] = {}
 
     def xrefs_to(self, low: int, high: int) -> list[Reference]:
-        """Return the instructions that name an address from ``low`` to before ``high``, by address."""
-        return sorted(set(self._finder.xrefs_to(low, high)))
+        """Return the instructions that name an address from ``low`` to before ``high``, by address.
+
+        A call that may throw an exception names the landing pad, if that is in another function.
+        """
+        return sorted({*self._finder.xrefs_to(low, high), *self._thrown_to(low, high)})
+
+    def _thrown_to(self, low: int, high: int) -> Iterator[Reference]:
+        pads = self._program.image.landing_pads
+        for pad, call in pads[bisect_left(pads, (low,)) : bisect_left(pads, (high,))]:
+            function = self._program.function_at(call)
+            if function:
+                yield Reference(call, function, pad)
 
     def pointers_to(self, low: int, high: int) -> list[int]:
         """Return the places of the pointers to an address from ``low`` to before ``high``, by target."""
         return [place for _, place in self._pointers.between(low, high)]
 
     def entries(self, function: Function) -> tuple[int, ...]:
-        """Return the addresses at which code elsewhere enters a function, its start first."""
+        """Return the addresses at which code elsewhere, in the file or outside, enters a function, its start first."""
         if function.start not in self._entries:
             xrefs = self.xrefs_to(function.start + 1, function.end)
             inner = {reference.target for reference in xrefs if reference.function != function}
+            inner |= {address for address, _ in self._program.entry_points.between(function.start + 1, function.end)}
             self._entries[function.start] = (function.start, *sorted(inner))
         return self._entries[function.start]
 
@@ -91,17 +105,32 @@ class References:
                     if self._program.resolve(call.target) == low:  # a stub: its callers are meant
                         yield call.function
 
+    def is_unwinding(self, section: Section) -> bool:
+        """Tell whether a section has unwind tables or debug information: no code is called through these."""
+        return section.name.startswith(_UNWINDING)
+
+    def is_unused_slot(self, pointer: int) -> bool:
+        """Tell whether a pointer is in a global offset table, where no code names it.
+
+        Linkers leave slots behind whose uses they have replaced by the address itself.
+        """
+        section = self._program.image.section_at(pointer)
+        in_table = section is not None and section.name.startswith(_OFFSET_TABLES)
+        return in_table and not self.xrefs_to(pointer, pointer + _POINTER)
+
     def object_at(self, address: int) -> tuple[int, int] | None:
         """Return the start and end of the object of data that an address belongs to, None where nothing tells.
 
-        A symbol gives both; without one it begins at the last address up to this one that code or data names, and ends
-        after this one.
+        A symbol gives both; without one it begins at the last address up to this one that code or data names, after
+        what symbols say of objects before it, and ends after this one.
         """
         sized = self._program.symbols.object_at(address)
         if sized:
             return sized
         section = self._program.image.section_at(address)
-        low = section.address if section else address
+        if section and section.name.startswith(_OFFSET_TABLES):
+            return address, address + _POINTER
+        low = max(section.address if section else address, self._program.symbols.last_object_end(address))
         start = self._last_named(low, address)
         return None if start is None else (start, address + 1)
 
@@ -129,7 +158,7 @@ class _Pointers:
     def _pairs(self) -> list[tuple[int, int]]:
         """Target and place of each pointer."""
         pairs = {(target, place) for place, target in self._program.image.pointers.items()}
-        if self._program.fixed:
+        if self._program.image.is_fixed:
             pairs.update(self._unrelocated())
         return sorted(pairs)
 

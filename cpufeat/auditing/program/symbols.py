@@ -42,6 +42,11 @@ class Symbols:
         at = bisect_right(self._objects, (address, 1 << 64)) - 1
         return self._objects[at] if at >= 0 and address < self._objects[at][1] else None
 
+    def last_object_end(self, address: int) -> int:
+        """Return the end of the last object before an address whose size a symbol gives, 0 if there is none."""
+        at = bisect_right(self._objects, (address,)) - 1
+        return self._objects[at][1] if at >= 0 else 0
+
     def describe(self, address: int) -> str:
         """Return a name for messages of what is at an address: a symbol, or a section and an offset."""
         external = self._image.externals.get(address - address % self._image.spacing)

@@ -108,7 +108,7 @@ class DisplacementXrefs:
             words = ((int.from_bytes(self._image.bytes_at(place, 4), "little"), place) for place in self._image.narrow)
             inside = [(target, place) for target, place in words if self._low <= target < self._high]
             return array("Q", sorted(target - self._low << 32 | place - self._low for target, place in inside))
-        if not self._program.fixed or self._high >> 31:
+        if not self._program.image.is_fixed or self._high >> 31:
             return array("Q")
         top = re.escape(bytes(range(self._low >> 24, (self._high >> 24) + 1)))
         entries: list[int] = []

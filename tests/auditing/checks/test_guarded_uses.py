@@ -103,7 +103,7 @@ def test_reasons_name_the_check_and_the_way(tmp_path: Path) -> None:
     assert why["guarded_inline"] == "behind its own test of __cpu_model"
     assert why["bare_after"] == "reached from after without a check (the entry point)"
     assert why["guarded_resolved"].startswith("reached only through resolve, which tests")
-    assert why["unused_code"] == "nothing is seen to refer to it"
+    assert why["unused_code"] == "nothing refers to it"
 
 
 def test_without_any_check_everything_is_bare(tmp_path: Path) -> None:
