@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, cast
 from cpufeat.aot.llvm import triples
 from cpufeat.aot.objects import note
 from cpufeat.aot.objects.finish import finish
+from cpufeat.aot.provenance import is_own
 from cpufeat.decisions import Decision
 from cpufeat.detection.detect import detect
 from cpufeat.detection.host import Host
@@ -188,8 +189,10 @@ class Artifact(Value):
     def load(self, host: Host | None = None) -> Library:
         """Link the code into this process.
 
+        Unless this process compiled it or found it in the cache, the code is decoded first: its note is not believed.
         Raises MissingFeaturesError for code that the host (this machine, if None) cannot run, ArtifactError for code of
-        another architecture or system, and for undefined symbols.
+        another architecture or system, for damaged objects, for code that the decoder does not know, and for undefined
+        symbols.
         """
         from cpufeat.aot import jit_library
 
@@ -199,7 +202,28 @@ class Artifact(Value):
         differs = triples.conflict(self.target.triple, host_triple)
         if differs:
             raise ArtifactError(f"code for {self.target.triple} does not run on {host_triple}: {differs}")
-        return jit_library.link(self.object, self.labels, self.selected_on(host))
+        picked = self.selected_on(host)
+        own = is_own(self.object, self.variants)
+        if not own:
+            self._check_runs(picked, host)
+        return jit_library.link(self.object, self.labels, picked, checked=own)
+
+    def _check_runs(self, picked: int, host: Host) -> None:
+        """Raise an error if the code of a variant uses, unchecked, what the host lacks or the note denies."""
+        from cpufeat.aot.used_features import unguarded_beyond
+        from cpufeat.auditing.auditor import AUDITED
+
+        if self.target.arch not in AUDITED:
+            return
+        variant = self.variants[picked]
+        noted = variant.target.features if variant.used is None else variant.used
+        unexpected = unguarded_beyond(self.name, self.object, noted & host.features, self.labels, picked)
+        missing = {name: str(why) for name, why in host.missing(unexpected - host.features).items()}
+        if missing:
+            raise MissingFeaturesError("the code of this artifact, whatever its note says,", missing)
+        if unexpected:
+            used = ", ".join(unexpected)
+            raise ArtifactError(f"its code uses {used}, which its note denies: it was changed after it was compiled")
 
     def selected_on(self, host: Host) -> int:
         """Return the index of the variant that is selected on a host. Raises MissingFeaturesError if none runs there.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING
 
-from cpufeat.aot import fallback
+from cpufeat.aot import fallback, provenance
 from cpufeat.aot.artifact import Artifact, Variant
 from cpufeat.aot.cache import memo
 from cpufeat.aot.frontend.module import read
@@ -102,6 +102,7 @@ def compile(  # noqa: A001, PLR0913
     if compiled is None:
         compiled = _compile(unit, decisions)
         entry.write(compiled)
+    provenance.remember(compiled.artifact.object, compiled.artifact.variants)
     _warn(source.name, compiled)
     return compiled.artifact
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from cpufeat.aot.llvm.llvmlite_setup import initialize
+from cpufeat.aot.objects import jit_checks
 from cpufeat.aot.objects.elf import is_exported, is_shared
 from cpufeat.aot.objects.jit_object import loadable
 from cpufeat.errors import ArtifactError
@@ -46,13 +47,17 @@ class Library(Mapping[str, int]):
         return len(self._addresses)
 
 
-def link(code: bytes, labels: Sequence[str], picked: int) -> Library:
+def link(code: bytes, labels: Sequence[str], picked: int, *, checked: bool) -> Library:
     """Link an object's code into this process, as if the variant at index ``picked`` had been selected.
 
-    ``labels`` are the suffixes of the variants' functions. Raises ArtifactError for what cannot be linked here, and for
+    ``labels`` are the suffixes of the variants' functions. An object that is not ``checked``, because this process made
+    it, is checked here for what LLVM might not survive. Raises ArtifactError for what cannot be linked here, and for
     symbols that this process does not have.
     """
-    return _link(loadable(code, labels, picked))
+    elf = loadable(code, labels, picked)
+    if not checked:
+        jit_checks.check(elf)
+    return _link(elf)
 
 
 def _link(elf: Elf) -> Library:

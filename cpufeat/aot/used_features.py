@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from cpufeat.auditing.auditor import AUDITED, decoded
 from cpufeat.auditing.checks.guarded_uses import guards
 from cpufeat.auditing.formats.loader import image_of
-from cpufeat.errors import AuditError, CompileError
+from cpufeat.errors import ArtifactError, AuditError, CompileError
 from cpufeat.features import FeatureSet, family
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 _CPUFEAT_FUNCTION = re.compile(r"_?__cpufeat_")
 """Detection and guard, which check for features before they use them."""
+_CPUFEAT_USES = {"xsave"}
+"""What they use, behind checks that need not be looked for: XGETBV."""
 _RETURN_0 = {
     "x86": bytes.fromhex("31c0 c3"),  # xor eax, eax; ret
     "aarch64": bytes.fromhex("000080d2 c0035fd6"),  # mov x0, #0; ret
@@ -64,6 +66,30 @@ def used(name: str, code: bytes, targets: Sequence[Target], labels: Sequence[str
         FeatureSet(target.arch, {feature for entry in selected for feature in entry.uses if feature in target.features})
         for target, selected in by_target
     )
+
+
+def unguarded_beyond(name: str, code: bytes, permitted: FeatureSet, labels: Sequence[str], picked: int) -> FeatureSet:
+    """Return the features above the baseline, not among the permitted ones, that an object uses without a check.
+
+    Only functions that run where the variant at index ``picked`` of the ``labels`` was selected count. Raises
+    ArtifactError for a damaged object, and for code that the decoder does not know.
+    """
+    try:
+        image = image_of(code, name or "the artifact")
+        scan, _ = decoded(image)
+    except AuditError as error:
+        raise ArtifactError(str(error)) from None
+    if scan.undecoded:
+        raise ArtifactError(f"{image.name}: the decoder does not know its code at {scan.undecoded[0].place}")
+    uses = {}
+    for entry in scan.functions:
+        name = entry.function.name
+        expected = permitted.names | _CPUFEAT_USES if _CPUFEAT_FUNCTION.match(name) else permitted.names
+        unexpected = entry.uses.keys() - expected
+        if unexpected and _runs_with(name, labels[picked], labels):
+            uses[entry.function] = {feature: entry.uses[feature] for feature in unexpected}
+    bare = (guard.bare for guard in (guards(image, uses).values() if uses else ()))
+    return FeatureSet(image.arch, {feature for features in bare for feature in features})
 
 
 def _runs_with(function: str, label: str, labels: Sequence[str]) -> bool:
