@@ -2,57 +2,95 @@
 
 from __future__ import annotations
 
+import os
+import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cpufeat.auditing.auditor import audit_content
-from cpufeat.auditing.formats.loader import content_of
-from cpufeat.detection.detect import detect
+from cpufeat.auditing.formats.loader import content_of, format_of
+from cpufeat.detection.detect import MACHINE_VARIABLE, detect
 from cpufeat.detection.host import Host
 from cpufeat.errors import AuditError, TargetError, UnknownNameError, expect
 from cpufeat.features import FeatureSet
+from cpufeat.running.dependencies.root import Root
 from cpufeat.running.file_check import Check, check_file
+from cpufeat.running.libraries import Part, Place, with_libraries
 from cpufeat.support.verdict import WILL_NOT_RUN
 from cpufeat.tables import architecture, has_tables, rows
 from cpufeat.target import Target
 
 if TYPE_CHECKING:
-    import os
-
     from cpufeat.auditing.report import Audit
 
 
-def check(file: str | os.PathLike[str], on: Host | str | None = None) -> Check:
+def check(
+    file: str | os.PathLike[str],
+    on: Host | str | None = None,
+    *,
+    libraries: bool = True,
+    root: str | os.PathLike[str] | None = None,
+) -> Check:
     """Return whether a file runs on a machine (by default this one), or on the CPU or level of a request.
 
-    The file is judged by the instructions that are reached without a run-time check of the CPU (:func:`cpufeat.audit`).
-    Raises AuditError for a file that is no binary, or that has members of several architectures where ``on`` is a
-    request; OSError; UnknownNameError and TargetError for a bad request.
+    The file, and with ``libraries`` all that it loads, is judged by the instructions that are reached without a
+    run-time check of the CPU (:func:`cpufeat.audit`). Libraries are searched for as the loader does that the file asks
+    for, in ``root``, by default among the files of this machine; what LD_LIBRARY_PATH and LD_PRELOAD name is loaded
+    only where this machine is asked, without ``root``. Raises AuditError for a file that is no binary, or that has
+    members of several architectures where ``on`` is a request; OSError; UnknownNameError and TargetError for a bad
+    request.
     """
     expect("on", on, (Host, str, type(None)), "a Host, a level or CPU as a str, or None")
+    expect("root", root, (str, os.PathLike, type(None)), "a path or None")
+    place = _place(on, root)
     content, name = content_of(file)
     audit = audit_content(content, name)
-    return _check_request(audit, content, on) if isinstance(on, str) else _check_host(audit, content, on or detect())
+    chosen = _part_for_host(audit, place.host) if place.host else _part_for_request(audit, place.on)
+    if isinstance(chosen, str):
+        return _wrong_architecture(audit, place.on, chosen)
+    part, available = chosen
+    answer = check_file(part, content, available, place.on, place.host)
+    if not libraries:
+        return answer
+    return with_libraries(answer, Part(name, part, _content_of(part, content, name), available), place)
 
 
-def _check_request(audit: Audit, content: bytes, request: str) -> Check:
+def _place(on: Host | str | None, root: str | os.PathLike[str] | None) -> Place:
+    """Return where the file is to run. Raises OSError for a root that is no folder."""
+    host = None if isinstance(on, str) else on or detect()
+    name = called(host) if host else str(on)
+    if root is not None:
+        return Place(name, host, Root(str(Path(root).resolve(strict=True))))
+    if on is not None or os.environ.get(MACHINE_VARIABLE):
+        return Place(name, host, Root())
+    folders, libraries = (os.environ.get(variable, "") for variable in ("LD_LIBRARY_PATH", "LD_PRELOAD"))
+    return Place(name, host, Root("", tuple(re.split("[:;]", folders)) if folders else (), tuple(libraries.split())))
+
+
+def _part_for_request(audit: Audit, request: str) -> tuple[Audit, FeatureSet] | str:
+    """Return the audit to judge and the features of a request; if it is for another architecture, the name of that."""
     if not audit.arch:
         raise AuditError(f"{audit.name}: has code for several architectures: check one of its members, or on a machine")
     try:
-        target = Target.parse(request, _triple(audit.arch))
+        return audit, Target.parse(request, _triple(audit.arch)).features
     except UnknownNameError:
         family = _family_with(request)
         if not family:
             raise
-        return _wrong_architecture(audit, request, family)
-    return check_file(audit, content, target.features, request, None)
+        return family
 
 
-def _check_host(audit: Audit, content: bytes, host: Host) -> Check:
-    member = _member_for(audit, host.arch)
-    if member is None:
-        return _wrong_architecture(audit, called(host), host.arch)
-    available = FeatureSet(member.arch, host.features.names)
-    return check_file(member, content, available, called(host), host)
+def _part_for_host(audit: Audit, host: Host) -> tuple[Audit, FeatureSet] | str:
+    """Return the audit to judge, of the file or of the member that the machine runs, and the machine's features."""
+    part = _member_for(audit, host.arch)
+    return (part, FeatureSet(part.arch, host.features.names)) if part else host.arch
+
+
+def _content_of(part: Audit, content: bytes, name: str) -> bytes:
+    """Return the content of the part of a file that an audit is of."""
+    known = format_of(content)
+    members = known.members(content, name) if known and known.members else ()
+    return next((member for member, member_name in members if member_name == part.name), content)
 
 
 def called(host: Host) -> str:

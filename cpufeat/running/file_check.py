@@ -68,6 +68,12 @@ class Check(Value):
     """The variant that is selected there, of each artifact with variants in the file."""
     rebuild: tuple[tuple[str, ...], ...] = ()
     """The targets to compile the file for instead, best first: each item is one target, or a list of variants."""
+    libraries: tuple[Check, ...] | None = None
+    """The check of each file that it loads, in the order of loading; None if those were not looked at."""
+    system_libraries: tuple[str, ...] = ()
+    """The parts of Windows or macOS that it loads. They are not looked at: they run wherever the system does."""
+    may_load: tuple[str, ...] = ()
+    """The names of libraries in constants of files that call ``dlopen``: it may load these too; not looked at."""
 
 
 def check_file(audit: Audit, content: bytes, available: FeatureSet, on: str, host: Host | None) -> Check:

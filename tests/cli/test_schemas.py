@@ -27,7 +27,7 @@ COMMANDS = {
     "explain": [["--machine", MACHINE, "skylake-avx512"], ["--machine", str(MACHINES / "zen5-kvm.json")]],
     "target": [["--machine", MACHINE, "x86-64-v3,+prefer-256-bit"]],
     "audit": [["sum"], ["sum.o"], ["sum.a"]],
-    "check": [["sum", "--cpu", "nehalem"], ["sum", "--machine", MACHINE]],
+    "check": [["sum", "--cpu", "nehalem", "--root", "."], ["sum", "--machine", MACHINE, "--no-libraries"]],
     "verify": [["sum", "--on", "Nehalem,Haswell"]],
     "identify": [[MACHINE, "no such file"]],
     "cpus": [["--arch", "x86_64"], ["--arch", "s390x"]],

@@ -10,15 +10,15 @@ from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
+    from typing import Any, TypeVar
 
-    from cpufeat.auditing.formats.image import Image
+    Result = TypeVar("Result")
 
 
-def image_by_lief(
-    content: bytes, name: str, kind: str, parse: Callable[[Any, bytes], Any], image: Callable[..., Image]
-) -> Image:
-    """Return ``image(parse(lief, content), content, name)``. Raises AuditError for a damaged file of that kind."""
+def read_by_lief(
+    content: bytes, name: str, kind: str, parse: Callable[[Any, bytes], Any], result: Callable[..., Result]
+) -> Result:
+    """Return ``result(parse(lief, content), content, name)``. Raises AuditError for a damaged file of that kind."""
     with extra("audit"):
         import lief
 
@@ -29,7 +29,7 @@ def image_by_lief(
             binary = parse(lief, content)
             if binary is None:
                 raise AuditError(f"{name}: a damaged {kind}")
-            return image(binary, memoryview(content), name)
+            return result(binary, memoryview(content), name)
         except AuditError:
             raise
         except (ValueError, RuntimeError) as error:  # what lief raises, and our readers for what lies outside of a file

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cpufeat.auditing.formats.function_bounds import functions
 from cpufeat.auditing.formats.image import Image, Section, Symbol
-from cpufeat.auditing.formats.lief_reader import image_by_lief, text
+from cpufeat.auditing.formats.lief_reader import read_by_lief, text
 from cpufeat.auditing.formats.relocation import Fixup, Layout, PatchedSection, word_at
 from cpufeat.auditing.formats.relocation_aarch64 import BRANCH26, OFFSET12, PAGE21
 from cpufeat.binary_format.macho import MAGICS, Macho
@@ -58,7 +58,7 @@ def is_macho(content: bytes) -> bool:
 
 def macho_image(content: bytes, name: str) -> Image:
     """Return the image of a Mach-O file of one architecture. Raises AuditError for a damaged one."""
-    return image_by_lief(content, name, "Mach-O file", _parse, _image)
+    return read_by_lief(content, name, "Mach-O file", _parse, _image)
 
 
 def _parse(lief: Any, content: bytes) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cpufeat.auditing.formats.function_bounds import functions
 from cpufeat.auditing.formats.image import Image, Section, Symbol
-from cpufeat.auditing.formats.lief_reader import image_by_lief, text
+from cpufeat.auditing.formats.lief_reader import read_by_lief, text
 from cpufeat.auditing.formats.relocation import Fixup, Layout, PatchedSection, word_at
 from cpufeat.auditing.formats.relocation_aarch64 import ADDRESS21, BRANCH14, BRANCH19, BRANCH26, OFFSET12, PAGE21
 from cpufeat.binary_format import coff
@@ -73,12 +73,12 @@ def coff_image(content: bytes, name: str) -> Image:
     imported = coff.import_object(content)
     if imported:
         return _of_import(imported, content, name)
-    return image_by_lief(content, name, "COFF object", _parse_coff, _of_object)
+    return read_by_lief(content, name, "COFF object", _parse_coff, _of_object)
 
 
 def pe_image(content: bytes, name: str) -> Image:
     """Return the image of a PE file. Raises AuditError for a damaged one."""
-    return image_by_lief(content, name, "PE file", _parse_pe, _of_linked)
+    return read_by_lief(content, name, "PE file", _parse_pe, _of_linked)
 
 
 def _of_import(header: coff.ImportObject, content: bytes, name: str) -> Image:
