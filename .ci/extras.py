@@ -25,6 +25,15 @@ for name in sorted(name for name in names if not name.startswith("cpufeat.__")):
         importlib.import_module(name)
     except cpufeat.MissingExtraError as error:
         assert error.extra not in sys.argv[1:] and "all" not in sys.argv[1:], error
+class Unknown(cpufeat.Machine):
+    arch = "x86_64"
+    def py_cpuinfo(self):
+        return cpufeat.ThisMachine().py_cpuinfo()
+try:
+    last_resort = cpufeat.detect(Unknown()).source
+except cpufeat.CpufeatError as error:
+    last_resort = str(error)
+assert (last_resort == "py-cpuinfo") == (sys.argv[1] in ("all", "compat")), last_resort
 print(len(names), "modules, on", cpufeat.target_for_host().cpu)
 """
 
@@ -109,7 +118,7 @@ def install(wheel: Path, extra: str, folder: Path, constraints: Path) -> Path:
 
 
 def run_commands(python: Path, extra: str, work: Path, *, is_lowest: bool) -> None:
-    """Import every module and run every command whose input there is."""
+    """Import every module, ask py-cpuinfo, the last resort, and run every command whose input there is."""
     done = subprocess.run(
         [python, "-W", "error", "-", extra], input=IMPORT_ALL, text=True, cwd=work, capture_output=True, check=False
     )

@@ -32,7 +32,7 @@ def detect(machine: Machine | None = None) -> Host:
     machine = machine or default_machine()
     readings = _read(machine)
     if not readings:
-        silent = "neither the processor nor the kernel answers"
+        silent = "neither the processor, the kernel nor py-cpuinfo (pip install 'cpufeat[compat]') answers"
         raise CpufeatError(f"nothing can be read of this {machine.arch} machine: {silent}")
     identities = [identify(machine.arch, reading) for reading in readings]
     return _merge(machine, readings, identities)

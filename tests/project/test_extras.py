@@ -68,6 +68,15 @@ def test_every_import_of_an_optional_package_names_an_extra_that_installs_it() -
     assert wrong == []
 
 
+def test_every_package_of_an_extra_is_used() -> None:
+    sources = "".join(path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*.py"))
+    used = re.findall(r"(?:import|from|origin\(\") ?(\w+)", sources)
+    provided = {name for package in set(used) & PROVIDERS.keys() for name in PROVIDERS[package]}
+    packages = {name for extra, names in extras().items() if extra not in ("all", "docs", "test") for name in names}
+    assert packages - provided == set()
+    assert "rich" in packages
+
+
 def test_what_an_extra_lacks_is_an_import_error_of_cpufeat_that_says_how_to_install_it() -> None:
     message = r"^No module named 'no_such': pip install 'cpufeat\[audit\]'$"
     with pytest.raises(MissingExtraError, match=message) as info, extra("audit"):
@@ -129,7 +138,7 @@ def test_the_command_line_names_the_missing_extra_in_one_line(
     [["explain"], ["target", "x86-64-v3"], ["identify", str(PROJECT / "data/machines/qemu-haswell.json")], ["--help"]],
 )
 def test_the_core_needs_no_package(arguments: list[str], folder: Path) -> None:
-    every = {"archspec", "capstone", "cpuinfo", "iced_x86", "lief", "llvmlite", "rich", "ziglang"}
+    every = {"capstone", "cpuinfo", "iced_x86", "lief", "llvmlite", "rich", "ziglang"}
     done = command(every, arguments, folder)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout
