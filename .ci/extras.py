@@ -47,6 +47,7 @@ class Command(NamedTuple):
 
 COMMANDS = (
     Command("explain"),
+    Command("--color always help explain"),  # of Python 3.14 on, in colour
     Command("target x86-64-v3 --print features"),
     Command("target haswell,-avx2 --llvm 15 --json"),
     Command("record machine.json --force"),

@@ -13,7 +13,7 @@ from helpers.requirements import tool
 
 from cpufeat import __version__
 from cpufeat.cli import options, verbs
-from cpufeat.cli.parser import EXAMPLES, STATUSES, VERBS
+from cpufeat.cli.parser import EXAMPLES, STATUSES, VERBS, parser_for
 from cpufeat.support.verdict import EXIT_STATUS
 
 SWEEP = (
@@ -122,6 +122,23 @@ def test_the_option_color_rules_over_the_environment() -> None:
             done = cpufeat(*(words[1:] + words[:1] if before_verb else words), **variables)  # type: ignore[arg-type]
             assert done.returncode == 0
             assert (ESCAPE in done.stdout) is expected, (words, variables)
+
+
+@pytest.mark.parametrize(("colour", "is_wanted"), [("always", True), ("never", False), ("auto", False)])
+def test_the_help_is_in_colour_from_python_3_14_on_where_that_is_wanted(
+    colour: str, is_wanted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """argparse of Python 3.14 reads the attribute ``color``; older ones have no colour."""
+    pytest.importorskip("rich")
+    monkeypatch.setattr("cpufeat.cli.terminal._colour", colour)
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
+    parser = parser_for("explain")
+    text = parser.format_help()
+    assert parser.color is is_wanted
+    printed = cpufeat("--color", colour, "help", "explain")
+    assert (printed.returncode, printed.stderr) == (0, "")
+    for shown in (text, printed.stdout):
+        assert (ESCAPE in shown) is (is_wanted and sys.version_info >= (3, 14))
 
 
 def test_colour_without_rich_is_refused_where_it_was_asked_for() -> None:
