@@ -62,7 +62,8 @@ def find_cpu(arch: str, spelling: str, *further: str) -> str:
     name = lookup(arch, spelling)
     if name is None:
         known = {**{name: name for name in further}, **_all_spellings(arch)}
-        raise UnknownNameError(f"{family(arch)} CPU", spelling, nearest(_normalize(spelling), known))
+        elsewhere = [folder for folder, other in tables.families().items() if lookup(other, spelling)]
+        raise UnknownNameError(f"{family(arch)} CPU", spelling, nearest(_normalize(spelling), known), tuple(elsewhere))
     return name
 
 

@@ -49,7 +49,7 @@ class CpufeatError(Exception):
 
 
 class UnknownNameError(CpufeatError, ValueError):
-    """A feature, CPU, level or architecture that no table has."""
+    """A feature, CPU, level or architecture that no table of its architecture has."""
 
     kind: str
     """What the name should be: ``x86 feature``, ``aarch64 CPU``."""
@@ -57,13 +57,16 @@ class UnknownNameError(CpufeatError, ValueError):
     """The name as given."""
     nearest: tuple[str, ...]
     """Names that may be meant, the most similar first: at most three, or all that there are."""
+    elsewhere: tuple[str, ...]
+    """The families of architectures that have the name: ``aarch64``."""
 
-    def __init__(self, kind: str, name: str, nearest: tuple[str, ...] = ()) -> None:
-        """Report an unknown ``name`` of a ``kind`` (``"x86 feature"``), and suggest up to three ``nearest`` names."""
-        self.kind, self.name, self.nearest = kind, name, nearest
+    def __init__(self, kind: str, name: str, nearest: tuple[str, ...] = (), elsewhere: tuple[str, ...] = ()) -> None:
+        """Report an unknown ``name`` of a ``kind``; see the attributes for the arguments."""
+        self.kind, self.name, self.nearest, self.elsewhere = kind, name, nearest, elsewhere
         are_suggestions = len(nearest) <= _MAX_SUGGESTIONS
         hint = f"did you mean {' or '.join(nearest)}?" if are_suggestions else f"known are {', '.join(nearest)}"
-        super().__init__(f"unknown {kind} {name!r}{f'; {hint}' if nearest else ''}")
+        other = f", which is one of {' and '.join(elsewhere)}" if elsewhere else ""
+        super().__init__(f"unknown {kind} {name!r}{other}{f'; {hint}' if nearest else ''}")
 
 
 class MissingExtraError(CpufeatError, ImportError):
@@ -129,6 +132,27 @@ class AuditError(CpufeatError, ValueError):
 
 class VerifyError(CpufeatError):
     """A program that cannot be run on other CPUs here: not an executable, no emulator for it, or no such CPU."""
+
+
+class FromVariable:
+    """A context that adds the name of an environment variable to the message of an error that its value causes."""
+
+    def __init__(self, variable: str) -> None:
+        """Name the variable; errors are left as they are if it is empty."""
+        self._variable = variable
+
+    def __enter__(self) -> None:
+        """Enter the context."""
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        """Change the error's message; the error is raised as it is otherwise."""
+        if not self._variable:
+            return
+        if isinstance(error, CpufeatError):
+            error.args = (f"{self._variable}: {error}",)
+        elif isinstance(error, OSError) and error.strerror:
+            error.strerror = f"{error.strerror} ({self._variable} names it)"
+            error.args = (error.errno, error.strerror)
 
 
 class CpufeatWarning(UserWarning):

@@ -123,7 +123,7 @@ def explain(
     MissingFeaturesError with ``on_missing="error"``, and the errors of :func:`~cpufeat.detect`.
     """
     expect("origin", origin, str, "the name of a file, a str")
-    expect("machine", machine, (Machine, type(None)), "a Machine or None")
+    expect("machine", machine, (Machine, type(None)), "a Machine, such as load_machine() returns, or None")
     machine = machine or default_machine()
     host = detect(machine)
     resolution = resolve(request, host=host, on_missing=on_missing)

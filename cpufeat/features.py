@@ -109,7 +109,13 @@ def find(arch: str, spelling: str) -> Feature:
     if name in foreign:
         return known[foreign[name]]
     own = {feature: feature for feature in known}
-    raise UnknownNameError(f"{family(arch)} feature", spelling, nearest(name, {**own, **foreign}))
+    elsewhere = [folder for folder, other in tables.families().items() if _knows(other, name)]
+    raise UnknownNameError(f"{family(arch)} feature", spelling, nearest(name, {**own, **foreign}), tuple(elsewhere))
+
+
+def _knows(arch: str, name: str) -> bool:
+    """Whether a normalized name is one of an architecture's features, in any spelling."""
+    return name in table(arch) or name in _foreign_spellings(arch)
 
 
 def _foreign_spellings(arch: str) -> dict[str, str]:

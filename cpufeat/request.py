@@ -131,7 +131,7 @@ def _changes(arch: str, pieces: list[str], text: str) -> Iterator[tuple[str, Fea
             except UnknownNameError as error:
                 if length == 1:
                     meant = error.nearest or nearest(text, levels(arch))  # x86-64-v5 is x86-64 without v5
-                    raise UnknownNameError(error.kind, error.name, meant) from None
+                    raise UnknownNameError(error.kind, error.name, meant, error.elsewhere) from None
                 continue
             yield name[0], feature
             pieces = pieces[length:]

@@ -7,7 +7,7 @@ import os
 from cpufeat.decisions import DISABLED, NEEDS_PERMISSION, Decision, Withheld
 from cpufeat.detection.detect import detect
 from cpufeat.detection.host import Host
-from cpufeat.errors import CpufeatWarning, MissingFeaturesError, expect, one_of
+from cpufeat.errors import CpufeatWarning, FromVariable, MissingFeaturesError, expect, one_of
 from cpufeat.features import FeatureSet, find, implied
 from cpufeat.request import NATIVE, parse, wanted
 from cpufeat.support.value import TYPE_CHECKING, Value
@@ -80,17 +80,19 @@ def resolve(request: str | None = None, *, host: Host | None = None, on_missing:
     expect("host", host, (Host, type(None)), "a Host or None")
     host, disabled = disable(host or detect())
     text, from_environment = _text(request)
-    parsed = parse(text, host.arch)
-    cpu, base = _base(parsed, host)
-    requested = wanted(parsed, base)
+    with FromVariable(TARGET_VARIABLE if from_environment else ""):
+        parsed = parse(text, host.arch)
+        cpu, base = _base(parsed, host)
+        requested = wanted(parsed, base)
     permitted = _permitted(parsed, host)
     usable = host.features | permitted
     missing = host.missing((requested.features - usable).isa)
+    asked = f"{TARGET_VARIABLE}={text}" if from_environment else text
     if missing and on_missing == "error":
-        raise MissingFeaturesError(text, {name: str(why) for name, why in missing.items()})
+        raise MissingFeaturesError(asked, {name: str(why) for name, why in missing.items()})
     target = Target(host.triple, cpu, requested.features & usable, parsed.options)
     if missing:
-        _warn(text, missing)
+        _warn(asked, missing)
     changed = (*removals(text, requested), *_permissions(host, permitted), *_drops(missing))
     return Resolution(text, host, target, (*disabled, *from_environment, *changed))
 
@@ -110,7 +112,8 @@ def disable(host: Host) -> tuple[Host, tuple[Decision, ...]]:
     Commas or spaces separate the names. Raises UnknownNameError.
     """
     spellings = os.environ.get(DISABLE_VARIABLE, "").replace(",", " ").split()
-    names = {find(host.arch, spelling).name for spelling in spellings}
+    with FromVariable(DISABLE_VARIABLE):
+        names = {find(host.arch, spelling).name for spelling in spellings}
     remaining = host.features.without(names) if names else host.features
     removed = host.features - remaining
     if not removed:

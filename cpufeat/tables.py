@@ -95,6 +95,14 @@ def architecture(arch: str) -> Architecture:
     return _architectures[arch]
 
 
+def families() -> dict[str, str]:
+    """Return each family of architectures, and the first architecture of it."""
+    first: dict[str, str] = {}
+    for arch, folder, *_ in rows(_ARCHITECTURES):
+        first.setdefault(folder, arch)
+    return first
+
+
 def has_tables(arch: str) -> bool:
     """Whether there are tables for an architecture."""
     return row(_ARCHITECTURES, arch) is not None

@@ -56,8 +56,9 @@ def compile(  # noqa: A001, PLR0913
         ``target-features`` the function itself has.
     ``targets``
         Instead of ``target``: several, best first, each a Target or a request that :meth:`Target.parse` reads, for this
-        machine's triple. Every function is compiled once per target (:mod:`cpufeat.aot.passes.cloning`); at load time
-        the first target that the CPU fully supports is selected.
+        machine's triple; the one for this machine is :func:`~cpufeat.target_for_host`'s, not ``"native"``. Every
+        function is compiled once per target (:mod:`cpufeat.aot.passes.cloning`); at load time the first target that the
+        CPU fully supports is selected.
     ``dispatch``
         How calls reach the selected variant (:mod:`cpufeat.aot.runtime.dispatcher`): ``"ifunc"``, as fast as a direct
         call, on systems whose loader supports it; ``"pointer"`` on every system. None is ``"ifunc"`` where that works.

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from cpufeat.errors import expect
+from cpufeat.errors import TargetError, expect
 from cpufeat.features import FeatureSet
 from cpufeat.levels import level_features, levels
 from cpufeat.support.value import TYPE_CHECKING, Value
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from typing import Any
 
 
@@ -159,14 +159,25 @@ class Audit(Value):
         return tuple(function for function in self.functions if function.reached == AT_LOAD)
 
     def beyond(self, features: FeatureSet) -> tuple[FunctionNeeds, ...]:
-        """Return the functions, in members too, that may use more than those features without a run-time check."""
+        """Return the functions, in members too, that may use more than those features without a run-time check.
+
+        Members of another architecture are left out. Raises TargetError if all code is of another architecture.
+        """
         expect("features", features, FeatureSet, "a FeatureSet")
-        own = (
-            function
-            for function in self.functions
-            if function.bare.arch == features.arch and not function.bare <= features
-        )
-        return (*own, *(function for member in self.members for function in member.beyond(features)))
+        parts = tuple(self._parts())
+        archs = dict.fromkeys(part.arch for part in parts)
+        if archs and features.arch not in archs:
+            raise TargetError(f"{self.name}: code of {' and '.join(archs)}, compared with features of {features.arch}")
+        functions = (function for part in parts if part.arch == features.arch for function in part.functions)
+        return tuple(function for function in functions if not function.bare <= features)
+
+    def _parts(self) -> Iterator[Audit]:
+        """Yield the file, or its members and theirs: all that is of one architecture and has code of its own."""
+        if self.members:
+            for member in self.members:
+                yield from member._parts()
+        elif self.arch:
+            yield self
 
 
 def lowest_level(needs: FeatureSet | None) -> str:

@@ -10,7 +10,7 @@ from cpufeat.detection.arch.identity import Identity, identify
 from cpufeat.detection.host import Core, Host
 from cpufeat.detection.machine import Machine
 from cpufeat.detection.systems import ThisMachine
-from cpufeat.errors import CpufeatError, expect
+from cpufeat.errors import CpufeatError, FromVariable, expect
 from cpufeat.features import FeatureSet, family, implied, table
 from cpufeat.support.value import TYPE_CHECKING
 
@@ -28,7 +28,7 @@ def detect(machine: Machine | None = None) -> Host:
     machine that answers nothing. The module of each architecture in ``cpufeat.detection.arch`` names the manuals and
     the kernel's files from which the meaning of the answers comes.
     """
-    expect("machine", machine, (Machine, type(None)), "a Machine or None")
+    expect("machine", machine, (Machine, type(None)), "a Machine, such as load_machine() returns, or None")
     machine = machine or default_machine()
     readings = _read(machine)
     if not readings:
@@ -53,7 +53,8 @@ def default_machine() -> Machine:
         return ThisMachine()
     from cpufeat.detection.dumps import load
 
-    return load(path)[1]
+    with FromVariable(MACHINE_VARIABLE):
+        return load(path)[1]
 
 
 def _merge(machine: Machine, readings: list[Reading], identities: list[Identity]) -> Host:

@@ -19,6 +19,7 @@ from cpufeat.auditing.formats.loader import images
 from cpufeat.auditing.report import to_json
 from cpufeat.cli import main
 from cpufeat.errors import AuditError
+from cpufeat.features import FeatureSet
 from cpufeat.levels import level_features
 
 LEVELS = {"x86_64": "x86-64", "x86_64_v2": "x86-64-v2", "x86_64_v3": "x86-64-v3", "x86_64_v4": "x86-64-v4"}
@@ -242,6 +243,16 @@ def test_each_architecture_of_a_universal_binary_is_audited(tmp_path: Path) -> N
     audit = cpufeat.audit((struct.pack(">2I", 0xCAFEBABE, len(parts)) + rows).ljust(4096, b"\0") + body)
     assert (audit.format, audit.arch, audit.needs) == ("universal", "", None)
     assert [member.arch for member in audit.members] == list(cpus)
+    for arch in cpus:
+        beyond = audit.beyond(FeatureSet(arch))
+        assert {function.bare.arch for function in beyond} <= {arch}
+
+
+def test_features_of_another_architecture_are_no_limit_for_a_file(tmp_path: Path) -> None:
+    audit = cpufeat.audit(build_kernel(tmp_path, triple="aarch64-linux-gnu"))
+    with pytest.raises(cpufeat.TargetError, match="code of aarch64, compared with features of x86_64"):
+        audit.beyond(level_features("x86_64", "x86-64-v2"))
+    assert audit.beyond(level_features("aarch64", "armv8-a")) == ()
 
 
 # --- what is refused

@@ -404,6 +404,7 @@ def test_a_bad_environment_variable_is_an_error(variable: str, value: str) -> No
     done = cpufeat("explain", **{variable: value})  # type: ignore[arg-type] # a variable, not stdin
     assert done.returncode == 2
     assert "nosuch" in done.stderr
+    assert variable in done.stderr
 
 
 def test_a_closed_pipe_is_no_error() -> None:

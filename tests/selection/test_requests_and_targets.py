@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import hashlib
 import json
 import operator
@@ -87,6 +88,10 @@ def _same_cpu(cpu: str) -> object:
         ("haswell,avx2", "where [+]FEATURE or -FEATURE is expected"),
         ("haswell,+", "a sign without a feature"),
         ("haswell,znver4", "where [+]FEATURE"),
+        ("neoverse-v2", "unknown x86 CPU 'neoverse-v2', which is one of aarch64$"),
+        ("rva22u64", "unknown x86 CPU 'rva22u64', which is one of riscv$"),
+        ("haswell+sve2", "unknown x86 feature 'sve2', which is one of aarch64"),
+        ("haswell-asimd", "unknown x86 feature 'asimd', which is one of aarch64$"),
     ],
 )
 def test_an_invalid_request_raises(text: str, message: str) -> None:
@@ -438,6 +443,36 @@ def test_cpufeat_target_replaces_native(haswell: cpufeat.Host, monkeypatch: pyte
     assert resolution.decisions[0].kind == "environment"
     assert resolution.decisions[0].evidence == "CPUFEAT_TARGET"
     assert cpufeat.resolve("native", host=haswell).target.cpu == "haswell"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "message"),
+    [
+        ("CPUFEAT_TARGET", "haswel", "^CPUFEAT_TARGET: unknown x86 CPU 'haswel'; did you mean haswell"),
+        ("CPUFEAT_TARGET", "haswell,avx2", "^CPUFEAT_TARGET: 'haswell,avx2': 'avx2' stands where"),
+        ("CPUFEAT_TARGET", "i486", "^CPUFEAT_TARGET: i486 is a 32-bit CPU"),
+        ("CPUFEAT_TARGET", "znver4", "^CPUFEAT_TARGET=znver4 needs what this host cannot run"),
+        ("CPUFEAT_DISABLE", "avx22", "^CPUFEAT_DISABLE: unknown x86 feature 'avx22'"),
+    ],
+)
+def test_an_error_names_the_variable_whose_value_caused_it(
+    haswell: cpufeat.Host, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, message: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(cpufeat.CpufeatError, match=message) as raised:
+        cpufeat.resolve(host=haswell, on_missing="error")
+    assert str(copy.copy(raised.value)) == str(raised.value)
+    if variable == "CPUFEAT_TARGET":
+        monkeypatch.setenv(variable, "nosuch")
+        cpufeat.resolve("haswell", host=haswell)
+
+
+def test_a_warning_names_the_variable_that_asked_for_too_much(
+    haswell: cpufeat.Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CPUFEAT_TARGET", "znver4")
+    with pytest.warns(cpufeat.CpufeatWarning, match="^CPUFEAT_TARGET=znver4: left out what this host cannot run"):
+        cpufeat.resolve(host=haswell)
 
 
 def test_cpufeat_disable_only_removes_features(haswell: cpufeat.Host, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,6 +41,8 @@ def read(module: object) -> Source:
     """
     if isinstance(module, Source):
         return module
+    if isinstance(module, (str, os.PathLike)) and _is_c(os.fspath(module)):
+        raise CompileError(f"{os.fspath(module)}: C source, not IR: pass cpufeat.aot.from_c(file, triple)")
     if isinstance(module, str):
         return _from_file(module) if _is_path(module) else _from_text("<string>", module)
     if isinstance(module, os.PathLike):
@@ -52,6 +54,10 @@ def read(module: object) -> Source:
 
 def _is_path(text: str) -> bool:
     return text.endswith((".ll", ".bc")) and "\n" not in text
+
+
+def _is_c(path: str | bytes) -> bool:
+    return isinstance(path, str) and path.endswith(".c") and "\n" not in path
 
 
 def _from_file(path: str) -> Source:

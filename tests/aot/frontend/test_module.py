@@ -103,6 +103,8 @@ def test_a_missing_file_or_a_folder_is_the_error_of_python(name, tmp_path, monke
         (b"", "0 bytes that are not LLVM bitcode"),
         ("define void @f() { ret void } \0 define", "^<string>:1: a NUL byte"),
         ("; \ud800", "character 2 of the IR is half of a surrogate pair"),
+        ("src/dot.c", "^src/dot.c: C source, not IR: pass cpufeat.aot.from_c"),
+        (Path("dot.c"), "^dot.c: C source, not IR: pass cpufeat.aot.from_c"),
     ],
 )
 def test_anything_but_a_module_is_an_error(module, message):
