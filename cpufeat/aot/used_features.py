@@ -60,7 +60,7 @@ def used(name: str, code: bytes, targets: Sequence[Target], labels: Sequence[str
         instruction = f"{text(image, address)} at {image.place_of(address)}"
         why = f"{instruction} uses {feature}, which {target.cpu} does not permit"
         raise CompileError(f"{name}: " + (f"function {symbol}: " if symbol else "") + why, symbol or None)
-    if scan.undecoded:  # perhaps instructions that are newer than the decoder
+    if scan.undecoded or scan.unknown:  # perhaps instructions that are newer than the decoder
         return (None,) * len(targets)
     return tuple(
         FeatureSet(target.arch, {feature for entry in selected for feature in entry.uses if feature in target.features})

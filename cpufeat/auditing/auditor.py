@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cpufeat.auditing.formats import loader
-from cpufeat.auditing.report import Audit, FunctionNeeds, Use
+from cpufeat.auditing.report import Audit, FunctionNeeds, Unknown, Use
 from cpufeat.errors import AuditError
 from cpufeat.features import FeatureSet
 from cpufeat.support.value import TYPE_CHECKING
@@ -13,13 +13,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from cpufeat.auditing.checks.guarded_uses import Guard
-    from cpufeat.auditing.decoding.scan import FunctionUses, Progress, Scan
-    from cpufeat.auditing.formats.image import Image
+    from cpufeat.auditing.decoding.scan import FunctionUses, Progress, Scan, UnknownCode
+    from cpufeat.auditing.formats.image import Function, Image
 
 AUDITED = ("x86_64", "i686", "aarch64")
 """Architectures whose code can be decoded."""
 _MAX_USES = 3
 """The number of uses of a feature or mnemonic that a report lists, the first by address."""
+_MAX_INSTRUCTION = 15
+"""Bytes of the longest instruction."""
 
 
 def audit(file: str | os.PathLike[str] | bytes, *, progress: Progress | None = None) -> Audit:
@@ -105,6 +107,7 @@ def audit_image(image: Image, progress: Progress | None = None) -> Audit:
         note=isa_note(image, needs, bare),
         undecoded=scan.undecoded,
         instructions=scan.instructions,
+        unknown=tuple(_unknown(image, code) for code in scan.unknown),
     )
 
 
@@ -125,15 +128,31 @@ def decoded(image: Image, progress: Progress | None = None) -> tuple[Scan, Calla
 
 
 def _function(image: Image, scanned: FunctionUses, guard: Guard, text: Callable[[Image, int], str]) -> FunctionNeeds:
-    start = scanned.function.start
     return FunctionNeeds(
-        name=scanned.function.name or image.name_of(start) or image.place_of(start),
-        start=start,
+        name=_name(image, scanned.function),
+        start=scanned.function.start,
         uses={name: _uses(image, addresses, text) for name, addresses in sorted(scanned.uses.items())},
         bare=FeatureSet(image.arch, guard.bare),
         reached=guard.reached,
         why=guard.why,
         certain=scanned.certain,
+    )
+
+
+def _name(image: Image, function: Function) -> str:
+    return function.name or image.name_of(function.start) or image.place_of(function.start)
+
+
+def _unknown(image: Image, code: UnknownCode) -> Unknown:
+    function, size = code.function, code.size or _MAX_INSTRUCTION
+    return Unknown(
+        address=code.address,
+        place=image.place_of(code.address),
+        bytes=image.bytes_at(code.address, size).hex(" "),
+        function=_name(image, function),
+        least=code.least,
+        reason=f"{code.kind} needs at least {code.least}" if code.least else "no instruction that is known",
+        certain=code.certain,
     )
 
 

@@ -108,6 +108,25 @@ class Undecoded(NamedTuple):
     """The reason why, in words."""
 
 
+class Unknown(NamedTuple):
+    """Bytes that are reached as code, and are no instruction that the decoder knows."""
+
+    address: int
+    """In an object, made up by the audit: see :attr:`place`."""
+    place: str
+    """The address as tools print it: in an object section and offset, ``.text+0x40``."""
+    bytes: str
+    """Hexadecimal: the instruction, or as many bytes as an instruction can have if its length is not known."""
+    function: str
+    """The name of the function that they are in; for code without a name, its address as tools print it."""
+    least: str
+    """The least feature that they need, as their prefix tells (EVEX: ``avx512f``); empty if they do not tell."""
+    reason: str
+    """What is known of them, in words."""
+    certain: bool
+    """Whether they surely are code; False if only what looks like a call leads to them."""
+
+
 class Audit(Value):
     """The CPU features that a binary needs, by its own instructions."""
 
@@ -142,6 +161,8 @@ class Audit(Value):
     """The parts of the code that were not decoded; if there are none, the audit has seen everything."""
     instructions: int
     """The number of decoded instructions."""
+    unknown: tuple[Unknown, ...] = ()
+    """The code that is reached, but that the decoder does not know, by address."""
 
     @property
     def level(self) -> str:
@@ -179,6 +200,15 @@ class Audit(Value):
         elif self.arch:
             yield self
 
+    def reached_unknown(self, arch: str) -> tuple[Unknown, ...]:
+        """Return the code of an architecture, in members too, that surely is reached but is not known.
+
+        Whatever it needs, nobody can tell whether the file runs.
+        """
+        expect("arch", arch, str, "the name of an architecture, such as x86_64")
+        own = (code for code in self.unknown if code.certain and self.arch == arch)
+        return (*own, *(code for member in self.members for code in member.reached_unknown(arch)))
+
 
 def lowest_level(needs: FeatureSet | None) -> str:
     """Return the lowest level that has all of those features, empty if there is none."""
@@ -207,6 +237,7 @@ def to_json(audit: Audit) -> dict[str, Any]:
         "misaligned": [misaligned._asdict() for misaligned in audit.misaligned],
         "note": None if audit.note is None else vars(audit.note) | {"faults": list(audit.note.faults)},
         "undecoded": [undecoded._asdict() for undecoded in audit.undecoded],
+        "unknown": [unknown._asdict() for unknown in audit.unknown],
         "instructions": audit.instructions,
         "members": [to_json(member) for member in audit.members],
         "skipped": list(audit.skipped),

@@ -11,18 +11,25 @@ from cpufeat.support.value import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from cpufeat.auditing.report import Audit, FunctionNeeds
+    from cpufeat.auditing.report import Audit, FunctionNeeds, Unknown
     from cpufeat.cli.layout import Block
 
 _MAX_SHOWN = 8
 """The number of functions, members or places shown of each kind; JSON has them all."""
 
 
-def page(audit: Audit, limit: str | None, beyond: Sequence[FunctionNeeds]) -> list[Block]:
-    """Return the page of an audit; ``beyond`` are the functions that need more than the request ``limit``."""
-    blocks = list(_summary(audit, limit, beyond))
+def page(
+    audit: Audit, limit: str | None, beyond: Sequence[FunctionNeeds], unknown: Sequence[Unknown] = ()
+) -> list[Block]:
+    """Return the page of an audit.
+
+    ``beyond`` are the functions that need more than the request ``limit``, and ``unknown`` the code of which that
+    cannot be told.
+    """
+    blocks = list(_summary(audit, limit, beyond, unknown))
     shown = beyond if limit is not None else audit.functions
-    sections = [_needs(audit), *_functions(shown, limit), _members(audit), _misaligned(audit), _note(audit)]
+    sections = [_needs(audit), *_functions(shown, limit), _unknown(audit, unknown), _members(audit)]
+    sections += [_misaligned(audit), _note(audit)]
     sections += [_others(audit), _harmless(audit), _undecoded(audit)]
     for section in sections:
         of_section = list(section)
@@ -33,19 +40,23 @@ def page(audit: Audit, limit: str | None, beyond: Sequence[FunctionNeeds]) -> li
 # --- sections
 
 
-def _summary(audit: Audit, limit: str | None, beyond: Sequence[FunctionNeeds]) -> Iterator[Block]:
+def _summary(
+    audit: Audit, limit: str | None, beyond: Sequence[FunctionNeeds], unknown: Sequence[Unknown]
+) -> Iterator[Block]:
     described = " ".join(filter(None, (audit.format, audit.arch, audit.kind)))
     yield wrapped(audit.name, "title")
     if limit is not None:
-        yield wrapped(_compared(limit, beyond), "bad" if beyond else "good")
+        yield wrapped(_compared(limit, beyond, unknown), "bad" if beyond else "warn" if unknown else "good")
     yield wrapped(_verdict(audit), "" if limit is not None else "warn" if audit.bare else "good")
     yield wrapped(f"{described}, {audit.instructions:,} instructions decoded", "note")
 
 
-def _compared(limit: str, beyond: Sequence[FunctionNeeds]) -> str:
-    if not beyond:
-        return f"Needs no more than {limit}."
-    return f"Needs more than {limit}, in {_count(len(beyond), 'function')}."
+def _compared(limit: str, beyond: Sequence[FunctionNeeds], unknown: Sequence[Unknown]) -> str:
+    if beyond:
+        return f"Needs more than {limit}, in {_count(len(beyond), 'function')}."
+    if unknown:
+        return f"Cannot tell whether it needs more than {limit}: not all of the code that is reached is known."
+    return f"Needs no more than {limit}."
 
 
 def _verdict(audit: Audit) -> str:
@@ -130,6 +141,18 @@ def _function(function: FunctionNeeds, common_reason: str) -> Iterator[Block]:
         yield wrapped(f"{'checked: ' if function.guarded else ''}{function.why}", "note", 4)
     if not function.certain:
         yield wrapped("this may be data, not code", "note", 4)
+
+
+def _unknown(audit: Audit, of_limit: Sequence[Unknown]) -> Iterator[Block]:
+    shown = of_limit or audit.unknown
+    if not shown:
+        return
+    yield section_heading("Unknown code", f"{_count(len(shown), 'place')} that is no known instruction")
+    for code in sorted(shown, key=lambda code: not code.certain)[:_MAX_SHOWN]:
+        yield cut(code.function, "name", 2)
+        yield labelled(code.least or "?", (f"{code.place} ", "note"), (code.bytes, ""), indent=4, label_style="warn")
+        yield wrapped(code.reason + ("" if code.certain else "; this may be data, not code"), "note", 4)
+    yield from _omitted(len(shown))
 
 
 def _members(audit: Audit) -> Iterator[Block]:

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from cpufeat.aot.artifact import Artifact
 from cpufeat.aot.runtime.guard_table import demanded
-from cpufeat.auditing.decoding.scan import REACHED_UNKNOWN
 from cpufeat.auditing.formats.loader import loads
 from cpufeat.auditing.report import AT_LOAD, UNREFERRED, UNUSED
 from cpufeat.errors import ArtifactError
@@ -91,7 +90,7 @@ def check_file(audit: Audit, content: bytes, available: FeatureSet, on: str, hos
     findings = [
         *((WILL_NOT_RUN, reason) for reason in (_other_system(audit, host), *refusals)),
         (MAY_NOT_RUN, _unchecked(lacks)),
-        *((CANNOT_TELL, reason) for reason in _not_seen(audit, lacks)),
+        *((CANNOT_TELL, reason) for reason in _not_seen(audit, available.arch, lacks)),
     ]
     reasons = [(verdict, reason) for verdict, reason in findings if reason]
     is_refused = any(refusals) or any(verdict == MAY_NOT_RUN for verdict, _ in reasons)
@@ -151,15 +150,15 @@ def _unchecked(lacks: tuple[Lack, ...]) -> str:
     return f"it uses {', '.join(features)}, and the audit saw no run-time check of that" if features else ""
 
 
-def _not_seen(audit: Audit, lacks: tuple[Lack, ...]) -> Iterator[str]:
-    """Yield what of a file could not be judged."""
+def _not_seen(audit: Audit, arch: str, lacks: tuple[Lack, ...]) -> Iterator[str]:
+    """Yield what of a file's code for an architecture could not be judged."""
     if not audit.instructions:
         yield "there is no code in it"
     if audit.skipped:
         yield f"members of it are no binaries: {_named(audit.skipped)}"
-    unknown = [place for part in (audit, *audit.members) for place in part.undecoded if place.reason == REACHED_UNKNOWN]
+    unknown = audit.reached_unknown(arch)
     if unknown:
-        yield f"the code that is reached at {_named([place.place for place in unknown])} is not known"
+        yield f"the code that is reached at {_named([code.place for code in unknown])} is not known"
     features = [lack.feature for lack in lacks if not lack.certain]
     if features:
         yield f"parts of it may be data, or code that uses {', '.join(features)}"

@@ -26,7 +26,7 @@ MACHINE = str(MACHINES / "qemu-haswell-without-avx.json")
 COMMANDS = {
     "explain": [["--machine", MACHINE, "skylake-avx512"], ["--machine", str(MACHINES / "zen5-kvm.json")]],
     "target": [["--machine", MACHINE, "x86-64-v3,+prefer-256-bit"]],
-    "audit": [["sum"], ["sum.o"], ["sum.a"]],
+    "audit": [["sum"], ["sum.o"], ["sum.a"], ["unknown.o"]],
     "check": [["sum", "--cpu", "nehalem", "--root", "."], ["sum", "--machine", MACHINE, "--no-libraries"]],
     "verify": [["sum", "--on", "Nehalem,Haswell"]],
     "identify": [[MACHINE, "no such file"]],
@@ -62,6 +62,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory, compiler: str) -> Path:
     subprocess.run([compiler, "-O3", "-march=haswell", "-c", "-o", made / "sum.o", source], check=True)
     archiver = tool("ar")
     subprocess.run([archiver, "rc", made / "sum.a", made / "sum.o"], check=True)
+    unknown = made / "unknown.s"
+    unknown.write_text(".globl f\n.type f, @function\nf: .byte 0x62, 0xf6, 0x7d, 0x48, 0xff, 0xc1\nret\n")
+    subprocess.run([compiler, "-c", "-o", made / "unknown.o", unknown], check=True)
     return made
 
 

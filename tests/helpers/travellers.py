@@ -13,7 +13,7 @@ from cpufeat import aot, errors
 from cpufeat.aot.frontend import module
 from cpufeat.aot.llvm.job import EmitError, LimitError
 from cpufeat.auditing.dataflow.facts import BudgetExceededError
-from cpufeat.auditing.report import IsaNote, Misaligned, Undecoded
+from cpufeat.auditing.report import IsaNote, Misaligned, Undecoded, Unknown
 from cpufeat.detection.host import Core
 from cpufeat.features import table
 from cpufeat.running.file_check import Check, Lack
@@ -65,6 +65,7 @@ def values() -> list[object]:
         misaligned=(Misaligned(4096, "f", "addps xmm0, [rip]", 8196, "table", 16, 4),),
         note=IsaNote("x86-64-v3", "", ("it says nothing of avx",)),
         undecoded=(Undecoded(4100, 3, ".text+0x4", "data"),),
+        unknown=(Unknown(4100, ".text+0x4", "06", "f", "", "no instruction that is known", certain=True),),
     )
     lack = Lack("avx2", "not reported", "f", "exported", ".text+0x4", 4, "vpaddd ymm0, ymm0, ymm1", certain=True)
     check = Check("app", "nehalem", "may not run", reasons=("it uses avx2",), lacks=(lack,), rebuild=(("x86-64-v2",),))

@@ -8,17 +8,22 @@ from __future__ import annotations
 import sys
 from array import array
 from bisect import bisect_left, bisect_right
-from functools import cache
+from functools import cache, cached_property
 
 from cpufeat.auditing.decoding import opcodes_aarch64
-from cpufeat.auditing.decoding.regions import Region, between_functions, in_functions, limited
+from cpufeat.auditing.decoding.code_discovery import Decoded, MixedRange, discover
+from cpufeat.auditing.decoding.regions import Region, between_functions, in_functions, limited, sure_entries
 from cpufeat.auditing.decoding.requirements import NO_INSTRUCTION, Uses
-from cpufeat.auditing.decoding.scan import Scanner
+from cpufeat.auditing.decoding.scan import Scanner, UnknownCode
+from cpufeat.auditing.formats.image import Function
+from cpufeat.auditing.lifting.aarch64_decoder import lift_word
+from cpufeat.auditing.lifting.aarch64_jump_tables import jump_tables
+from cpufeat.auditing.lifting.semantics import NEXT
 from cpufeat.support.extras import extra
 from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from typing import Any
 
     from cpufeat.auditing.decoding.regions import Range
@@ -43,6 +48,14 @@ def instruction_text(image: Image, address: int) -> str:
     word = image.bytes_at(address, _WORD)
     decoded = next(_capstone().disasm_lite(word, address), None)
     return f"{decoded[2]} {decoded[3]}".strip() if decoded else f".inst {int.from_bytes(word, 'little'):#010x}"
+
+
+def _least(word: int) -> str:
+    """Return the least feature that an unknown word needs, empty if its encoding does not tell.
+
+    Source: Arm ARM (DDI 0487) C4.1, the encoding spaces of SVE and SME.
+    """
+    return "sve" if word >> 25 & 0xF == 2 else "sme" if word >> 31 and not word >> 25 & 0xF else ""
 
 
 @cache
@@ -82,6 +95,10 @@ class _Scanner(Scanner):
             address for address in addresses if (at := bisect_right(firsts, address)) and address < ranges[at - 1][1]
         )
 
+    @cached_property
+    def _sure_entries(self) -> set[int]:
+        return sure_entries(self.image)
+
     def _words(self, within: Range) -> tuple[int, array[int]]:
         """Return the first address in a range that an instruction can have, and the words from there on."""
         start = -(-within[0] // _WORD) * _WORD
@@ -103,17 +120,18 @@ class _Scanner(Scanner):
             return
         uses, is_code = Uses(), True
         for start, words in parts:
-            is_code &= self._locate(start, words, uses)
+            unknown = self._locate(start, words, uses)
+            is_code &= unknown <= (self._add_reached(region, start, words) if unknown else unknown)
         self.add_uses(region.function, uses, starts, certain=is_code)
 
-    def _locate(self, start: int, words: array[int], uses: Uses) -> bool:
-        """Add the uses among words, and the runs of words that are no instructions; return whether there are none."""
+    def _locate(self, start: int, words: array[int], uses: Uses) -> set[int]:
+        """Add the uses among words, and the runs of words that are no instructions; return the addresses of these."""
         run_start = None
-        is_code = True
+        unknown = set()
         for index, word in enumerate([*words, *_PADDING][: len(words) + 1]):
             requirement = None if word in self.irrelevant else self.requirements.get(word)
             if requirement is NO_INSTRUCTION:
-                is_code = False
+                unknown.add(start + _WORD * index)
                 run_start = index if run_start is None else run_start
                 continue
             if run_start is not None:
@@ -121,4 +139,31 @@ class _Scanner(Scanner):
                 run_start = None
             if requirement is not None:
                 uses.add(requirement, start + _WORD * index)
-        return is_code
+        return unknown
+
+    def _add_reached(self, region: Region, start: int, words: array[int]) -> set[int]:
+        """Add the words among those of a region that are no instructions but reached; return their addresses."""
+        content = words.tobytes()
+        end = start + len(content)
+        function = region.function
+        entries = {entry for entry in self._sure_entries if start <= entry < end}
+        tables = jump_tables(content, start).values()
+        for table in tables:
+            entries.update(table.targets(self.image.bytes_at(table.address, table.width * table.length)))
+        mixed = MixedRange(start, content, (), lambda address: self._decode(start, words, address), self.image.bytes_at)
+        reached = discover(mixed, entries).unknown
+        for address in reached:
+            begin = function.start if function.name else max(entry for entry in entries if entry <= address)
+            least = _least(words[(address - start) // _WORD])
+            within = Function(begin, function.end, function.name)
+            self.unknown.append(UnknownCode(address, _WORD, within, least, least.upper(), certain=True))
+        return reached
+
+    def _decode(self, start: int, words: array[int], address: int) -> Iterator[Decoded]:
+        """Yield the instructions among words, from an address on."""
+        for place in range(address, start + _WORD * len(words), _WORD):
+            word = words[(place - start) // _WORD]
+            known = self.requirement(word) is not NO_INSTRUCTION
+            parts = lift_word(word, place) if known else ()
+            flow, target = next(((part.flow, part.target) for part in parts if part.flow != NEXT), (NEXT, None))
+            yield Decoded(place, place + _WORD, int(known), flow, target, None, word in _PADDING)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-_PREFIXES = frozenset(b"\x26\x2e\x36\x3e\x64\x65\x66\x67\xf0\xf2\xf3")
+from cpufeat.auditing.decoding.prefixes_x86 import LEGACY
+
 _REX2, _EVEX, _VEX, _REX = 0xD5, 0x62, 0xC4, 0x40
 _MANDATORY = (b"", b"\x66", b"\xf3", b"\xf2")
 """The prefix for each value of the field ``pp``."""
@@ -57,7 +58,7 @@ class Plain(NamedTuple):
 def plain(code: bytes) -> Plain | None:
     """Return the instruction that the first instruction of 64-bit code extends, None if it is not of APX."""
     at = 0
-    while at < len(code) and code[at] in _PREFIXES:
+    while at < len(code) and code[at] in LEGACY:
         at += 1
     prefixes, rest = code[:at], code[at:]
     if rest[:1] == bytes([_REX2]) and len(rest) > 2:

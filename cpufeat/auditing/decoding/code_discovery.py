@@ -36,6 +36,8 @@ class Decoded(NamedTuple):
     refers: int | None
     """The address or offset in a memory operand, which may be that of a jump table."""
     padding: bool
+    known: bool = True
+    """False for bytes that the decoder does not know; they have an opcode if their length is known all the same."""
 
 
 class Discovery(NamedTuple):
@@ -62,6 +64,8 @@ class MixedRange(NamedTuple):
     """Yields the instructions from an address to the end of the range."""
     read: Callable[[int, int], bytes]
     """Returns up to that many bytes at any address of the image."""
+    has_tables: bool = True
+    """Whether jump tables are looked for. Other data may look like one, if the range is large."""
 
 
 def discover(mixed: MixedRange, entries: Iterable[int]) -> Discovery:
@@ -99,7 +103,7 @@ def _traverse(
     waiting = {address for address in entries if traversal.start <= address < traversal.end}
     while waiting:
         reached = traversal.reach(waiting)
-        operands = [decoded.refers for decoded in reached if decoded.refers is not None]
+        operands = [decoded.refers for decoded in reached if decoded.refers is not None and mixed.has_tables]
         candidates = {base + operand for operand in operands for base in mixed.bases}
         waiting = set()
         for address in sorted(candidates - examined):
@@ -136,8 +140,9 @@ class _Traversal:
             for decoded in self.decode(address):
                 if decoded.address in self.code:
                     break
-                if not decoded.code:
+                if not (decoded.known and decoded.code):
                     self.unknown.add(decoded.address)
+                if not decoded.code:
                     break
                 self.code[decoded.address] = decoded
                 new.append(decoded)
@@ -198,7 +203,7 @@ def _decode_gap(gap: tuple[int, int], decode: Callable[[int], Iterator[Decoded]]
     code = []
     ends = True
     for decoded in decode(gap[0]):
-        if not decoded.code or decoded.following > gap[1]:
+        if not (decoded.known and decoded.code) or decoded.following > gap[1]:
             return None
         if not decoded.padding:
             code.append(decoded)

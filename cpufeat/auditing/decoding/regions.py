@@ -54,6 +54,18 @@ def between_functions(image: Image) -> list[Range]:
     return list(_without(_without(code, [(function.start, function.end) for function in image.functions]), image.data))
 
 
+def sure_entries(image: Image) -> set[int]:
+    """Return the addresses at which code surely begins, unlike those that something only looks like a call of.
+
+    Left out are functions that only a label without a type names, which other files cannot refer to: perhaps data.
+    """
+    named = {symbol.address for symbol in image.symbols if symbol.kind in ("function", "resolver") or symbol.visible}
+    labels = {symbol.address for symbol in image.symbols if symbol.kind == "label"}
+    starts = {function.start for function in image.functions} - (labels - named)
+    starts.update(image.pointers.values(), () if image.entry is None else (image.entry,))
+    return starts
+
+
 def limited(ranges: Iterable[Range]) -> Iterator[Range]:
     """Yield the ranges in pieces of at most :data:`LARGEST` bytes."""
     for start, end in ranges:

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     Progress = Callable[[int, int], None]
     """Is called from time to time with the number of bytes of code that are decoded, and with their total."""
 
-REACHED_UNKNOWN = "reached, but no instruction that the decoder knows"
-"""The reason of an undecoded range that execution reaches."""
 _HARMLESS_EXAMPLES = 3
 """The number of functions in which a harmless mnemonic is located."""
 
@@ -42,12 +40,30 @@ class FunctionUses(NamedTuple):
     """False for code that only looks like code: it is in no function that the file names, nor reached from one."""
 
 
+class UnknownCode(NamedTuple):
+    """Bytes that are reached as code, and are no instruction that the decoder knows."""
+
+    address: int
+    size: int
+    """In bytes; 0 if where the instruction ends is not known."""
+    function: Function
+    """Without a name for code that belongs to no function that the file names."""
+    least: str
+    """The least feature that they need, empty if they do not tell."""
+    kind: str
+    """The name of the prefix that tells it: ``EVEX``."""
+    certain: bool
+    """False for bytes that are reached only from what looks like a call in bytes that may be data."""
+
+
 class Scan(Value):
     """The code of one image."""
 
     functions: tuple[FunctionUses, ...]
     """By address."""
     undecoded: tuple[Undecoded, ...]
+    """By address."""
+    unknown: tuple[UnknownCode, ...]
     """By address."""
     instructions: int
     """The number of decoded instructions."""
@@ -66,6 +82,7 @@ class Scanner:
         """Opcodes without a requirement, and those of harmless mnemonics that were located often enough."""
         self.functions: list[FunctionUses] = []
         self.undecoded: list[Undecoded] = []
+        self.unknown: list[UnknownCode] = []
         self.instructions = 0
         self._harmless_functions: Counter[str] = Counter()
         """The number of functions in which each harmless mnemonic occurs: most functions may begin with ENDBR64."""
@@ -112,7 +129,8 @@ class Scanner:
         """Return the whole scan, after the last region."""
         self.meter.finish()
         functions = sorted(self.functions, key=lambda uses: uses.function.start)
-        return Scan(tuple(functions), tuple(sorted(self.undecoded)), self.instructions)
+        unknown = sorted({code.address: code for code in reversed(self.unknown)}.values())
+        return Scan(tuple(functions), tuple(sorted(self.undecoded)), tuple(unknown), self.instructions)
 
 
 class Meter:

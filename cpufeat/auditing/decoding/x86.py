@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left, bisect_right
-from functools import cache
+from functools import cache, cached_property
 from itertools import islice
 from operator import attrgetter
 from typing import NamedTuple
 
-from cpufeat.auditing.decoding import opcodes_x86
+from cpufeat.auditing.decoding import opcodes_x86, prefixes_x86
 from cpufeat.auditing.decoding.apx import plain
 from cpufeat.auditing.decoding.code_discovery import Decoded, MixedRange, discover
-from cpufeat.auditing.decoding.regions import Region, between_functions, in_functions, limited
+from cpufeat.auditing.decoding.regions import Region, between_functions, in_functions, limited, sure_entries
 from cpufeat.auditing.decoding.requirements import NO_INSTRUCTION, Requirement, Uses
-from cpufeat.auditing.decoding.scan import REACHED_UNKNOWN, Scanner
+from cpufeat.auditing.decoding.scan import Scanner, UnknownCode
+from cpufeat.auditing.formats.image import Function
 from cpufeat.auditing.lifting.semantics import NEXT
 from cpufeat.auditing.lifting.x86 import FLOWS
 from cpufeat.support.extras import extra
@@ -49,6 +50,7 @@ _WORD = 4
 """Bytes of a displacement that can be an address."""
 _MAX_INSTRUCTION = 15
 """Bytes of the longest instruction."""
+_REACHED_UNKNOWN = "reached, but no instruction that iced-x86 knows"
 _NOT_CODE = "not reached, and not like code"
 _opcode = attrgetter("code")
 
@@ -64,7 +66,7 @@ class _Scanner(Scanner):
     def __init__(self, image: Image, progress: Progress | None) -> None:
         super().__init__(image, progress)
         self.bits = 64 if image.arch == "x86_64" else 32
-        self._unknown: set[int] = set()
+        self._reached_unknown: set[int] = set()
         """Addresses that are reached as code, but hold no instruction that iced-x86 knows."""
         self._extended: dict[tuple[int, frozenset[str]], int] = {}
 
@@ -107,8 +109,7 @@ class _Scanner(Scanner):
             return set()
         starts = [start for start, _ in ranges]
         boundaries = [self._boundaries(within) for within in ranges]
-        addresses = {symbol.address for symbol in self.image.symbols} | {self.image.entry or 0}
-        addresses.update(self.image.pointers.values())
+        addresses = {symbol.address for symbol in self.image.symbols} | self._sure_entries
         entries = {
             address for address in addresses if (at := bisect_right(starts, address)) and address < ranges[at - 1][1]
         }
@@ -120,6 +121,14 @@ class _Scanner(Scanner):
                 if at >= 0 and target < ranges[at][1] and boundaries[at][target - starts[at]]:
                     entries.add(target)
         return entries
+
+    @cached_property
+    def _functions(self) -> set[Function]:
+        return {*self.image.functions}
+
+    @cached_property
+    def _sure_entries(self) -> set[int]:
+        return sure_entries(self.image)
 
     def _boundaries(self, within: Range) -> bytearray:
         """Return 1 for each byte of a range that begins an instruction, if it is decoded from its beginning."""
@@ -139,7 +148,7 @@ class _Scanner(Scanner):
         reached = entries[bisect_left(entries, start) : bisect_left(entries, end)]
         if not all(is_code) or not reached:
             uses = Uses()
-            is_code = [self._discover(within, reached, uses) for within in region.ranges]
+            is_code = [self._discover(within, region.function, reached, uses) for within in region.ranges]
         self.add_uses(region.function, uses, reached, certain=all(is_code))
 
     def _sweep(self, within: Range, uses: Uses) -> bool:
@@ -157,26 +166,53 @@ class _Scanner(Scanner):
                 targets.append(instruction.near_branch_target)
         return starts.issuperset(target for target in targets if start <= target < end)
 
-    def _discover(self, within: Range, entries: Sequence[int], uses: Uses) -> bool:
+    def _discover(self, within: Range, function: Function, entries: Sequence[int], uses: Uses) -> bool:
         """Add the uses in the code of a range that holds data too; return whether what they are in surely is code."""
         start, _ = within
         content = self._content(within)
         stream = _InstructionStream(self, content, start)
         mixed = MixedRange(start, content, self.image.bases, stream.decode, self.image.bytes_at)
         discovered = discover(mixed, entries)
-        self._add_instructions(discovered.certain, uses)
+        reached = {address for address in discovered.unknown if not self._is_cut_off(address)}
+        surely = self._surely(mixed, reached, function, entries) if reached else reached
+        for address in reached:
+            self._add_unknown(address, function, entries, certain=address in surely)
+        certain = (found for found in discovered.certain if found.known or found.address in surely)
+        self._add_instructions(certain, uses)
         certain_uses = len(uses)
         self._add_instructions(discovered.likely, uses)
-        self._unknown |= discovered.unknown
+        self._reached_unknown |= reached
         for first, last in discovered.data:
             if not _is_padding(content[first - start : last - start]):
-                self.add_undecoded(first, last, REACHED_UNKNOWN if first in self._unknown else _NOT_CODE)
+                self.add_undecoded(first, last, _REACHED_UNKNOWN if first in self._reached_unknown else _NOT_CODE)
         return len(uses) == certain_uses
 
+    def _is_cut_off(self, address: int) -> bool:
+        """Whether an instruction that is known begins at an address: it ends beyond the range in which it was found."""
+        return bool(Decoder(self.bits, self.image.bytes_at(address, _MAX_INSTRUCTION)).decode().code)
+
+    def _surely(self, mixed: MixedRange, reached: set[int], function: Function, entries: Sequence[int]) -> set[int]:
+        """Return those of the unknown addresses that control flow surely reaches."""
+        sure = self._sure_entries.intersection(entries)
+        if function in self._functions:
+            return reached if sure else set()
+        return reached & discover(mixed._replace(has_tables=False), sure).unknown
+
+    def _add_unknown(self, address: int, function: Function, entries: Sequence[int], *, certain: bool) -> None:
+        """Add bytes that are no instruction; ``entries``: where functions begin in one without a name."""
+        known = prefixes_x86.form(self.image.bytes_at(address, _MAX_INSTRUCTION), self.bits)
+        before = bisect_right(entries, address) - 1
+        start = function.start if function.name or before < 0 else max(function.start, entries[before])
+        within = Function(start, function.end, function.name)
+        self.unknown.append(UnknownCode(address, known.length, within, known.least, known.prefix, certain))
+
     def extended(self, opcode: int, features: frozenset[str]) -> int:
-        """Return the number that stands for an opcode that is extended by those features of APX."""
+        """Return the number that stands for an opcode that features of APX extend, or for one that is not known.
+
+        ``opcode`` is 0 for one that is not known; ``features`` is the least that it needs.
+        """
         number = self._extended.setdefault((opcode, features), -1 - len(self._extended))
-        plain_opcode = self.requirement(opcode) or Requirement()
+        plain_opcode = (self.requirement(opcode) if opcode else None) or Requirement()
         self.requirements[number] = Requirement(plain_opcode.features | features, other=plain_opcode.other)
         return number
 
@@ -215,7 +251,7 @@ class _InstructionStream:
                 yield decoded
             else:
                 return
-            decoded = self._decode_apx(decoded.address) or decoded
+            decoded = self._decode_apx(decoded.address) or self._decode_unknown(decoded)
             yield decoded
             address = decoded.following
 
@@ -234,6 +270,16 @@ class _InstructionStream:
             refers=None if decoded.refers is None else decoded.refers + without_apx.longer,
         )
 
+    def _decode_unknown(self, decoded: Decoded) -> Decoded:
+        """Return an instruction that is not known, with its length and an opcode if its prefix tells them."""
+        offset = decoded.address - self._start
+        known = prefixes_x86.form(self._content[offset : offset + _MAX_INSTRUCTION], self._scanner.bits)
+        if not known.length:
+            return decoded
+        code = self._scanner.extended(_INVALID, frozenset({known.least} - {""}))
+        following = decoded.address + known.length
+        return decoded._replace(following=following, code=code, flow=NEXT, known=False)
+
 
 def instruction_text(image: Image, address: int) -> str:
     """Return the instruction at an address as assembly, in Intel's syntax."""
@@ -243,6 +289,9 @@ def instruction_text(image: Image, address: int) -> str:
     without_apx = plain(code) if not instruction.code and bits == 64 else None
     if without_apx:
         return f"{_formatter().format_mnemonic(Decoder(64, without_apx.code).decode())} (APX)"
+    if not instruction.code:
+        known = prefixes_x86.form(code, bits)
+        return f"(unknown) {code[: known.length].hex(' ')}"
     return _formatter().format(instruction)
 
 

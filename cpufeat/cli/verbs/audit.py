@@ -8,7 +8,7 @@ from cpufeat.auditing import audit
 from cpufeat.auditing.formats.loader import FORMATS
 from cpufeat.auditing.report import to_json
 from cpufeat.cli.audit_page import page
-from cpufeat.cli.options import NO, OK, path_of, request_of
+from cpufeat.cli.options import NO, OK, UNKNOWN, path_of, request_of
 from cpufeat.cli.progress import progress
 from cpufeat.cli.terminal import show
 from cpufeat.detection.detect import detect
@@ -21,7 +21,7 @@ from cpufeat.target import Target
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
-    from cpufeat.auditing.report import Audit, FunctionNeeds
+    from cpufeat.auditing.report import Audit
     from cpufeat.detection.host import Host
 
 
@@ -30,35 +30,39 @@ def arguments(parser: ArgumentParser) -> None:
     formats = ", ".join(known.name for known in FORMATS if not known.refusal)
     parser.add_argument("file", metavar="FILE", help=f"a binary ({formats})")
     limit = parser.add_mutually_exclusive_group()
-    limit.add_argument("--max", metavar="REQUEST", help="exit with 1 if the file needs more than this level or CPU")
-    limit.add_argument(
-        "--machine", metavar="FILE", help="exit with 1 if the file needs more than this recorded machine has"
-    )
+    statuses = "exit with 1 if the file needs more than {}, and with 3 if that cannot be told"
+    limit.add_argument("--max", metavar="REQUEST", help=statuses.format("this level or CPU"))
+    limit.add_argument("--machine", metavar="FILE", help=statuses.format("this recorded machine has"))
     parser.add_argument("--json", action="store_true", help="print every function and address, for programs")
 
 
 def run(options: Namespace) -> int:
-    """Print the audit; the exit status is 1 if the file needs more than ``--max`` or ``--machine``."""
+    """Print the audit; the exit status is 1 if the file needs more than ``--max`` or ``--machine``.
+
+    It is 3 if the file does not, but has code that is not known.
+    """
     limit = None if options.max is None else request_of(options.max)
     host = None if options.machine is None else detect()
     with progress("decoding") as report:
         result = audit(path_of(options.file), progress=report)
-    beyond: tuple[FunctionNeeds, ...] = ()
+    limits: list[FeatureSet] = []
     if limit is not None:
-        beyond = _beyond(result, limit)
+        limits = _limits(result, limit)
     elif host is not None:
         from cpufeat.running.check import called
 
-        limit, beyond = called(host), _beyond_host(result, host)
+        limit, limits = called(host), _limits_of_host(result, host)
+    beyond = [function for features in limits for function in result.beyond(features)]
+    unknown = [code for features in limits for code in result.reached_unknown(features.arch)]
     if options.json:
         print(json.dumps(to_json(result), indent=2))
     else:
-        show(page(result, limit, beyond))
-    return NO if beyond else OK
+        show(page(result, limit, beyond, unknown))
+    return NO if beyond else UNKNOWN if unknown else OK
 
 
-def _beyond_host(result: Audit, host: Host) -> tuple[FunctionNeeds, ...]:
-    """Return the functions that need more than a machine has; code of architectures that it does not run is ignored.
+def _limits_of_host(result: Audit, host: Host) -> list[FeatureSet]:
+    """Return what a machine has, for each architecture in the file that it runs; code of others is ignored.
 
     Raises CpufeatError if the file has no code that the machine runs.
     """
@@ -66,12 +70,11 @@ def _beyond_host(result: Audit, host: Host) -> tuple[FunctionNeeds, ...]:
     archs = [arch for arch in runnable if arch in {part.arch for part in (result, *result.members)}]
     if not archs:
         raise CpufeatError(f"{result.name}: has no code for {host.arch}, the architecture of the machine")
-    limits = (FeatureSet(arch, host.features.names) for arch in archs)
-    return tuple(function for limit in limits for function in result.beyond(limit))
+    return [FeatureSet(arch, host.features.names) for arch in archs]
 
 
-def _beyond(result: Audit, request: str) -> tuple[FunctionNeeds, ...]:
-    """Return the functions that need more than a request; code of architectures that it does not name is ignored.
+def _limits(result: Audit, request: str) -> list[FeatureSet]:
+    """Return the features of a request, for each architecture in the file; code of those it does not name is ignored.
 
     Raises UnknownNameError if the request names a target of no architecture in the file.
     """
@@ -85,4 +88,4 @@ def _beyond(result: Audit, request: str) -> tuple[FunctionNeeds, ...]:
             errors.append(error)
     if errors and not limits:
         raise errors[0]
-    return tuple(function for limit in limits for function in result.beyond(limit))
+    return limits
