@@ -49,7 +49,16 @@ def audit_content(content: bytes, name: str, progress: Progress | None = None, d
             audits.append(audit_content(member, member_name, progress, depth + 1))
         else:
             skipped.append(member_name)
+    if not audits:
+        raise AuditError(f"{name}: {_without_binary(skipped)}")
     return _container_audit(name, known.name, audits, skipped)
+
+
+def _without_binary(members: Sequence[str]) -> str:
+    """Say what a container is of which no member is a binary."""
+    if members and members[0].endswith("(debian-binary)"):
+        return "a Debian package: unpack it (dpkg-deb -x) and look at the programs and libraries in it"
+    return f"there is no binary in it, only {', '.join(members[:_MAX_USES])}" if members else "an empty archive"
 
 
 def _container_audit(name: str, kind: str, members: Sequence[Audit], skipped: Sequence[str]) -> Audit:

@@ -11,6 +11,7 @@ from cpufeat.auditing.report import AT_LOAD, UNREFERRED, UNUSED
 from cpufeat.errors import ArtifactError
 from cpufeat.features import FeatureSet
 from cpufeat.levels import level_features, level_of
+from cpufeat.running.payloads import payloads
 from cpufeat.support.value import Value
 from cpufeat.support.verdict import CANNOT_TELL, MAY_NOT_RUN, RUNS, WILL_NOT_RUN, worst
 
@@ -90,7 +91,7 @@ def check_file(audit: Audit, content: bytes, available: FeatureSet, on: str, hos
     findings = [
         *((WILL_NOT_RUN, reason) for reason in (_other_system(audit, host), *refusals)),
         (MAY_NOT_RUN, _unchecked(lacks)),
-        *((CANNOT_TELL, reason) for reason in _not_seen(audit, available.arch, lacks)),
+        *((CANNOT_TELL, reason) for reason in (*_not_seen(audit, available.arch, lacks), *payloads(content))),
     ]
     reasons = [(verdict, reason) for verdict, reason in findings if reason]
     is_refused = any(refusals) or any(verdict == MAY_NOT_RUN for verdict, _ in reasons)

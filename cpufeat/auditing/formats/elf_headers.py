@@ -7,6 +7,7 @@ from functools import cached_property
 
 from cpufeat.binary_format import elf_dynamic
 from cpufeat.binary_format.elf import (
+    ET_CORE,
     ET_EXEC,
     ET_REL,
     PF_W,
@@ -104,6 +105,8 @@ def read(content: bytes, name: str) -> ElfFile:
     arch = _ARCHITECTURES.get(elf.header.machine, f"machine {elf.header.machine}").format(elf.bits)
     arch = _BY_ORDER.get((arch, elf.order), arch)
     dynamic = elf_dynamic.values(elf)
+    if elf.header.type == ET_CORE:
+        raise AuditError(f"{name}: a core dump, the memory of a process that died: gdb and coredumpctl read it")
     kind = "object" if elf.header.type == ET_REL else "executable" if _is_executable(elf, dynamic) else "library"
     if not any(section.flags & SHF_EXECINSTR for section in elf.sections):
         loaded = [header for segment in elf.segments if segment.type == PT_LOAD for header in _loaded(segment)]

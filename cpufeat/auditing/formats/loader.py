@@ -17,6 +17,7 @@ from cpufeat.auditing.formats.macho import is_macho, macho_image
 from cpufeat.auditing.formats.pe_coff import coff_image, is_coff, is_pe, pe_image
 from cpufeat.errors import AuditError, expect
 from cpufeat.support import files
+from cpufeat.support.file_kinds import kind_of
 from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -83,16 +84,17 @@ def image_of(content: bytes, name: str) -> Image:
     """Return the image of a file that is no container. Raises AuditError for any other, and for a damaged one."""
     format_ = format_of(content)
     if format_ is None or format_.image is None:
-        raise AuditError(f"{name}: {format_.refusal if format_ else _not_a_binary()}")
+        raise AuditError(f"{name}: {format_.refusal if format_ else _not_a_binary(content)}")
     image = format_.image(content, name)
     if any(section.end > 1 << image.bits for section in image.sections):
         raise AuditError(f"{name}: a damaged {image.format} file: a section lies outside of memory")
     return image
 
 
-def _not_a_binary() -> str:
+def _not_a_binary(content: bytes) -> str:
     formats = ", ".join(format_.name for format_ in FORMATS if format_.image)
-    return f"not a binary ({formats}, or an archive of them)"
+    kind = kind_of(content)
+    return f"not a binary ({formats}, or an archive of them){f', but {kind}' if kind else ''}"
 
 
 def loads(system: str, name: str) -> bool:
