@@ -41,6 +41,7 @@ def compile(  # noqa: A001, PLR0913
     guard: Guard = True,
     opt: int = 2,
     on_missing: OnMissing = "fallback",
+    files: bool = True,
     isolation: Isolation = "process",
     time_limit: float | None = TIME_LIMIT,
     memory_limit: int | None = MEMORY_LIMIT,
@@ -74,6 +75,10 @@ def compile(  # noqa: A001, PLR0913
         ``"fallback"``: if LLVM fails at a target, each lower level is tried in turn, and a function that requests more
         than the target permits is compiled for the target. Each is a decision of the artifact, and all together are
         one CpufeatWarning. ``"error"``: each is an error.
+    ``files``
+        Whether assembly in the module may read files: ``.incbin`` and ``.include`` copy any file that this process can
+        read into the object. False refuses a module that might, also one in which macros could spell these directives.
+        The result of such a module is not kept in the cache.
     ``isolation``
         ``"process"``: LLVM runs in a worker process that is kept for the next call; the limits apply to each attempt.
         ``"none"``: LLVM runs in this process without limits, and a crash in LLVM crashes the process.
@@ -91,6 +96,7 @@ def compile(  # noqa: A001, PLR0913
         guard=guard,
         opt=opt,
         on_missing=on_missing,
+        files=files,
         isolation=isolation,
         time_limit=time_limit,
         memory_limit=memory_limit,
@@ -125,7 +131,8 @@ def _compile(unit: Unit, decisions: tuple[Decision, ...]) -> Compiled:
         runtime_override=unit.options.runtime_override and unit.dispatch is not None,
         name=unit.source.stem,
     )
-    return memo.Compiled(_finished(artifact, isa_level), changes, emitted.stderr, is_reproducible=not fallbacks)
+    is_reproducible = not fallbacks and not emitted.reads_files
+    return memo.Compiled(_finished(artifact, isa_level), changes, emitted.stderr, is_reproducible)
 
 
 def _targets(

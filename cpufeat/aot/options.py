@@ -27,10 +27,11 @@ _CHOICES = {
     "guard": (True, False, "ask"),
     "opt": (0, 1, 2, 3),
     "on_missing": ("fallback", "error"),
+    "files": (True, False),
     "isolation": ("process", "none"),
 }
 _LIMITS = ("time_limit", "memory_limit")
-_WITHOUT_EFFECT = {"isolation", *_LIMITS}
+_WITHOUT_EFFECT = {"files", "isolation", *_LIMITS}
 """The options that say how LLVM is run, not what it makes."""
 
 
@@ -45,6 +46,7 @@ class Options(Value):
     guard: Guard = True
     opt: int = 2
     on_missing: OnMissing = "fallback"
+    files: bool = True
     isolation: Isolation = "process"
     time_limit: float | None = TIME_LIMIT
     memory_limit: int | None = MEMORY_LIMIT

@@ -69,6 +69,7 @@ class Unit(Value):
             cpu=best.llvm_cpu(llvm),
             features=best.llvm_features(llvm),
             opt=self.options.opt,
+            files=self.options.files,
             only=only,
             helpers=helpers,
         )

@@ -160,6 +160,7 @@ def test_an_object_can_be_written_to_standard_output(main):
         (("absent.c", "-o", "out"), 2, "absent.c: No such file"),
         ((".", "-o", "out"), 2, ".: Is a directory"),
         (("main.cpp", "-o", "out"), 2, "main.cpp: C++ is not supported"),
+        (("main.c", "-o", "out", "--no-files"), 2, "--no-files is for LLVM IR: C reads files by #include"),
     ],
 )
 def test_errors_of_the_command_line_are_reported(arguments, status, says, main, tmp_path):
@@ -170,3 +171,14 @@ def test_errors_of_the_command_line_are_reported(arguments, status, says, main, 
     assert says in process.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["main.ll"]
     assert main.read_text() == MAIN
+
+
+def test_assembly_that_reads_a_file_is_refused_on_request(tmp_path):
+    (tmp_path / "data").write_bytes(b"some data")
+    (tmp_path / "reads.ll").write_text(f'module asm ".incbin \\22{tmp_path}/data\\22"\n')
+    allowed = command(tmp_path / "reads.ll", "-o", tmp_path / "reads.o")
+    assert (allowed.returncode, b"some data" in (tmp_path / "reads.o").read_bytes()) == (0, True)
+    refused = command(tmp_path / "reads.ll", "-o", tmp_path / "refused.o", "--no-files")
+    assert refused.returncode in (1, 2)
+    assert "its assembly may read files" in refused.stderr
+    assert not (tmp_path / "refused.o").exists()

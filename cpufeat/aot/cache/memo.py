@@ -29,7 +29,7 @@ class Compiled(NamedTuple):
     stderr: str = ""
     """LLVM's output on stderr."""
     is_reproducible: bool = True
-    """Whether another attempt would give the same: not after LLVM took too long, or too much memory."""
+    """Whether another attempt would give the same: not after LLVM took too long or too much memory, or read files."""
 
 
 class Entry(Value):

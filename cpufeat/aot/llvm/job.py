@@ -42,6 +42,8 @@ class Job(Value):
     cpu: str
     features: str
     opt: int
+    files: bool = True
+    """Whether assembly in the module may read files."""
     only: Range | None = None
     """The range of defined functions to emit; all others become external."""
     clones: tuple[Clones, ...] = ()
@@ -70,5 +72,7 @@ class Emitted(Value):
     """The defined functions, in order; empty unless the job names a range of them."""
     llvm: tuple[int, ...]
     """The version of LLVM, ``(22, 1, 0)``."""
+    reads_files: bool = False
+    """Whether assembly in the module may have read files (:mod:`cpufeat.aot.llvm.assembly`)."""
     stderr: str = ""
     """LLVM's output on stderr."""

@@ -19,10 +19,19 @@ from cpufeat.binary_format.elf import (
     SHN_COMMON,
     SHN_LORESERVE,
     SHN_UNDEF,
+    SHT_FINI_ARRAY,
+    SHT_GROUP,
+    SHT_INIT_ARRAY,
+    SHT_LLVM_ADDRSIG,
     SHT_NOBITS,
+    SHT_NOTE,
+    SHT_PROGBITS,
     SHT_REL,
     SHT_RELA,
+    SHT_STRTAB,
     SHT_SYMTAB,
+    SHT_SYMTAB_SHNDX,
+    SHT_X86_64_UNWIND,
     STB_GLOBAL,
     STB_LOCAL,
     STB_WEAK,
@@ -40,6 +49,11 @@ if TYPE_CHECKING:
     from cpufeat.binary_format.elf import Relocation, Section, Symbol
 
 _STT_FILE = 4
+_SECTION_TYPES = {
+    *(SHT_PROGBITS, SHT_SYMTAB, SHT_STRTAB, SHT_RELA, SHT_REL, SHT_NOTE, SHT_NOBITS, SHT_INIT_ARRAY, SHT_FINI_ARRAY),
+    *(SHT_SYMTAB_SHNDX, SHT_GROUP, SHT_LLVM_ADDRSIG, SHT_X86_64_UNWIND),
+}
+"""Those that LLVM writes."""
 _MAX_ALIGNMENT = 4096
 """Sections cannot be aligned to more than a page."""
 _MAX_FRAME = 1 << 20
@@ -115,6 +129,8 @@ def _in_sections(elf: Elf) -> Iterator[str]:
         end = names.find(b"\0", section.name)
         if end < 0 or section.name >= len(names):
             yield "a section's name lies outside of the table of names"
+        if section.type not in _SECTION_TYPES:
+            yield f"a section has the type {section.type:#x}"
         if section.addralign.bit_count() != 1 or section.addralign > _MAX_ALIGNMENT:
             yield f"a section is aligned to {section.addralign}"
         if section.addr:
@@ -127,7 +143,10 @@ def _in_sections(elf: Elf) -> Iterator[str]:
 
 def _in_symbols(elf: Elf) -> Iterator[str]:
     seen: set[str] = set()
-    for symbol in elf.all_symbols()[1:]:
+    symbols = elf.all_symbols()
+    if symbols and any(symbols[0][2:]):
+        yield "its first symbol is not the empty one"
+    for symbol in symbols[1:]:
         if symbol.type == _STT_FILE and symbol.shndx == SHN_ABS and not is_shared(symbol):
             continue
         if symbol.binding not in (STB_LOCAL, STB_GLOBAL, STB_WEAK):
@@ -144,6 +163,8 @@ def _in_definition(elf: Elf, symbol: Symbol) -> Iterator[str]:
     if symbol.shndx == SHN_UNDEF:
         if not is_shared(symbol):
             yield f"the local symbol {symbol.name} is undefined"
+    elif symbol.shndx in (SHN_ABS, SHN_COMMON) and symbol.type == STT_FUNC:
+        yield f"the function {symbol.name} is in no section"
     elif symbol.shndx == SHN_COMMON:
         if symbol.value.bit_count() != 1 or symbol.value > _MAX_ALIGNMENT or symbol.size > _MAX_ZEROS:
             yield f"the common symbol {symbol.name} is too large, or its alignment is {symbol.value}"
@@ -192,7 +213,7 @@ def _is_loaded(elf: Elf, symbol: Symbol) -> bool:
 def _in_frames(elf: Elf) -> Iterator[str]:
     """Look at the unwind tables: each FDE must refer to a CIE before it, and to a function by a relocation."""
     for index, section in enumerate(elf.sections):
-        if elf.names().startswith(b".eh_frame\0", section.name) and section.flags & SHF_ALLOC:
+        if elf.names().startswith(b".eh_frame\0", section.name):
             tables = [table for table in elf.sections if table.type == SHT_RELA and table.info == index]
             relocated = {row.offset for table in tables for row in elf.relocations(table)}
             yield from _in_frame_records(bytes(elf.content_of(section)), elf.order, relocated)

@@ -117,7 +117,8 @@ class Worker:
             (str(cpu), str(features)): [str(name) for name in names]
             for cpu, features, names in reply["requested_targets"]
         }
-        return Emitted(content, requested, [str(name) for name in reply["functions"]], self.llvm, self._stderr_text())
+        functions = [str(name) for name in reply["functions"]]
+        return Emitted(content, requested, functions, self.llvm, bool(reply["reads_files"]), self._stderr_text())
 
     def stop(self) -> str:
         """Kill the process, and return what it wrote to stderr."""

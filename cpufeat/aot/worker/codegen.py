@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 from cpufeat.aot.llvm import module_text, triples
+from cpufeat.aot.llvm.assembly import may_read_files
 from cpufeat.aot.llvm.job import Clones, EmitError, Emitted
 from cpufeat.aot.llvm.llvmlite_setup import initialize, llvm_version
 from cpufeat.aot.passes import cloning, pre_guard, target_attributes
@@ -43,10 +44,15 @@ def emit(job: Job, source: bytes, on_accepted: Callable[[], None] = lambda: None
         text = None if job.is_bitcode else _text(job, source)
         context = stack.enter_context(binding.create_context())
         module = _parse(stack, context, job.name, source if text is None else text)
+        ir_text = str(module) if text is None else text
+        reads_files = may_read_files(ir_text)
+        if reads_files and not job.files:
+            raise CompileError(f"{job.name}: its assembly may read files (.incbin, .include or macros), and may not")
         machine = _target_machine(job)
+        module = _upgraded(stack, context, job.name, module, machine)
         _fit(module, job, machine)
         requested_targets: dict[RequestedTarget, list[str]] = {}
-        if _needs_passes(module, text, job):
+        if _needs_passes(module, ir_text, job):
             ir = _printed(module, job)
             requested_targets = _requested_targets(module, ir)
             context = stack.enter_context(binding.create_context())
@@ -62,16 +68,17 @@ def emit(job: Job, source: bytes, on_accepted: Callable[[], None] = lambda: None
         try:
             with exported_resolvers(module) if job.mechanism else contextlib.nullcontext():
                 pipeline.optimize(module, machine, job.opt)
-            return Emitted(bytes(machine.emit_object(module)), requested_targets, functions, llvm_version())
+            code = bytes(machine.emit_object(module))
+            return Emitted(code, requested_targets, functions, llvm_version(), reads_files)
         except RuntimeError as error:
             raise EmitError(f"LLVM: {error}") from None
 
 
-def _needs_passes(module: Llvmlite, text: str | None, job: Job) -> bool:
+def _needs_passes(module: Llvmlite, text: str, job: Job) -> bool:
     """Whether a pass would change the module. If none does, its text need not be printed and parsed again."""
     if job.clones or _requests_any_target(module):
         return True
-    return bool(job.pre_guard_cpu) and pre_guard.may_apply(str(module) if text is None else text)
+    return bool(job.pre_guard_cpu) and pre_guard.may_apply(text)
 
 
 def _run_passes(ir: Module, job: Job, machine: Llvmlite) -> Module:
@@ -96,6 +103,20 @@ def _parse(stack: contextlib.ExitStack, context: Llvmlite, name: str, source: st
     except RuntimeError as error:
         raise CompileError(_located(name, str(error))) from None
     return module
+
+
+def _upgraded(
+    stack: contextlib.ExitStack, context: Llvmlite, name: str, module: Llvmlite, machine: Llvmlite
+) -> Llvmlite:
+    """Return a module of an older producer with the target's data layout, if LLVM upgrades its own to that.
+
+    LLVM does so when it reads bitcode, not text. In text, what has no alignment has got that of its own data layout.
+    """
+    layout = str(machine.target_data)
+    if module.data_layout in ("", layout):
+        return module
+    upgraded = _parse(stack, context, name, module.as_bitcode())
+    return upgraded if upgraded.data_layout == layout else module
 
 
 def _text(job: Job, source: bytes) -> str:

@@ -54,7 +54,8 @@ def _answer(header: dict[str, Any], source: bytes, replies: IO[bytes]) -> _Messa
     finally:
         _limit("RLIMIT_AS", None)
     requested = [[*target, functions] for target, functions in emitted.requested_targets.items()]
-    return {"requested_targets": requested, "functions": emitted.functions}, emitted.object
+    reply = {"requested_targets": requested, "functions": emitted.functions, "reads_files": emitted.reads_files}
+    return reply, emitted.object
 
 
 def _limit(name: str, soft: int | None) -> None:

@@ -50,6 +50,8 @@ def arguments(parser: ArgumentParser) -> None:
     )
     optimization = "the optimization level: 0 to 3 (default: 2)"
     parser.add_argument("--opt", type=int, choices=range(4), default=2, metavar="N", help=optimization)
+    no_files = "refuse LLVM IR whose assembly may read files (.incbin, .include)"
+    parser.add_argument("--no-files", dest="files", action="store_false", help=no_files)
     parser.add_argument("--linker", choices=("cc", "zig"), help="the system's C compiler, for this machine, or ziglang")
     _add_c_flags(parser)
     add_machine(parser)
@@ -104,7 +106,7 @@ def run(options: Namespace) -> int:
     if file.endswith(".c"):
         module = aot.from_c(file, options.triple or detect().triple, options.cflags or ())
     keywords = {"opt": options.opt, "on_missing": options.on_missing or "fallback", "guard": _GUARDS[options.guard]}
-    artifact = aot.compile(module, **targets, **keywords)
+    artifact = aot.compile(module, **targets, **keywords, files=options.files)
     _write(artifact, options, kind)
     return OK
 
@@ -136,6 +138,8 @@ def _check(options: Namespace, file: str, kind: Kind) -> None:
         raise CpufeatError("an object is not linked: remove --linker and the arguments after --")
     if kind != "object" and options.output == _STDOUT:
         raise CpufeatError("only an object can be written to standard output")
+    if not options.files and file.endswith(".c"):
+        raise CpufeatError("--no-files is for LLVM IR: C reads files by #include")
     if options.cflags and not file.endswith(".c"):
         raise CpufeatError("-I, -D and --cflag require a C file (.c)")
     if (options.dispatch or options.runtime_override) and len(options.target) < 2:

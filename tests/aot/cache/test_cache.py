@@ -521,7 +521,7 @@ define i32 @add(i32 %a, i32 %b) {
 """
 ASKS_FOR_MORE = ADD.replace(") {", ') "target-features"="+avx512f" {')
 V3 = Target.parse("x86-64-v3")
-WITHOUT_EFFECT = {"module", "isolation", "time_limit", "memory_limit"}
+WITHOUT_EFFECT = {"module", "files", "isolation", "time_limit", "memory_limit"}
 """The parameters of compile that do not affect the object, and the module itself."""
 
 

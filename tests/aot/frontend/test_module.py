@@ -12,6 +12,7 @@ from llvmlite import binding, ir
 
 from cpufeat import CompileError, Target, TargetError, aot
 from cpufeat.aot.llvm import triples
+from cpufeat.auditing.formats.loader import images
 
 BASELINE = Target.parse("x86-64")
 TEXT = ADD.replace("GROUP", "")
@@ -172,6 +173,30 @@ def test_triples_have_the_parts_that_llvm_finds(arch, rest):
 def test_the_data_layout_of_another_target_is_an_error(layout):
     with pytest.raises(TargetError, match=f"data layout '{layout}' conflicts with that of {GNU}, 'e-m:e-"):
         aot.compile(f'target datalayout = "{layout}"\n{TEXT}', BASELINE)
+
+
+@pytest.mark.parametrize(
+    ("triple", "layout"),
+    [
+        (GNU, "e-m:e-p270:32:32-p271:32:32-p272:64:64-i64:64-f80:128-n8:16:32:64-S128"),  # clang 17: no i128:128
+        (GNU, "e-m:e-i64:64-f80:128-n8:16:32:64-S128"),  # clang 9: no address spaces 270 to 272
+        ("i686-unknown-linux-gnu", "e-m:e-p:32:32-p270:32:32-p271:32:32-p272:64:64-f64:32:64-f80:32-n8:16:32-S128"),
+        ("x86_64-pc-windows-msvc", "e-m:w-p270:32:32-p271:32:32-p272:64:64-i64:64-f80:128-n8:16:32:64-S128"),
+        ("x86_64-apple-macosx11", "e-m:o-p270:32:32-p271:32:32-p272:64:64-i64:64-f80:128-n8:16:32:64-S128"),
+        ("aarch64-unknown-linux-gnu", "e-m:e-i8:8:32-i16:16:32-i64:64-i128:128-n32:64-S128"),  # clang 18: no Fn32
+    ],
+)
+def test_text_with_the_data_layout_of_an_older_clang_compiles_as_its_bitcode_does(triple, layout):
+    target = Target.parse("armv8-a" if "aarch64" in triple else "x86-64", triple)
+    body = "define i128 @f(ptr %p) { %v = load i128, ptr %p\nret i128 %v }"
+    text = f'target datalayout = "{layout}"\ntarget triple = "{triple}"\n{body}'
+    bitcode = binding.parse_assembly(text).as_bitcode()
+    assert code(aot.compile(text, target)) == code(aot.compile(bitcode, target)) != b""
+
+
+def code(artifact):
+    """The code in an object of any format."""
+    return b"".join(part.content for image in images(artifact.object) for part in image.sections if part.executable)
 
 
 def test_the_targets_own_data_layout_is_accepted():
