@@ -17,6 +17,7 @@ from cpufeat.aot.unit import Unit
 from cpufeat.detection.detect import detect
 from cpufeat.errors import ArtifactError, CompileError, CpufeatWarning, TargetError, expect
 from cpufeat.resolution import resolve
+from cpufeat.support.deadline import Deadline
 from cpufeat.target import Target
 
 if TYPE_CHECKING:
@@ -80,10 +81,11 @@ def compile(  # noqa: A001, PLR0913
         read into the object. False refuses a module that might, also one in which macros could spell these directives.
         The result of such a module is not kept in the cache.
     ``isolation``
-        ``"process"``: LLVM runs in a worker process that is kept for the next call; the limits apply to each attempt.
+        ``"process"``: LLVM runs in a worker process that is kept for the next call.
         ``"none"``: LLVM runs in this process without limits, and a crash in LLVM crashes the process.
     ``time_limit``, ``memory_limit``
-        Seconds, and bytes beyond those of the idle worker (where the system has RLIMIT_AS); None is no limit.
+        Seconds of the whole call, and bytes beyond those of the idle worker (where the system has RLIMIT_AS); None is
+        no limit. While there is a lower target to try, an attempt gets half of the time that is left.
 
     Raises OptionError for an invalid option; OSError, such as FileNotFoundError, for a file that cannot be read;
     CompileError for a module that LLVM rejects, that makes LLVM abort, hang or run out of memory, or of which no
@@ -101,26 +103,29 @@ def compile(  # noqa: A001, PLR0913
         time_limit=time_limit,
         memory_limit=memory_limit,
     )
+    deadline = Deadline(time_limit)
     source = read(module)
     wanted, decisions = _targets(target, targets, options)
     unit = Unit(source, wanted, options.replace(dispatch=_dispatch(wanted, options)))
     entry = memo.entry(unit, decisions)
     compiled = entry.read()
     if compiled is None:
-        compiled = _compile(unit, decisions)
+        compiled = _compile(unit, decisions, deadline)
         entry.write(compiled)
     provenance.remember(compiled.artifact.object, compiled.artifact.variants)
     _warn(source.name, compiled)
     return compiled.artifact
 
 
-def _compile(unit: Unit, decisions: tuple[Decision, ...]) -> Compiled:
+def _compile(unit: Unit, decisions: tuple[Decision, ...], deadline: Deadline) -> Compiled:
     """Compile a unit. ``decisions`` are those that led to its targets."""
     from cpufeat.aot.used_features import used  # loads decoders, which takes longer than a cache hit
 
-    unit, fallbacks, emitted = fallback.emit(unit)
+    unit, fallbacks, emitted = fallback.emit(unit, deadline)
     changes = fallbacks + _lowered_functions(unit, emitted)
-    used_features = used(unit.source.name, emitted.object, unit.targets, unit.labels)
+    limit = f"the time limit of {deadline.seconds:g} s" if deadline.seconds else ""
+    stop = deadline.stop(lambda: CompileError(f"{unit.source.name}: decoding LLVM's output exceeded {limit}"))
+    used_features = used(unit.source.name, emitted.object, unit.targets, unit.labels, stop)
     code, isa_level = _narrowed(emitted.object, used_features[-1])
     artifact = Artifact(
         object=code,

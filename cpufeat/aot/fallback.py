@@ -7,14 +7,13 @@ rejects.
 
 from __future__ import annotations
 
-import time
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from cpufeat.aot.llvm.job import EmitError, LimitError
 from cpufeat.decisions import Decision
 from cpufeat.errors import CompileError
-from cpufeat.levels import levels
+from cpufeat.levels import baseline, level_features, levels
 from cpufeat.target import Target
 
 if TYPE_CHECKING:
@@ -22,9 +21,10 @@ if TYPE_CHECKING:
 
     from cpufeat.aot.llvm.job import Emitted
     from cpufeat.aot.unit import Unit
+    from cpufeat.support.deadline import Deadline
 
 _BISECTION_SECONDS = 20.0
-"""Time limit of the search for the function to blame, and of each of its attempts."""
+"""Time limit of the search for the function to blame."""
 
 
 class _Failure(NamedTuple):
@@ -37,12 +37,13 @@ class _Failure(NamedTuple):
     error: EmitError
 
 
-def emit(unit: Unit) -> tuple[Unit, tuple[Decision, ...], Emitted]:
+def emit(unit: Unit, deadline: Deadline) -> tuple[Unit, tuple[Decision, ...], Emitted]:
     """Return the unit with the targets at which LLVM succeeds, a decision for each failure, and what LLVM made.
 
     With ``on_missing="fallback"`` a target at which LLVM fails is lowered, or left out if machines that run it have
     another variant at least as good as the lower one. Raises CompileError, which names the function to blame if it can
-    be found, when nothing lower is left to try.
+    be found, when nothing lower is left to try. As long as there is something lower, an attempt gets half of the time
+    that is left.
     """
     targets = dict(enumerate(unit.targets))
     lower_targets = {slot: _below(target) for slot, target in targets.items()}
@@ -50,16 +51,22 @@ def emit(unit: Unit) -> tuple[Unit, tuple[Decision, ...], Emitted]:
     while True:
         attempt = unit.replace(targets=tuple(targets.values()))
         try:
-            emitted = attempt.emit()
+            emitted = attempt.emit(deadline.half() if _may_be_lowered(attempt) else deadline)
             return attempt, _decisions(failures, targets), emitted
         except EmitError as error:
-            failure = _failing_target(unit, targets, error)
+            failure = _failing_target(unit, targets, error, deadline)
         failures.append(failure)
         slot = failure.slot
         lower = next(lower_targets[slot], None) if unit.options.on_missing == "fallback" else None
         if lower is None:
-            raise _error(unit, [earlier for earlier in failures if earlier.slot == slot])
+            raise _error(unit, [earlier for earlier in failures if earlier.slot == slot], deadline)
         targets = _lowered(targets, slot, lower, unit.targets[slot])
+
+
+def _may_be_lowered(unit: Unit) -> bool:
+    """Whether there is a lower target to try if LLVM fails."""
+    lowest = level_features(unit.targets[0].arch, baseline(unit.targets[0].arch))
+    return unit.options.on_missing == "fallback" and any(not target.features.isa <= lowest for target in unit.targets)
 
 
 def _lowered(targets: dict[int, Target], slot: int, lower: Target, requested: Target) -> dict[int, Target]:
@@ -88,14 +95,14 @@ def _below(target: Target) -> Iterator[Target]:
         rung = lower
 
 
-def _failing_target(unit: Unit, targets: dict[int, Target], error: EmitError) -> _Failure:
+def _failing_target(unit: Unit, targets: dict[int, Target], error: EmitError, deadline: Deadline) -> _Failure:
     """Return the first of the targets at which LLVM fails. Raises CompileError if it fails only at all together."""
     if len(targets) == 1:
         ((slot, target),) = targets.items()
         return _Failure(slot, target, error)
     for slot, target in targets.items():
         try:
-            unit.replace(targets=(target,)).emit()
+            unit.replace(targets=(target,)).emit(deadline.half())
         except EmitError as alone:
             return _Failure(slot, target, alone)
     raise CompileError(f"{unit.source.name}: {error} (for all variants at once)", error.function)
@@ -112,13 +119,13 @@ def _instead(lowered: Target | None) -> str:
     return f"compiled for {lowered.cpu} instead" if lowered else "left out, since another variant serves its machines"
 
 
-def _error(unit: Unit, failures: list[_Failure]) -> CompileError:
+def _error(unit: Unit, failures: list[_Failure], deadline: Deadline) -> CompileError:
     """Return the error for a target that failed at every level."""
     _, target, last = failures[-1]
     function = last.function
     if function is None and not isinstance(last, LimitError):
-        attempt = partial(_functions_if_emitted, unit.replace(targets=(target,)))
-        function = failing_function(attempt, _BISECTION_SECONDS)
+        search = deadline.within(_BISECTION_SECONDS)
+        function = failing_function(partial(_functions_if_emitted, unit.replace(targets=(target,)), search), search)
     tried: dict[str, list[str]] = {}
     for _, lowered, error in failures:
         tried.setdefault(str(error), []).append(lowered.cpu)
@@ -126,27 +133,26 @@ def _error(unit: Unit, failures: list[_Failure]) -> CompileError:
     return CompileError(f"{unit.source.name}: " + (f"function {function}: " if function else "") + listed, function)
 
 
-def _functions_if_emitted(unit: Unit, first: int, end: int) -> list[str] | None:
+def _functions_if_emitted(unit: Unit, deadline: Deadline, first: int, end: int) -> list[str] | None:
     try:
-        return unit.emit((first, end), _BISECTION_SECONDS).functions
+        return unit.emit(deadline, (first, end)).functions
     except CompileError:
         return None
 
 
-def failing_function(attempt: Callable[[int, int], list[str] | None], seconds: float) -> str | None:
+def failing_function(attempt: Callable[[int, int], list[str] | None], deadline: Deadline) -> str | None:
     """Bisect a module to the one function that makes code generation fail; None if no single function does.
 
     ``attempt(first, end)`` emits that range of the defined functions. It returns the names of all functions, None if
-    code generation fails. The search stops after about ``seconds``.
+    code generation fails. The search stops at the deadline.
     """
-    until = time.monotonic() + seconds
     names = attempt(0, 0)
     if not names:
         return None
     first, end = 0, len(names)
     while end - first > 1:
         middle = (first + end) // 2
-        if time.monotonic() > until:
+        if deadline.left() == 0:
             return None
         if attempt(first, middle) is None:
             end = middle

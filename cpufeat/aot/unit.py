@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from cpufeat.aot.llvm.job import Emitted, Range
     from cpufeat.aot.options import Options
     from cpufeat.aot.runtime.dispatcher import Mechanism
+    from cpufeat.support.deadline import Deadline
 
 
 class Unit(Value):
@@ -43,10 +44,10 @@ class Unit(Value):
         """How functions are dispatched, None for a single target."""
         return self.options.dispatch if len(self.targets) > 1 else None
 
-    def emit(self, only: Range | None = None, seconds: float | None = None) -> Emitted:
+    def emit(self, deadline: Deadline, only: Range | None = None) -> Emitted:
         """Have LLVM compile the unit, or a range of its functions. Raises CompileError and TargetError.
 
-        ``seconds`` is a time limit in place of the options'. An EmitError is a failure of code generation.
+        An EmitError is a failure of code generation.
         """
         options, content = self.options, self.source.content
         if options.isolation == "none":
@@ -54,9 +55,9 @@ class Unit(Value):
             from cpufeat.aot.worker import codegen
 
             return codegen.emit(self.job(llvm_version()[0], only), content)
-        with client.worker() as worker:
+        with client.worker(deadline) as worker:
             job = self.job(worker.llvm[0], only)
-            return worker.emit(job, content, seconds or options.time_limit, options.memory_limit)
+            return worker.emit(job, content, deadline, options.memory_limit)
 
     def job(self, llvm: int, only: Range | None = None) -> Job:
         """Return the job for an LLVM of that major version."""

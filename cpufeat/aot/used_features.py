@@ -14,7 +14,7 @@ from cpufeat.features import FeatureSet, family
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from cpufeat.auditing.decoding.scan import FunctionUses
+    from cpufeat.auditing.decoding.scan import FunctionUses, Progress
     from cpufeat.auditing.formats.image import Image
     from cpufeat.target import Target
 
@@ -36,7 +36,13 @@ class _Excess(NamedTuple):
     target: Target
 
 
-def used(name: str, code: bytes, targets: Sequence[Target], labels: Sequence[str]) -> tuple[FeatureSet | None, ...]:
+def used(
+    name: str,
+    code: bytes,
+    targets: Sequence[Target],
+    labels: Sequence[str],
+    progress: Progress | None = None,
+) -> tuple[FeatureSet | None, ...]:
     """Return the features above the baseline that the code for each target uses; None where that cannot be determined.
 
     ``labels`` are the suffixes of the functions of each target, where there are several targets. All other functions
@@ -47,7 +53,7 @@ def used(name: str, code: bytes, targets: Sequence[Target], labels: Sequence[str
         return (None,) * len(targets)
     try:
         image = image_of(code, name)
-        scan, text = decoded(image)
+        scan, text = decoded(image, progress)
     except AuditError as error:
         raise CompileError(f"{name}: what LLVM emitted cannot be audited: {error}") from None
     functions = [entry for entry in scan.functions if entry.uses and not _CPUFEAT_FUNCTION.match(entry.function.name)]

@@ -26,9 +26,10 @@ if TYPE_CHECKING:
     from typing import IO, Any
 
     from cpufeat.aot.llvm.job import Job
+    from cpufeat.support.deadline import Deadline
 
-_START_SECONDS = 60.0
-"""Time limit for the process to start, and to answer whether it is alive."""
+_START_SECONDS, _ANSWER_SECONDS = 60.0, 5.0
+"""Time limits for the process to start, and to answer whether it is alive: if it is stopped it does not."""
 _EXIT_SECONDS = 1.0
 """Time limit for the process to exit by itself."""
 _ERRORS: dict[str, type[CpufeatError]] = {
@@ -45,7 +46,7 @@ _BROKEN = (EOFError, OSError, ValueError, KeyError, TypeError)
 class Worker:
     """A process with LLVM in it. Not for two threads at once: see :func:`worker`."""
 
-    def __init__(self) -> None:
+    def __init__(self, deadline: Deadline) -> None:
         """Start the process and wait until LLVM is loaded. Raises CompileError."""
         with contextlib.ExitStack() as undo:
             try:
@@ -56,23 +57,26 @@ class Worker:
             undo.pop_all()
         self._stdin = cast("IO[bytes]", self._process.stdin)
         self._stdout = cast("IO[bytes]", self._process.stdout)
+        limit = deadline.within(_START_SECONDS)
         try:
-            with self._conversation(_START_SECONDS):
-                self.llvm: tuple[int, ...] = tuple(int(part) for part in protocol.receive(self._stdout)[0]["llvm"])
+            with self._conversation(limit) as expired:
+                self.llvm: tuple[int, ...] = tuple(map(int, protocol.receive(self._stdout)[0]["llvm"]))
         except _BROKEN:
-            raise CompileError(f"the worker process for LLVM did not start: {self._cause_of_end()}") from None
+            cause = self._cause_of_end()
+            cause = f"it took longer than {limit.seconds:g} s" if expired.is_set() else cause
+            raise CompileError(f"the worker process for LLVM did not start: {cause}") from None
 
     @property
     def pid(self) -> int:
         """The process ID."""
         return self._process.pid
 
-    def answers(self) -> bool:
-        """Whether the process is alive; if not, it is stopped."""
+    def answers(self, deadline: Deadline) -> bool:
+        """Whether the process is alive and answers soon; if not, it is killed."""
         if self._stdin.closed:
             return False
         try:
-            with self._conversation(_START_SECONDS):
+            with self._conversation(deadline.within(_ANSWER_SECONDS)):
                 protocol.send(self._stdin, {})
                 protocol.receive(self._stdout)
         except _BROKEN:
@@ -80,17 +84,17 @@ class Worker:
             return False
         return True
 
-    def emit(self, job: Job, source: bytes, time_limit: float | None, memory_limit: int | None) -> Emitted:
+    def emit(self, job: Job, source: bytes, deadline: Deadline, memory_limit: int | None) -> Emitted:
         """Return the result of a job.
 
-        ``time_limit`` is in seconds, ``memory_limit`` in bytes beyond what the idle worker has; None is no limit.
+        ``memory_limit`` is in bytes beyond what the idle worker has; None is no limit.
         Raises as :func:`cpufeat.aot.worker.codegen.emit` does. If the worker ends, that is a CompileError, and after
         the module was accepted an EmitError or LimitError.
         """
         os.ftruncate(self._stderr.fileno(), 0)
         os.lseek(self._stderr.fileno(), 0, os.SEEK_SET)
         is_accepted = False
-        with self._conversation(time_limit) as expired:
+        with self._conversation(deadline) as expired:
             try:
                 protocol.send(self._stdin, {**vars(job), "memory": memory_limit}, source)
                 reply, content = protocol.receive(self._stdout)
@@ -104,7 +108,8 @@ class Worker:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     self._process.wait(_EXIT_SECONDS)
                 status, stderr = self._process.poll(), self.stop()
-        raise Crash(status, stderr, time_limit if expired.is_set() else None, memory_limit, is_accepted).error()
+        exceeded_seconds = deadline.seconds if expired.is_set() else None
+        raise Crash(status, stderr, exceeded_seconds, memory_limit, is_accepted).error()
 
     def _emitted(self, reply: dict[str, Any], content: bytes) -> Emitted:
         """Return the contents of a reply, or raise its error. The worker read an untrusted module: check all types."""
@@ -150,9 +155,9 @@ class Worker:
         return f"it {cause_of_end(self._process.returncode, stderr)}"
 
     @contextlib.contextmanager
-    def _conversation(self, seconds: float | None) -> Iterator[threading.Event]:
-        """Kill the process at the time limit, which sets the event, and when an exception interrupts a message."""
-        expired = threading.Event()
+    def _conversation(self, deadline: Deadline) -> Iterator[threading.Event]:
+        """Kill the process at the deadline, which sets the event, and when an exception interrupts a message."""
+        expired, seconds = threading.Event(), deadline.left()
 
         def expire() -> None:
             expired.set()
@@ -186,17 +191,22 @@ _worker: Worker | None = None
 
 
 @contextlib.contextmanager
-def worker() -> Iterator[Worker]:
+def worker(deadline: Deadline) -> Iterator[Worker]:
     """Hold this process's worker, started if there is none, while others wait for it. Raises CompileError."""
-    with _lock:
-        yield _alive()
+    left = deadline.left()
+    if not _lock.acquire(timeout=-1 if left is None else min(left, threading.TIMEOUT_MAX)):
+        raise CompileError(f"other threads kept the worker process for LLVM for longer than {deadline.seconds:g} s")
+    try:
+        yield _alive(deadline)
+    finally:
+        _lock.release()
 
 
-def _alive() -> Worker:
+def _alive(deadline: Deadline) -> Worker:
     global _worker  # noqa: PLW0603
-    if _worker is None or not _worker.answers():
+    if _worker is None or not _worker.answers(deadline):
         _worker = None
-        _worker = Worker()
+        _worker = Worker(deadline)
     return _worker
 
 

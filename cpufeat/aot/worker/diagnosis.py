@@ -41,7 +41,7 @@ class Crash(Value):
 
     def _limit_exceeded(self) -> str:
         if self.exceeded_seconds is not None:
-            return f"LLVM exceeded the time limit of {self.exceeded_seconds:g} s"
+            return f"LLVM exceeded the time limit of {round(self.exceeded_seconds, 2):g} s"
         if self.memory_limit is not None and _OUT_OF_MEMORY.search(self.stderr):
             return f"LLVM exceeded the memory limit of {self.memory_limit / 2**20:.0f} MiB"
         if self.status == _SIGKILL:

@@ -23,10 +23,8 @@ from llvmlite import binding
 
 from cpufeat import CompileError, CpufeatWarning, OptionError, Target, TargetError, aot
 from cpufeat.aot.fallback import failing_function
-from cpufeat.aot.frontend.module import read
-from cpufeat.aot.options import Options
-from cpufeat.aot.unit import Unit
 from cpufeat.aot.worker import client, protocol
+from cpufeat.support.deadline import Deadline
 
 BASELINE = Target.parse("x86-64")
 FINE = "define i32 @fine(i32 %a) { ret i32 %a }\n"
@@ -154,12 +152,57 @@ def test_exceeding_the_memory_limit_is_an_error():
     compile_fine()
 
 
-@pytest.mark.parametrize(("seconds", "applied"), [(None, 7), (3, 3)])
-def test_the_search_for_a_failing_function_has_a_time_limit_of_its_own(seconds, applied, monkeypatch):
-    limits = []
-    monkeypatch.setattr(client.Worker, "emit", lambda worker, job, source, *given: limits.append(given))
-    Unit(read(FINE), (BASELINE,), Options(time_limit=7, memory_limit=None)).emit((0, 1), seconds)
-    assert limits == [(applied, None)]
+def test_the_time_limit_is_that_of_all_attempts_together():
+    compile_fine()
+    start = time.monotonic()
+    with pytest.raises(CompileError, match=r"limit of (2\.9\d|3) s .*; .* limit of 1\.\d+ s ") as caught:
+        aot.compile(SLOW, Target.parse("x86-64-v3"), time_limit=6)
+    assert time.monotonic() - start < 9
+    assert "(for x86-64-v3)" in str(caught.value)
+    assert "for x86-64)" in str(caught.value)
+
+
+def test_without_a_lower_target_the_first_attempt_has_all_the_time():
+    for options in ({"on_missing": "error"}, {}):
+        compile_fine()
+        target = Target.parse("x86-64-v3") if options else BASELINE
+        with pytest.raises(CompileError, match=r"exceeded the time limit of 0\.3 s"):
+            compile_quietly(SLOW, target, time_limit=0.3, **options)
+
+
+def test_a_stopped_worker_is_replaced_soon(monkeypatch):
+    compile_fine()
+    pid = worker_pid()
+    os.kill(pid, signal.SIGSTOP)
+    monkeypatch.setattr(client, "_ANSWER_SECONDS", 0.5)
+    start = time.monotonic()
+    compile_fine()
+    assert worker_pid() != pid
+    assert time.monotonic() - start < 10
+
+
+def test_a_worker_that_is_stopped_during_a_job_ends_at_the_time_limit():
+    compile_fine()
+    threading.Timer(0.2, os.kill, (worker_pid(), signal.SIGSTOP)).start()
+    start = time.monotonic()
+    with pytest.raises(CompileError, match=r"exceeded the time limit of 0\.6 s"):
+        aot.compile(SLOW, BASELINE, time_limit=0.6)
+    assert time.monotonic() - start < 4
+
+
+def test_waiting_for_other_threads_is_part_of_the_time():
+    with client.worker(Deadline(None)), ThreadPoolExecutor(1) as pool:
+        call = pool.submit(aot.compile, FINE, BASELINE, time_limit=0.2)
+        with pytest.raises(
+            CompileError, match=r"other threads kept the worker process for LLVM for longer than 0\.2 s"
+        ):
+            call.result()
+
+
+def test_decoding_what_llvm_made_is_part_of_the_time(monkeypatch):
+    monkeypatch.setattr(Deadline, "left", lambda deadline: 0)
+    with pytest.raises(CompileError, match=r"decoding LLVM's output exceeded the time limit of 9 s"):
+        aot.compile(FINE, BASELINE, isolation="none", time_limit=9)
 
 
 def test_a_limit_applies_to_one_call():
@@ -425,7 +468,7 @@ def test_bisection_finds_the_failing_function_in_few_attempts(case):
         attempts.append((first, end))
         return None if first <= guilty < end else [f"f{index}" for index in range(count)]
 
-    assert failing_function(attempt, 60) == f"f{guilty}"
+    assert failing_function(attempt, Deadline(60)) == f"f{guilty}"
     assert len(attempts) <= 1 + 2 * count.bit_length()
 
 
@@ -434,4 +477,4 @@ def test_bisection_finds_the_failing_function_in_few_attempts(case):
 )
 def test_bisection_names_no_function_if_none_fails_alone(fails):
     names = ["a", "b", "c", "d"]
-    assert failing_function(lambda first, end: None if fails(first, end) else names, 60) is None
+    assert failing_function(lambda first, end: None if fails(first, end) else names, Deadline(60)) is None
