@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -45,6 +46,7 @@ nitpicky = True  # an unresolved reference to a public name is a warning, and wi
 nitpick_ignore_regex = [("py:.*", r"(?!cpufeat(\.aot)?\.[^.]+$).*")]  # the standard library, and what is not public
 
 html_theme = "furo"
+pygments_dark_style = "github-dark"  # the default underlines names of modules like links
 html_title = "cpufeat"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
@@ -55,10 +57,10 @@ html_show_sphinx = False
 
 def _by_last_name(app: Sphinx, env: BuildEnvironment, reference: pending_xref, content: Element) -> Element | None:
     """Resolve ``cpufeat.target.Target``, or an annotation ``Target``, to the public ``cpufeat.Target``."""
-    if reference.get("refdomain") != "py":
+    name = reference["reftarget"].rpartition(".")[2]
+    if reference.get("refdomain") != "py" or hasattr(builtins, name):
         return None
     python = env.domains.python_domain
-    name = reference["reftarget"].rpartition(".")[2]
     found = [full for full in python.objects if full.rpartition(".")[2] == name]
     if len(found) != 1:
         return None
