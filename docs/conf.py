@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE / "_extensions")]
 
+from sphinx.addnodes import pending_xref  # noqa: E402
+
 from cpufeat import __version__  # noqa: E402
 
 if TYPE_CHECKING:
-    from docutils.nodes import Element
-    from sphinx.addnodes import pending_xref
+    from docutils.nodes import Element, document
     from sphinx.application import Sphinx
     from sphinx.environment import BuildEnvironment
 
@@ -67,6 +68,14 @@ def _by_last_name(app: Sphinx, env: BuildEnvironment, reference: pending_xref, c
     return python.resolve_xref(env, reference["refdoc"], app.builder, "obj", found[0], reference, content)
 
 
+def _look_up_built_in_types_exactly(_: Sphinx, document: document) -> None:
+    """Keep Sphinx from resolving an annotation ``bytes`` to a field of that name, by the end of a dotted name."""
+    for reference in document.findall(pending_xref):
+        if hasattr(builtins, reference.get("reftarget", "")):
+            reference.attributes.pop("refspecific", None)
+
+
 def setup(app: Sphinx) -> None:
     """Connect what this file adds to Sphinx."""
+    app.connect("doctree-read", _look_up_built_in_types_exactly)
     app.connect("missing-reference", _by_last_name)
