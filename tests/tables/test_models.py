@@ -116,16 +116,6 @@ def test_models_agree_with_the_recorded_machines() -> None:
 # --- cpus.tsv
 
 
-def test_every_chain_of_predecessors_ends_at_one_that_every_llvm_knows() -> None:
-    for cpu in CPUS:
-        chain = [cpu]
-        while CPUS[chain[-1]].predecessor:
-            chain.append(CPUS[chain[-1]].predecessor)
-            assert len(chain) <= len(CPUS), f"{cpu} is its own predecessor"
-        for version in llvm_tables.versions(ARCH):
-            assert set(chain) & llvm_tables.load(ARCH, version).cpus.keys(), f"LLVM {version} knows none of {chain}"
-
-
 def test_predecessors_are_older_as_llvm_came_to_know_them() -> None:
     versions = llvm_tables.versions(ARCH)
     known = {version: llvm_tables.load(ARCH, version).cpus for version in versions}
@@ -136,13 +126,6 @@ def test_predecessors_are_older_as_llvm_came_to_know_them() -> None:
         if row.predecessor and first[row.predecessor] > first[cpu]
     ]
     assert not younger
-
-
-@pytest.mark.parametrize("version", llvm_tables.versions(ARCH))
-def test_every_name_of_every_llvm_leads_to_a_cpu_with_the_same_features(version: int) -> None:
-    known = llvm_tables.load(ARCH, version)
-    for name in known.cpus:
-        assert known.cpu_features(name) == known.cpu_features(find_cpu(ARCH, name)), name
 
 
 def test_every_cpu_spelling_is_unique() -> None:

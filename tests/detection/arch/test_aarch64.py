@@ -20,7 +20,7 @@ from cpufeat.detection.arch import Reading, aarch64
 from cpufeat.detection.arch.identity import Model
 from cpufeat.detection.detect import detect
 from cpufeat.detection.recording import Recording
-from cpufeat.features import HARDWARE, FeatureSet, find, implied, table
+from cpufeat.features import FeatureSet, find, table
 from cpufeat.levels import level_features, levels
 from cpufeat.target import Target
 
@@ -70,21 +70,6 @@ def of_words(*words: int) -> Recording:
 # --- the tables
 
 
-@pytest.mark.parametrize("version", VERSIONS)
-def test_every_llvm_feature_has_a_row_whose_closure_contains_llvms(version: int) -> None:
-    for name, depends_on in llvm_tables.load(ARCH, version).implied.items():
-        features = (find(ARCH, other) for other in depends_on.split())
-        ours = {feature.name for feature in features if feature.kind in HARDWARE}
-        assert ours <= implied(ARCH, find(ARCH, name).name), name
-
-
-def test_every_feature_is_known_to_an_llvm_or_only_to_the_kernel() -> None:
-    known = (llvm_tables.load(ARCH, version) for version in VERSIONS)
-    of_llvm = {find(ARCH, name).name for llvm in known for name in (*llvm.implied, *llvm.options)}
-    assert {name for name, feature in FEATURES.items() if feature.kind != "other"} == of_llvm
-    assert all(feature.bit for feature in FEATURES.values() if feature.kind == "other")
-
-
 def test_every_bit_of_the_kernels_header_is_read_by_its_word_and_by_its_name() -> None:
     listed = capabilities(ARCH)
     assert len(listed) > 100
@@ -120,24 +105,6 @@ def test_rows_name_existing_cpus_and_are_the_first_to_match_their_models() -> No
         for part in re.split("[,-]", row.model):
             reading = Reading("", row.vendor, None, int(part, 0), 0 if row.stepping == "*" else int(row.stepping, 0))
             assert next(other for other in MODELS if other.cpu and other.fits(reading, frozenset())) == row
-
-
-@pytest.mark.parametrize("version", VERSIONS)
-def test_every_name_of_every_llvm_leads_to_a_cpu_with_the_same_features(version: int) -> None:
-    known = llvm_tables.load(ARCH, version)
-    for name in known.cpus:
-        ours = known.cpu_features(find_cpu(ARCH, name))
-        assert ours in (None, known.cpu_features(name)), name
-
-
-def test_every_chain_of_predecessors_ends_at_one_that_every_llvm_knows() -> None:
-    known = cpus(ARCH)
-    for cpu in known:
-        chain = [cpu]
-        while known[chain[-1]].predecessor:
-            chain.append(known[chain[-1]].predecessor)
-            assert len(chain) <= len(known), f"{cpu} is its own predecessor"
-        assert all(set(chain) & llvm_tables.load(ARCH, version).cpus.keys() for version in VERSIONS)
 
 
 def test_archspecs_names_and_features_are_known() -> None:

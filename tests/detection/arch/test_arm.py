@@ -13,13 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cpufeat import llvm_tables, tables
-from cpufeat.cpus import cpus, find_cpu
 from cpufeat.detection import dumps, host
 from cpufeat.detection.arch import Reading, arm
 from cpufeat.detection.arch.identity import Model
 from cpufeat.detection.detect import detect
 from cpufeat.detection.recording import Recording
-from cpufeat.features import HARDWARE, find, implied, table
+from cpufeat.features import find, table
 from cpufeat.levels import level_features, levels
 from cpufeat.target import Target
 
@@ -94,21 +93,6 @@ def of_words(hwcap: int, hwcap2: int = 0, platform: str = "v7l") -> Recording:
 # --- the tables
 
 
-@pytest.mark.parametrize("version", VERSIONS)
-def test_every_llvm_feature_has_a_row_whose_closure_contains_llvms(version: int) -> None:
-    for name, depends_on in llvm_tables.load(ARCH, version).implied.items():
-        features = (find(ARCH, other) for other in depends_on.split())
-        ours = {feature.name for feature in features if feature.kind in HARDWARE}
-        assert ours <= implied(ARCH, find(ARCH, name).name), name
-
-
-def test_every_feature_is_known_to_an_llvm_or_only_to_the_kernel() -> None:
-    known = (llvm_tables.load(ARCH, version) for version in VERSIONS)
-    of_llvm = {find(ARCH, name).name for llvm in known for name in (*llvm.implied, *llvm.options)}
-    assert {name for name, feature in FEATURES.items() if feature.kind != "other"} == of_llvm
-    assert all(feature.bit for feature in FEATURES.values() if feature.kind == "other")
-
-
 def test_every_bit_of_the_kernels_header_is_read_by_its_word_and_by_its_name() -> None:
     listed = capabilities("arm")
     assert len(listed) > 30
@@ -150,23 +134,6 @@ def test_a_core_is_the_same_to_32_bit_and_64_bit_programs() -> None:
     for row, other in both:
         assert row.name == other.name
         assert row.cpu == other.cpu or {row.cpu, other.cpu} & {"armv7ve", "armv8-a"}
-
-
-@pytest.mark.parametrize("version", VERSIONS)
-def test_every_name_of_every_llvm_leads_to_a_cpu_with_the_same_features(version: int) -> None:
-    known = llvm_tables.load(ARCH, version)
-    for name in known.cpus:
-        assert known.cpu_features(name) == known.cpu_features(find_cpu(ARCH, name)), name
-
-
-def test_every_chain_of_predecessors_ends_at_one_that_every_llvm_knows() -> None:
-    known = cpus(ARCH)
-    for cpu in known:
-        chain = [cpu]
-        while known[chain[-1]].predecessor:
-            chain.append(known[chain[-1]].predecessor)
-            assert len(chain) <= len(known), f"{cpu} is its own predecessor"
-        assert all(set(chain) & llvm_tables.load(ARCH, version).cpus.keys() for version in VERSIONS)
 
 
 @pytest.mark.parametrize(

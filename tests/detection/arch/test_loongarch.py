@@ -43,12 +43,6 @@ def loongson_host(features: str = "", model: str = "Loongson-3A5000", hwcap: int
 # --- the tables
 
 
-def test_every_feature_is_known_to_an_llvm_or_only_to_the_kernel() -> None:
-    known = {find(ARCH, name).name for version in VERSIONS for name, _, _ in llvm_rows("loongarch", version, "feature")}
-    assert {name for name, feature in FEATURES.items() if feature.kind != "other"} == known
-    assert {name for name, feature in FEATURES.items() if feature.kind == "other"} <= set(HWCAPS)
-
-
 @pytest.mark.parametrize("version", VERSIONS)
 def test_a_feature_implies_at_least_what_llvm_says(version: int) -> None:
     for name, _, others in llvm_rows("loongarch", version, "feature"):

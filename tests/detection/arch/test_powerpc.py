@@ -19,7 +19,7 @@ from cpufeat.detection import dumps, host
 from cpufeat.detection.arch import powerpc
 from cpufeat.detection.detect import detect
 from cpufeat.detection.recording import Recording
-from cpufeat.features import HARDWARE, FeatureSet, find, implied, table
+from cpufeat.features import HARDWARE, FeatureSet, table
 from cpufeat.levels import level_features, levels
 from cpufeat.target import Target
 
@@ -55,20 +55,6 @@ def cpuinfo(cpu: str, pvr: str, processors: int = 1) -> str:
 # --- the tables
 
 
-@pytest.mark.parametrize("version", VERSIONS)
-def test_every_llvm_feature_has_a_row_whose_closure_contains_llvms(version: int) -> None:
-    for name, depends_on in llvm_tables.load(ARCH, version).implied.items():
-        ours = {find(ARCH, other).name for other in depends_on.split()}
-        assert ours <= implied(ARCH, find(ARCH, name).name), name
-
-
-def test_every_feature_is_known_to_an_llvm_or_only_to_the_kernel() -> None:
-    known = (llvm_tables.load(ARCH, version) for version in VERSIONS)
-    of_llvm = {find(ARCH, name).name for llvm in known for name in (*llvm.implied, *llvm.options)}
-    assert {name for name, feature in FEATURES.items() if feature.kind != "other"} == of_llvm
-    assert all(feature.bit for feature in FEATURES.values() if feature.kind == "other")
-
-
 def test_every_bit_of_the_kernels_header_has_a_row() -> None:
     counts = Counter(bit for feature in FEATURES.values() for bit in re.split("[|&]", feature.bit) if bit)
     assert counts.keys() == {f"{word}[{bit}]" for word, bits in NAMED_BITS.items() for bit in bits}
@@ -79,23 +65,6 @@ def test_levels_are_llvms_cpus_without_transactions(generation: int) -> None:
     features = llvm_tables.cpu_features(ARCH, f"pwr{generation}")
     assert features is not None
     assert level_features(ARCH, f"power{generation}") == features.isa.without(["htm"])
-
-
-@pytest.mark.parametrize("version", VERSIONS)
-def test_every_name_of_every_llvm_leads_to_a_cpu_with_the_same_features(version: int) -> None:
-    known = llvm_tables.load(ARCH, version)
-    for name in known.cpus:
-        assert known.cpu_features(name) == known.cpu_features(find_cpu(ARCH, name)), name
-
-
-def test_every_chain_of_predecessors_ends_at_one_that_every_llvm_knows() -> None:
-    known = cpus(ARCH)
-    for cpu in known:
-        chain = [cpu]
-        while known[chain[-1]].predecessor:
-            chain.append(known[chain[-1]].predecessor)
-            assert len(chain) <= len(known), f"{cpu} is its own predecessor"
-        assert all(set(chain) & llvm_tables.load(ARCH, version).cpus.keys() for version in VERSIONS)
 
 
 def test_archspecs_names_are_known() -> None:

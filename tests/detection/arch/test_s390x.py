@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from llvmlite import binding
 
 from cpufeat import llvm_tables
-from cpufeat.cpus import cpus, find_cpu
+from cpufeat.cpus import cpus
 from cpufeat.detection import dumps, host
 from cpufeat.detection.arch import s390x
 from cpufeat.detection.detect import detect
@@ -58,12 +58,6 @@ def z_host(features: str, facilities: str = "", machine: str = "3906", **files: 
 # --- the tables
 
 
-def test_every_feature_is_known_to_an_llvm_or_only_to_the_kernel() -> None:
-    known = (llvm_tables.load(ARCH, version) for version in VERSIONS)
-    of_llvm = {find(ARCH, name).name for llvm in known for name in (*llvm.implied, *llvm.options)}
-    assert {name for name, feature in FEATURES.items() if feature.kind != "other"} == of_llvm
-
-
 def test_every_bit_of_the_kernel_has_its_name() -> None:
     for bit, name in enumerate(KERNEL_NAMES.split()):
         feature = find(ARCH, name)
@@ -84,13 +78,6 @@ def test_levels_are_llvms_cpus_without_what_may_be_withheld(level: str) -> None:
     features = llvm_tables.cpu_features(ARCH, level)
     assert features is not None
     assert level_features(ARCH, level).names == {name for name in features.isa if not MAY_BE_WITHHELD.fullmatch(name)}
-
-
-@pytest.mark.parametrize("version", VERSIONS)
-def test_every_name_of_every_llvm_leads_to_a_cpu_with_the_same_features(version: int) -> None:
-    known = llvm_tables.load(ARCH, version)
-    for name in known.cpus:
-        assert known.cpu_features(name) == known.cpu_features(find_cpu(ARCH, name)), name
 
 
 def test_every_generation_follows_the_one_before() -> None:
