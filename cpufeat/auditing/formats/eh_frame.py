@@ -12,7 +12,7 @@ from typing import NamedTuple
 from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 _POINTERS = {0x2: "H", 0x3: "I", 0x4: "Q", 0xA: "h", 0xB: "i", 0xC: "q"}
 """The format of a pointer in DW_EH_PE_*, as the struct module writes it; 0 stands for the width of an address."""
@@ -53,6 +53,12 @@ class UnwindTable:
             self._read(cut)
         except (struct.error, IndexError, KeyError, ValueError):
             return
+
+    def personalities(self, pointed: Callable[[int, int], Iterable[int]]) -> Iterator[int]:
+        """Yield the personality routines; ``pointed`` gives where the pointers in a range of addresses lead."""
+        for handler in self.handlers:
+            end = handler.address + self._bits // 8
+            yield from pointed(handler.address, end) if handler.indirect else (handler.address,)
 
     def _read(self, cut: bool) -> None:
         content, mask = self._content, (1 << self._bits) - 1

@@ -315,11 +315,9 @@ def _ways_in(file: ElfFile, image: Image, unwinding: Iterable[UnwindTable]) -> I
     """
     dynamic = file.dynamic
     for start, size in _thread_data(file, image):
-        yield from ((target, THREAD_DATA) for target in _pointed(image, start, size))
+        yield from ((target, THREAD_DATA) for target in image.pointed(start, start + size))
     for table in unwinding:
-        for handler in table.handlers:
-            targets = _pointed(image, handler.address, image.bits // 8) if handler.indirect else [handler.address]
-            yield from ((target, UNWINDER) for target in targets)
+        yield from ((routine, UNWINDER) for routine in table.personalities(image.pointed))
     for way, names, tags, function, code in (
         (FINALISER, _FINALISERS, elf_dynamic.FINI_ARRAYS, elf_dynamic.DT_FINI, ".fini"),
         (INITIALISER, _INITIALISERS, elf_dynamic.INIT_ARRAYS, elf_dynamic.DT_INIT, ".init"),
@@ -327,7 +325,7 @@ def _ways_in(file: ElfFile, image: Image, unwinding: Iterable[UnwindTable]) -> I
         arrays = [(section.address, section.size) for section in image.sections if section.name.startswith(names)]
         arrays += [(dynamic.get(address, 0), dynamic.get(size, 0)) for address, size in tags]
         for start, size in arrays:
-            yield from ((target, way) for target in _pointed(image, start, size))
+            yield from ((target, way) for target in image.pointed(start, start + size))
         if function in dynamic:
             yield dynamic[function], way
         yield from ((section.address, way) for section in image.sections if section.name == code)
@@ -341,15 +339,3 @@ def _thread_data(file: ElfFile, image: Image) -> Iterator[tuple[int, int]]:
         of_threads = {file.name_of(header) for header in file.sections if header.flags & SHF_TLS}
         yield from ((section.address, section.size) for section in image.sections if section.name in of_threads)
     yield from ((segment.vaddr, segment.filesz) for segment in file.elf.segments if segment.type == elf.PT_TLS)
-
-
-def _pointed(image: Image, start: int, size: int) -> Iterator[int]:
-    """Yield where the pointers of an array lead that is at an address."""
-    width = image.bits // 8
-    section = image.section_at(start)
-    end = min(start + size, section.end) if section else start
-    for place in range(start, end - width + 1, width):
-        if place in image.pointers:
-            yield image.pointers[place]
-        elif image.is_fixed:
-            yield int.from_bytes(image.bytes_at(place, width), "little")

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from cpufeat.support.value import TYPE_CHECKING, Value
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 SPACING = 64
 """Bytes that are reserved by default for each thing that another file defines: operands may add an offset to it."""
@@ -90,6 +90,8 @@ FINALISER = WayIn("called by the loader at the end", at_load=False)
 UNWINDER = WayIn("called when an exception is thrown", at_load=False)
 RESOLVER = WayIn("called by the loader", at_load=True, leads_on=True)
 THREAD_DATA = WayIn("in the initial data of threads", at_load=False)
+RUN_TIME = WayIn("known to the Objective-C run time", at_load=False)
+INTERPOSED = WayIn("called in place of a function of another library", at_load=False)
 
 
 class Image(Value):
@@ -163,6 +165,16 @@ class Image(Value):
         """Return the function that an address is in."""
         at = bisect_right(self._function_starts, address) - 1
         return self.functions[at] if at >= 0 and address < self.functions[at].end else None
+
+    def pointed(self, start: int, end: int) -> Iterator[int]:
+        """Yield where the pointers of an array lead, whose entries begin from ``start`` on and end by ``end``."""
+        width = self.bits // 8
+        section = self.section_at(start)
+        for place in range(start, min(end, section.end if section else start) - width + 1, width):
+            if place in self.pointers:
+                yield self.pointers[place]
+            elif self.is_fixed:
+                yield int.from_bytes(self.bytes_at(place, width), "little")
 
     def name_of(self, address: int) -> str:
         """Return the symbol or external name at an address, empty if there is none."""

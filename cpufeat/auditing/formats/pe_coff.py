@@ -2,8 +2,20 @@
 
 from __future__ import annotations
 
+import struct
+
 from cpufeat.auditing.formats.function_bounds import functions
-from cpufeat.auditing.formats.image import Image, Section, Symbol
+from cpufeat.auditing.formats.image import (
+    ENTRY,
+    FINALISER,
+    INITIALISER,
+    THREAD_DATA,
+    UNWINDER,
+    Image,
+    Section,
+    Symbol,
+    WayIn,
+)
 from cpufeat.auditing.formats.lief_reader import read_by_lief, text
 from cpufeat.auditing.formats.relocation import Fixup, Layout, PatchedSection, word_at
 from cpufeat.auditing.formats.relocation_aarch64 import ADDRESS21, BRANCH14, BRANCH19, BRANCH26, OFFSET12, PAGE21
@@ -16,6 +28,10 @@ if TYPE_CHECKING:
     from typing import Any
 
 _COFF_HEADER_SIZE = 20
+_EXTENDED = b"\0\0\xff\xff"
+"""IMAGE_FILE_MACHINE_UNKNOWN and 0xFFFF: an object of many sections (/bigobj)."""
+_SYMBOLS, _EXTENDED_SYMBOLS = 8, 48
+"""The offset of PointerToSymbolTable, which NumberOfSymbols follows, in both kinds of headers."""
 _MACHINES = {0x8664: "x86_64", 0x14C: "i686", 0xAA64: "aarch64", 0xA641: "arm64ec", 0x1C4: "arm"}
 """The machine in the header of an import object -> our name of the architecture."""
 _ARCHITECTURES = {"AMD64": "x86_64", "I386": "i686", "ARM64": "aarch64", "ARMNT": "arm", "THUMB": "arm"}
@@ -31,6 +47,18 @@ _DLL = 0x2000
 """IMAGE_FILE_DLL."""
 _PAGE = 4096
 _ABSOLUTE_BASE_RELOCATIONS = ("DIR64", "HIGHLOW")
+
+_ARRAYS = {
+    ".CRT$XP": FINALISER,
+    ".CRT$XT": FINALISER,
+    ".CRT": INITIALISER,
+    ".ctors": INITIALISER,
+    ".dtors": FINALISER,
+    ".tls": THREAD_DATA,
+}
+"""How the pointers of a section are used, by the start of its name: the first that fits. The C run time walks ``.CRT``
+(Microsoft's "CRT initialization"), the loader what ends up in the directory of thread-local storage."""
+_UNWINDING = ".xdata"
 
 _FIXUPS = {
     "AMD64_ADDR64": Fixup(64),
@@ -173,9 +201,9 @@ def _of_object(binary: Any, content: memoryview, name: str) -> Image:
                 offset=part.pointerto_raw_data,
             )
         )
-    symbols = tuple(_object_symbols(binary, address))
+    symbols = tuple(_object_symbols(binary, content, address))
     sections.sort(key=lambda section: section.address)
-    return Image(
+    image = Image(
         name=name,
         format="COFF",
         arch=arch,
@@ -189,6 +217,8 @@ def _of_object(binary: Any, content: memoryview, name: str) -> Image:
         externals=layout.externals,
         entry=None,
     )
+    handlers = ((handler, UNWINDER) for handler in _handlers_of_object(parts, address))
+    return image.replace(ways_in=dict([*handlers, *_ways_by_section(image)]))
 
 
 def _alignment(flags: int) -> int:
@@ -210,15 +240,45 @@ def _relocated(part: Any, stored: memoryview, place: int, address: dict[int, int
     return memoryview(changed)
 
 
-def _object_symbols(binary: Any, address: dict[int, int]) -> Iterator[Symbol]:
-    # In a COMDAT, the name of ``f`` may be stored as the end of ``.text$f``, where lief does not find it.
-    named = ((symbol.section_idx, text(symbol.name).partition("$")) for symbol in binary.symbols)
-    grouped = {section: name for section, (start, _, name) in named if start == ".text"}
-    for symbol in binary.symbols:
-        section, name = symbol.section_idx - 1, text(symbol.name) or grouped.get(symbol.section_idx, "")
+def _handlers_of_object(parts: Sequence[Any], address: Mapping[int, int]) -> Iterator[int]:
+    """Yield what the unwind information of an object refers to: exception handlers and parts of functions."""
+    for part in parts:
+        for row in part.relocations if text(part.name).startswith(_UNWINDING) else ():
+            section = row.symbol.section_idx - 1 if row.symbol is not None else -1
+            if section in address:
+                yield address[section] + row.symbol.value
+
+
+def _ways_by_section(image: Image) -> Iterator[tuple[int, WayIn]]:
+    """Yield where the pointers of arrays lead that the C run time or the loader reads, told by names of sections."""
+    for section in image.sections:
+        way = next((way for start, way in _ARRAYS.items() if section.name.startswith(start)), None)
+        if way is not None:
+            yield from ((target, way) for target in image.pointed(section.address, section.end))
+
+
+def _object_symbols(binary: Any, content: memoryview, address: dict[int, int]) -> Iterator[Symbol]:
+    names = _names(content)
+    for symbol, name in zip(binary.symbols, names, strict=False):
+        section = symbol.section_idx - 1
         if section in address and name and not name.startswith("."):
             kind = "function" if symbol.is_function or _known(symbol.complex_type) == "FUNCTION" else "label"
             yield Symbol(address[section] + symbol.value, 0, name, kind, symbol.is_external)
+
+
+def _names(content: memoryview) -> Iterator[str]:
+    """Yield the name of each symbol of an object. lief has none if a name is stored as the end of a longer one."""
+    row = 18
+    if content[:4] == _EXTENDED:
+        (at, count), row = struct.unpack_from("<2I", content, _EXTENDED_SYMBOLS), 20
+    else:
+        at, count = struct.unpack_from("<2I", content, _SYMBOLS)
+    strings, end = bytes(content[at + count * row :]), at + count * row
+    while at + row <= min(end, len(content)):
+        (zeros, offset), short = struct.unpack_from("<2I", content, at), bytes(content[at : at + 8])
+        name = strings[offset : strings.find(b"\0", offset)] if not zeros else short.rstrip(b"\0")
+        yield name.decode(errors="replace")
+        at += row * (1 + content[at + row - 1])  # the last byte counts the rows that belong to this one
 
 
 # --- linked files
@@ -246,7 +306,7 @@ def _of_linked(binary: Any, content: memoryview, name: str) -> Image:
     unwound = list(_unwound(binary, base))
     starts = {start for start, _ in unwound}  # the file does not tell where other exports end
     is_library = int(binary.header.characteristics) & _DLL
-    return Image(
+    image = Image(
         name=name,
         format="PE",
         arch=arch,
@@ -261,6 +321,24 @@ def _of_linked(binary: Any, content: memoryview, name: str) -> Image:
         entry=binary.entrypoint or None,
         bases=(0, base),
     )
+    return image.replace(ways_in=dict(_ways_in(binary, image)))
+
+
+def _ways_in(binary: Any, image: Image) -> Iterator[tuple[int, WayIn]]:
+    """Yield the addresses that the loader, the C run time or the unwinder comes to by itself; the last way counts."""
+    base = image.bases[-1]
+    for entry in binary.exceptions:
+        handler = getattr(getattr(entry, "unwind_info", entry), "handler", None) or getattr(
+            entry, "exception_handler", 0
+        )
+        if handler:
+            yield base + handler, UNWINDER
+    yield from _ways_by_section(image)
+    if binary.has_tls:
+        yield from ((target, THREAD_DATA) for target in image.pointed(*binary.tls.addressof_raw_data))
+        yield from ((callback, INITIALISER) for callback in binary.tls.callbacks)
+    if binary.entrypoint:
+        yield binary.entrypoint, ENTRY
 
 
 def _linked_section(part: Any, content: memoryview, base: int) -> Section:
@@ -279,7 +357,7 @@ def _linked_section(part: Any, content: memoryview, base: int) -> Section:
 
 def _linked_symbols(binary: Any, base: int, code: list[Section]) -> Iterator[Symbol]:
     exported = (
-        [(base + entry.address, text(entry.name)) for entry in binary.get_export().entries]
+        [(base + entry.address, text(entry.name)) for entry in binary.get_export().entries if not entry.is_forwarded]
         if binary.has_exports
         else []
     )

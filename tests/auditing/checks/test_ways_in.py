@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cpufeat import Audit
+    from cpufeat.auditing.formats.image import Section
 
-SOURCE = PROGRAMS / "ways_in" / "elf.c"
+SOURCES = PROGRAMS / "ways_in"
+SOURCE = SOURCES / "elf.c"
 WORDS = {"load": AT_LOAD, "bare": UNCHECKED, "checked": CHECKED}
 CASE = re.compile(rf"_?(({'|'.join(WORDS)})_\w+)")
 GCC = ("gcc", "-O2")
@@ -35,6 +37,15 @@ BUILDS = {
     "library for Arm": (*ARM, "-shared", "-fPIC"),
     "program for Arm": (*ARM, "-DPROGRAM"),
     "object for Arm": (*ARM, "-c"),
+}
+MACHO, PE = SOURCES / "macho.c", SOURCES / "pe.c"
+OTHERS = {
+    "Mach-O object": (MACHO, "x86_64-macos", "-mcpu=baseline", "-c"),
+    "Mach-O library": (MACHO, "x86_64-macos", "-mcpu=baseline", "-dynamiclib"),
+    "Mach-O object for Arm": (MACHO, "aarch64-macos", "-c"),
+    "Mach-O library for Arm": (MACHO, "aarch64-macos", "-dynamiclib"),
+    "COFF object": (PE, "x86_64-windows-gnu", "-mcpu=baseline", "-c"),
+    "COFF object for Arm": (PE, "aarch64-windows-gnu", "-mcpu=baseline", "-c"),
 }
 WAYS_OF_PROGRAMS = (1, 2, 3, 4, 5, 6, 8, 9)
 """All but the personality routine, which only a thrown exception calls."""
@@ -82,6 +93,46 @@ def test_a_file_without_symbols_or_section_headers_gets_the_same_answers(build: 
     subprocess.run([strip, "-s", str(path)], check=True)
     assert words(cpufeat.audit(path), cases) == expected(cases), "without symbols"
     assert words(cpufeat.audit(without_section_headers(path.read_bytes())), cases) == expected(cases)
+
+
+@pytest.mark.parametrize("build", OTHERS)
+def test_other_formats_have_ways_in_of_their_own(build: str, tmp_path: Path) -> None:
+    source, target, *options = OTHERS[build]
+    path = tmp_path / "built"
+    command = [*ZIG, "cc", "-target", target, "-O2", "-g0", "-fno-sanitize=all", *options]
+    subprocess.run([*command, str(source), "-o", str(path)], check=True)
+    cases = names(path)
+    assert words(cpufeat.audit(path), cases) == expected(cases)
+
+
+@pytest.mark.parametrize("options", [("-shared",), ("-DPROGRAM",)], ids=["DLL", "program"])
+def test_what_windows_and_its_run_time_call_is_bare(options: tuple[str, ...], tmp_path: Path) -> None:
+    """Linked files have no names: each function is told by the number in it."""
+    path = tmp_path / "built"
+    command = [
+        *ZIG,
+        "cc",
+        "-target",
+        "x86_64-windows-gnu",
+        "-mcpu=baseline",
+        "-O2",
+        "-g0",
+        "-fno-sanitize=all",
+        *options,
+    ]
+    subprocess.run([*command, str(PE), "-o", str(path)], check=True)
+    (image,) = images(path)
+    reached = {function.start: function.reached for function in cpufeat.audit(path).functions}
+    for number, name in enumerate(re.findall(r"^NEEDS\((\w+)\)$", PE.read_text(), re.M)):
+        places = [section.address + at for section in image.sections if (at := find(section, number)) >= 0]
+        function = image.function_at(*places)
+        assert function, name
+        assert (reached[function.start] == CHECKED) == name.startswith("checked"), name
+        assert (reached[function.start] == AT_LOAD) == (name == "load_callback"), name
+
+
+def find(section: Section, number: int) -> int:
+    return bytes(section.content).find(struct.pack("<I", 0x5A5A0000 + number)) if section.executable else -1
 
 
 def without_section_headers(content: bytes) -> bytes:
