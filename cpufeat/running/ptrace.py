@@ -53,34 +53,40 @@ class Trace:
         return self._selected
 
     def command(self, program: list[str]) -> list[str]:
-        """Return a command line that stops itself and then becomes the program, for :meth:`wait` to continue it."""
+        """Return a command line that stops itself and then becomes the program, for :meth:`observe` to continue it."""
         return [_SHELL, "-c", 'kill -STOP $$; exec "$@"', _SHELL, *program]
 
-    def wait(self, process: int, seconds: float) -> int | None:
-        """Run a stopped program to its end; return the status of ``waitpid``, None if that takes too long."""
+    def observe(self, process: int, seconds: float) -> bool:
+        """Continue a program that stopped itself, to its end; return False if that takes too long.
+
+        It need not be a child of this process.
+        """
         until = time.monotonic() + seconds
-        status = _change(process, until, os.WUNTRACED)
-        if status is None or not os.WIFSTOPPED(status):
-            return status
+        while (state := _state(process)) not in ("T", "t"):
+            if state in ("", "Z"):
+                return True
+            if time.monotonic() > until:
+                return False
+            time.sleep(_POLL_INTERVAL)
         is_traced = _ptrace(_SEIZE, process, _O_TRACEEXIT)
         os.kill(process, signal.SIGCONT)
         if not is_traced:
-            return _change(process, until)
-        status = None
+            return True
+        has_ended = False
         try:
-            status = self._follow(process, until)
+            has_ended = self._follow(process, until)
         finally:
-            if status is None:  # it stops once more at its exit, and only its tracer can continue it
+            if not has_ended:  # it stops once more at its exit, and only its tracer can continue it
                 os.kill(process, signal.SIGKILL)
                 self._follow(process, time.monotonic() + _KILL_TIMEOUT)
-        return status
+        return has_ended
 
-    def _follow(self, process: int, until: float) -> int | None:
-        """Continue a traced program at every stop until it ends; return its status, None if that takes too long."""
+    def _follow(self, process: int, until: float) -> bool:
+        """Continue a traced program at every stop until it ends; return False if that takes too long."""
         while True:
             status = _change(process, until)
             if status is None or not os.WIFSTOPPED(status):
-                return status
+                return status is not None
             event, number = status >> 16, os.WSTOPSIG(status)
             if event == _EVENT_EXIT:
                 self._selected = self._pointed_to(process)
@@ -116,10 +122,18 @@ def failure(stderr: str) -> str:
     return error[1] if error else ""
 
 
-def _change(process: int, until: float, options: int = 0) -> int | None:
-    """Wait until a process stops or ends, and return the status of ``waitpid``; None if that takes too long."""
+def _state(process: int) -> str:
+    """Return the letter for the state of a process (proc(5)), empty if it is gone."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text(errors="replace").rpartition(")")[2].split()[0]
+    except (OSError, IndexError):
+        return ""
+
+
+def _change(process: int, until: float) -> int | None:
+    """Wait until a traced process stops or ends, and return its wait status; None if that takes too long."""
     while True:
-        changed, status = os.waitpid(process, options | os.WNOHANG)
+        changed, status = os.waitpid(process, os.WNOHANG)
         if changed:
             return status
         if time.monotonic() > until:

@@ -202,12 +202,12 @@ def _run(program: _Program, cpu: Cpu, arguments: list[str], time_limit: float, b
     if emulator:
         command = emulator.command(cpu.model, watch) + command
     try:
-        ended = processes.run(
+        ended = processes.run_supervised(
             trace.command(command) if trace else command,
             seconds=time_limit,
             environment=qemu.environment(),
             log=watch.log if watch else None,
-            wait=trace.wait if trace else None,
+            observe=trace.observe if trace else None,
         )
     except OSError as error:
         return run.replace(result=FAILED, message=error.strerror or str(error))

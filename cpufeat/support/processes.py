@@ -1,11 +1,14 @@
-"""Run a subprocess with limits on time and captured output."""
+"""Run a subprocess with limits on time and captured output, and if asked with an end to all that it starts."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
+import select
 import selectors
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +16,8 @@ import threading
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
+from cpufeat.support import supervisor
+from cpufeat.support.interpreter import interpreter
 from cpufeat.support.value import Value
 
 if TYPE_CHECKING:
@@ -23,6 +28,8 @@ KEPT_BYTES = 1 << 20
 _CHUNK = 1 << 16
 _DRAIN_SECONDS = 1.0
 """The time for which output of processes that a program left behind is still read, in seconds."""
+_START_SECONDS, _KILL_SECONDS = 60.0, 10.0
+"""Seconds that a supervisor may take to start a program, and to end all that it started."""
 _limits_lock = threading.Lock()
 """Held while this process has the resource limits that a program is to inherit."""
 
@@ -66,52 +73,175 @@ def run(
     seconds: float,
     environment: Mapping[str, str],
     log: Log | None = None,
-    wait: Callable[[int, float], int | None] | None = None,
 ) -> Ended:
     """Run a program in a session of its own, without input and core dumps, for at most ``seconds``.
 
-    ``wait``, if given, replaces ``waitpid``: called with the process ID and the seconds, it returns the wait status, or
-    None at the time limit. Raises OSError for a program that cannot be started.
+    Raises OSError for a program that cannot be started.
     """
-    start = time.monotonic()
+    return _run(_Session(), command, seconds, environment, log)
+
+
+def run_supervised(
+    command: Sequence[str],
+    *,
+    seconds: float,
+    environment: Mapping[str, str],
+    log: Log | None = None,
+    observe: Callable[[int, float], bool] | None = None,
+) -> Ended:
+    """Run a program as :func:`run` does, and end every process that it left behind.
+
+    ``observe``, if given, is called with the process ID and the seconds; it returns whether the program ended, or will
+    soon. Raises OSError for a program that cannot be started, and without a Python interpreter to supervise it.
+    """
+    return _run(_Supervised(observe), command, seconds, environment, log)
+
+
+def _run(
+    session: _Session, command: Sequence[str], seconds: float, environment: Mapping[str, str], log: Log | None
+) -> Ended:
     with contextlib.ExitStack() as files:
         if log:
             files.callback(os.close, log.read_end)
         try:
             with _no_core_dumps():
                 process = subprocess.Popen(  # noqa: S603
-                    command,
+                    session.command(command),
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,
                     env=environment,
-                    pass_fds=(log.write_end,) if log else (),
+                    pass_fds=(*((log.write_end,) if log else ()), *session.inherited),
                     start_new_session=True,
                 )
         finally:
+            session.close_inherited()
             if log:
                 os.close(log.write_end)
         readers: list[_Reader] = []
+        start = time.monotonic()
+        status: int | None = None
         try:
             files.enter_context(process)
+            session.begin(process)
+            start = time.monotonic()
             readers += (_Reader(file.fileno()) for file in (process.stdout, process.stderr) if file)
             readers += [_Reader(log.read_end, log.on_data)] if log else []
-            has_ended = _wait(process, seconds, wait)
+            status = session.wait(seconds)
         finally:
             took = time.monotonic() - start
-            _end(process, readers)
+            _drain(readers, _DRAIN_SECONDS if status is not None else 0)
+            if status is None or any(reader.is_alive() for reader in readers) or session.is_supervised:
+                session.kill()
+            process.wait()
+            for reader in readers:
+                reader.stop()
         stdout, stderr = (reader.output() for reader in readers[:2])
-        return Ended(process.returncode, not has_ended, took, stdout, stderr)
+        return Ended(process.returncode if status is None else status, status is None, took, stdout, stderr)
 
 
-def _wait(process: subprocess.Popen[bytes], seconds: float, wait: Callable[[int, float], int | None] | None) -> bool:
-    """Return whether the program ended within so many seconds."""
-    if wait is None:
+class _Session:
+    """A program in a session of its own."""
+
+    is_supervised: bool = False
+    inherited: tuple[int, ...] = ()
+    """The file descriptors that the process inherits."""
+
+    def command(self, program: Sequence[str]) -> Sequence[str]:
+        """Return the command that runs a program."""
+        return program
+
+    def close_inherited(self) -> None:
+        """Close, here, what the process has inherited."""
+        for file in self.inherited:
+            os.close(file)
+
+    def begin(self, process: subprocess.Popen[bytes]) -> None:
+        """Take over the process that was started. Raises OSError if it could not start the program."""
+        self._process = process
+
+    def wait(self, seconds: float) -> int | None:
+        """Return the exit status, or the negative number of a signal; None at the time limit."""
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(seconds)
-    elif (status := wait(process.pid, seconds)) is not None:
-        process.returncode = os.waitstatus_to_exitcode(status)
-    return process.returncode is not None
+            return self._process.wait(seconds)
+        return None
+
+    def kill(self) -> None:
+        """Kill the program and its session; on Windows, which has no sessions, only the program."""
+        if sys.platform == "win32":
+            self._process.kill()
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+
+
+class _Supervised(_Session):
+    """A program under :mod:`.supervisor`."""
+
+    is_supervised: bool = True
+
+    def __init__(self, observe: Callable[[int, float], bool] | None) -> None:
+        self._observe = observe
+        self._report, report = os.pipe()
+        control, self._control = os.pipe()
+        self.inherited: tuple[int, ...] = (report, control)
+        self._lines = b""
+
+    def command(self, program: Sequence[str]) -> Sequence[str]:
+        python = interpreter()
+        if not python:
+            raise OSError(errno.ENOENT, "there is no Python interpreter to supervise the program")
+        loader = supervisor.__loader__
+        text = loader.get_source(supervisor.__name__)  # type: ignore[union-attr]
+        path = shutil.which(program[0]) or program[0]
+        return [python, "-I", "-S", "-c", text, *map(str, self.inherited), path, *program[1:]]
+
+    def begin(self, process: subprocess.Popen[bytes]) -> None:
+        super().begin(process)
+        line = self._line(_START_SECONDS) or b"!0"
+        if line.startswith(b"!"):
+            number = int(line[1:])
+            self.kill()
+            raise OSError(number, os.strerror(number) if number else "the program could not be supervised")
+        self._program = int(line)
+
+    def wait(self, seconds: float) -> int | None:
+        until = time.monotonic() + seconds
+        if self._observe and not self._observe(self._program, seconds):
+            return None
+        line = self._line(max(0, until - time.monotonic()))
+        return os.waitstatus_to_exitcode(int(line)) if line else None
+
+    def _line(self, seconds: float) -> bytes:
+        """Return the next line of the report; empty at the time limit and at its end."""
+        until = time.monotonic() + seconds
+        while b"\n" not in self._lines:
+            ready, _, _ = select.select([self._report], [], [], max(0, until - time.monotonic()))
+            chunk = os.read(self._report, _CHUNK) if ready else b""
+            if not chunk:
+                return b""
+            self._lines += chunk
+        line, _, self._lines = self._lines.partition(b"\n")
+        return line
+
+    def kill(self) -> None:
+        """Have the supervisor kill the program and all that it started, and end."""
+        if self._control < 0:
+            return
+        os.close(self._control)
+        os.close(self._report)
+        self._control = self._report = -1
+        try:
+            self._process.wait(_KILL_SECONDS)
+        except subprocess.TimeoutExpired:
+            super().kill()
+
+
+def _drain(readers: list[_Reader], seconds: float) -> None:
+    """Give the processes that a program left behind some time to write."""
+    until = time.monotonic() + seconds
+    for reader in readers:
+        reader.join(max(0, until - time.monotonic()))
 
 
 @contextlib.contextmanager
@@ -131,34 +261,12 @@ def _no_core_dumps() -> Iterator[None]:
             resource.setrlimit(resource.RLIMIT_CORE, (soft, hard))
 
 
-def _end(process: subprocess.Popen[bytes], readers: list[_Reader]) -> None:
-    """Kill a program if it still runs, and the processes that it left behind unless they end soon."""
-    has_ended = process.poll() is not None
-    until = time.monotonic() + (_DRAIN_SECONDS if has_ended else 0)
-    for reader in readers:
-        reader.join(max(0, until - time.monotonic()))
-    if not has_ended or any(reader.is_alive() for reader in readers):
-        _kill(process)
-    process.wait()
-    for reader in readers:
-        reader.stop()
-
-
 def signal_name(number: int) -> str:
     """Return a signal's name, ``SIGSEGV``; real-time signals have none, and are ``signal 40``."""
     try:
         return signal.Signals(number).name
     except ValueError:
         return f"signal {number}"
-
-
-def _kill(process: subprocess.Popen[bytes]) -> None:
-    """Kill a program and its session; on Windows, which has no sessions, only the program."""
-    if sys.platform == "win32":
-        process.kill()
-        return
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
 
 
 class _Reader(threading.Thread):

@@ -260,6 +260,60 @@ int main(void) {
     assert (threading.active_count(), len([*Path("/proc/self/fd").iterdir()])) == before
 
 
+DAEMON = """
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+int main(void) {
+    int ends[2];
+    if (pipe(ends)) return 9;
+    if (fork() == 0) {
+        setsid();
+        if (fork() == 0) {
+            prctl(PR_SET_NAME, "away");
+            int self = getpid();
+            if (write(ends[1], &self, sizeof self) < 0) return 9;
+            for (int file = 0; file < 100; file++) close(file);
+            for (;;) pause();
+        }
+        return 0;
+    }
+    int away;
+    if (read(ends[0], &away, sizeof away) < 0) return 9;
+    printf("%d\\n", away); fflush(stdout);
+    LAST;
+}"""
+
+
+@pytest.mark.parametrize(("last", "result"), [("return 0", RIGHT), ("for (;;) pause()", EXPIRED)])
+def test_a_daemon_of_its_own_session_without_open_files_does_not_outlive_the_run(
+    qemu: str, built, last: str, result: str
+) -> None:
+    for run in verify(built(DAEMON.replace("LAST", last)), ["Nehalem", NATIVE], time_limit=2):
+        assert run.result in (result, DIFFERS)  # the number of the process does
+        assert not is_running(int(run.stdout))
+
+
+def test_a_program_does_not_outlive_a_caller_that_was_killed(built, tmp_path: Path) -> None:
+    program = built(
+        '#include <stdio.h>\n#include <unistd.h>\nint main(int c, char **v) { FILE *file = fopen(v[1], "w"); '
+        'fprintf(file, "%d", getpid()); fclose(file); for (;;) pause(); }'
+    )
+    note = tmp_path / "process"
+    code = f"import cpufeat; list(cpufeat.verify({str(program)!r}, ['native'], [{str(note)!r}]))"
+    caller = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(PROJECT)})
+    until = time.monotonic() + 30
+    while not (note.exists() and note.read_text()) and time.monotonic() < until:
+        time.sleep(0.05)
+    caller.kill()
+    caller.wait()
+    process = int(note.read_text())
+    while is_running(process) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not is_running(process)
+
+
 def test_runs_in_parallel_restore_the_core_dump_limit() -> None:
     before = resource.getrlimit(resource.RLIMIT_CORE)
     ulimit = ["/bin/sh", "-c", "ulimit -c"]

@@ -6,20 +6,18 @@ more, which may well be to compile.
 
 from __future__ import annotations
 
-import os
-import re
 import sys
 from pathlib import Path
 
 from cpufeat.errors import CompileError
 from cpufeat.support.extras import origin
+from cpufeat.support.interpreter import interpreter
 from cpufeat.tables import PACKAGE
 
 FROZEN_WORKER = "--cpufeat-worker"
 """The argument with which a frozen application becomes a worker. The run-time hook (``cpufeat/__pyinstaller``) handles
 it, and sets an attribute of :mod:`sys` to it."""
 _ATTRIBUTE = "_cpufeat_worker"
-_INTERPRETER = re.compile(r"(python|pypy|graalpy)w?[\d.]*[a-z]*(\.exe)?", re.IGNORECASE)
 _BOOTSTRAP = """
 import sys
 from importlib import machinery, util
@@ -43,22 +41,11 @@ def command() -> list[str]:
 
 
 def _interpreter() -> str:
-    own = "" if hasattr(sys, "frozen") else sys.executable or ""
-    for path in (own, _installed()):
-        if _INTERPRETER.fullmatch(Path(path).name) and os.access(path, os.X_OK):
-            return path
+    path = interpreter()
+    if path:
+        return path
     program = f"{sys.executable} is another program" if sys.executable else "Python is embedded in another program"
     raise CompileError(
         f"{program}, and there is no Python interpreter to run LLVM in a worker process: "
         'pass isolation="none" to run LLVM in this process'
     )
-
-
-def _installed() -> str:
-    """Return the path that the interpreter of this Python's installation has."""
-    prefix = Path(sys.base_exec_prefix)
-    if sys.platform == "win32":
-        return str(prefix / "python.exe")
-    name = "python" if sys.implementation.name == "cpython" else sys.implementation.name
-    version = ".".join(map(str, sys.version_info[:2]))
-    return str(prefix / "bin" / f"{name}{version}{sys.abiflags}")
