@@ -6,6 +6,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import pkgutil
 import select
 import selectors
 import shutil
@@ -16,7 +17,6 @@ import threading
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from cpufeat.support import supervisor
 from cpufeat.support.interpreter import interpreter
 from cpufeat.support.value import Value
 
@@ -191,10 +191,11 @@ class _Supervised(_Session):
         python = interpreter()
         if not python:
             raise OSError(errno.ENOENT, "there is no Python interpreter to supervise the program")
-        loader = supervisor.__loader__
-        text = loader.get_source(supervisor.__name__)  # type: ignore[union-attr]
+        text = pkgutil.get_data("cpufeat.support", "supervisor.py")
+        if text is None:
+            raise OSError(errno.ENOENT, "the supervisor of programs is not installed")
         path = shutil.which(program[0]) or program[0]
-        return [python, "-I", "-S", "-c", text, *map(str, self.inherited), path, *program[1:]]
+        return [python, "-I", "-S", "-c", text.decode(), *map(str, self.inherited), path, *program[1:]]
 
     def begin(self, process: subprocess.Popen[bytes]) -> None:
         super().begin(process)

@@ -15,6 +15,9 @@ import sys
 import time
 from pathlib import Path
 
+if sys.platform == "win32":
+    raise ImportError("Windows has neither sessions nor prctl(2)")
+
 _SET_CHILD_SUBREAPER = 36
 """<linux/prctl.h>"""
 _INTERVAL = 0.002
