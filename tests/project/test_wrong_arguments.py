@@ -121,6 +121,7 @@ def calls(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Call]:
         "Recording": Call(cpufeat.Recording, dict(vars(recording))),
         "Recording.from_json": Call(cpufeat.Recording.from_json, {"text": recording.to_json(), "path": "name"}),
         "Audit.beyond": Call(audit.beyond, {"features": target.features}),
+        "Audit.reached_unknown": Call(audit.reached_unknown, {"arch": "x86_64"}),
         "aot.compile": Call(
             aot.compile,
             {

@@ -1,4 +1,4 @@
-"""Follow unavoidable needs from the ways in: find those that are reached from outside without a check, bare uses."""
+"""Find the unavoidable needs that are reached from the entry points without a check: the bare uses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tell of an x86 instruction that no decoder knows what its prefix tells: its length, and the least that it needs.
+"""Read the prefix of an x86 instruction that no decoder knows: its length, and the least feature that it needs.
 
 After EVEX, VEX and XOP, whatever follows has one form: opcode, ModRM, SIB, displacement, and an immediate operand whose
 size the opcode map decides. Sources: Intel SDM volume 2, 2.3 (VEX), 2.7 (EVEX); AMD64 Architecture Programmer's Manual

@@ -1,4 +1,4 @@
-"""Look files up as a program on a machine does whose root is a folder here: a container's, an image's, or ``/``."""
+"""Look up files below the root of a machine, as its programs do: a container's, an image's, or ``/`` itself."""
 
 from __future__ import annotations
 
