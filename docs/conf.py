@@ -41,6 +41,7 @@ smartquotes_action = "q"  # quotation marks only: -- is an option, and ... an ou
 copybutton_prompt_text = "$ "
 
 autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True  # not what half of this machine's memory is
 autodoc_typehints = "signature"
 autodoc_default_options = {"members": True, "show-inheritance": True}
 nitpicky = True  # an unresolved reference to a public name is a warning, and with -W an error

@@ -190,9 +190,9 @@ class Artifact(Value):
         """Link the code into this process.
 
         Unless this process compiled it or found it in the cache, the code is decoded first: its note is not believed.
-        Raises MissingFeaturesError for code that the host (this machine, if None) cannot run, ArtifactError for code of
-        another architecture or system, for damaged objects, for code that the decoder does not know, and for undefined
-        symbols.
+        ``host`` None is this machine, also where ``CPUFEAT_MACHINE`` names another. Raises MissingFeaturesError for
+        code that the host cannot run, ArtifactError for code of another architecture or system, for damaged objects,
+        for code that the decoder does not know, and for undefined symbols.
         """
         from cpufeat.aot import jit_library
 

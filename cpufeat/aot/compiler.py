@@ -84,8 +84,9 @@ def compile(  # noqa: A001, PLR0913
         ``"process"``: LLVM runs in a worker process that is kept for the next call.
         ``"none"``: LLVM runs in this process without limits, and a crash in LLVM crashes the process.
     ``time_limit``, ``memory_limit``
-        Seconds of the whole call, and bytes beyond those of the idle worker (where the system has RLIMIT_AS); None is
-        no limit. While there is a lower target to try, an attempt gets half of the time that is left.
+        Seconds of the whole call (600), and bytes beyond those of the idle worker, where the system has RLIMIT_AS (half
+        of this machine's memory); None is no limit. While there is a lower target to try, an attempt gets half of the
+        time that is left.
 
     Raises OptionError for an invalid option; OSError, such as FileNotFoundError, for a file that cannot be read;
     CompileError for a module that LLVM rejects, that makes LLVM abort, hang or run out of memory, or of which no

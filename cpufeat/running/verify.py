@@ -97,7 +97,8 @@ def verify(
 ) -> Iterator[Run]:
     """Run an executable on each CPU in turn, and yield the result of each run as it ends.
 
-    ``cpus``: names as for :func:`cpufeat.running.cpus.select_cpus`, by default one CPU for each level. ``arguments``:
+    ``cpus``: models of qemu-user with changes (``Haswell,-avx2``), levels, and ``native``, by default one CPU for each
+    level. ``arguments``:
     the program's own. The program runs in the current folder with this process's environment and empty stdin, for at
     most ``time_limit`` seconds on each CPU. The first run that exits is the reference for the others. Raises OSError,
     such as FileNotFoundError, for a file that cannot be read; VerifyError for a file that is no ELF executable, for an

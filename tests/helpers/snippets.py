@@ -19,7 +19,7 @@ import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from helpers.environment import ENVIRONMENT
-from helpers.paths import MACHINES, PROGRAMS
+from helpers.paths import MACHINES, PROGRAMS, PROJECT
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -69,6 +69,8 @@ def blocks(content: str) -> list[Block]:
 
 def prepare(document: Path, folder: Path) -> None:
     """Put into the folder what readers have: the project's sources, recordings, and what the document links to."""
+    for example in (PROJECT / "examples").glob("*.py"):
+        shutil.copy(example, folder)
     shutil.copytree(PROGRAMS / "documents", folder, dirs_exist_ok=True)
     shutil.copytree(MACHINES, folder / "dumps")
     for link in _DOWNLOAD.findall(document.read_text(encoding="utf-8")):

@@ -21,7 +21,7 @@ DOCUMENTS = {
 }
 BLOCKS = {name: snippets.blocks(path.read_text(encoding="utf-8")) for name, path in DOCUMENTS.items()}
 RUN = [name for name, blocks in BLOCKS.items() if any(block.language in snippets.RUNNABLE for block in blocks)]
-TOOLS = {" verify ": "qemu-x86_64", " compile ": "cc"}
+TOOLS = {" verify ": "qemu-x86_64", "qemu-x86_64 -cpu": "qemu-x86_64", " compile ": "cc", "cc -": "cc"}
 """What a document calls, and the tool that this needs."""
 
 
