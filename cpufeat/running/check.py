@@ -11,7 +11,7 @@ from cpufeat.auditing.auditor import audit_content
 from cpufeat.auditing.formats.loader import content_of, format_of
 from cpufeat.detection.detect import MACHINE_VARIABLE, detect
 from cpufeat.detection.host import Host
-from cpufeat.errors import AuditError, TargetError, UnknownNameError, expect
+from cpufeat.errors import AuditError, OptionError, TargetError, UnknownNameError, expect, one_of
 from cpufeat.features import FeatureSet
 from cpufeat.running.dependencies.root import Root
 from cpufeat.running.file_check import Check, check_file
@@ -38,9 +38,10 @@ def check(
     for, in ``root``, by default among the files of this machine; what LD_LIBRARY_PATH and LD_PRELOAD name is loaded
     only where this machine is asked, without ``root``. Raises AuditError for a file that is no binary, or that has
     members of several architectures where ``on`` is a request; OSError; UnknownNameError and TargetError for a bad
-    request.
+    request; OptionError for a ``root`` that can be no path.
     """
     expect("on", on, (Host, str, type(None)), "a Host, a level or CPU as a str, or None")
+    one_of("libraries", libraries, (True, False))
     expect("root", root, (str, os.PathLike, type(None)), "a path or None")
     place = _place(on, root)
     content, name = content_of(file)
@@ -60,7 +61,11 @@ def _place(on: Host | str | None, root: str | os.PathLike[str] | None) -> Place:
     host = None if isinstance(on, str) else on or detect()
     name = called(host) if host else str(on)
     if root is not None:
-        return Place(name, host, Root(str(Path(root).resolve(strict=True))))
+        try:
+            folder = Path(root).resolve(strict=True)
+        except ValueError as error:
+            raise OptionError(f"root: {error}") from None
+        return Place(name, host, Root(str(folder)))
     if on is not None or os.environ.get(MACHINE_VARIABLE):
         return Place(name, host, Root())
     folders, libraries = (os.environ.get(variable, "") for variable in ("LD_LIBRARY_PATH", "LD_PRELOAD"))

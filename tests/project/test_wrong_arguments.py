@@ -92,7 +92,7 @@ def calls(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Call]:
         "resolve": Call(cpufeat.resolve, {"request": "x86-64", "host": host, "on_missing": "fallback"}),
         "detect": Call(cpufeat.detect, {"machine": recording}),
         "audit": Call(cpufeat.audit, {"file": binary, "progress": None}),
-        "check": Call(cpufeat.check, {"file": binary, "on": host}),
+        "check": Call(cpufeat.check, {"file": binary, "on": host, "libraries": False, "root": None}),
         "verify": Call(cpufeat.verify, {"file": binary, "cpus": None, "arguments": (), "time_limit": 5.0}),
         "explain": Call(
             cpufeat.explain, {"request": "x86-64", "machine": recording, "on_missing": "fallback", "origin": "name"}
@@ -133,6 +133,7 @@ def calls(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Call]:
                 "guard": True,
                 "opt": 0,
                 "on_missing": "fallback",
+                "files": True,
                 "isolation": "process",
                 "time_limit": 60.0,
                 "memory_limit": None,
