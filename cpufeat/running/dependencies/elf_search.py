@@ -76,11 +76,12 @@ class ElfSearch:
 
         ``available``: the features of the CPU, which choose among glibc-hwcaps.
         """
-        self._root, self._kind, self.loader = root, kind, loader
+        self._root, self._kind = root, kind
+        self.loader: str = loader
         own = reversed(levels(available.arch)) if available.arch == "x86_64" else ()
         self._levels = tuple(level for level in own if level_features(available.arch, level) <= available)
         self._arch = available.arch
-        self.is_musl = bool(_MUSL.search(loader))
+        self.is_musl: bool = bool(_MUSL.search(loader))
 
     def find(self, name: str, requester: Requester) -> Search:
         """Return the files that a name in a file stands for; none if it is not found."""
