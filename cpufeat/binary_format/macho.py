@@ -109,3 +109,15 @@ class Macho:
         for command in self.commands:
             for at in self.section_offsets(command):
                 yield Section(*self.section.unpack_from(self.content, at)[:9])
+
+    def symbol_names(self) -> tuple[bytes, list[int]]:
+        """Return the table of strings, and the offset of each symbol's name in it."""
+        row = struct.Struct(self.order + ("I12x" if self.bits == 64 else "I8x"))
+        strings, starts = b"", []
+        for command in self.commands:
+            if command.kind == LC_SYMTAB and command.size >= 24:
+                at, count, strings_at, size = struct.unpack_from(self.order + "4I", self.content, command.at + 8)
+                rows = self.content[at : at + count * row.size]
+                strings = self.content[strings_at : strings_at + size]
+                starts += [start for (start,) in row.iter_unpack(rows[: len(rows) // row.size * row.size])]
+        return strings, starts

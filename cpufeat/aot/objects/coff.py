@@ -42,7 +42,7 @@ def add_section(content: bytes, name: bytes, payload: bytes) -> bytes:
     The section's header follows the others, and the content after them moves. Raises ArtifactError for a file that is
     no object.
     """
-    header, rows, end, _ = headers(content, _damaged)
+    header, rows, end, *_ = headers(content, _damaged)
     if content.startswith(PE_MAGIC) or header.sections >= _MAX_SECTIONS:
         raise ArtifactError("not a COFF object, or one with too many sections")
     body = bytearray(content[:end] + bytes(SECTION.size) + content[end:])

@@ -163,16 +163,18 @@ def _in_definition(elf: Elf, symbol: Symbol) -> Iterator[str]:
     if symbol.shndx == SHN_UNDEF:
         if not is_shared(symbol):
             yield f"the local symbol {symbol.name} is undefined"
-    elif symbol.shndx in (SHN_ABS, SHN_COMMON) and symbol.type == STT_FUNC:
-        yield f"the function {symbol.name} is in no section"
+    elif symbol.shndx == SHN_ABS:
+        if symbol.type == STT_FUNC:
+            yield f"the function {symbol.name} is in no section"
     elif symbol.shndx == SHN_COMMON:
+        if (symbol.type, symbol.binding) != (STT_OBJECT, STB_GLOBAL):
+            yield f"the common symbol {symbol.name} has the type {symbol.type} and the binding {symbol.binding}"
         if symbol.value.bit_count() != 1 or symbol.value > _MAX_ALIGNMENT or symbol.size > _MAX_ZEROS:
             yield f"the common symbol {symbol.name} is too large, or its alignment is {symbol.value}"
-    elif symbol.shndx != SHN_ABS:
-        if symbol.shndx >= min(len(elf.sections), SHN_LORESERVE):
-            yield f"the symbol {symbol.name} is in a section that does not exist"
-        elif symbol.value + symbol.size > elf.sections[symbol.shndx].size:
-            yield f"the symbol {symbol.name} lies outside of its section"
+    elif symbol.shndx >= min(len(elf.sections), SHN_LORESERVE):
+        yield f"the symbol {symbol.name} is in a section that does not exist"
+    elif symbol.value + symbol.size > elf.sections[symbol.shndx].size:
+        yield f"the symbol {symbol.name} lies outside of its section"
 
 
 def _in_relocations(elf: Elf) -> Iterator[str]:

@@ -24,6 +24,7 @@ from cpufeat.auditing.formats.lief_reader import read_by_lief, text
 from cpufeat.auditing.formats.relocation import Fixup, Layout, PatchedSection, word_at
 from cpufeat.auditing.formats.relocation_aarch64 import BRANCH26, OFFSET12, PAGE21
 from cpufeat.binary_format.macho import MAGICS, Macho
+from cpufeat.binary_format.names import cost_too_much
 from cpufeat.errors import AuditError
 from cpufeat.support.value import TYPE_CHECKING
 
@@ -122,6 +123,8 @@ def _check(content: bytes) -> None:
             raise ValueError("its sections overlap")
     if sum(section.relocations for section in sections) * _RELOCATION_SIZE > 2 * len(content):
         raise ValueError("its relocations overlap")
+    if cost_too_much(*file.symbol_names()):
+        raise ValueError("its names overlap, or are too long")
 
 
 def _image(binary: Any, content: memoryview, name: str) -> Image:

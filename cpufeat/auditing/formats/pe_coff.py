@@ -20,6 +20,7 @@ from cpufeat.auditing.formats.lief_reader import read_by_lief, text
 from cpufeat.auditing.formats.relocation import Fixup, Layout, PatchedSection, word_at
 from cpufeat.auditing.formats.relocation_aarch64 import ADDRESS21, BRANCH14, BRANCH19, BRANCH26, OFFSET12, PAGE21
 from cpufeat.binary_format import coff
+from cpufeat.binary_format.names import cost_too_much
 from cpufeat.errors import AuditError
 from cpufeat.support.value import TYPE_CHECKING
 
@@ -141,6 +142,9 @@ def _check(content: bytes) -> None:
         raise ValueError("its sections overlap")
     if sum(section.relocations for section in headers.sections) * coff.RELOCATION_SIZE > 2 * len(content):
         raise ValueError("its relocations overlap")
+    strings, starts = coff.symbol_names(content, headers)
+    if cost_too_much(strings, starts) or cost_too_much(content, coff.export_names(content, headers)):
+        raise ValueError("its names overlap, or are too long")
 
 
 def _parse_pe(lief: Any, content: bytes) -> Any:

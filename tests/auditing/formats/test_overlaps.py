@@ -70,6 +70,48 @@ def test_relocations_may_not_overlap_as_a_whole(make) -> None:
     assert time.monotonic() - start < 2
 
 
+COUNT, LENGTH = 20_000, 30_000
+
+
+def coff_names(length: int) -> bytes:
+    """An object of which all symbols have one name, of so many bytes."""
+    symbol = struct.pack("<3Ih2H2B", 0, 4, 0, -1, 0, 0, 2, 0)[:18]
+    strings = struct.pack("<I", 5 + length) + b"n" * length + b"\0"
+    return coff.FILE_HEADER.pack(AMD64, 0, 0, 20, COUNT, 0, 0) + symbol * COUNT + strings
+
+
+def macho_names(length: int) -> bytes:
+    """An object of which all symbols have one name, of so many bytes."""
+    header = struct.pack("<8I", 0xFEEDFACF, 0x01000007, 3, 1, 1, 24, 0, 0)
+    command = struct.pack("<6I", macho.LC_SYMTAB, 24, 56, COUNT, 56 + 16 * COUNT, length + 2)
+    return header + command + struct.pack("<I2BHQ", 1, 1, 0, 0, 0) * COUNT + b"\0" + b"n" * length + b"\0"
+
+
+def pe_names(length: int) -> bytes:
+    """A library that exports so many functions of one name, of so many bytes."""
+    start, tables = 4096, 40
+    names = start + tables + 10 * COUNT
+    addresses = [start + tables, start + tables + 4 * COUNT, start + tables + 8 * COUNT]
+    directory = struct.pack("<2I2H7I", 0, 0, 0, 0, names, 1, COUNT, COUNT, *addresses)
+    body = directory + struct.pack("<I", 4096) * COUNT + struct.pack("<I", names) * COUNT + bytes(2 * COUNT)
+    whole = bytearray(pe_file(1, SIZE))
+    at = len(whole) - SIZE
+    whole[at:] = body + b"n" * length + b"\0"
+    struct.pack_into("<2I", whole, 64 + 24 + 112, start, len(body))
+    section = at - coff.SECTION.size
+    whole[section:at] = coff.SECTION.pack(TEXT, len(whole) - at, start, len(whole) - at, at, 0, 0, 0, 0, CODE)
+    return bytes(whole)
+
+
+@pytest.mark.parametrize("make", [coff_names, macho_names, pe_names])
+def test_names_may_not_overlap_as_a_whole(make) -> None:
+    assert cpufeat.audit(make(2)).name == "(bytes)"
+    start = time.monotonic()
+    with pytest.raises(AuditError, match="its names overlap, or are too long"):
+        cpufeat.audit(make(LENGTH))
+    assert time.monotonic() - start < 2
+
+
 @pytest.mark.parametrize("machine", [0x14C, AMD64, 0xAA64])
 def test_an_import_object_holds_no_code_and_is_not_damaged(machine: int) -> None:
     """Microsoft's PE Format, "Import Library Format": a name, the name of its DLL, and nothing else."""

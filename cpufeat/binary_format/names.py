@@ -1,0 +1,23 @@
+"""Bound what the names in a table of strings cost to read: many rows may refer to the same long one."""
+
+from __future__ import annotations
+
+from cpufeat.support.value import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+MAX_NAME = 1 << 15
+"""Bytes of a name: each use of it, such as a relocation, may cost so much."""
+
+
+def cost_too_much(strings: bytes, starts: Iterable[int]) -> bool:
+    """Whether names, at offsets of a table, overlap so often that they cost much more than it, or are too long."""
+    left = 4 * len(strings) + 65536
+    for start in starts:
+        end = strings.find(b"\0", start)
+        size = (len(strings) if end < 0 else end) - start
+        left -= max(size, 0)
+        if left < 0 or size > MAX_NAME:
+            return True
+    return False
