@@ -31,6 +31,7 @@ INIT_ARRAYS, FINI_ARRAYS = ((32, 33), (25, 27)), ((26, 28),)
 """The tags of the address and size of DT_PREINIT_ARRAY, DT_INIT_ARRAY, and DT_FINI_ARRAY."""
 _DT_NULL, _DT_HASH, _DT_STRTAB, _DT_SYMTAB, _DT_STRSZ, _DT_GNU_HASH = 0, 4, 5, 6, 10, 0x6FFFFEF5
 _DT_PLTREL, _DT_JMPREL, _DT_PLTRELSZ = 20, 23, 2
+_DT_SONAME, _LONGEST_NAME = 14, 256
 _SYMBOL_SIZE = {32: 16, 64: 24}
 _RELOCATIONS = ((7, 8, SHT_RELA), (17, 18, SHT_REL), (36, 35, SHT_RELR))
 """The tags of the address and size of tables of relocations, and the type that a section of them has."""
@@ -65,6 +66,14 @@ def tables(elf: Elf, dynamic: Mapping[int, int], first: int) -> list[Section]:
         symbols._replace(link=first),
         *(table._replace(link=first + 1 if table.type != SHT_RELR else 0) for table in relocations),
     ]
+
+
+def library_name(elf: Elf, dynamic: Mapping[int, int]) -> str:
+    """Return the name by which programs ask for a library (DT_SONAME), empty if it has none."""
+    if not {_DT_SONAME, _DT_STRTAB} <= dynamic.keys():
+        return ""
+    name = bytes(bytes_at(elf, dynamic[_DT_STRTAB] + dynamic[_DT_SONAME], _LONGEST_NAME))
+    return name.partition(b"\0")[0].decode(errors="replace")
 
 
 def bytes_at(elf: Elf, address: int, size: int | None = None) -> memoryview:

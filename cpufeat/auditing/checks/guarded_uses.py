@@ -23,6 +23,7 @@ from collections import deque
 from itertools import islice
 from typing import NamedTuple
 
+from cpufeat import tables
 from cpufeat.auditing import report
 from cpufeat.auditing.checks.exposure import UNREFERRED, UNUSED, Exposure, ways_at_load
 from cpufeat.auditing.checks.reference_graph import ReferenceGraph
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
     from cpufeat.auditing.checks.exposure import Arrival
     from cpufeat.auditing.checks.unavoidable_needs import UnavoidableNeeds, Uses
+    from cpufeat.auditing.dataflow.cpu_checks import CpuChecks
     from cpufeat.auditing.formats.image import Function, Image
 
 _MAX_NAMED = 2
@@ -71,22 +73,37 @@ def guards(image: Image, uses: Mapping[Function, Mapping[str, Sequence[int]]]) -
     references = References(program, lifting.xref_finder(program))
     checks = find_cpu_checks(program, references)
     used: Uses = {function.start: features for function, features in uses.items()}
-    if not checks.functions:
-        at_load, why = dict(ways_at_load(program, used)), "no branch in this file depends on what the CPU can do"
-        return {
-            start: Guard(
-                AT_LOAD if start in at_load else UNCHECKED,
-                f"{at_load[start].how}; {why}" if start in at_load else why,
-                frozenset(features),
-            )
-            for start, features in used.items()
-        }
+    found = _checked(program, references, checks, used) if checks.functions else _unchecked(program, used)
+    return {start: _with_library_checks(program, start, guard) for start, guard in found.items()}
+
+
+def _unchecked(program: Program, used: Uses) -> dict[int, Guard]:
+    """Return the guards of a program without any check, in which only what runs at load is told from the rest."""
+    at_load, why = dict(ways_at_load(program, used)), "no branch in this file depends on what the CPU can do"
+    guard = {start: Guard(UNCHECKED, why, frozenset(features)) for start, features in used.items()}
+    early = {start: (AT_LOAD, f"{way.how}; {why}") for start, way in at_load.items()}
+    return guard | {start: Guard(*words, guard[start].bare) for start, words in early.items()}
+
+
+def _checked(program: Program, references: References, checks: CpuChecks, used: Uses) -> dict[int, Guard]:
     graph = ReferenceGraph(program, references, checks)
     checked = CheckedFunctions(program, references, checks)
     needs = find_unavoidable_needs(program, checked, graph, used)
     exposure = Exposure(program, graph, needs, UnusedCode(program, references))
     judge = _Judge(program, checked, graph, needs, exposure.arrivals)
     return {start: judge.guard(start, list(features)) for start, features in used.items()}
+
+
+def _with_library_checks(program: Program, start: int, guard: Guard) -> Guard:
+    """Return the guard of a function together with what its library is known to check (``library_checks.tsv``)."""
+    names = {symbol.name for symbol in program.symbols.at(start)}
+    for library, function, features, why in tables.rows("library_checks.tsv") if guard.bare else ():
+        is_meant = library in ("*", program.image.library) and (function == "*" or function in names)
+        checked = guard.bare.intersection(features.split()) if is_meant else frozenset()
+        if checked:
+            bare = guard.bare - checked
+            guard = guard._replace(bare=bare) if bare else Guard(CHECKED, why, bare)
+    return guard
 
 
 class _Judge:

@@ -1,9 +1,9 @@
 """Show that functions are unused: that nothing in the file, and nothing outside of it, can make their addresses.
 
-In an object, relocations tell all references. In position-independent x86-64 code that is linked, an address comes from
-a relocation, from one instruction that holds the whole distance, or from a distance in data, which is that from its own
-place or from the start of its table. On 64-bit Arm two instructions make an address, perhaps in two functions; and what
-is linked for a fixed address may hold numbers of any kind. There nothing is shown.
+In an object, relocations tell all references. In x86-64 code that is linked, an address comes from a relocation (at a
+fixed address, from a number in data), from one instruction that holds the whole address or distance, or from a distance
+in data: that from its own place, or from the start of its table. On 64-bit Arm two instructions make an address, which
+may be in two functions: there nothing is shown.
 """
 
 from __future__ import annotations
@@ -56,7 +56,14 @@ class UnusedCode:
             and not self._program.entry_points.between(*bounds)
             and not self._references.pointers_to(*bounds)
             and users <= {function}
+            and not (self._image.is_fixed and self._is_stored(function.start))
         )
+
+    def _is_stored(self, address: int) -> bool:
+        """Tell whether data holds an address in 32 or 64 bits, at any place."""
+        number = address.to_bytes(8, "little")[:4]
+        data = (section for section in self._image.sections if not section.executable)
+        return any(number in bytes(section.content) for section in data if not self._references.is_unwinding(section))
 
     def _in_tables(self, candidates: Iterable[Function]) -> set[Function]:
         """Return the functions to which a distance in data may lead from its place or from the start of a table."""

@@ -220,7 +220,9 @@ def _linked(file: ElfFile) -> Image:
     ]
     image = _image(file, sections, rows, layout, file.unwind_tables())
     return image.replace(
-        resolvers=image.resolvers.union(resolvers), tells_references=file.arch == "x86_64" and not image.is_fixed
+        resolvers=image.resolvers.union(resolvers),
+        tells_references=file.arch == "x86_64",
+        library=elf_dynamic.library_name(file.elf, file.dynamic),
     )
 
 

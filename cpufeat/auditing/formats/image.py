@@ -130,6 +130,8 @@ class Image(Value):
     """Starts of the functions that the loader calls to select others (ELF's ``ifunc``), with or without a symbol."""
     ways_in: Mapping[int, WayIn] = MappingProxyType({})
     """The ways in to addresses of code and of data, besides symbols and resolvers."""
+    library: str = ""
+    """The name by which programs ask for it (ELF's DT_SONAME), empty if there is none."""
     tells_references: bool = False
     """Whether all that makes an address can be seen: relocations, and instructions that hold a whole distance."""
     landing_pads: tuple[tuple[int, int], ...] = ()

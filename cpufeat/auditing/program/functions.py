@@ -22,6 +22,8 @@ _LARGEST_FUNCTION = 1 << 18
 """Bytes: larger stretches are code whose functions are not known, and are not lifted."""
 _LONGEST_STUB = 24
 """Bytes."""
+_LONGEST_INSTRUCTION = 15
+"""Bytes."""
 _STUBS = (".plt", "__stubs")
 """Sections of stubs: pieces of code of one size, each of which jumps through a pointer."""
 
@@ -78,8 +80,21 @@ class Program:
     def _constant_addresses(self, function: Function) -> tuple[array[int], array[int]]:
         """Return the addresses of a function's instructions that name an address, and the addresses that they name."""
         code = self.bytes_of(function)
-        pairs = list(self._lifter.constant_addresses(code, function.start, self.may_hold_address))
+        named = self._lifter.constant_addresses(code, function.start, self.may_hold_address)
+        pairs = [(site, target) for site, target in named if not self._is_number(site, target, function)]
         return array("Q", [site for site, _ in pairs]), array("Q", [target for _, target in pairs])
+
+    def _is_number(self, site: int, target: int, function: Function) -> bool:
+        """Tell whether an instruction only holds a number that equals an address amid another function.
+
+        That is no way into it: there, only branches and distances lead, which do not hold the address itself.
+        """
+        if not self.image.is_fixed:
+            return False
+        holder = self.image.function_at(target)
+        if holder is None or holder.start in (target, function.start) or self.symbols.at(target):
+            return False
+        return target.to_bytes(8, "little")[:4] in self.image.bytes_at(site, _LONGEST_INSTRUCTION)
 
     def may_hold_address(self, start: int, end: int) -> bool:
         """Tell whether an immediate operand of the instruction from start to end may be an address."""

@@ -8,7 +8,7 @@ import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
-from helpers.build_binaries import ZIG, assemble
+from helpers.build_binaries import ZIG, assemble, build
 from helpers.paths import GUARDS
 from helpers.requirements import tool
 
@@ -111,6 +111,34 @@ def test_without_any_check_everything_is_bare(tmp_path: Path) -> None:
     audit = cpufeat.audit(path)
     assert audit.bare == audit.needs
     assert {function.why for function in audit.functions} == {"no branch in this file depends on what the CPU can do"}
+
+
+NUMBERS = """
+.globl _start
+_start: mov $7, %eax
+xor %ecx, %ecx
+cpuid
+test $32, %ebx
+jz other
+call guarded
+other: cmp $guarded + OFFSET, %esi
+ret
+.type guarded, @function
+guarded: nop
+vpaddd %ymm0, %ymm0, %ymm0
+ret
+.size guarded, .-guarded
+"""
+
+
+@pytest.mark.parametrize(("offset", "is_guarded"), [("0", False), ("1", True)])
+def test_a_number_amid_a_function_is_no_way_into_it(offset: str, is_guarded: bool, tmp_path: Path) -> None:
+    """In a program at a fixed address, numbers may be addresses."""
+    source = tmp_path / "text.s"
+    source.write_text(NUMBERS.replace("OFFSET", offset) + ".type other, @function\n.size other, 7\n")
+    path = build(tmp_path / "fixed", "-nostdlib", "-static", source, triple="x86_64-linux-gnu")
+    (function,) = (needs for needs in cpufeat.audit(path).functions if "avx2" in needs.uses)
+    assert function.guarded is is_guarded
 
 
 LOOP = """

@@ -50,6 +50,14 @@ def test_a_library_for_arm_does_not_tell_since_two_functions_may_make_an_address
     assert reached(tmp_path, "", ARM, "-shared") == UNREFERRED
 
 
+FIXED = ("-nostdlib", "-static", "-Wl,-e,ask")
+
+
+def test_a_program_at_a_fixed_address_tells_if_no_data_holds_the_address(tmp_path: Path) -> None:
+    assert reached(tmp_path, "", X86, *FIXED) == UNUSED
+    assert reached(tmp_path, ".data\n .byte 0\n .long unused\n", X86, *FIXED) == UNREFERRED
+
+
 DISTANCES = {
     "from their own place": ".section .rodata\n .balign 4\n .long unused - .\n",
     "from the start of their table": """.section .rodata
