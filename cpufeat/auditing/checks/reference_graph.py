@@ -72,9 +72,8 @@ class ReferenceGraph:
         if function is None:
             return
         low, high = self.extent(node)
-        for reference in self._references.xrefs_to(low, high):
-            if reference.function != function:
-                yield Edge(reference.function.start, reference.site, reference.target)
+        for reference in self._references.xrefs_to(low, high, but=function):
+            yield Edge(reference.function.start, reference.site, reference.target)
         known = self._program.image.function_at(node)  # pointers into one belong to its jump tables
         for pointer in self._references.pointers_to(low, low + 1 if known else high):
             yield from self._through_pointer(pointer)

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections import deque
 from typing import NamedTuple
 
+from cpufeat.auditing.dataflow.def_use import handed_on
 from cpufeat.auditing.dataflow.facts import BudgetExceededError, Facts
 from cpufeat.auditing.dataflow.interpreter import Interpreter
 from cpufeat.auditing.dataflow.queries import Queries
@@ -141,9 +142,27 @@ class _ProgramAnalysis:
             start, _ = self._references.object_at(low) or (low, high)
             if start < low:  # what names the start of the object may read all of it
                 yield from self._references.users(start, start + 1)
-        resolving = self._program.is_resolver(function.start)
-        if self._facts.add_results(function, effects, resolving=resolving):
-            yield from self._references.users(function.start, function.start + 1)
+        previous = self._facts.returned(function.start)
+        if self._facts.add_results(function, effects, resolving=self._program.is_resolver(function.start)):
+            yield from self._readers(function, previous)
+
+    def _readers(self, function: Function, previous: frozenset[int]) -> Iterator[Function]:
+        """Yield the functions that read what a function now returns, or stores where their arguments point.
+
+        What a caller does not read, but leaves behind when it returns, is taken for its own result.
+        ``previous``: the registers in which the function was known to return facts.
+        """
+        waiting, forgets = [function], not previous <= self._facts.returned(function.start)
+        while waiting:
+            callee = waiting.pop()
+            registers = self._facts.returned(callee.start)
+            fills = self._facts.fills(callee.start)
+            for call in self._references.uses(callee.start, callee.start + 1):
+                left = None if fills or forgets else handed_on(self._program, call, registers)
+                if left is None:
+                    yield call.function
+                elif self._facts.add_left_behind(call.function, left):
+                    waiting.append(call.function)
 
 
 def _ranges(addresses: Iterable[int]) -> Iterator[tuple[int, int]]:

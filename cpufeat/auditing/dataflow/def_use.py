@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from cpufeat.auditing.lifting.semantics import BRANCH, CALL, JUMP, NEXT
+from cpufeat.auditing.lifting.semantics import BRANCH, CALL, JUMP, NEXT, STOP
 from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
     from cpufeat.auditing.dataflow.unavoidable_blocks import Place
+    from cpufeat.auditing.formats.image import Function
     from cpufeat.auditing.lifting.semantics import Convention, Step
     from cpufeat.auditing.program.cfg import ControlFlowGraph
+    from cpufeat.auditing.program.functions import Program
+    from cpufeat.auditing.program.xrefs import Reference
+
+    Registers = frozenset[int]
+
+_MAX_STEPS = 1000
+"""Steps after a call, on all paths together: what is not settled by then counts as read."""
 
 
 def reaching_numbers(cfg: ControlFlowGraph, address: int, register: int, results: Collection[int]) -> set[int | None]:
@@ -119,3 +127,65 @@ class FirstUses:
             if register in step.writes and not step.partial:
                 return False
         return None
+
+
+def handed_on(program: Program, call: Reference, registers: Registers) -> Registers | None:
+    """Return in which of the registers that a callee leaves results in a caller returns them, untouched.
+
+    ``call`` names the callee. None if the caller reads one of the registers, or may do so as far as is known.
+
+    Any register may hold a result, since languages differ and compilers make conventions of their own for functions
+    that no other file calls. Most callers never look at it; the few instructions after the call show that.
+    """
+    function = call.function
+    step = next(program.steps_from(function, call.site), None)
+    if step is None:
+        return frozenset()
+    named = [step.target, *(memory.displacement for memory in step.memory if memory.is_constant)]
+    if call.target not in named or step.flow not in (JUMP, CALL):
+        return None
+    if step.flow == JUMP:
+        leaves = step.target is not None and not function.start <= step.target < function.end
+        return registers if leaves else None
+    return _returned(program, function, step.following, registers)
+
+
+def _returned(program: Program, function: Function, address: int, registers: Registers) -> Registers | None:
+    """Return which of the registers reach a return from an address on; None if one of them may be read before."""
+    returned: set[int] = set()
+    followed: dict[int, Registers] = {}
+    waiting, steps_left = [(address, registers)], _MAX_STEPS
+    while waiting:
+        address, live = waiting.pop()
+        live |= followed.get(address, frozenset())
+        if live == followed.get(address) or not function.start <= address < function.end:
+            continue
+        followed[address] = live
+        for step in program.steps_from(function, address):
+            steps_left -= 1
+            if steps_left < 0 or _may_read(step, live, program.convention):
+                return None
+            live -= _overwritten(step, program.convention)
+            if step.returns:
+                returned |= live
+            if step.flow in (JUMP, BRANCH) and step.target is not None:
+                waiting.append((step.target, live))
+            if step.flow in (JUMP, STOP) or not live:
+                break
+    return frozenset(returned)
+
+
+def _may_read(step: Step, live: Registers, convention: Convention) -> bool:
+    """Tell whether a step may read one of the registers, or leads on to where that cannot be seen."""
+    if step.flow in (JUMP, BRANCH) and step.target is None:
+        return True
+    if step.flow in (JUMP, CALL) and convention.asks_system and not live.isdisjoint(convention.arguments):
+        return True
+    addressing = (register for memory in step.memory for register in (memory.base, memory.scaled))
+    return not live.isdisjoint(step.reads) or not live.isdisjoint(addressing)
+
+
+def _overwritten(step: Step, convention: Convention) -> Registers:
+    if step.flow == CALL:
+        return convention.lost
+    return frozenset(() if step.partial else step.writes)

@@ -88,11 +88,19 @@ class Facts:
         """
         query = self.queries.at(callee)
         if query is None:
-            return dict.fromkeys(self._returning.get(callee, ()), FACT), callee in self._filling
+            return dict.fromkeys(self.returned(callee), FACT), self.fills(callee)
         if query.numbers and number not in query.numbers:
             return {}, False
         label = {"returns": FACT, "points": FACT_POINTER}.get(query.answer)
         return dict.fromkeys(self._program.convention.results, label) if label else {}, query.answer == "fills"
+
+    def returned(self, start: int) -> frozenset[int]:
+        """Return the registers in which the function that starts there returns facts."""
+        return self._returning.get(start, frozenset())
+
+    def fills(self, start: int) -> bool:
+        """Tell whether the function that starts there stores facts where its arguments point."""
+        return start in self._filling
 
     def asks(self, callee: int) -> bool:
         """Tell whether a function asks the CPU or the system itself."""
@@ -130,11 +138,19 @@ class Facts:
         handed_on = effects.distance < _MAX_DISTANCE and not resolving
         returned = frozenset(effects.returned if handed_on else ())
         fills = effects.fills and effects.probes
-        if returned == self._returning.get(start, frozenset()) and fills <= (start in self._filling):
+        if returned == self.returned(start) and fills <= self.fills(start):
             return False
         self._returning[start] = returned
         if fills:
             self._filling.add(start)
+        return True
+
+    def add_left_behind(self, function: Function, registers: frozenset[int]) -> bool:
+        """Add registers in which a function leaves the results of a callee untouched; tell whether that is new."""
+        start, known = function.start, self.returned(function.start)
+        if registers <= known or self.distance(start) >= _MAX_DISTANCE or self._program.is_resolver(start):
+            return False
+        self._returning[start] = known | registers
         return True
 
     def reject_mixed(self) -> bool:

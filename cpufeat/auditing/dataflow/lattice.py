@@ -118,8 +118,10 @@ def for_flags(labels: Labels, lasting: Labels) -> Labels:
 
 
 def is_fact(labels: Labels) -> bool:
-    """Tell whether a value says something about the CPU; an address that a fact selected does not."""
-    return not labels.isdisjoint(FACTS) and not any(isinstance(label, int) for label in labels)
+    """Tell whether a value says something about the CPU; an address that a fact selected does not, nor one of many."""
+    if labels.isdisjoint(FACTS) or TOO_MANY in labels:
+        return False
+    return not any(isinstance(label, int) for label in labels)
 
 
 def add_offset(label: Label, offset: int) -> Label:

@@ -28,21 +28,19 @@ _NEAR = 8
 """Words before and after an address in which its stub lies."""
 
 
-def steps(code: bytes, address: int, _may_hold_address: MayHoldAddress) -> list[Step]:
-    """Return the steps of the instructions at an address.
+def steps(code: bytes, address: int, _may_hold_address: MayHoldAddress) -> Iterator[Step]:
+    """Yield the steps of the instructions at an address.
 
     An instruction that does several things one after another is several steps, at addresses between its own and that of
     the next.
     """
-    lifted = []
     for index, word in enumerate(words_of(code)):
         place = address + WORD * index
         parts = lift_word(word, place)
         last = len(parts) - 1
         for number, part in enumerate(parts):
             following = place + (WORD if number == last else number + 1)
-            lifted.append(Step(place + number, following, *part[2:]))
-    return lifted
+            yield Step(place + number, following, *part[2:])
 
 
 def probes(code: bytes, _address: int) -> bool:

@@ -118,8 +118,8 @@ class Lifter(Protocol):
     PROBES: bytes
     """A regular expression that matches the bytes of the instructions that ask the CPU what it is."""
 
-    def steps(self, code: bytes, address: int, may_hold_address: MayHoldAddress, /) -> list[Step]:
-        """Return the steps of the code at an address; bytes that cannot be decoded are a step that ends the path."""
+    def steps(self, code: bytes, address: int, may_hold_address: MayHoldAddress, /) -> Iterator[Step]:
+        """Yield the steps of the code at an address; bytes that cannot be decoded are a step that ends the path."""
 
     def probes(self, code: bytes, address: int, /) -> bool:
         """Tell whether the code has an instruction that asks the CPU what it is."""

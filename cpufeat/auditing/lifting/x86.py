@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from array import array
 from functools import cache
+from operator import attrgetter
 
 from cpufeat.auditing.lifting.semantics import BRANCH, CALL, FLAGS, JUMP, NEXT, STOP, Convention, Memory, Step
 from cpufeat.support.conditions import Condition
@@ -69,6 +71,7 @@ _ALL_BITS = 0xFFFF_FFFF
 """All bits of the registers that CPUID writes."""
 _OSXSAVE = "1.0:ECX[27]"
 """The bit of CPUID that tells whether there is XGETBV (``data/x86/states.tsv``)."""
+_ip = attrgetter("ip")
 _TWO_BYTE_NOP = b"\x66\x90"
 PROBES = rb"\x0f(?:\xa2|\x01\xd0)"
 """Matches the bytes of CPUID and XGETBV."""
@@ -111,13 +114,11 @@ CONVENTION = Convention(
 """System V ABI, AMD64 supplement, section 3.2.1. Windows preserves more, and passes arguments in a subset."""
 
 
-def steps(code: bytes, address: int, may_hold_address: MayHoldAddress) -> list[Step]:
-    """Return the steps of the code at an address; bytes that cannot be decoded are a step that ends the path."""
+def steps(code: bytes, address: int, may_hold_address: MayHoldAddress) -> Iterator[Step]:
+    """Yield the steps of the code at an address; bytes that cannot be decoded are a step that ends the path."""
     information = InstructionInfoFactory()
-    return [
-        _step(instruction, information.info(instruction), may_hold_address)
-        for instruction in Decoder(64, code, ip=address)
-    ]
+    for instruction in Decoder(64, code, ip=address):
+        yield _step(instruction, information.info(instruction), may_hold_address)
 
 
 def constant_addresses(code: bytes, address: int, may_hold_address: MayHoldAddress) -> Iterator[tuple[int, int]]:
@@ -131,6 +132,11 @@ def constant_addresses(code: bytes, address: int, may_hold_address: MayHoldAddre
         for index, kind in enumerate(kinds):
             if kind in _IMMEDIATES and may_hold_address(instruction.ip, instruction.next_ip):
                 yield instruction.ip, instruction.immediate(index)
+
+
+def instruction_starts(code: bytes) -> array[int]:
+    """Return the offset of each instruction in some code."""
+    return array("I", map(_ip, Decoder(64, code, ip=0)))
 
 
 def _has_constant_base(instruction: Instruction) -> bool:

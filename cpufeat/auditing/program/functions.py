@@ -74,8 +74,13 @@ class Program:
 
     def _steps(self, function: Function) -> list[Step]:
         """Return the steps of a function, by address; none of one that is too large."""
-        too_large = function.end - function.start > _LARGEST_FUNCTION
-        return [] if too_large else self._lifter.steps(self.bytes_of(function), function.start, self.may_hold_address)
+        return list(self.steps_from(function, function.start))
+
+    def steps_from(self, function: Function, address: int) -> Iterator[Step]:
+        """Yield the steps of a function from an address in it to its end; none of one that is too large."""
+        if function.end - function.start <= _LARGEST_FUNCTION:
+            code = self.image.bytes_at(address, function.end - address)
+            yield from self._lifter.steps(code, address, self.may_hold_address)
 
     def _constant_addresses(self, function: Function) -> tuple[array[int], array[int]]:
         """Return the addresses of a function's instructions that name an address, and the addresses that they name."""

@@ -59,18 +59,19 @@ class References:
         self._pointers = _Pointers(program)
         self._entries: dict[int, tuple[int, ...]] = {}
 
-    def xrefs_to(self, low: int, high: int) -> list[Reference]:
+    def xrefs_to(self, low: int, high: int, but: Function | None = None) -> list[Reference]:
         """Return the instructions that name an address from ``low`` to before ``high``, by address.
 
-        A call that may throw an exception names the landing pad, if that is in another function.
+        A call that may throw an exception names the landing pad, if that is in another function. The instructions of
+        the function ``but`` are left out.
         """
-        return sorted({*self._finder.xrefs_to(low, high), *self._thrown_to(low, high)})
+        return sorted({*self._finder.xrefs_to(low, high, but), *self._thrown_to(low, high, but)})
 
-    def _thrown_to(self, low: int, high: int) -> Iterator[Reference]:
+    def _thrown_to(self, low: int, high: int, but: Function | None) -> Iterator[Reference]:
         pads = self._program.image.landing_pads
         for pad, call in pads[bisect_left(pads, (low,)) : bisect_left(pads, (high,))]:
             function = self._program.function_at(call)
-            if function:
+            if function and function != but:
                 yield Reference(call, function, pad)
 
     def pointers_to(self, low: int, high: int) -> list[int]:
@@ -80,8 +81,8 @@ class References:
     def entries(self, function: Function) -> tuple[int, ...]:
         """Return the addresses at which code elsewhere, in the file or outside, enters a function, its start first."""
         if function.start not in self._entries:
-            xrefs = self.xrefs_to(function.start + 1, function.end)
-            inner = {reference.target for reference in xrefs if reference.function != function}
+            xrefs = self.xrefs_to(function.start + 1, function.end, but=function)
+            inner = {reference.target for reference in xrefs}
             inner |= {address for address, _ in self._program.entry_points.between(function.start + 1, function.end)}
             self._entries[function.start] = (function.start, *sorted(inner))
         return self._entries[function.start]
@@ -92,18 +93,21 @@ class References:
         return self._finder.switch_targets(function, pointed)
 
     def users(self, low: int, high: int) -> Iterator[Function]:
-        """Yield the functions that name an address from ``low`` to before ``high``, some perhaps several times.
+        """Yield the functions with a use of an address, some perhaps several times."""
+        return (use.function for use in self.uses(low, high))
+
+    def uses(self, low: int, high: int) -> Iterator[Reference]:
+        """Yield the instructions that name an address from ``low`` to before ``high``, some perhaps several times.
 
         They may name a pointer to it (a GOT entry) instead, or a stub that jumps through such a pointer.
         """
-        for reference in self.xrefs_to(low, high):
-            yield reference.function
+        yield from self.xrefs_to(low, high)
         for pointer in self.pointers_to(low, high):
             for reference in self.xrefs_to(pointer, pointer + 1):
-                yield reference.function
+                yield reference
                 for call in self.xrefs_to(reference.site - self._finder.STUB_LEAD, reference.site + 1):
                     if self._program.resolve(call.target) == low:  # a stub: its callers are meant
-                        yield call.function
+                        yield call
 
     def is_unwinding(self, section: Section) -> bool:
         """Tell whether a section has unwind tables or debug information: no code is called through these."""

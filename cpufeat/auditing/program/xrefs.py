@@ -30,8 +30,11 @@ class XrefFinder(Protocol):
     STUB_LEAD: int
     """The most bytes from the start of a stub to the last byte of its instruction that names the pointer."""
 
-    def xrefs_to(self, low: int, high: int) -> Iterator[Reference]:
-        """Yield the instructions that name an address from ``low`` to before ``high``; some perhaps twice."""
+    def xrefs_to(self, low: int, high: int, but: Function | None = None) -> Iterator[Reference]:
+        """Yield the instructions that name an address from ``low`` to before ``high``; some perhaps twice.
+
+        Those of the function ``but`` are left out.
+        """
 
     def switch_targets(self, function: Function, pointed: Collection[int]) -> Callable[[Step], Collection[int]]:
         """Return a function from the indirect jumps of a function to the addresses in it that they may lead to.

@@ -50,19 +50,24 @@ class PageXrefs:
         self._xrefs: dict[int, list[tuple[int, Reference]]] = {}
         """The targets on each page that the functions followed so far name, with the reference."""
 
-    def xrefs_to(self, low: int, high: int) -> Iterator[Reference]:
-        """Yield the instructions that name an address from ``low`` to before ``high``; some perhaps twice."""
+    def xrefs_to(self, low: int, high: int, but: Function | None = None) -> Iterator[Reference]:
+        """Yield the instructions that name an address from ``low`` to before ``high``; some perhaps twice.
+
+        Those of the function ``but`` are left out.
+        """
         start = bisect_left(self._direct, max(low - self._low, 0) << 32)
         end = bisect_left(self._direct, max(high - self._low, 0) << 32)
         for entry in self._direct[start:end]:
             site = self._low + (entry & 0xFFFFFFFF)
             function = self._program.function_at(site)
-            if function:
+            if function and function != but:
                 yield Reference(site, function, self._low + (entry >> 32))
         first, last = bisect_left(self._reachable, low // PAGE), bisect_right(self._reachable, (high - 1) // PAGE)
         for page in self._reachable[first:last]:
             named = self._on_page(page)
-            yield from (reference for _, reference in named[bisect_left(named, (low,)) : bisect_left(named, (high,))])
+            for _, reference in named[bisect_left(named, (low,)) : bisect_left(named, (high,))]:
+                if reference.function != but:
+                    yield reference
 
     def switch_targets(self, function: Function, pointed: Collection[int]) -> Callable[[Step], Collection[int]]:
         """Return a function from indirect jumps to where they may lead: what its table holds, or else pointers."""

@@ -1,8 +1,9 @@
 """Find cross-references in x86-64 code.
 
 Decoding all code to find the few references that matter would take longer than everything else. A displacement of 32
-bits is relative to its own place, so every four bytes that could be one are collected by target without decoding; only
-the functions around those whose target matters are decoded, which tells the real ones.
+bits is relative to its own place, so every four bytes that could be one are collected by target without decoding. Of
+the functions around those whose target matters, only the starts of the instructions are found: they tell which
+instruction each displacement belongs to, and that one is looked at.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ import re
 import struct
 from array import array
 from bisect import bisect_left, bisect_right
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import chain
 
+from cpufeat.auditing.lifting import x86
 from cpufeat.auditing.program.xrefs import Reference
 from cpufeat.support.value import TYPE_CHECKING
 
@@ -24,9 +26,10 @@ if TYPE_CHECKING:
     from cpufeat.auditing.lifting.semantics import Step
     from cpufeat.auditing.program.functions import Program
 
-_LONGEST_INSTRUCTION = 15
 _REACH = 130
 """Bytes: how far a short jump leads, its own length included."""
+_SHORT = re.compile(rb"[\x70-\x7f\xe0-\xe3\xeb](?=(.))", re.DOTALL)
+"""The opcodes of short jumps, before the byte of their distance."""
 _IMMEDIATE = 4
 """Bytes that may stand between a displacement and the end of its instruction, to which it is relative."""
 
@@ -40,42 +43,52 @@ class DisplacementXrefs:
         """Index the code of a program when it is first searched."""
         self._program, self._image = program, program.image
         self._low, self._high = program.low, program.high
+        self._starts = cache(self._find_starts)
 
-    def xrefs_to(self, low: int, high: int) -> Iterator[Reference]:
-        """Yield the instructions that name an address from ``low`` to before ``high``; some perhaps twice."""
-        for first, last in chain(self._candidates(low, high), self._near(low, high)):
-            for function in self._functions_in(first, last):
-                sites, targets = self._program.constant_addresses(function)
-                for index in range(bisect_left(sites, first), bisect_right(sites, last)):
-                    if low <= targets[index] < high:
-                        yield Reference(sites[index], function, targets[index])
+    def xrefs_to(self, low: int, high: int, but: Function | None = None) -> Iterator[Reference]:
+        """Yield the instructions that name an address from ``low`` to before ``high``; some perhaps twice.
 
-    def _functions_in(self, first: int, last: int) -> Iterator[Function]:
-        """Yield the functions between two addresses, few bytes apart; there may be gaps between sections."""
-        at = first
-        while at <= last:
-            function = self._program.function_at(at)
-            if function:
-                yield function
-            at = function.end if function else at + 1
-
-    def _candidates(self, low: int, high: int) -> Iterator[tuple[int, int]]:
-        """Yield the range in which the instruction begins, for all bytes that may be a displacement to such an address.
-
-        Absolute addresses are treated in the same way.
+        Those of the function ``but`` are left out.
         """
+        for place in chain(self._candidates(low, high), self._near(low, high, but)):
+            function = self._program.function_at(place)
+            if function is not None and function != but:
+                yield from self._verified(function, place, low, high)
+
+    def _verified(self, function: Function, place: int, low: int, high: int) -> Iterator[Reference]:
+        """Yield the references to such addresses that the instruction around a place makes."""
+        starts = self._starts(function)
+        after = bisect_right(starts, place - function.start)
+        site = function.start + starts[after - 1]
+        end = function.start + starts[after] if after < len(starts) else function.end
+        code = self._image.bytes_at(site, end - site)
+        for _, target in x86.constant_addresses(code, site, self._program.may_hold_address):
+            if low <= target < high:
+                yield Reference(site, function, target)
+
+    def _find_starts(self, function: Function) -> array[int]:
+        return x86.instruction_starts(self._program.bytes_of(function))
+
+    def _candidates(self, low: int, high: int) -> Iterator[int]:
+        """Yield the places of all bytes that may be a displacement to such an address, or the address itself."""
         for index, slack in ((self._displacements, _IMMEDIATE), (self._absolutes, 0)):
             start = bisect_left(index, max(low - slack - self._low, 0) << 32)
             end = bisect_left(index, max(high - self._low, 0) << 32)
-            for entry in index[start:end]:
-                place = self._low + (entry & 0xFFFFFFFF)
-                yield place - _LONGEST_INSTRUCTION, place
+            yield from (self._low + (entry & 0xFFFFFFFF) for entry in index[start:end])
 
-    def _near(self, low: int, high: int) -> Iterator[tuple[int, int]]:
-        """Yield the range from which a short jump can reach a stretch of code."""
+    def _near(self, low: int, high: int, but: Function | None) -> Iterator[int]:
+        """Yield the places of all bytes that may be a short jump to such an address."""
         section = self._image.section_at(low)
-        if section and section.executable:
-            yield max(low - _REACH, section.address), min(high + _REACH, section.end - 1)
+        if section is None or not section.executable:
+            return
+        first, last = max(low - _REACH, section.address), min(high + _REACH, section.end)
+        without = but is not None and first <= but.start and but.end <= last
+        for start, end in ((first, but.start), (but.end, last)) if but and without else ((first, last),):
+            for match in _SHORT.finditer(section.content, start - section.address, end - section.address):
+                place = section.address + match.start()
+                distance = match[1][0]
+                if low <= place + 2 + (distance - (distance << 1 & 256)) < high:
+                    yield place
 
     @cached_property
     def _displacements(self) -> array[int]:
@@ -126,13 +139,19 @@ class DisplacementXrefs:
 
         A jump through a pointer at a constant address (a tail call) leads to no place in the function.
         """
-        targets = set(pointed)
+
+        @cache
+        def known() -> frozenset[int]:
+            return frozenset([*pointed, *self._tables_of(function)])
+
+        return lambda step: frozenset() if any(memory.is_constant for memory in step.memory) else known()
+
+    def _tables_of(self, function: Function) -> Iterator[int]:
+        """Yield the targets of the jump tables of distances that a function names."""
         for table in self._program.constant_addresses(function)[1]:
             section = self._image.section_at(table)
             if section and not section.executable:
-                targets.update(self._table(section, table, function))
-        known = frozenset(targets)
-        return lambda step: frozenset() if any(memory.is_constant for memory in step.memory) else known
+                yield from self._table(section, table, function)
 
     def _table(self, section: Section, table: int, function: Function) -> Iterator[int]:
         """Yield the targets of a jump table of distances from itself, up to the first outside of the function."""

@@ -1,4 +1,4 @@
-"""Definitions that reach a step, and first uses of an address, in small functions of x86-64."""
+"""Definitions that reach a step, first uses of an address, and results of calls, in small functions of x86-64."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ import pytest
 from helpers.build_binaries import assemble
 from iced_x86 import Register
 
-from cpufeat.auditing.dataflow.def_use import FirstUses, reaching_numbers
+from cpufeat.auditing.dataflow.def_use import FirstUses, handed_on, reaching_numbers
 from cpufeat.auditing.formats.loader import images
 from cpufeat.auditing.lifting import x86
 from cpufeat.auditing.lifting.semantics import CALL
 from cpufeat.auditing.program.cfg import ControlFlowGraph
 from cpufeat.auditing.program.functions import Program
+from cpufeat.auditing.program.references import References, architecture
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -119,3 +120,49 @@ def test_the_place_of_a_branch_out_of_the_function_is_its_exit(tmp_path: Path) -
     assert isinstance(place, int)
     assert cfg.blocks[place].steps == ()
     assert cfg.blocks[place].start == branch.target
+
+
+# --- what a caller does with what a call leaves in RCX
+
+RCX = frozenset([Register.RCX])
+NONE: frozenset[int] = frozenset()
+CALLERS: dict[str, tuple[str, frozenset[int] | None]] = {
+    "it reads the register": ("call g\nmov %ecx, %eax\nret", None),
+    "it reads memory at it": ("call g\nmov (%rcx), %eax\nret", None),
+    "it reads memory with it as an index": ("call g\nmov (%rdi,%rcx), %eax\nret", None),
+    "it reads the register on one of two ways": ("call g\ntest %edi, %edi\njz 1f\nxor %ecx, %ecx\n1: push %rcx", None),
+    "it reads the register in a loop": ("1: test %ecx, %ecx\ncall g\njmp 1b", None),
+    "it jumps to where is not known": ("call g\njmp *%rax", None),
+    "it takes the address": ("lea g(%rip), %rax\njmp *%rax", None),
+    "it overwrites the register": ("call g\nxor %ecx, %ecx\nmov %ecx, %eax\nret", NONE),
+    "it calls something else": ("call g\ncall h\nmov %ecx, %eax\nret", NONE),
+    "it does not return": ("call g\nhlt\nmov %ecx, %eax\nret", NONE),
+    "it leaves the register as it is": ("call g\nadd $8, %rsp\nret", RCX),
+    "it leaves a part of the register": ("call g\nmov $1, %cl\nret", RCX),
+    "it leaves the register on one of two ways": ("call g\ntest %edi, %edi\njz 1f\nxor %ecx, %ecx\n1: ret", RCX),
+    "it ends with the call": ("jmp g", RCX),
+}
+
+
+@pytest.mark.parametrize("case", CALLERS)
+def test_a_caller_reads_a_result_or_hands_it_on(case: str, tmp_path: Path) -> None:
+    text, expected = CALLERS[case]
+    functions = f".globl f, g, h\n.type f, @function\nf: {text}\n.size f, .-f\ng: ret\nh: ret\n"
+    (image,) = images(assemble(tmp_path, functions))
+    how = architecture(image.arch)
+    assert how
+    program = Program(image, how.lifter)
+    references = References(program, how.xref_finder(program))
+    g = next(symbol.address for symbol in image.symbols if symbol.name == "g")
+    (call,) = references.uses(g, g + 1)
+    assert handed_on(program, call, RCX) == expected
+
+
+def test_what_runs_for_long_after_a_call_may_read_its_result(tmp_path: Path) -> None:
+    text = ".type f, @function\nf: call g\n.rept 2000\nnop\n.endr\nret\n.size f, .-f\ng: ret\n"
+    (image,) = images(assemble(tmp_path, text))
+    how = architecture(image.arch)
+    assert how
+    program = Program(image, how.lifter)
+    (call,) = References(program, how.xref_finder(program)).xrefs_to(image.functions[0].end, image.functions[0].end + 1)
+    assert handed_on(program, call, RCX) is None

@@ -52,6 +52,11 @@ def test_the_join_is_the_union_and_says_whether_it_adds_anything() -> None:
     assert not join_into(state, {1: frozenset([FACT]), 2: frozenset([4096])})
 
 
+def test_one_of_too_many_addresses_that_a_fact_selected_is_no_fact() -> None:
+    assert is_fact(frozenset([IMPLIED, TOO_MANY]) - {TOO_MANY})
+    assert not is_fact(widen(frozenset([IMPLIED, *range(20)])))
+
+
 def test_values_with_too_many_pointers_are_widened_to_their_facts() -> None:
     slots = [StackSlot(8 * number) for number in range(3)]
     assert widen(frozenset(slots[:2])) == frozenset(slots[:2])

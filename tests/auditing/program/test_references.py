@@ -55,6 +55,14 @@ def test_instructions_that_name_an_address_are_found(searched: Searched) -> None
     assert references.xrefs_to(names["sized"], names["sized"] + 16) == []
 
 
+def test_the_instructions_of_one_function_can_be_left_out(searched: Searched) -> None:
+    program, references, names = searched
+    f, g = (program.function_at(names[name]) for name in ("f", "g"))
+    inner = names["inner"], names["inner"] + 1
+    assert [reference.function for reference in references.xrefs_to(*inner, but=f)] == [g]
+    assert references.xrefs_to(*inner, but=g) == []
+
+
 def test_pointers_are_found_except_in_unwind_and_debug_information(searched: Searched) -> None:
     _, references, names = searched
     assert references.pointers_to(names["f"], names["f"] + 1) == [names["table"] + 8]
