@@ -40,26 +40,36 @@ class Cpu(Value):
         return "" if self.name == DEFAULT else self.name
 
 
-def select_cpus(arch: str, names: Sequence[str] | None = None) -> tuple[Cpu, ...]:
+def select_cpus(arch: str, names: Sequence[str] | None = None, *, emulated_only: bool = False) -> tuple[Cpu, ...]:
     """Return the named CPUs, by default one for each level, lowest level first.
 
-    A name is a CPU model of the emulator, with changes (``Haswell,-avx2``), a level, or ``native``. Raises VerifyError
-    for an unknown name, an empty list, and where there is no emulator.
+    A name is a CPU model of the emulator, with changes (``Haswell,-avx2``), a level, or ``native``. With
+    ``emulated_only`` this machine is not among them. Raises VerifyError for an unknown name, an empty list, ``native``
+    with ``emulated_only``, and where there is no emulator.
     """
+    if emulated_only and NATIVE in (names or ()):
+        raise VerifyError("native is this machine itself, and only emulated CPUs are asked for")
     if names is not None and not names:
         raise VerifyError("the list of CPUs is empty: leave it out to get one CPU for each level")
     if names is not None and set(names) <= {NATIVE}:
         return tuple(_native(arch) for _ in names)
-    models = _Models(qemu.emulator(arch))
+    models = _Models(qemu.emulator(arch), emulated_only)
     if names is not None:
         return tuple(models.by_name(name) for name in names)
     return tuple(models.by_level(level) for level in models.models_of) or (models.default(),)
 
 
+def may_be_native(names: Sequence[str] | None) -> bool:
+    """Whether a program may run on this machine itself where those CPUs are selected."""
+    archs = [arch for arch, *_ in tables.rows("architectures.tsv") if tables.has_tables(arch)]
+    return names is None or any(name == NATIVE or any(name in levels(arch) for arch in archs) for name in names)
+
+
 class _Models:
     """The models of an emulator, by the levels that they have (``qemu.tsv``), lowest level first."""
 
-    def __init__(self, emulator: Emulator) -> None:
+    def __init__(self, emulator: Emulator, emulated_only: bool) -> None:
+        self._emulated_only = emulated_only
         self.emulator, self.names = emulator, emulator.models()
         self.models_of = models_by_level(emulator.arch)
 
@@ -86,10 +96,12 @@ class _Models:
                 if not unemulated:
                     return Cpu(model, level, self.emulator)
         native = _native(self.emulator.arch)
-        if level == native.level:
+        if level == native.level and not self._emulated_only:
             return native
         why = f"does not emulate {', '.join(sorted(unemulated))}" if unemulated else "has no CPU model of that level"
         label = f"this machine is {native.level}" if native.level else f"this machine is no {self.emulator.arch}"
+        if level == native.level:
+            label = "only emulated CPUs are asked for"
         return Cpu("", level, None, f"{self.emulator.name} {why}, and {label}")
 
     def _required(self, level: str) -> frozenset[str]:

@@ -7,23 +7,27 @@ import os
 import re
 import signal
 import sys
+import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from cpufeat.aot.artifact import Artifact
 from cpufeat.auditing.formats.loader import format_of, image_of
 from cpufeat.errors import ArtifactError, AuditError, VerifyError, expect, expect_strings, positive
 from cpufeat.running import qemu
 from cpufeat.running.cpus import select_cpus
+from cpufeat.running.death import Death, death_at
 from cpufeat.running.qemu import Watch
 from cpufeat.support import files, processes
 from cpufeat.support.value import Value
+from cpufeat.support.verdict import CANNOT_TELL, RUNS, WILL_NOT_RUN
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from cpufeat.auditing.formats.image import Image
     from cpufeat.running.cpus import Cpu
+    from cpufeat.running.gdb_remote import Stub
     from cpufeat.running.ptrace import Trace
     from cpufeat.support.processes import Ended
 
@@ -31,8 +35,6 @@ TIME_LIMIT = 60.0
 """The default ``time_limit`` of each run, in seconds."""
 RIGHT, REFUSED, NOT_RUN = "right", "refused", "not run"
 DIFFERS, DIED, EXPIRED, FAILED = "differs", "died", "took too long", "did not start"
-FINE = (RIGHT, REFUSED, NOT_RUN)
-"""The results that are not a failure of the program."""
 _REFUSALS = {
     126: re.compile(r"^.*: this CPU lacks: .*", re.M),
     127: re.compile(r"^.*CPU ISA level is lower than required.*", re.M),
@@ -75,6 +77,8 @@ class Run(Value):
     """The exit status, None if it did not exit by itself."""
     signal: str = ""
     """The name of the signal that ended it: ``SIGILL``."""
+    death: Death | None = None
+    """The instruction at which it received that signal; None if it did not die, or if that was not observed."""
     variants: tuple[str, ...] | None = None
     """The variants that ran (natively: that were selected), best first; None if there are none, or if that was not
     observed."""
@@ -94,16 +98,18 @@ def verify(
     arguments: Sequence[str] = (),
     *,
     time_limit: float = TIME_LIMIT,
+    emulated_only: bool = False,
 ) -> Iterator[Run]:
     """Run an executable on each CPU in turn, and yield the result of each run as it ends.
 
+    This runs the program with your rights: emulated, and natively where ``cpus`` has ``native`` or where no emulated
+    CPU has a level that this machine has, unless ``emulated_only``. All processes that it leaves behind are killed.
     ``cpus``: models of qemu-user with changes (``Haswell,-avx2``), levels, and ``native``, by default one CPU for each
-    level. ``arguments``:
-    the program's own. The program runs in the current folder with this process's environment and empty stdin, for at
-    most ``time_limit`` seconds on each CPU. The first run that exits is the reference for the others. Raises OSError,
-    such as FileNotFoundError, for a file that cannot be read; VerifyError for a file that is no ELF executable, for an
-    unknown CPU or an empty list, without an emulator, and on Windows and macOS; OptionError for a ``time_limit`` that
-    is not positive.
+    level. ``arguments``: the program's own. The program runs in the current folder with this process's environment and
+    empty stdin, for at most ``time_limit`` seconds on each CPU. The first run that exits is the reference for the
+    others. Raises OSError, such as FileNotFoundError, for a file that cannot be read; VerifyError for a file that is no
+    ELF executable, for an unknown CPU or an empty list, without an emulator, and on Windows and macOS; OptionError for
+    a ``time_limit`` that is not positive.
     """
     expect("file", file, (str, os.PathLike), "a path")
     if cpus is not None:
@@ -113,7 +119,7 @@ def verify(
     if sys.platform in _NO_ELF:
         raise VerifyError(f"{os.fspath(file)}: {_NO_ELF[sys.platform]} runs no ELF programs: verify it on Linux")
     program = _read(file)
-    return _runs(program, select_cpus(program.arch, cpus), list(arguments), time_limit)
+    return _runs(program, select_cpus(program.arch, cpus, emulated_only=emulated_only), list(arguments), time_limit)
 
 
 def _runs(program: _Program, cpus: Sequence[Cpu], arguments: list[str], time_limit: float) -> Iterator[Run]:
@@ -125,6 +131,20 @@ def _runs(program: _Program, cpus: Sequence[Cpu], arguments: list[str], time_lim
             reference = reference or run
             run = _compared(run, reference)
         yield run
+
+
+def verdict_of(runs: Iterable[Run], *, are_named: bool) -> str:
+    """Return the verdict on all runs together.
+
+    If the CPUs are named, the program ``runs`` only if it ran right on each of them. Else a refusal in words is right,
+    too, and a level without a CPU is left out, but it must have run right somewhere.
+    """
+    results = {run.result for run in runs}
+    if results - {RIGHT, REFUSED, NOT_RUN} or (are_named and REFUSED in results):
+        return WILL_NOT_RUN
+    if RIGHT not in results or (are_named and NOT_RUN in results):
+        return CANNOT_TELL
+    return RUNS
 
 
 # --- the program
@@ -189,41 +209,69 @@ def _run(program: _Program, cpu: Cpu, arguments: list[str], time_limit: float, b
     """Run a program on one CPU; ``bias``: the emulator's load bias, None if it is unknown or there are no clones."""
     from cpufeat.running import ptrace
 
-    emulator = cpu.emulator
-    run = Run(cpu.name, cpu.level, emulator.name if emulator else "", NOT_RUN, cpu.reason)
+    run = Run(cpu.name, cpu.level, cpu.emulator.name if cpu.emulator else "", NOT_RUN, cpu.reason)
     if not cpu.name:
         return run
-    watch = None if bias is None else Watch(program.entry, program.clones, bias)
-    trace = (
-        ptrace.Trace(program.path, program.bits, program.entry, program.clones)
-        if program.clones and not emulator
-        else None
-    )
-    command = [program.path, *arguments]
-    if emulator:
-        command = emulator.command(cpu.model, watch) + command
-    try:
-        ended = processes.run_supervised(
-            trace.command(command) if trace else command,
-            seconds=time_limit,
-            environment=qemu.environment(),
-            log=watch.log if watch else None,
-            observe=trace.observe if trace else None,
-        )
-    except OSError as error:
-        return run.replace(result=FAILED, message=error.strerror or str(error))
-    result, message = _judged(ended, time_limit, qemu.failure if emulator else ptrace.failure)
+    with tempfile.TemporaryDirectory() as private:
+        observers = _observers(program, cpu, bias, private)
+        try:
+            ended = processes.run_supervised(
+                observers.command(program, cpu, arguments),
+                seconds=time_limit,
+                environment=qemu.environment(),
+                log=observers.watch.log if observers.watch else None,
+                observe=observers.observe,
+            )
+        except OSError as error:
+            return run.replace(result=FAILED, message=error.strerror or str(error))
+    result, message = _judged(ended, time_limit, qemu.failure if cpu.emulator else ptrace.failure)
+    code = observers.stub.code if observers.stub and result == DIED else None
+    death = death_at(code, program.arch) if code else None
     return run.replace(
         result=result,
-        message=message[:_MAX_MESSAGE],
+        message=(f"{message}: {death}" if death else message)[:_MAX_MESSAGE],
         status=None if ended.expired or ended.status < 0 else ended.status,
         signal=processes.signal_name(-ended.status) if ended.status < 0 and not ended.expired else "",
-        variants=_variants_that_ran(program, watch or trace),
+        death=death,
+        variants=_variants_that_ran(program, observers.watch or observers.trace),
         seconds=ended.seconds,
         stdout=ended.stdout.start,
         stdout_size=ended.stdout.size,
         sha256=ended.stdout.sha256,
     )
+
+
+class _Observers(NamedTuple):
+    """What observes a run: emulated, the stub, and the watch if there are clones; natively, the trace if there are."""
+
+    stub: Stub | None
+    watch: Watch | None
+    trace: Trace | None
+
+    @property
+    def observe(self) -> Callable[[int, float], bool] | None:
+        """The function that follows the process until it ends."""
+        follower = self.stub or self.trace
+        return follower.observe if follower else None
+
+    def command(self, program: _Program, cpu: Cpu, arguments: list[str]) -> list[str]:
+        """Return the command that runs the program under observation."""
+        command = [program.path, *arguments]
+        if cpu.emulator:
+            options = self.stub.options() if self.stub else []
+            return [*cpu.emulator.command(cpu.model, self.watch), *options, *command]
+        return self.trace.command(command) if self.trace else command
+
+
+def _observers(program: _Program, cpu: Cpu, bias: int | None, folder: str) -> _Observers:
+    from cpufeat.running.gdb_remote import Stub
+    from cpufeat.running.ptrace import Trace
+
+    watch = None if bias is None else Watch(program.entry, program.clones, bias)
+    if cpu.emulator:
+        return _Observers(Stub(folder, program.arch), watch, None)
+    traced = Trace(program.path, program.bits, program.entry, program.clones) if program.clones else None
+    return _Observers(None, watch, traced)
 
 
 def _variants_that_ran(program: _Program, observer: Watch | Trace | None) -> tuple[str, ...] | None:

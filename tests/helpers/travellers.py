@@ -16,6 +16,7 @@ from cpufeat.auditing.dataflow.facts import BudgetExceededError
 from cpufeat.auditing.report import IsaNote, Misaligned, Undecoded, Unknown
 from cpufeat.detection.host import Core
 from cpufeat.features import table
+from cpufeat.running.death import Death
 from cpufeat.running.file_check import Check, Lack
 from cpufeat.running.verify import Run
 from helpers.llvm_data import features_of
@@ -69,7 +70,9 @@ def values() -> list[object]:
     )
     lack = Lack("avx2", "not reported", "f", "exported", ".text+0x4", 4, "vpaddd ymm0, ymm0, ymm1", certain=True)
     check = Check("app", "nehalem", "may not run", reasons=("it uses avx2",), lacks=(lack,), rebuild=(("x86-64-v2",),))
+    death = Death("/lib/libfoo.so", "foo", 0x1040, "vpabsb ymm0, ymm0", ("avx2",))
     run = Run("Nehalem", "x86-64-v2", "qemu-x86_64", "died", signal="SIGILL", stdout=b"\x00out", variants=("x86-64",))
+    run = run.replace(death=death)
     feature = table("x86_64")["avx512vnni"]
     source = module.read(IR)
     return [recording, host, explanation, explanation.resolution, artifact, audit, check, run, feature, source]

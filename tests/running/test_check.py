@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import json
 import re
-import shutil
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 from helpers.build_binaries import assemble
 from helpers.paths import MACHINES
-from helpers.requirements import unavailable
+from helpers.requirements import tool
 
 from cpufeat import AuditError, Target, TargetError, UnknownNameError, aot, detect, verify
 from cpufeat import check as check_with_libraries
@@ -301,7 +300,7 @@ def test_a_file_without_code_does_not_run(tmp_path: Path) -> None:
 
 
 def test_members_that_are_no_binaries_were_not_looked_at(tmp_path: Path) -> None:
-    archiver = shutil.which("ar") or unavailable("ar", "apt-get install binutils")
+    archiver = tool("ar")
     member = assemble(tmp_path, ".type f, @function\nf: ret\n.size f, .-f\n")
     (tmp_path / "other").write_bytes(b"BC\xc0\xde and more")
     subprocess.run([archiver, "rc", tmp_path / "a.a", member], check=True)

@@ -21,15 +21,17 @@ from helpers.requirements import tool
 
 from cpufeat import Target, VerifyError, aot, features, levels
 from cpufeat.cli import main
-from cpufeat.cli.options import BAD, NO, OK
+from cpufeat.cli.options import BAD, NO, OK, UNKNOWN
 from cpufeat.cli.verbs.verify import cpus
 from cpufeat.detection import recording
 from cpufeat.detection.detect import detect
 from cpufeat.detection.systems import ThisMachine
 from cpufeat.running.cpus import NATIVE, models_by_level, select_cpus
+from cpufeat.running.death import Death
 from cpufeat.running.qemu import Emulator, emulator
-from cpufeat.running.verify import DIED, DIFFERS, EXPIRED, FAILED, NOT_RUN, REFUSED, RIGHT, Run, verify
+from cpufeat.running.verify import DIED, DIFFERS, EXPIRED, FAILED, NOT_RUN, REFUSED, RIGHT, Run, verdict_of, verify
 from cpufeat.support import processes
+from cpufeat.support.verdict import CANNOT_TELL, RUNS, WILL_NOT_RUN
 
 if TYPE_CHECKING:
     from cpufeat.aot.runtime.dispatcher import Mechanism
@@ -149,6 +151,27 @@ def test_without_an_emulator_the_error_says_what_to_install(monkeypatch: pytest.
     assert select_cpus("x86_64", [NATIVE])[0].emulator is None
 
 
+def test_on_request_no_level_is_run_on_this_machine_itself(qemu: str) -> None:
+    for cpu in select_cpus("x86_64", emulated_only=True):
+        assert cpu.emulator or "only emulated CPUs are asked for" in cpu.reason or "this machine is" in cpu.reason
+    with pytest.raises(VerifyError, match="this machine itself"):
+        select_cpus("x86_64", ["Nehalem", NATIVE], emulated_only=True)
+
+
+def test_the_verdict_on_runs_is_harder_on_cpus_that_are_named() -> None:
+    def verdicts(*results: str) -> tuple[str, str]:
+        runs = [Run("max", "", "", result) for result in results]
+        return verdict_of(runs, are_named=True), verdict_of(runs, are_named=False)
+
+    assert verdicts(RIGHT, RIGHT) == (RUNS, RUNS)
+    assert verdicts(RIGHT, REFUSED) == (WILL_NOT_RUN, RUNS)
+    assert verdicts(RIGHT, NOT_RUN) == (CANNOT_TELL, RUNS)
+    assert verdicts(REFUSED) == (WILL_NOT_RUN, CANNOT_TELL)
+    assert verdicts(NOT_RUN) == verdicts() == (CANNOT_TELL, CANNOT_TELL)
+    for result in (DIED, DIFFERS, EXPIRED, FAILED):
+        assert verdicts(RIGHT, result) == (WILL_NOT_RUN, WILL_NOT_RUN)
+
+
 # --- results of runs
 
 
@@ -176,8 +199,67 @@ def test_a_death_by_a_signal_is_named_and_leaves_no_core_dump(
         resource.setrlimit(resource.RLIMIT_CORE, before)
     assert results(runs) == [DIED, DIED, RIGHT]
     assert [(run.status, run.signal) for run in runs] == [(None, "SIGILL"), (None, "SIGILL"), (0, "")]
+    assert [run.death is None for run in runs] == [False, False, True]
     assert [run.stdout for run in runs] == [b"up\n"] * 3
     assert list(here.iterdir()) == []
+
+
+IN_FUNCTIONS = """
+#include <signal.h>
+#include <unistd.h>
+static void handle(int number) { (void)number; }
+__attribute__((noinline)) void uses(void) { __asm__ volatile(".globl here\\nhere: INSTRUCTION"); }
+int main(void) {
+    signal(SIGALRM, handle); signal(SIGUSR1, handle);
+    for (int i = 0; i < 50; i++) raise(SIGUSR1);
+    uses();
+    return 0;
+}
+"""
+
+
+def address_of(path: Path, symbol: str) -> int:
+    listing = subprocess.run([tool("nm"), path], capture_output=True, text=True, check=True).stdout
+    return next(int(line.split()[0], 16) for line in listing.splitlines() if line.endswith(f" {symbol}"))
+
+
+@pytest.mark.parametrize("options", [("-pie",), ("-no-pie",), ("-static",), ("-static-pie",)])
+def test_a_death_names_the_instruction_its_address_function_and_features(
+    qemu: str, built, options: tuple[str, ...]
+) -> None:
+    program = built(IN_FUNCTIONS.replace("INSTRUCTION", "vpabsb %ymm0, %ymm0"), *options)
+    (run,) = verify(program, ["Nehalem"])
+    assert run.death == Death(str(program), "uses", address_of(program, "here"), "vpabsb ymm0, ymm0", ("avx2",))
+    assert run.message == f"{signal.strsignal(signal.SIGILL)}: {run.death}"
+    assert str(run.death).startswith("vpabsb ymm0, ymm0, which needs avx2, at 0x")
+
+
+def test_a_death_in_a_library_names_the_library(qemu: str, built) -> None:
+    library = built('void made(void) { __asm__ volatile("pdep %eax, %eax, %eax"); }', "-shared", "-fPIC")
+    program = built("void made(void); int main(void) { made(); return 0; }", str(library))
+    (run,) = verify(program, ["Nehalem"])
+    assert run.death is not None
+    assert (run.death.file, run.death.function, run.death.needs) == (str(library), "made", ("bmi2",))
+
+
+def test_a_death_by_another_signal_names_the_instruction_too(qemu: str, built) -> None:
+    program = built("int main(int c, char **v) { (void)v; return *(volatile int *)(long)(c - 1); }")
+    (run,) = verify(program, ["Nehalem"])
+    assert (run.signal, run.result) == ("SIGSEGV", DIED)
+    assert run.death is not None
+    assert (run.death.function, run.death.needs) == ("main", ())
+    assert run.death.instruction.startswith("mov")
+
+
+def test_a_death_on_64_bit_arm_names_the_instruction(tmp_path: Path) -> None:
+    tool("qemu-aarch64")
+    source, program = tmp_path / "dies.s", tmp_path / "dies"
+    source.write_text(".globl _start\n.type _start, %function\n_start: nop\nptrue p0.b\n.size _start, .-_start\n")
+    zig = (sys.executable, "-m", "ziglang", "cc", "-target", "aarch64-freestanding", "-mcpu=generic+sve", "-nostdlib")
+    subprocess.run([*zig, source, "-o", program], capture_output=True, check=True)
+    (run,) = verify(program, ["cortex-a53"])
+    assert run.death is not None
+    assert (run.death.function, run.death.instruction, run.death.needs) == ("_start", "ptrue p0.b", ("sve",))
 
 
 def test_another_output_or_status_differs_from_the_first_right_run(qemu: str, built) -> None:
@@ -597,14 +679,18 @@ def test_the_command_prints_a_row_for_each_cpu_and_exits_by_the_results(
 ) -> None:
     program = str(built(AVX2))
     assert main(["verify", program, "--on", "max", "--on=Nehalem"]) == NO
-    head, right, died, why = capfd.readouterr().out.splitlines()
+    output = capfd.readouterr()
+    head, right, died, *why, summary = output.out.splitlines()
+    assert output.err == f"running {program} on emulated CPUs, with your rights and your files\n"
+    assert summary == "will not run: 1 right, 1 died"
     assert head.split() == ["CPU", "level", "result", "exit", "variant", "seconds"]
     assert right.split()[:4] == ["max", "-", "right", "0"]
     assert died.split()[:4] == ["Nehalem", "x86-64-v2", "died", "SIGILL"]
-    assert why == f"    {signal.strsignal(signal.SIGILL)}"
+    assert why[0].startswith(f"    {signal.strsignal(signal.SIGILL)}: vpabsb ymm0, ymm0, which needs avx2")
     assert main(["verify", str(built(HELLO)), "--on", "max", "--", "--on", "x"]) == OK
-    assert main(["verify", str(built(REFUSES)), "--on", "Nehalem,max"]) == OK
-    capfd.readouterr()
+    assert main(["verify", str(built(REFUSES)), "--on", "Nehalem,max"]) == NO
+    assert main(["verify", str(built(REFUSES))]) == OK
+    assert re.search("^runs: 2 refused, [12] right", capfd.readouterr().out, re.M)
     assert main(["verify", program, "--on", "Pentium5"]) == BAD
     assert "no CPU model 'Pentium5'" in capfd.readouterr().err
 
@@ -638,5 +724,6 @@ def test_a_level_without_a_cpu_is_not_run_and_no_failure(
     assert results(runs) == [RIGHT, RIGHT, RIGHT, NOT_RUN]
     assert (runs[3].level, runs[3].cpu) == ("x86-64-v4", "")
     assert "does not emulate avx512f" in runs[3].message
-    assert main(["verify", str(built(HELLO)), "--on", "x86-64-v4"]) == NO  # nothing was run at all
+    assert main(["verify", str(built(HELLO)), "--on", "x86-64-v4"]) == UNKNOWN
+    assert main(["verify", str(built(HELLO)), "--on", "x86-64-v4,x86-64"]) == UNKNOWN
     assert "does not emulate avx512f" in capfd.readouterr().out

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from argparse import ArgumentTypeError
+from collections import Counter
 
 from cpufeat.cli.layout import folded
-from cpufeat.cli.options import NO, OK, path_of
+from cpufeat.cli.options import path_of
 from cpufeat.cli.terminal import show
 from cpufeat.running import verify
+from cpufeat.running.cpus import NATIVE, may_be_native
 from cpufeat.support.value import TYPE_CHECKING
+from cpufeat.support.verdict import EXIT_STATUS
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -28,6 +32,10 @@ _TABLE = sum(width + 1 for _, width in _COLUMNS) - 1
 
 def arguments(parser: ArgumentParser) -> None:
     """Declare the arguments."""
+    parser.epilog = (
+        "This runs the program, with your rights and your files. Exit status: 0: it ran right on each CPU of --on; "
+        "without --on, or refused in words; 1: it failed; 2: bad usage or input; 3: it could not be run."
+    )
     parser.add_argument("file", metavar="FILE", help="an executable; the arguments after -- are passed to it")
     parser.add_argument(
         "--on",
@@ -44,24 +52,45 @@ def arguments(parser: ArgumentParser) -> None:
         default=limit,
         help=f"the limit for each run (default: {limit:g})",
     )
+    parser.add_argument(
+        "--emulated-only", action="store_true", help="do not run it natively, on this machine itself, for any level"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object per line, for programs")
 
 
 def run(options: Namespace) -> int:
     """Print a line for each CPU as its run ends."""
     chosen = [cpu for listed in options.on for cpu in listed] if options.on else None
-    runs = verify.verify(path_of(options.file), chosen, options.rest, time_limit=options.time_limit)
-    results = []
+    file, emulated_only = path_of(options.file), options.emulated_only
+    runs = verify.verify(file, chosen, options.rest, time_limit=options.time_limit, emulated_only=emulated_only)
+    print(_announcement(file, chosen, emulated_only=emulated_only), file=sys.stderr, flush=True)
+    done = []
     if not options.json:
         show([_head])
     for run_ in runs:
-        results.append(run_.result)
+        done.append(run_)
         if options.json:
             print(json.dumps(_to_json(run_)), flush=True)
         else:
             show(_page(run_))
-    ran = any(result != verify.NOT_RUN for result in results)
-    return OK if ran and set(results) <= set(verify.FINE) else NO
+    verdict = verify.verdict_of(done, are_named=chosen is not None)
+    if not options.json:
+        show([folded((_summary(verdict, done), "note"))])
+    return EXIT_STATUS[verdict]
+
+
+def _announcement(file: str, chosen: list[str] | None, *, emulated_only: bool) -> str:
+    """Say, before anything is run, what will be run and how."""
+    is_emulated = chosen is None or set(chosen) != {NATIVE}
+    is_native = not emulated_only and may_be_native(chosen)
+    places = ["on emulated CPUs"] * is_emulated + ["natively on this machine"] * is_native
+    return f"running {file} {' and '.join(places)}, with your rights and your files"
+
+
+def _summary(verdict: str, runs: list[Run]) -> str:
+    """Count the results: ``runs: 3 right, 1 refused``."""
+    counts = Counter(run_.result for run_ in runs)
+    return f"{verdict}: {', '.join(f'{count} {result}' for result, count in counts.items())}"
 
 
 def cpus(text: str) -> list[str]:
@@ -85,7 +114,8 @@ def _seconds(text: str) -> float:
 
 
 def _to_json(run_: Run) -> dict[str, Any]:
-    return {**vars(run_), "stdout": run_.stdout.decode(errors="backslashreplace")}
+    death = vars(run_.death) if run_.death else None
+    return {**vars(run_), "death": death, "stdout": run_.stdout.decode(errors="backslashreplace")}
 
 
 def _head(width: int) -> list[Line]:
