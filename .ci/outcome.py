@@ -1,6 +1,7 @@
-"""Fail where CI lost tests: ``python .ci/outcome.py JUNIT_XML LEAST_PASSED``, in the project's folder.
+"""Fail where CI lost tests: ``python .ci/outcome.py JUNIT_XML LEAST_PASSED [REASON]``, in the project's folder.
 
-CI installs nearly all that a test may need, so only a few reasons to skip one are good. ``../shared`` is not part of
+CI installs nearly all that a test may need, so only a few reasons to skip one are good; where it does not, the regular
+expression REASON matches further ones. ``../shared`` is not part of
 the project: where it is missing, the tests that read it count as passed, so that one number holds with and without it.
 """
 
@@ -25,7 +26,7 @@ def main() -> None:
     reasons = [skip.get("message", "") for case in cases for skip in case.iter("skipped")]
     passed = sum({child.tag for child in case}.isdisjoint({"error", "failure", "skipped"}) for case in cases)
     missing = 0 if Path("../shared").is_dir() else sum(bool(re.search(SHARED, reason)) for reason in reasons)
-    allowed = "|".join([*ALLOWED.values(), *([SHARED] if missing else [])])
+    allowed = "|".join([*ALLOWED.values(), *sys.argv[3:], *([SHARED] if missing else [])])
     refused = sorted({reason for reason in reasons if not re.search(allowed, reason)})
     if refused:
         sys.exit("skipped, though CI has what these tests need:\n" + "\n".join(refused))

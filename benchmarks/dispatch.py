@@ -75,7 +75,7 @@ def main() -> None:
     rounds = int(sys.argv[1]) if sys.argv[1:] else 30
     with tempfile.TemporaryDirectory() as private:
         folder = Path(private)
-        compiled(shutil.which("cc") or "cc", folder, MAIN, "-o", folder / "measure")
+        compiled(shutil.which("cc") or sys.exit("no cc: apt-get install gcc"), folder, MAIN, "-o", folder / "measure")
         paths = libraries(folder)
         times: dict[str, list[tuple[float, float]]] = {name: [] for name in paths}
         for _ in range(rounds):

@@ -18,19 +18,73 @@ from hypothesis import HealthCheck, settings
 
 pytest.register_assert_rewrite("helpers")  # before the first import of one
 
+from helpers.paths import TESTS  # noqa: E402
 from helpers.requirements import tool, unavailable  # noqa: E402
 
 from cpufeat import llvm_tables  # noqa: E402
+from cpufeat.aot.toolchain.zig import has_global_cache  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
 pytest_plugins = ["helpers.checks"]
+QUICK = (
+    "aot/frontend/test_module.py",
+    "aot/llvm/",
+    "aot/passes/test_clone_plan.py",
+    "aot/passes/test_target_attributes.py",
+    "aot/test_artifact.py",
+    "auditing/dataflow/",
+    "auditing/formats/",
+    "auditing/test_auditor.py",
+    "binary_format/",
+    "cli/test_cli.py",
+    "cli/test_compile.py",
+    "detection/arch/",
+    "detection/dumps/",
+    "detection/probe/",
+    "detection/systems/",
+    "detection/test_host.py",
+    "detection/test_recording.py",
+    "running/test_check.py",
+    "selection/test_explain.py",
+    "selection/test_requests_and_targets.py",
+    "selection/test_triples.py",
+    "support/",
+    "tables/test_models.py",
+)
+"""Files whose tests are quick, but for those with the marker "slow" and those that use one of these fixtures."""
+SLOW_FIXTURES = {"compiler", "library", "llvm_python", "llvm_version", "qemu"}
 os.environ["CPUFEAT_CACHE"] = "0"  # tests compile, and leave this user's cache alone; those of the cache have their own
 settings.register_profile("busy machine", suppress_health_check=[HealthCheck.too_slow], deadline=None)
 settings.load_profile("busy machine")  # a slow draw says that other tests run beside this one, nothing about the code
 LLVM_VERSIONS = llvm_tables.versions("x86_64")
+
+
+def _is_quick(path: Path) -> bool:
+    return path.relative_to(TESTS).as_posix().startswith(QUICK)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """With ``-m quick``, leave other files alone: to import one takes time, and may take a newer LLVM or NumPy."""
+    wanted = config.option.markexpr != "quick" or collection_path.is_dir() or _is_quick(collection_path)
+    return None if wanted else True
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the quick tests."""
+    for item in items:
+        is_slow = item.get_closest_marker("slow") or not SLOW_FIXTURES.isdisjoint(getattr(item, "fixturenames", ()))
+        if _is_quick(item.path) and not is_slow:
+            item.add_marker("quick")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def zig_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Give Zig a folder for the C libraries that it builds, where this user's cache cannot be written."""
+    if not has_global_cache():
+        os.environ["ZIG_GLOBAL_CACHE_DIR"] = str(tmp_path_factory.mktemp("zig"))
 
 
 @pytest.fixture(scope="session")

@@ -155,6 +155,7 @@ define i32 @main() {{ %r = call i32 @putchar(i32 10)
 """ + "".join(f"define void @{name}() {{ %r = call i32 @putchar(i32 {ord(name)})\nret void }}\n" for name in "abc")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("linker", ["zig", "cc"])
 def test_constructors_run_in_order_whatever_the_linker(linker, tmp_path):
     """By priority, then as listed; destructors by priority the other way round (LLVM Language Reference)."""
@@ -374,6 +375,7 @@ def test_an_object_that_cannot_be_linked_into_this_process_is_an_error(module, m
         artifact.load()
 
 
+@pytest.mark.slow
 def test_a_shared_library_is_not_linked_into_this_process(tmp_path):
     aot.compile(TWICE, BASELINE).save(tmp_path / "twice.o")
     zig("-shared", tmp_path / "twice.o", "-o", tmp_path / "twice.so")

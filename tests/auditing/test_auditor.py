@@ -56,6 +56,7 @@ def test_functions_are_named_and_their_instructions_quoted(tmp_path: Path) -> No
     assert use.instruction.split()[0] in line
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stripped", [False, True])
 def test_linked_files_need_what_their_objects_do(tmp_path: Path, *, stripped: bool) -> None:
     sources = [KERNELS / name for name in ("dot.c", "population.c")]
@@ -67,6 +68,7 @@ def test_linked_files_need_what_their_objects_do(tmp_path: Path, *, stripped: bo
     assert {"dot_float", "dot_double", "population"} <= {function.name for function in audit.functions}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("triple", ["x86_64-windows-gnu", "x86_64-macos", "x86-windows-gnu", "x86-linux-musl"])
 def test_programs_of_other_systems_are_audited_too(tmp_path: Path, triple: str) -> None:
     source = tmp_path / "main.c"
@@ -80,6 +82,7 @@ def test_programs_of_other_systems_are_audited_too(tmp_path: Path, triple: str) 
     assert sum(part.size for part in audit.undecoded) < 100
 
 
+@pytest.mark.slow
 def test_functions_that_nothing_describes_are_found_by_calls(tmp_path: Path) -> None:
     source = tmp_path / "f.s"
     source.write_text(f""".globl f
@@ -98,6 +101,7 @@ ret
     assert function.certain
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("system", SYSTEMS.values())
 @pytest.mark.parametrize("kind", ["object", "library"])
 def test_names_need_not_be_utf_8(tmp_path: Path, system: str, kind: str) -> None:
@@ -132,6 +136,7 @@ def test_mnemonics_of_no_compiler_feature_are_listed_as_others(tmp_path: Path) -
     assert set(audit.others) == {"rdtscp", "incsspq"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "mnemonic", ["endbr64", "pause", "rdsspq %rax", "prefetchw (%rsp)", "prefetchwt1 (%rsp)", "cldemote (%rsp)"]
 )
@@ -312,6 +317,7 @@ def damaged(content: bytes, chance: random.Random) -> bytes:
     return bytes(changed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("triple", ["x86_64-linux-gnu", "x86_64-macos", "x86_64-windows-gnu", "aarch64-linux-gnu"])
 @pytest.mark.parametrize("linked", [False, True])
 def test_damage_is_an_error_or_another_audit(tmp_path: Path, triple: str, *, linked: bool) -> None:

@@ -31,6 +31,7 @@ def main(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "arguments", "kind"),
     [
@@ -60,6 +61,7 @@ def test_the_kind_of_output_follows_its_name_or_the_option(name, arguments, kind
         assert run(tmp_path / name).returncode == 42
 
 
+@pytest.mark.slow
 @needs_clang
 def test_the_command_line_compiles_c(tmp_path):
     (tmp_path / "main.c").write_text(

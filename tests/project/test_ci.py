@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from helpers.environment import ENVIRONMENT
 from helpers.paths import PROJECT, TESTS
+from helpers.requirements import DEBIAN
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -73,3 +74,25 @@ def test_ci_wants_two_tests_and_a_reason_for_each_that_is_skipped(
     process = subprocess.run(command, cwd=tmp_path / "project", capture_output=True, text=True, check=False)
     assert (process.returncode == 0) == (not says), process.stderr
     assert says in process.stderr
+
+
+def test_a_reason_that_is_given_is_allowed_too(tmp_path: Path) -> None:
+    cases = PASSED + skipped("needs gcc: apt-get install gcc")
+    (tmp_path / "tests.xml").write_text(f"<testsuites><testsuite>{cases}</testsuite></testsuites>")
+    command = [sys.executable, str(PROJECT / ".ci" / "outcome.py"), str(tmp_path / "tests.xml"), "1"]
+    assert subprocess.run(command, capture_output=True, check=False).returncode == 1
+    assert subprocess.run([*command, "^needs "], capture_output=True, check=False).returncode == 0
+
+
+def test_ci_installs_the_tools_that_tests_need_and_contributors_are_told_of_them() -> None:
+    named = (
+        (PROJECT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("`apt-get install ")[2].partition("`")[0]
+    )
+    installed = {
+        word
+        for line in (PROJECT / ".ci" / "run").read_text().splitlines()
+        if "apt-get install" in line
+        for word in line.split()
+    }
+    assert set(DEBIAN) - {"bash", "rustc"} < set(named.split()) < installed
+    assert "rustc" in installed

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 WITHOUT_POSIX = """
 import os, sys
+os.supports_dir_fd.clear()  # shutil looks there when it is imported
 import ctypes, json, lzma, socket, subprocess, tempfile, threading, uuid
 for name in ("fcntl", "grp", "posix", "pwd", "resource", "termios"):
     sys.modules[name] = None

@@ -40,11 +40,11 @@ def environment(folder: Path) -> dict[str, str]:
     Only the C libraries that it builds, a minute each, go to its global cache, where that can be written: not in many
     containers and services.
     """
-    chosen = {} if _has_global_cache() else {"ZIG_GLOBAL_CACHE_DIR": str(folder / "global")}
+    chosen = {} if has_global_cache() else {"ZIG_GLOBAL_CACHE_DIR": str(folder / "global")}
     return {**os.environ, **chosen, "ZIG_LOCAL_CACHE_DIR": str(folder), "NO_COLOR": "1"}
 
 
-def _has_global_cache() -> bool:
+def has_global_cache() -> bool:
     """Whether Zig can write to the folder that it takes for its global cache (``resolveGlobalCacheDir`` in its source).
 
     On Windows, where a user's folders can be written, it is not looked for.

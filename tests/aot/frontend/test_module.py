@@ -77,7 +77,7 @@ def test_an_llvmlite_module_is_not_changed():
         ("bad.ll", b"define \xff", "bad.ll: byte 7 of the IR is not UTF-8$"),
         ("bad.ll", b"; fine\ndefine void @f() { ret void }\n\0 and more", "bad.ll:3: a NUL byte"),
         ("bad.bc", b"BC\xc0\xde and more", "bad.bc: "),
-        ("empty.bc\0.bc", None, "null byte"),
+        ("empty.bc\0.bc", None, "embedded null"),
     ],
 )
 def test_a_file_that_cannot_be_compiled_is_an_error_that_names_it(name, content, message, tmp_path):

@@ -550,6 +550,7 @@ int main(void) {
 """
 
 
+@pytest.mark.slow
 @needs_x86_64
 def test_code_of_32_bits_reads_what_64_bit_code_reads(tmp_path: Path) -> None:
     """In a C program for 32-bit x86 that zig builds: vendor and XCR0 are those that 64-bit code reads."""
