@@ -1,17 +1,20 @@
-"""Generate ``data/aarch64/encodings.tsv``: which AArch64 instruction encodings need which features, according to LLVM.
+"""Generate ``data/aarch64/encodings.tsv``: which AArch64 instruction words need which features, according to LLVM.
 
-    python tools/aarch64_encodings.py LLVM-OBJDUMP LLVM-MC
+    python tools/aarch64_encodings.py LIBLLVM
 
-A 32-bit word that disassembles with all features, but not with the baseline, is passed as assembly to the assembler of
-the baseline, which reports ``instruction requires: lse``. A decision tree over the bits is learned from millions of
-such words, and then corrected with random words until it makes hardly any mistakes on new ones. This takes ten minutes.
-The committed rows are those of LLVM 19. ``MSR``, ``SYS`` and hints are in ``system.tsv``, because the disassembler
-accepts their numbers with any features.
+LIBLLVM is the shared library of an LLVM (Debian's package libllvm22), whose disassembler says of millions of 32-bit
+words whether they are instructions with all features, and with those of the baseline. What the baseline lacks is passed
+as assembly to ziglang's assembler, which reports ``instruction requires: lse``. For each first byte, a decision tree
+over the other bits is grown: a cell, whose words share some bits, is divided by the bit that tells most until all words
+tried in it have the same label. It is grown again with the words that it has wrong, until it has hardly any wrong of
+new ones. ``MSR``, ``SYS`` and hints are in ``system.tsv``, because the disassembler accepts their numbers with any
+features.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import math
 import random
 import re
@@ -30,90 +33,138 @@ from cpufeat.errors import UnknownNameError  # noqa: E402
 from cpufeat.features import find  # noqa: E402
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 Label = frozenset[str]
 Point = tuple[int, Label]
-"""A word that is an instruction, and the features that it needs above the baseline."""
-Row = tuple[int, int, Label]
-"""A mask, a value, and the features that the words need that have this value under the mask."""
+"""A word, and the features that it needs above the baseline, or UNALLOCATED."""
+Cell = tuple[int, int]
+"""A mask and a value: the words that have this value under the mask."""
+Row = tuple[int, int, Label, int]
+"""A mask, a value, the label of the words that have this value under the mask, and one of these words."""
 
 OUTPUT = ROOT / "data" / "aarch64" / "encodings.tsv"
-UNKNOWN = "<unknown>"
 BASELINE: Label = frozenset()
+UNALLOCATED: Label = frozenset({"unallocated"})
 SYSTEM = 0xD5
 """The first byte of system instructions."""
-_LOWS = (0x041, 0x3FF, 0x000, 0x3E0)
-"""Values of the fields Rn and Rd, used beside random ones: most encodings have no opcode bits there."""
 _REQUIRES = "instruction requires: "
 _LLVM_NAMES = {"frint3264": "fptoint", "b16b16": "sve_b16b16"}
-_ROUNDS, _NEW_WORDS = 8, 400_000
-_SURVEY = 6000
-"""How many random words decide whether a first byte has instructions above the baseline."""
-_SAMPLE = 3000
+_ROUNDS, _NEW_WORDS = 5, 1_000_000
+_TRIED = 512
+"""Words of a cell that are tried."""
+_AT_ONCE = 400
+"""Cells whose words are passed to the disassembler together."""
 _MIN_GAIN = 0.02
 """A fraction of the information; if no single bit yields more, the best pair of bits is searched."""
+_TEXT = 256
+"""Bytes for the text of an instruction."""
+_EXAMPLES = 3
+"""Texts of one shape that are passed to the assembler, until it says what it requires."""
+_REGISTER = re.compile(r"\b([wxzpvbhsdq]|za|pn|zt)\d+")
+_NUMBER = re.compile(r"#-?[\dx.a-f]+")
+
+
+class Disassembler:
+    """LLVM's disassembler for AArch64 with certain features."""
+
+    def __init__(self, library: ctypes.CDLL, features: str) -> None:
+        library.LLVMCreateDisasmCPUFeatures.restype = ctypes.c_void_p
+        strings = [text.encode() for text in ("aarch64", "", features)]
+        self._context = ctypes.c_void_p(library.LLVMCreateDisasmCPUFeatures(*strings, None, 0, None, None))
+        self._disassemble = library.LLVMDisasmInstruction
+        pointer, number = ctypes.c_void_p, ctypes.c_uint64
+        self._disassemble.argtypes = (pointer, pointer, number, number, ctypes.c_char_p, ctypes.c_size_t)
+        self._text = ctypes.create_string_buffer(_TEXT)
+
+    def sizes(self, words: Sequence[int]) -> list[int]:
+        """Return 4 for each word that is an instruction, and 0 for every other."""
+        buffer, context, text, function = self._buffer(words), self._context, self._text, self._disassemble
+        start = ctypes.addressof(buffer)
+        return [function(context, at, 4, 0, text, 1) for at in range(start, start + 4 * len(words), 4)]
+
+    def text(self, word: int) -> str:
+        """Return a word as assembly, empty if it is no instruction."""
+        size = self._disassemble(self._context, ctypes.addressof(self._buffer([word])), 4, 0, self._text, _TEXT)
+        return re.sub(r"\s+", " ", self._text.value.decode().partition("//")[0].strip()) if size else ""
+
+    @staticmethod
+    def _buffer(words: Sequence[int]) -> ctypes.Array[ctypes.c_char]:
+        return ctypes.create_string_buffer(struct.pack(f"<{len(words)}I", *words))
 
 
 class Llvm:
-    """LLVM's disassembler and assembler."""
+    """LLVM's disassembler with all features and with the baseline's, and its assembler."""
 
-    def __init__(self, objdump: str, mc: str) -> None:
-        self.objdump, self.mc = objdump, mc
+    def __init__(self, path: str) -> None:
+        library = ctypes.CDLL(path)
+        for part in ("TargetInfo", "Target", "TargetMC", "Disassembler"):
+            getattr(library, f"LLVMInitializeAArch64{part}")()
+        self.all, self._base = Disassembler(library, "+all"), Disassembler(library, "+neon")
         self._requirements: dict[str, Label] = {}
+        """The features that the instructions of each shape require."""
 
-    def labels(self, words: Sequence[int]) -> list[Label | None]:
-        """Return the features that each word needs, None for a word that is no instruction."""
-        texts = self._disassembled(words, "+all")
-        basic = self._disassembled(words, "+neon")
-        above = {text for text, base in zip(texts, basic, strict=True) if text != UNKNOWN and base == UNKNOWN}
-        self._assemble(sorted(above - self._requirements.keys()))
-        return [
-            None if text == UNKNOWN else BASELINE if base != UNKNOWN else self._requirements.get(text, BASELINE)
-            for text, base in zip(texts, basic, strict=True)
-        ]
+    def points(self, words: Sequence[int]) -> list[Point]:
+        """Return the words with the features that each needs.
 
-    def texts(self, words: Sequence[int]) -> list[str]:
-        """Return words as assembly."""
-        return self._disassembled(words, "+all")
+        The library does not tell unpredictable instructions from those that are none: most have equal registers, so
+        such words are left out.
+        """
+        with_all, with_base = self.all.sizes(words), self._base.sizes(words)
+        above = {word for word, size, base in zip(words, with_all, with_base, strict=True) if size and not base}
+        shapes = {word: _shape(self.all.text(word)) for word in above}
+        examples: defaultdict[str, list[str]] = defaultdict(list)
+        for word, shape in shapes.items():
+            if shape not in self._requirements and len(examples[shape]) < _EXAMPLES:
+                examples[shape].append(self.all.text(word))
+        self._ask(examples)
+        points = []
+        for word, size, base in zip(words, with_all, with_base, strict=True):
+            if size:
+                points.append((word, BASELINE if base else self._requirements[shapes[word]]))
+            elif not _may_be_unpredictable(word):
+                points.append((word, UNALLOCATED))
+        return points
 
-    def _disassembled(self, words: Sequence[int], attributes: str) -> list[str]:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "words.o"
-            path.write_bytes(_object(words))
-            options = ["-d", "-z", "--no-show-raw-insn", "--no-leading-addr", "--no-print-imm-hex", "-M", "no-aliases"]
-            command = [self.objdump, *options, f"--mattr={attributes}", str(path)]
-            output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-        lines = [_plain(line) for line in output.splitlines() if line.startswith((" ", "\t"))]
-        if len(lines) != len(words):
-            raise SystemExit(f"{len(lines)} lines for {len(words)} words")
-        return lines
-
-    def _assemble(self, texts: Sequence[str]) -> None:
-        command = [self.mc, "-triple", "aarch64", "-filetype=null", "-"]
-        source = "\n".join(texts) + "\n"
-        answer = subprocess.run(command, input=source, capture_output=True, text=True, check=False).stderr
-        for number, message in re.findall(r"^<stdin>:(\d+):\d+: error: (.*)$", answer, re.MULTILINE):
-            if message.startswith(_REQUIRES):
-                self._requirements.setdefault(texts[int(number) - 1], _needed(message.removeprefix(_REQUIRES)))
-
-
-def _object(words: Sequence[int]) -> bytes:
-    """Return an ELF object whose ``.text`` is the words."""
-    text = struct.pack(f"<{len(words)}I", *words)
-    names = b"\0.text\0.names\0"
-    header = struct.pack("<16sHHIQQQIHHHHHH", b"\x7fELF\2\1\1", 1, 183, 1, 0, 0, 64, 0, 64, 0, 0, 64, 3, 2)
-    at = 64 + 3 * 64
-    sections = bytes(64)
-    sections += struct.pack("<IIQQQQIIQQ", 1, 1, 6, 0, at, len(text), 0, 0, 4, 0)
-    sections += struct.pack("<IIQQQQIIQQ", 7, 3, 0, 0, at + len(text), len(names), 0, 0, 1, 0)
-    return header + sections + text + names
+    def _ask(self, examples: Mapping[str, list[str]]) -> None:
+        for number in range(_EXAMPLES):
+            texts = {
+                texts[number]: shape
+                for shape, texts in examples.items()
+                if len(texts) > number and not self._requirements.get(shape)
+            }
+            messages = _refused(list(texts))
+            for text, shape in texts.items():
+                message = messages.get(text, "")
+                if message.startswith(_REQUIRES):
+                    self._requirements[shape] = _needed(message.removeprefix(_REQUIRES))
+                else:
+                    self._requirements.setdefault(shape, BASELINE)
 
 
-def _plain(line: str) -> str:
-    """Return the text of an instruction, with the target of a branch replaced by its own address (``.``)."""
-    text = re.sub(r"\s+", " ", line.partition("//")[0].strip())
-    return re.sub(r"(0x[0-9a-f]+|#-?\d+)? ?<[^>]+\+0x[^>]+>$", ".", text)
+def _refused(texts: Sequence[str]) -> dict[str, str]:
+    """Return the first message of the baseline's assembler about each text that it refuses."""
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "lines.s"
+        source.write_text("\n".join(texts) + "\n")
+        command = [sys.executable, "-m", "ziglang", "cc", "-target", "aarch64-linux-gnu", "-ferror-limit=0"]
+        command += ["-c", str(source), "-o", str(source.with_suffix(".o"))]
+        answer = subprocess.run(command, capture_output=True, text=True, check=False).stderr
+    messages: dict[str, str] = {}
+    for number, message in re.findall(r"lines\.s:(\d+):\d+: error: (.*)$", answer, re.MULTILINE):
+        messages.setdefault(texts[int(number) - 1], message)
+    return messages
+
+
+def _shape(text: str) -> str:
+    """Return the text of an instruction without the numbers of registers and of immediate operands."""
+    return _NUMBER.sub("#", _REGISTER.sub(r"\1", text))
+
+
+def _may_be_unpredictable(word: int) -> bool:
+    """Whether two of the fields that usually hold the numbers of registers are equal."""
+    fields = [word >> at & 31 for at in (0, 5, 10, 16)]
+    return len({*fields}) < len(fields)
 
 
 def _needed(message: str) -> Label:
@@ -141,35 +192,65 @@ def _our_name(name: str) -> str:
 # --- learning
 
 
-def tree(points: Sequence[Point], bits: tuple[int, ...], mask: int, value: int) -> Iterator[Row]:
-    """Yield the rows of a decision tree over some of the bits, without rows for the baseline."""
-    labels = {label for _, label in points}
-    if len(labels) == 1:
-        (label,) = labels
-        if label:
-            yield mask, value, label
-        return
-    bit = _best_bit(points, bits)
-    if bit is None:
-        raise SystemExit(f"{value:#x} under {mask:#x}: {labels}")
-    remaining = tuple(candidate for candidate in bits if candidate != bit)
-    for side in (0, 1):
-        half = [point for point in points if point[0] >> bit & 1 == side]
-        if half:
-            yield from tree(half, remaining, mask | 1 << bit, value | side << bit)
+def grow(llvm: Llvm, firsts: Iterable[int], known: Mapping[int, Sequence[Point]]) -> dict[int, list[Row]]:
+    """Return the rows of the trees for some first bytes, none for the baseline; ``known``: more words of each."""
+    rows: dict[int, list[Row]] = {first: [] for first in firsts}
+    cells: list[Cell] = [(0xFF << 24, first << 24) for first in rows]
+    while cells:
+        following: list[Cell] = []
+        for at in range(0, len(cells), _AT_ONCE):
+            batch = cells[at : at + _AT_ONCE]
+            points = llvm.points([word for cell in batch for word in _words_in(cell)])
+            by_cell = _divided(points, batch)
+            for mask, value in batch:
+                inside = by_cell[value]
+                inside += [point for point in known.get(value >> 24, ()) if point[0] & mask == value]
+                labels = {label for _, label in inside}
+                bit = _best_bit(inside, mask) if len(labels) > 1 else None
+                if bit is not None:
+                    following += [(mask | 1 << bit, value), (mask | 1 << bit, value | 1 << bit)]
+                elif labels and BASELINE not in labels:
+                    rows[value >> 24].append((mask, value, labels.pop(), inside[0][0]))
+        cells = following
+    return rows
 
 
-def _best_bit(points: Sequence[Point], bits: tuple[int, ...]) -> int | None:
+def _words_in(cell: Cell) -> Iterator[int]:
+    """Yield words of a cell: random ones, half of them with fields that are all zeros or ones."""
+    mask, value = cell
+    for number in range(_TRIED):
+        word = random.getrandbits(32)
+        for at in (0, 5, 10, 16) if number % 2 else ():
+            kind = random.getrandbits(2)
+            if kind < 2:
+                word = word & ~(31 << at) | (31 << at if kind else 0)
+        yield word & ~mask | value
+
+
+def _divided(points: Iterable[Point], cells: Sequence[Cell]) -> dict[int, list[Point]]:
+    """Return the points in each cell, by its value; cells are apart, and no two of the same value."""
+    masks = sorted({mask for mask, _ in cells})
+    of_mask = {mask: {value for other, value in cells if other == mask} for mask in masks}
+    by_cell: dict[int, list[Point]] = {value: [] for _, value in cells}
+    for point in points:
+        for mask in masks:
+            if point[0] & mask in of_mask[mask]:
+                by_cell[point[0] & mask].append(point)
+                break
+    return by_cell
+
+
+def _best_bit(points: Sequence[Point], mask: int) -> int | None:
     """Return the bit that best separates the labels; if no bit does by itself, the first of the best pair."""
-    sample = random.Random(1).sample(points, _SAMPLE) if len(points) > _SAMPLE else points
-    whole = _entropy(Counter(label for _, label in sample).values())
+    whole = _entropy(Counter(label for _, label in points).values())
+    bits = [bit for bit in range(24) if not mask >> bit & 1]
     varying = [bit for bit in bits if len({word >> bit & 1 for word, _ in points}) == 2]
     if not varying:
         return None
-    lowest, best = min((_conditional_entropy(sample, (bit,)), bit) for bit in varying)
+    lowest, best = min((_conditional_entropy(points, (bit,)), bit) for bit in varying)
     if whole - lowest > _MIN_GAIN * whole:
         return best
-    pairs = [(_conditional_entropy(sample, (a, b)), a) for a in varying for b in varying if a < b]
+    pairs = [(_conditional_entropy(points, (a, b)), a) for a in varying for b in varying if a < b]
     return min(pairs)[1] if pairs else best
 
 
@@ -187,9 +268,9 @@ def _entropy(counts: Iterable[int]) -> float:
     return -sum(number / total * math.log2(number / total) for number in numbers)
 
 
-def needs(rows: Sequence[Row], word: int) -> Label:
-    """Return the features that a word needs according to the rows of its first byte."""
-    return next((label for mask, value, label in rows if word & mask == value), BASELINE)
+def label_of(rows: Sequence[Row], word: int) -> Label:
+    """Return the label of a word according to the rows of its first byte."""
+    return next((label for mask, value, label, _ in rows if word & mask == value), BASELINE)
 
 
 # --- the table
@@ -198,52 +279,25 @@ def needs(rows: Sequence[Row], word: int) -> Label:
 def main() -> None:
     """Learn the rows and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("objdump", metavar="LLVM-OBJDUMP")
-    parser.add_argument("mc", metavar="LLVM-MC")
-    options = parser.parse_args()
-    llvm = Llvm(options.objdump, options.mc)
+    parser.add_argument("library", metavar="LIBLLVM")
+    llvm = Llvm(parser.parse_args().library)
     random.seed(1)
-    survey = {first: llvm.labels(_words(first, _SURVEY)) for first in range(256) if first != SYSTEM}
-    points = {first: _points(llvm, _systematic(first)) for first, labels in survey.items() if any(labels)}
-    rows = {first: _rows(first, samples) for first, samples in points.items()}
-    doubtful: set[int] = set()
+    every = [first for first in range(256) if first != SYSTEM]
+    llvm.points([word for first in every for word in _words_in((0xFF << 24, first << 24))])
+    rows = grow(llvm, every, {})
+    known: defaultdict[int, list[Point]] = defaultdict(list)
     for number in range(_ROUNDS):
         words = [random.getrandbits(32) for _ in range(_NEW_WORDS)]
-        words += [word for first in doubtful for word in _words(first, _NEW_WORDS // 8)]
-        fresh = _points(llvm, [word for word in words if word >> 24 != SYSTEM])
-        wrong = [(word, label) for word, label in fresh if needs(rows.get(word >> 24, ()), word) != label]
-        sys.stderr.write(f"round {number + 1}: {len(wrong)} of {len(fresh)} instructions wrong\n")
-        doubtful = {word >> 24 for word, _ in wrong}
-        for word, label in fresh:
-            if word >> 24 in doubtful:
-                points.setdefault(word >> 24, []).append((word, label))
-        for first in doubtful:
-            rows[first] = _rows(first, points[first])
+        points = llvm.points([word for word in words if word >> 24 != SYSTEM])
+        wrong = [(word, label) for word, label in points if label_of(rows[word >> 24], word) != label]
+        for word, label in wrong:
+            known[word >> 24].append((word, label))
+        count = sum(map(len, rows.values()))
+        sys.stderr.write(f"round {number + 1}: {count} rows, {len(wrong)} of {len(points)} words wrong\n")
         if not wrong:
             break
-    lines = [HEADER, *_lines(llvm, [row for first in sorted(rows) for row in rows[first]], points)]
-    for first, labels in survey.items():
-        if not any(label is not None for label in (*labels, *llvm.labels(_systematic(first)))):
-            lines.append(f"{first << 24:08x}\tff000000\tunallocated\t-")
-    OUTPUT.write_text("\n".join(lines) + "\n")
-
-
-def _words(first: int, count: int) -> list[int]:
-    return [first << 24 | random.getrandbits(24) for _ in range(count)]
-
-
-def _systematic(first: int) -> list[int]:
-    """Return words with every value of the opcode bits, and some values of Rn and Rd."""
-    lows = [*_LOWS, random.getrandbits(10), random.getrandbits(10)]
-    return [first << 24 | middle << 10 | low for middle in range(1 << 14) for low in lows]
-
-
-def _points(llvm: Llvm, words: Sequence[int]) -> list[Point]:
-    return [(word, label) for word, label in zip(words, llvm.labels(words), strict=True) if label is not None]
-
-
-def _rows(first: int, points: Sequence[Point]) -> list[Row]:
-    return list(tree(points, tuple(range(24)), 0xFF << 24, first << 24))
+        rows |= grow(llvm, {word >> 24 for word, _ in wrong}, known)
+    OUTPUT.write_text("\n".join([HEADER, *_lines(llvm, rows)]) + "\n")
 
 
 HEADER = """\
@@ -258,13 +312,28 @@ value\tmask\tneeds\texample
 """  # noqa: E501
 
 
-def _lines(llvm: Llvm, rows: Sequence[Row], points: dict[int, list[Point]]) -> Iterator[str]:
+def _lines(llvm: Llvm, rows: Mapping[int, Sequence[Row]]) -> Iterator[str]:
     """Yield the lines of the table, each with an instruction as an example."""
-    examples = [
-        next(word for word, label in points[value >> 24] if word & mask == value and label) for mask, value, _ in rows
-    ]
-    for (mask, value, label), text in zip(rows, llvm.texts(examples), strict=True):
-        yield f"{value:08x}\t{mask:08x}\t{' '.join(sorted(label))}\t{text}"
+    for first in sorted(rows):
+        for mask, value, label, word in joined(rows[first]):
+            example = "-" if label == UNALLOCATED else llvm.all.text(word)
+            yield f"{value:08x}\t{mask:08x}\t{' '.join(sorted(label))}\t{example}"
+
+
+def joined(rows: Iterable[Row]) -> list[Row]:
+    """Return fewer rows: two that differ only in one bit of the value become one."""
+    by_cell = {(mask, value): (label, word) for mask, value, label, word in rows}
+    waiting = sorted(by_cell)
+    while waiting:
+        mask, value = waiting.pop()
+        bits = [1 << bit for bit in range(24) if mask >> bit & 1]
+        label, word = by_cell.get((mask, value), (None, 0))
+        pair = next((bit for bit in bits if label and by_cell.get((mask, value ^ bit), (None, 0))[0] == label), 0)
+        if label and pair:
+            del by_cell[mask, value], by_cell[mask, value ^ pair]
+            by_cell[mask & ~pair, value & ~pair] = (label, word)
+            waiting.append((mask & ~pair, value & ~pair))
+    return sorted(((mask, value, *entry) for (mask, value), entry in by_cell.items()), key=lambda row: row[1])
 
 
 if __name__ == "__main__":

@@ -30,7 +30,14 @@ LEAST = {
     "8f ea 78 fe c1 01 02 03 04": "xop",
 }
 """Encodings of no instruction whose prefix tells their length -> the feature that the prefix needs."""
-LEAST_OF_OTHERS = {"0f 0f c1 01": "3dnow", "d5 00 06": "egpr", "62 f4 7c 48 27 c0": "egpr", "0f 38 8a 00": "", "06": ""}
+LEAST_OF_OTHERS = {
+    "0f 0f c1 01": "3dnow",
+    "d5 00 06": "egpr",
+    "62 f4 7c 48 27 c0": "egpr",
+    "0f 38 ef c1": "",
+    "0f 04": "",
+    "06": "",
+}
 """Encodings of no instruction whose length is not known -> the feature that they need at least."""
 AARCH64 = "aarch64-linux-gnu"
 
@@ -76,7 +83,7 @@ def test_32_bit_code_has_the_same_prefixes(tmp_path: Path, encoding: str) -> Non
 
 @pytest.mark.parametrize(
     ("encoding", "limit", "status"),
-    [(EVEX, "x86-64-v4", 3), (EVEX, "x86-64-v3", 1), ("0f 38 8a 00", "x86-64-v4", 3), ("90", "x86-64", 0)],
+    [(EVEX, "x86-64-v4", 3), (EVEX, "x86-64-v3", 1), ("0f 38 ef c1", "x86-64-v4", 3), ("90", "x86-64", 0)],
 )
 @pytest.mark.parametrize("is_archive", [False, True])
 def test_unknown_code_within_the_limit_is_neither_yes_nor_no(
@@ -94,7 +101,7 @@ def test_unknown_code_within_the_limit_is_neither_yes_nor_no(
 
 
 def test_a_recorded_machine_is_no_limit_for_unknown_code(tmp_path: Path) -> None:
-    file = assemble(tmp_path, function(byte("0f 38 8a 00"), "ret"))
+    file = assemble(tmp_path, function(byte("0f 38 ef c1"), "ret"))
     assert main(["audit", str(file), "--machine", str(MACHINES / "zen5-kvm.json")]) == 3
     assert main(["check", str(file), "--cpu", "znver5"]) == 3
 

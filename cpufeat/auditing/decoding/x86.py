@@ -13,9 +13,11 @@ from itertools import islice
 from operator import attrgetter
 from typing import NamedTuple
 
-from cpufeat.auditing.decoding import opcodes_x86, prefixes_x86
+from cpufeat.auditing.decoding import opcodes_x86
 from cpufeat.auditing.decoding.apx import plain
 from cpufeat.auditing.decoding.code_discovery import Decoded, MixedRange, discover
+from cpufeat.auditing.decoding.newer_x86 import newer
+from cpufeat.auditing.decoding.prefixes_x86 import form
 from cpufeat.auditing.decoding.regions import Region, between_functions, in_functions, limited, sure_entries
 from cpufeat.auditing.decoding.requirements import NO_INSTRUCTION, Requirement, Uses
 from cpufeat.auditing.decoding.scan import Scanner, UnknownCode
@@ -68,7 +70,7 @@ class _Scanner(Scanner):
         self.bits = 64 if image.arch == "x86_64" else 32
         self._reached_unknown: set[int] = set()
         """Addresses that are reached as code, but hold no instruction that iced-x86 knows."""
-        self._extended: dict[tuple[int, frozenset[str]], int] = {}
+        self._numbers: dict[Requirement, int] = {}
 
     def look_up(self, opcode: int) -> Requirement | None:
         return NO_INSTRUCTION if opcode == _INVALID else opcodes_x86.requirement(self.image.arch, opcode)
@@ -200,21 +202,22 @@ class _Scanner(Scanner):
 
     def _add_unknown(self, address: int, function: Function, entries: Sequence[int], *, certain: bool) -> None:
         """Add bytes that are no instruction; ``entries``: where functions begin in one without a name."""
-        known = prefixes_x86.form(self.image.bytes_at(address, _MAX_INSTRUCTION), self.bits)
+        known = form(self.image.bytes_at(address, _MAX_INSTRUCTION), self.bits)
         before = bisect_right(entries, address) - 1
         start = function.start if function.name or before < 0 else max(function.start, entries[before])
         within = Function(start, function.end, function.name)
-        self.unknown.append(UnknownCode(address, known.length, within, known.least, known.prefix, certain))
+        self.unknown.append(UnknownCode(address, known.length, within, known.prefix.least, known.prefix.name, certain))
 
     def extended(self, opcode: int, features: frozenset[str]) -> int:
-        """Return the number that stands for an opcode that features of APX extend, or for one that is not known.
+        """Return the opcode that stands for one that is extended by those features of APX."""
+        plain_opcode = self.requirement(opcode) or Requirement()
+        return self.opcode_of(Requirement(plain_opcode.features | features, other=plain_opcode.other))
 
-        ``opcode`` is 0 for one that is not known; ``features`` is the least that it needs.
-        """
-        number = self._extended.setdefault((opcode, features), -1 - len(self._extended))
-        plain_opcode = (self.requirement(opcode) if opcode else None) or Requirement()
-        self.requirements[number] = Requirement(plain_opcode.features | features, other=plain_opcode.other)
-        return number
+    def opcode_of(self, requirement: Requirement) -> int:
+        """Return the opcode that stands for all that iced-x86 does not know and that have a requirement."""
+        opcode = self._numbers.setdefault(requirement, -1 - len(self._numbers))
+        self.requirements[opcode] = requirement
+        return opcode
 
     def _add_instructions(self, instructions: Iterable[Decoded], uses: Uses) -> None:
         for instruction in instructions:
@@ -251,7 +254,7 @@ class _InstructionStream:
                 yield decoded
             else:
                 return
-            decoded = self._decode_apx(decoded.address) or self._decode_unknown(decoded)
+            decoded = self._decode_apx(decoded.address) or self._decode_newer(decoded)
             yield decoded
             address = decoded.following
 
@@ -270,29 +273,35 @@ class _InstructionStream:
             refers=None if decoded.refers is None else decoded.refers + without_apx.longer,
         )
 
-    def _decode_unknown(self, decoded: Decoded) -> Decoded:
-        """Return an instruction that is not known, with its length and an opcode if its prefix tells them."""
+    def _decode_newer(self, decoded: Decoded) -> Decoded:
+        """Return an instruction of the table, or one that is not known if its prefix tells the length."""
         offset = decoded.address - self._start
-        known = prefixes_x86.form(self._content[offset : offset + _MAX_INSTRUCTION], self._scanner.bits)
-        if not known.length:
+        code = self._content[offset : offset + _MAX_INSTRUCTION]
+        known = newer(code, self._scanner.bits)
+        if known:
+            length, requirement = known.length, known.requirement
+        else:
+            length, prefix, *_ = form(code, self._scanner.bits)
+            requirement = Requirement(frozenset({prefix.least} - {""}))
+        if not length:
             return decoded
-        code = self._scanner.extended(_INVALID, frozenset({known.least} - {""}))
-        following = decoded.address + known.length
-        return decoded._replace(following=following, code=code, flow=NEXT, known=False)
+        following, opcode = decoded.address + length, self._scanner.opcode_of(requirement)
+        return decoded._replace(following=following, code=opcode, flow=NEXT, known=bool(known))
 
 
 def instruction_text(image: Image, address: int) -> str:
-    """Return the instruction at an address as assembly, in Intel's syntax."""
+    """Return the instruction at an address as assembly, in Intel's syntax; only its mnemonic if it is new."""
     bits = 64 if image.arch == "x86_64" else 32
     code = image.bytes_at(address, _MAX_INSTRUCTION)
     instruction = Decoder(bits, code, ip=address).decode()
-    without_apx = plain(code) if not instruction.code and bits == 64 else None
-    if without_apx:
-        return f"{_formatter().format_mnemonic(Decoder(64, without_apx.code).decode())} (APX)"
-    if not instruction.code:
-        known = prefixes_x86.form(code, bits)
-        return f"(unknown) {code[: known.length].hex(' ')}"
-    return _formatter().format(instruction)
+    if instruction.code:
+        return _formatter().format(instruction)
+    without_apx = plain(code) if bits == 64 else None
+    instruction = Decoder(64, without_apx.code).decode() if without_apx else instruction
+    if instruction.code:
+        return f"{_formatter().format_mnemonic(instruction)} (APX)"
+    known = newer(code, bits)
+    return known.mnemonic if known else f"(unknown) {code[: form(code, bits).length].hex(' ')}"
 
 
 @cache
