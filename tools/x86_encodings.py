@@ -208,15 +208,20 @@ def requirements(assembler: Assembler, texts: Iterable[str]) -> dict[str, frozen
 def rows(examples: Mapping[Key, str], needs: Mapping[str, frozenset[str]]) -> Iterator[str]:
     """Yield the lines of the table: the keys of one instruction that differ in little are one row."""
     grouped: defaultdict[tuple[Key, str, str], list[Key]] = defaultdict(list)
+    is_general = {}
     for key, text in sorted(examples.items()):
         if text in needs:
-            mnemonic = text.removeprefix("{evex} ").split()[0]
-            grouped[key._replace(length=0, digit=0), " ".join(sorted(needs[text])), mnemonic].append(key)
-    for (key, features, mnemonic), members in sorted(grouped.items()):
+            mnemonic, first = text.removeprefix("{evex} ").split()[:2]
+            group = key._replace(length=0, digit=0), " ".join(sorted(needs[text])), mnemonic
+            grouped[group].append(key)
+            is_general[group] = first[0] in "er"
+    for group, members in sorted(grouped.items()):
+        key, features, mnemonic = group
         lengths = "".join(sorted({str(member.length) for member in members}))
         digits = {str(member.digit) for member in members}
         opcode = (key.prefix, str(key.opcode_map), _PP[key.pp], str(key.w), f"{key.opcode:02x}")
-        operands = (lengths, key.operand, digits.pop() if len(digits) == 1 else "*")
+        reg = digits.pop() if len(digits) == 1 else "general" if is_general[group] else "*"
+        operands = (lengths, key.operand, reg)
         yield "\t".join((*opcode, *operands, features, mnemonic))
 
 
@@ -230,7 +235,7 @@ HEADER = """\
 # opcode     hexadecimal
 # l          the vector lengths (0: 128 bits, 1: 256, 2: 512) that there are, as digits
 # operand    `register` or `memory`: what ModRM's `rm` names
-# reg        the value of ModRM's `reg`; `*` where it is an operand (registers that must differ were not tried alike)
+# reg        the value of ModRM's `reg`; `general` where it is a general register, `*` where it is another one
 # needs      the features that it needs, without those that they imply
 # mnemonic   that of Intel's syntax
 prefix\tmap\tpp\tw\topcode\tl\toperand\treg\tneeds\tmnemonic

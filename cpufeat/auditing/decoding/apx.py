@@ -114,9 +114,9 @@ def _from_other_map(prefixes: bytes, rest: bytes) -> Plain | None:
     if opcode in _VEX_ONLY.get(p0 & 7, ()):
         features = _registers(rest, ("B4", "X4", "R4", "V4")) | ({"nf"} if p2 & 4 else set())
         return _rewritten(prefixes, bytes([_VEX, p0 & 0xE7, p1 & 0xFB | p2 >> 3 & 4]), rest, 4, features)
-    if not _registers(rest, ("B4", "X4")):
+    if not _registers(rest, ("B4", "X4", "R4")):
         return None
-    return _rewritten(prefixes, bytes([_EVEX, p0 & 0xF7, p1 | 4]), rest, 3, set())
+    return _rewritten(prefixes, bytes([_EVEX, p0 & 0xF7 | 0x10, p1 | 4]), rest, 3, set())
 
 
 def _registers(rest: bytes, fields: tuple[str, ...]) -> set[str]:

@@ -21,7 +21,7 @@ class _Row(NamedTuple):
     lengths: str
     is_memory: bool
     digit: str
-    """``*`` for any."""
+    """``*`` for any; ``general`` for any, which is the number of a general register."""
     needs: tuple[str, ...]
     mnemonic: str
 
@@ -39,7 +39,8 @@ def newer(code: bytes, bits: int) -> Newer | None:
     """Return the first instruction of code if it is in the table; ``bits``: 64, or 32."""
     known = form(code, bits)
     prefix = known.prefix
-    row, extended = _row(known, (prefix.name, prefix.opcode_map)), prefix.extends
+    row = _row(known, (prefix.name, prefix.opcode_map))
+    extended = prefix.extends or (prefix.high and row is not None and row.digit == "general")
     if row is None and prefix.name == "EVEX":  # of APX, which gives older encodings more registers
         older = ("legacy", _MAP_0F38) if prefix.opcode_map == _LEGACY_MAP else ("VEX", prefix.opcode_map)
         row, extended = _row(known, older), True
@@ -56,7 +57,7 @@ def _row(known: Form, kind: tuple[str, int]) -> _Row | None:
     length = "" if prefix.broadcasts and not is_memory else str(prefix.length)
     digit = str(known.modrm >> 3 & 7)
     matching = (row for row in of_opcode if row.is_memory == is_memory and length in row.lengths)
-    return next((row for row in matching if row.digit in ("*", digit)), None)
+    return next((row for row in matching if row.digit in ("*", "general", digit)), None)
 
 
 @cache

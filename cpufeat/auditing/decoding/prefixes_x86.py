@@ -46,7 +46,9 @@ class Prefix(NamedTuple):
     broadcasts: bool = False
     """EVEX.b: with registers only, the bits of the vector length mean something else."""
     extends: bool = False
-    """Whether it has bits of general registers that APX adds."""
+    """Whether it extends the registers of an address as only APX does."""
+    high: bool = False
+    """Whether it makes ModRM's ``reg`` a register from 16 on."""
 
 
 class Form(NamedTuple):
@@ -84,7 +86,9 @@ def _prefix(code: bytes, bits: int) -> Prefix | None:
     if first == _EVEX:
         least = "egpr" if in_evex in (4, 7) else "avx512f"
         extends = bits == 64 and bool(second & 8 or not third & 4)
-        return Prefix("EVEX", 4, in_evex, least, *_vector(third, fourth >> 5), bool(fourth & 16), extends)
+        return Prefix(
+            "EVEX", 4, in_evex, least, *_vector(third, fourth >> 5), bool(fourth & 16), extends, not second & 16
+        )
     if first == _VEX:
         return Prefix("VEX", 3, in_vex, "avx" if in_vex != 7 else "", *_vector(third, third >> 2 & 1))
     others = {

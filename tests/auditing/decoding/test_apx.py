@@ -21,6 +21,7 @@ ADDED = {
     "movabsq $0x1234567890abcdef, %r21": "egpr",
     "movzbl (%r16), %eax": "egpr",
     "cvtsi2sd %r16, %xmm0": "egpr",
+    "vcvtsd2si %xmm19, %r16": "avx512f egpr",
     "call *%r17": "egpr",
     "{evex} addb $3, %al": "egpr",
     "pushp %rbx": "ppx",

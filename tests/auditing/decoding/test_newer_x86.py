@@ -46,10 +46,11 @@ OLD = {
 }
 NOT_NEW = {name for names in OLD.values() for name in names.split()}
 """Mnemonics of clang's that iced-x86 has under another name, or as none of its own, and that every CPU runs."""
-LOW = {"x": "xmm3", "y": "ymm3", "z": "zmm3", "k": "k3", "d": "ecx", "q": "rcx", "m": "[rcx + rdx]", "i": "1"}
-HIGH = {**LOW, "x": "xmm19", "y": "ymm20", "z": "zmm21", "m": "[r17 + r18]", "d": "r16d", "q": "r17"}
-"""Registers that only EVEX can name."""
-TILES = ("tmm3", "tmm1", "tmm2")
+LOW = {"x": "xmm{}", "y": "ymm{}", "z": "zmm{}", "k": "k{}", "d": "ecx", "q": "rcx", "m": "[rcx + rdx]", "i": "1"}
+LOW["t"] = "tmm{}"
+HIGH = {**LOW, "x": "xmm2{}", "y": "ymm2{}", "z": "zmm2{}", "m": "[r17 + r18]", "d": "r16d", "q": "r17"}
+"""Registers that only EVEX can name. No two operands of an instruction are of the same number."""
+NUMBERS = (6, 7, 3, 5)
 GENERAL = ["q", "i", "m", "qq", "dm", "qm", "qi", "iq", "tm", "ttt", "td", "ztd", "zti"]
 """The kinds of the operands of general instructions and of those of tiles."""
 VECTOR = [
@@ -90,7 +91,7 @@ VECTOR = [
 
 
 def instruction(name: str, shape: str, registers: dict[str, str]) -> str:
-    return f"{name} " + ", ".join(TILES[at] if kind == "t" else registers[kind] for at, kind in enumerate(shape))
+    return f"{name} " + ", ".join(registers[kind].format(number) for kind, number in zip(shape, NUMBERS, strict=False))
 
 
 @pytest.fixture(scope="module")
@@ -222,6 +223,9 @@ def test_each_row_needs_features_that_have_a_row() -> None:
         ("62 f3 7d 48 52 c1 00", "vminmaxps", "avx10_2"),
         ("62 fb 79 48 52 00 00", "vminmaxps", "avx10_2 egpr"),  # with R16 as a base: the bits B4 and X4
         ("62 f3 7d 18 52 c1 00", "vminmaxps", "avx10_2"),  # {sae}: no vector length
+        ("62 f5 7f 08 6d c1", "vcvttsd2sis", "avx10_2"),
+        ("62 e5 7f 08 6d c1", "vcvttsd2sis", "avx10_2 egpr"),  # to R16: the bit R4
+        ("62 e5 7d 48 58 c1", "vaddbf16", "avx10_2"),  # to ZMM16, with the same bit
         ("0f 38 8b 01", "movrs", "movrs"),
         ("62 f4 7c 08 8b 01", "movrs", "egpr movrs"),
         ("c4 e2 7b 4a 04 11", "tileloaddrs", "amx_movrs"),
