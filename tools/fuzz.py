@@ -246,7 +246,7 @@ def _lines(changed: bytearray, chance: random.Random) -> None:
     lines = bytes(changed).splitlines(keepends=True)
     at, line = chance.randrange(len(lines) + 1), chance.choice(lines or [b"\n"])
     times = chance.choice((0, 1, 2, 100, 20_000))
-    added = chance.choice((line, b"\n", b"\r", b"\x0b", b":\n", b"processor\t: 9\n", b"\n\n"))
+    added = chance.choice((line[:100], b"\n", b"\r", b"\x0b", b":\n", b"processor\t: 9\n", b"\n\n"))
     changed[:] = b"".join([*lines[:at], added * times, *lines[at + chance.randrange(3) :]])
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple
 
+from cpufeat.binary_format.names import SHORT
 from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -212,7 +213,7 @@ class Elf:
         for number, row in enumerate(self.rows(table, layout)):
             start, info, other, shndx, value, length = row if self.bits == 64 else (row[0], *row[3:], row[1], row[2])
             end = strings.find(b"\0", start)
-            left -= end - start
+            left -= max(end - start - SHORT, 0)
             if left < 0 or (end < 0 and strings):
                 raise self.damaged("its symbols' names do not end, or overlap")
             if shndx == SHN_XINDEX and number < len(large_indices):

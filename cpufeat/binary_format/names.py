@@ -7,7 +7,9 @@ from cpufeat.support.value import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-MAX_NAME = 1 << 15
+SHORT = 64
+"""Bytes of a name that cost no more than its row: thousands of sections are called ``.group``."""
+_MAX_NAME = 1 << 15
 """Bytes of a name: each use of it, such as a relocation, may cost so much."""
 
 
@@ -17,7 +19,7 @@ def cost_too_much(strings: bytes, starts: Iterable[int]) -> bool:
     for start in starts:
         end = strings.find(b"\0", start)
         size = (len(strings) if end < 0 else end) - start
-        left -= max(size, 0)
-        if left < 0 or size > MAX_NAME:
+        left -= max(size - SHORT, 0)
+        if left < 0 or size > _MAX_NAME:
             return True
     return False

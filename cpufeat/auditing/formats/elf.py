@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from operator import itemgetter
+
 from cpufeat.auditing.formats.eh_frame import UnwindTable, landing_pads
 from cpufeat.auditing.formats.elf_headers import ElfFile, read
 from cpufeat.auditing.formats.function_bounds import functions
@@ -129,9 +132,12 @@ def _is_mapping(entry: elf.Symbol) -> bool:
 def _data(entries: Iterable[tuple[elf.Symbol, int]], sections: Sequence[Section]) -> tuple[tuple[int, int], ...]:
     """Return the parts of code sections that symbols call data; ``entries``: rows with their addresses."""
     code = [section for section in sections if section.executable]
+    by_address = sorted(entries, key=itemgetter(1))
+    places = [at for _, at in by_address]
     data = []
     for section in code:
-        inside = [(at, entry) for entry, at in entries if section.address <= at < section.end]
+        first, last = bisect_left(places, section.address), bisect_left(places, section.end)
+        inside = [(at, entry) for entry, at in by_address[first:last]]
         data += [
             (at, min(at + entry.size, section.end)) for at, entry in inside if entry.type == STT_OBJECT and entry.size
         ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from functools import cached_property
+from itertools import pairwise
 
 from cpufeat.binary_format import elf_dynamic
 from cpufeat.binary_format.elf import (
@@ -18,12 +19,15 @@ from cpufeat.binary_format.elf import (
     SHF_ALLOC,
     SHF_EXECINSTR,
     SHF_WRITE,
+    SHT_DYNSYM,
     SHT_NOBITS,
     SHT_PROGBITS,
+    SHT_SYMTAB,
     Elf,
     Section,
     Segment,
 )
+from cpufeat.binary_format.names import cost_too_much
 from cpufeat.errors import AuditError
 from cpufeat.support.value import TYPE_CHECKING, Value
 
@@ -146,6 +150,13 @@ def _check(file: ElfFile) -> None:
             raise elf.damaged(f"{file.name_of(section) or 'a segment'} lies outside of it")
     if sum(section.size for section in stored) > 2 * len(elf.content):
         raise elf.damaged("its sections overlap")
+    if cost_too_much(file._names, (section.name for section in elf.sections)):
+        raise elf.damaged("its sections' names overlap, or are too long")
+    if any(len(file.of_type(kind)) > 1 for kind in (SHT_SYMTAB, SHT_DYNSYM)):
+        raise elf.damaged("it has several tables of symbols of one kind")
+    code = sorted((part.addr, part.addr + part.size) for part in stored if part.flags & SHF_EXECINSTR and part.size)
+    if file.kind != "object" and any(before[1] > after[0] for before, after in pairwise(code)):
+        raise elf.damaged("its code overlaps in memory")
     if any(section.link >= len(elf.sections) for section in elf.sections):
         raise elf.damaged("a section links to one that does not exist")
     if any(section.addr + section.size > 1 << elf.bits for section in file.sections):

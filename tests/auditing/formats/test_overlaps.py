@@ -8,7 +8,7 @@ import time
 import pytest
 
 import cpufeat
-from cpufeat.binary_format import coff, macho
+from cpufeat.binary_format import coff, elf, macho
 from cpufeat.errors import AuditError
 
 AMD64, CODE, TEXT = 0x8664, 0x60000020, b".text\0\0\0"
@@ -68,6 +68,49 @@ def test_relocations_may_not_overlap_as_a_whole(make) -> None:
     with pytest.raises(AuditError, match="its relocations overlap"):
         cpufeat.audit(make(1000, 16, relocations=6000))
     assert time.monotonic() - start < 2
+
+
+def elf_object(*sections: tuple[int, ...], kind: int = 1, strings: bytes = b"") -> bytes:
+    """An ELF file with a section of code, a table of strings, and others."""
+    code = (0, elf.SHT_PROGBITS, elf.SHF_ALLOC | elf.SHF_EXECINSTR, 0, 64, 4, 0, 0, 4, 0)
+    table = (0, elf.SHT_STRTAB, 0, 0, 68, len(strings), 0, 0, 1, 0)
+    rows = [(0,) * 10, table, code, *sections]
+    header = b"\x7fELF\2\1\1".ljust(16, b"\0")
+    header += struct.pack("<2HI3QI6H", kind, 62, 1, 0, 0, 68 + len(strings), 0, 64, 56, 0, 64, len(rows), 1)
+    return header + b"\xc3" * 4 + strings + b"".join(struct.pack("<2I4Q2I2Q", *row) for row in rows)
+
+
+DATA = (1, elf.SHT_PROGBITS, elf.SHF_ALLOC, 0, 0, 0, 0, 0, 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("sections", "kind", "message"),
+    [
+        ([DATA] * 2000, 1, "its sections' names overlap, or are too long"),
+        ([(0, elf.SHT_SYMTAB, 0, 0, 0, 0, 1, 0, 8, 24)] * 2000, 1, "several tables of symbols of one kind"),
+        ([(0, elf.SHT_PROGBITS, 6, 2, 64, 4, 0, 0, 2, 0)] * 2, 3, "its code overlaps in memory"),
+    ],
+)
+def test_an_elf_file_may_not_cost_more_than_its_size(sections, kind, message) -> None:
+    with pytest.raises(AuditError, match=message):
+        cpufeat.audit(elf_object(*sections, kind=kind, strings=b"\0" + b"n" * 30_000 + b"\0"))
+
+
+def test_many_sections_may_have_one_name() -> None:
+    """Such as ``.group``, of which there is one for each template of C++."""
+    audit = cpufeat.audit(elf_object(*[DATA] * 30_000, strings=b"\0.group\0"))
+    assert audit.instructions == 4
+
+
+def test_many_symbols_in_many_sections_of_code_take_no_longer_than_both() -> None:
+    """``-ffunction-sections``, which took the product."""
+    count = 8000
+    strings = b"\0f\0" + bytes(24) + struct.pack("<I2BH2Q", 1, 0x12, 0, 2, 0, 4) * count
+    symbols = (0, elf.SHT_SYMTAB, 0, 0, 68 + 3, 24 * (count + 1), 1, 1, 8, 24)
+    section = (0, elf.SHT_PROGBITS, elf.SHF_ALLOC | elf.SHF_EXECINSTR, 0, 64, 1, 0, 0, 1, 0)
+    start = time.process_time()
+    assert cpufeat.audit(elf_object(symbols, *[section] * count, strings=strings)).instructions == 4 + count
+    assert time.process_time() - start < 3
 
 
 COUNT, LENGTH = 20_000, 30_000
