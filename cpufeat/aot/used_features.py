@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from cpufeat.auditing.auditor import AUDITED, decoded
 from cpufeat.auditing.checks.guarded_uses import guards
 from cpufeat.auditing.formats.loader import image_of
+from cpufeat.auditing.report import UNUSED
 from cpufeat.errors import ArtifactError, AuditError, CompileError
 from cpufeat.features import FeatureSet, family
 
@@ -112,11 +113,15 @@ def _excess(target: Target, functions: Sequence[FunctionUses]) -> Iterator[_Exce
 
 
 def _unguarded(image: Image, excess: Sequence[_Excess]) -> list[_Excess]:
-    """Return the uses that no run-time check of the code's own guards. Selection of a variant is no such check."""
+    """Return the uses that no run-time check of the code's own guards, also in code to which nothing refers.
+
+    Selection of a variant is no such check.
+    """
     if not excess:
         return []
-    guarded = guards(_with_constant_answers(image), {use.function.function: use.function.uses for use in excess})
-    return [use for use in excess if use.feature in guarded[use.function.function.start].bare]
+    found = guards(_with_constant_answers(image), {use.function.function: use.function.uses for use in excess})
+    guard_of = [(use, found[use.function.function.start]) for use in excess]
+    return [use for use, guard in guard_of if use.feature in guard.bare or guard.reached == UNUSED]
 
 
 def _with_constant_answers(image: Image) -> Image:
