@@ -14,9 +14,11 @@ from cpufeat.detection.host import Host
 from cpufeat.errors import AuditError, OptionError, TargetError, UnknownNameError, expect, one_of
 from cpufeat.features import FeatureSet
 from cpufeat.running.dependencies.root import Root
+from cpufeat.running.dependencies.script import MAGIC, interpreter_of
 from cpufeat.running.file_check import Check, check_file
 from cpufeat.running.libraries import Part, Place, with_libraries
-from cpufeat.support.verdict import WILL_NOT_RUN
+from cpufeat.support import files
+from cpufeat.support.verdict import CANNOT_TELL, RUNS, WILL_NOT_RUN, worst
 from cpufeat.tables import architecture, has_tables, rows
 from cpufeat.target import Target
 
@@ -36,15 +38,40 @@ def check(
     The file, and with ``libraries`` all that it loads, is judged by the instructions that are reached without a
     run-time check of the CPU (:func:`cpufeat.audit`). Libraries are searched for as the loader does that the file asks
     for, in ``root``, by default among the files of this machine; what LD_LIBRARY_PATH and LD_PRELOAD name is loaded
-    only where this machine is asked, without ``root``. Raises AuditError for a file that is no binary, or that has
-    members of several architectures where ``on`` is a request; OSError; UnknownNameError and TargetError for a bad
-    request; OptionError for a ``root`` that can be no path.
+    only where this machine is asked, without ``root``. A script is judged by its interpreter, and at best it cannot be
+    told whether it runs. Raises AuditError for a file that is no binary, or that has members of several architectures
+    where ``on`` is a request; OSError; UnknownNameError and TargetError for a bad request; OptionError for a ``root``
+    that can be no path.
     """
     expect("on", on, (Host, str, type(None)), "a Host, a level or CPU as a str, or None")
     one_of("libraries", libraries, (True, False))
     expect("root", root, (str, os.PathLike, type(None)), "a path or None")
     place = _place(on, root)
     content, name = content_of(file)
+    if libraries and content.startswith(MAGIC):
+        return _check_script(content if b"\n" in content else files.read(file), name, place)
+    return _check_binary(content, name, place, libraries=libraries)
+
+
+def _check_script(first_bytes: bytes, name: str, place: Place) -> Check:
+    """Judge a script by the program that runs it; what the script itself does is not known."""
+    interpreter = interpreter_of(first_bytes, place.root)
+    unknown = "what the script itself loads and starts was not looked at"
+    if not interpreter.real:
+        return Check(name, place.on, CANNOT_TELL, (f"its interpreter {interpreter.path!r} was not found", unknown))
+    answer = _check_binary(files.read(interpreter.real), interpreter.real, place, libraries=True)
+    told = () if answer.verdict == RUNS else (f"its interpreter {interpreter.path}: {answer.verdict}",)
+    return Check(
+        name,
+        place.on,
+        worst([answer.verdict, CANNOT_TELL]),
+        (*told, unknown),
+        libraries=(answer.replace(libraries=None, may_load=()), *(answer.libraries or ())),
+        may_load=answer.may_load,
+    )
+
+
+def _check_binary(content: bytes, name: str, place: Place, *, libraries: bool) -> Check:
     audit = audit_content(content, name)
     chosen = _part_for_host(audit, place.host) if place.host else _part_for_request(audit, place.on)
     if isinstance(chosen, str):

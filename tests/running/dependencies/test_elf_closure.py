@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from helpers.build_binaries import build
 from helpers.requirements import unavailable
 
 from cpufeat import Target
@@ -172,3 +173,38 @@ def test_symbols_that_one_file_takes_from_another_are_used_and_names_for_dlsym(b
     without = loaded(built("program", USES, library(built, "libfoo.so"))).used
     assert without is not None
     assert "pkey_set" not in without
+
+
+def musl_program(folder: Path, output: str, code: str, *options: str | Path) -> Path:
+    path, source = folder / output, folder / "source.c"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    source.write_text(code)
+    return build(path, source, *options, triple="x86_64-linux-musl")
+
+
+def test_musl_searches_for_what_libraries_load_along_the_chain_of_runpaths(tmp_path: Path) -> None:
+    """As musl 1.2.3 lists it: a runpath holds for libraries too, and the loader is the C library."""
+    second = musl_program(
+        tmp_path, "b/libsecond.so", "int second(void) { return 0; }", "-shared", "-Wl,-soname,libsecond.so"
+    )
+    code = "int second(void); int foo(void) { return second(); }"
+    foo = musl_program(tmp_path, "a/libfoo.so", code, "-shared", second, "-Wl,-soname,libfoo.so")
+    rpath = "-Wl,-rpath,$ORIGIN/../a:$ORIGIN/../b"
+    program = musl_program(tmp_path, "bin/program", USES, "-dynamic", foo, rpath, "-Wl,--allow-shlib-undefined")
+    loader = musl_program(tmp_path, "lib/ld-musl-x86_64.so.1", "int loads(void) { return 0; }", "-shared")
+    result = loaded(program, Root(str(tmp_path)))
+    assert [(file.name, file.real) for file in result.files] == [
+        ("libfoo.so", str(foo)),
+        ("libc.so", str(loader)),
+        ("libsecond.so", str(second)),
+    ]
+
+
+def test_a_file_names_the_folders_of_musl(tmp_path: Path) -> None:
+    foo = musl_program(tmp_path, "opt/foo/libfoo.so", FOO, "-shared", "-Wl,-soname,libfoo.so")
+    program = musl_program(tmp_path, "bin/program", USES, "-dynamic", foo)
+    (missing,) = (file for file in loaded(program, Root(str(tmp_path))).files if file.name == "libfoo.so")
+    assert missing.searched == ("/lib", "/usr/local/lib", "/usr/lib")
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc" / "ld-musl-x86_64.path").write_text("/nowhere\n/opt/foo\n")
+    assert str(foo) in [file.real for file in loaded(program, Root(str(tmp_path))).files]
