@@ -75,19 +75,20 @@ def used(
     )
 
 
-def unguarded_beyond(name: str, code: bytes, permitted: FeatureSet, labels: Sequence[str], picked: int) -> FeatureSet:
+def unguarded_beyond(name: str, file: bytes, permitted: FeatureSet, labels: Sequence[str], picked: int) -> FeatureSet:
     """Return the features above the baseline, not among the permitted ones, that an object uses without a check.
 
     Only functions that run where the variant at index ``picked`` of the ``labels`` was selected count. Raises
     ArtifactError for a damaged object, and for code that the decoder does not know.
     """
     try:
-        image = image_of(code, name or "the artifact")
+        image = image_of(file, name or "the artifact")
         scan, _ = decoded(image)
     except AuditError as error:
         raise ArtifactError(str(error)) from None
-    if scan.undecoded:
-        raise ArtifactError(f"{image.name}: the decoder does not know its code at {scan.undecoded[0].place}")
+    undecoded = [*(code.address for code in scan.unknown), *(code.address for code in scan.undecoded)]
+    if undecoded:
+        raise ArtifactError(f"{image.name}: the decoder does not know its code at {image.place_of(undecoded[0])}")
     uses = {}
     for entry in scan.functions:
         name = entry.function.name
