@@ -109,7 +109,7 @@ class _Closure:
         self._files.append(dependency)
         self.by_name.setdefault(name, dependency)
         try:
-            links = elf_links(files.read(real), path)
+            links = elf_links(files.read(real), path, is_loader=path == self._search.loader)
         except (AuditError, OSError) as error:
             self._unknown.append(f"what {path} loads is not known: {error}")
             return
@@ -120,11 +120,12 @@ class _Closure:
 
     def result(self) -> Dependencies:
         opened = dict.fromkeys(chain.from_iterable(links.opens for links in self._links))
-        names = frozenset(chain.from_iterable(links.imports | links.looks_up for links in self._links))
+        imports = [links.imports for links in self._links]
+        names = chain.from_iterable((*(links.imports or ()), *links.looks_up) for links in self._links)
         loaded = self.by_name.keys() | {posixpath.basename(file.path) for file in self._files}
         return Dependencies(
             files=tuple(self._files),
             may_open=tuple(name for name in opened if posixpath.basename(name) not in loaded),
             unknown=tuple(self._unknown),
-            used=None if self._unknown else names,
+            used=None if self._unknown or None in imports else frozenset(names),
         )

@@ -34,14 +34,12 @@ class ElfLinks(Value):
     """Folders to search for what this file needs, after ``LD_LIBRARY_PATH``; None if it has no such list."""
     has_defaults: bool
     """Whether the folders of the system are searched for what it needs."""
-    imports: frozenset[str]
-    """The names of symbols that other files have to define."""
-    exports: frozenset[str]
-    """The names of symbols that it defines for other files."""
+    imports: frozenset[str] | None
+    """The names of symbols that other files have to define; None for a file without section headers."""
     opens: tuple[str, ...]
     """Names of libraries in its constants, if it calls ``dlopen``."""
     looks_up: frozenset[str]
-    """Constants that may be names of symbols, if it calls ``dlsym``."""
+    """Constants that may be names of symbols, if it calls ``dlsym`` or is the loader."""
 
 
 def kind_of(content: bytes) -> tuple[int, int, int]:
@@ -51,8 +49,11 @@ def kind_of(content: bytes) -> tuple[int, int, int]:
     return content[4], content[5], int.from_bytes(content[18:20], "little" if content[5] == 1 else "big")
 
 
-def elf_links(content: bytes, name: str) -> ElfLinks:
-    """Read the links of an ELF file. Raises AuditError for a damaged one."""
+def elf_links(content: bytes, name: str, *, is_loader: bool = False) -> ElfLinks:
+    """Read the links of an ELF file. Raises AuditError for a damaged one.
+
+    A loader looks symbols up itself, such as glibc's in libc.so.6.
+    """
     file = Elf(content, lambda damage: AuditError(f"{name}: a damaged ELF file: {damage}"))
     rows = list(_dynamic(file))
     strings = next((_offset(file, value) for tag, value in rows if tag == _STRTAB), None)
@@ -64,9 +65,8 @@ def elf_links(content: bytes, name: str) -> ElfLinks:
 
     runpath, rpath = texts(_RUNPATH), texts(_RPATH)
     flags = next((value for tag, value in rows if tag == _FLAGS_1), 0)
-    symbols = [symbol for index in _tables(file) for symbol in file.symbols(index) if symbol.binding != elf.STB_LOCAL]
-    imports = frozenset(symbol.name for symbol in symbols if symbol.shndx == elf.SHN_UNDEF)
-    exports = frozenset(symbol.name for symbol in symbols if symbol.shndx != elf.SHN_UNDEF)
+    imports = _imports(file)
+    looks_up = is_loader or bool((imports or frozenset()) & _LOOKS_UP)
     return ElfLinks(
         interpreter=_interpreter(file),
         needed=tuple(texts(_NEEDED, _AUXILIARY, _FILTER)),
@@ -75,9 +75,8 @@ def elf_links(content: bytes, name: str) -> ElfLinks:
         runpath=tuple(folder for path in runpath for folder in path.split(":")) if runpath else None,
         has_defaults=not flags & _NODEFLIB,
         imports=imports,
-        exports=exports,
-        opens=tuple(dict.fromkeys(_constants(file, _LIBRARY))) if imports & _OPENS else (),
-        looks_up=frozenset(_constants(file, _IDENTIFIER)) if imports & _LOOKS_UP else frozenset(),
+        opens=tuple(dict.fromkeys(_constants(file, _LIBRARY))) if (imports or frozenset()) & _OPENS else (),
+        looks_up=frozenset(_constants(file, _IDENTIFIER)) if looks_up else frozenset(),
     )
 
 
@@ -115,8 +114,10 @@ def _interpreter(file: Elf) -> str:
     return path.partition(b"\0")[0].decode(errors="surrogateescape")
 
 
-def _tables(file: Elf) -> list[int]:
-    return [index for index, section in enumerate(file.sections) if section.type == elf.SHT_DYNSYM]
+def _imports(file: Elf) -> frozenset[str] | None:
+    tables = [index for index, section in enumerate(file.sections) if section.type == elf.SHT_DYNSYM]
+    symbols = (symbol for index in tables for symbol in file.symbols(index))
+    return frozenset(symbol.name for symbol in symbols if symbol.shndx == elf.SHN_UNDEF) if tables else None
 
 
 def _constants(file: Elf, pattern: re.Pattern[bytes]) -> list[str]:

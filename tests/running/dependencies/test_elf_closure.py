@@ -173,6 +173,17 @@ def test_symbols_that_one_file_takes_from_another_are_used_and_names_for_dlsym(b
     without = loaded(built("program", USES, library(built, "libfoo.so"))).used
     assert without is not None
     assert "pkey_set" not in without
+    assert "__libc_early_init" in without  # the loader calls it, and names it in a constant alone
+
+
+def test_of_a_file_without_section_headers_it_is_not_known_what_it_uses(built: Build) -> None:
+    foo = library(built, "libfoo.so")
+    program = built("program", USES, foo, "-Wl,-rpath,$ORIGIN")
+    content = bytearray(program.read_bytes())
+    content[0x28:0x30], content[0x3C:0x40] = bytes(8), bytes(4)  # e_shoff, e_shnum, e_shstrndx
+    program.write_bytes(content)
+    assert loaded(program).used is None
+    assert str(foo) in paths(loaded(program))
 
 
 def musl_program(folder: Path, output: str, code: str, *options: str | Path) -> Path:
