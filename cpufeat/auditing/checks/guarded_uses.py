@@ -23,9 +23,9 @@ from collections import deque
 from itertools import islice
 from typing import NamedTuple
 
-from cpufeat import tables
 from cpufeat.auditing import report
 from cpufeat.auditing.checks.exposure import UNREFERRED, UNUSED, Exposure, ways_at_load
+from cpufeat.auditing.checks.library_checks import LibraryChecks
 from cpufeat.auditing.checks.reference_graph import ReferenceGraph
 from cpufeat.auditing.checks.unavoidable_needs import CheckedFunctions, find_unavoidable_needs
 from cpufeat.auditing.checks.unused_code import UnusedCode
@@ -72,9 +72,11 @@ def guards(image: Image, uses: Mapping[Function, Mapping[str, Sequence[int]]]) -
     program = Program(image, lifting.lifter, uses)
     references = References(program, lifting.xref_finder(program))
     checks = find_cpu_checks(program, references)
-    used: Uses = {function.start: features for function, features in uses.items()}
+    own_checks = LibraryChecks(program)
+    used = own_checks.without({function.start: features for function, features in uses.items()})
     found = _checked(program, references, checks, used) if checks.functions else _unchecked(program, used)
-    return {start: _with_library_checks(program, start, guard) for start, guard in found.items()}
+    trusted = {start: Guard(CHECKED, why, frozenset()) for start, why in own_checks.reasons.items()}
+    return trusted | found
 
 
 def _unchecked(program: Program, used: Uses) -> dict[int, Guard]:
@@ -92,18 +94,6 @@ def _checked(program: Program, references: References, checks: CpuChecks, used: 
     exposure = Exposure(program, graph, needs, UnusedCode(program, references))
     judge = _Judge(program, checked, graph, needs, exposure.arrivals)
     return {start: judge.guard(start, list(features)) for start, features in used.items()}
-
-
-def _with_library_checks(program: Program, start: int, guard: Guard) -> Guard:
-    """Return the guard of a function together with what its library is known to check (``library_checks.tsv``)."""
-    names = {symbol.name for symbol in program.symbols.at(start)}
-    for library, function, features, why in tables.rows("library_checks.tsv") if guard.bare else ():
-        is_meant = library in ("*", program.image.library) and (function == "*" or function in names)
-        checked = guard.bare.intersection(features.split()) if is_meant else frozenset()
-        if checked:
-            bare = guard.bare - checked
-            guard = guard._replace(bare=bare) if bare else Guard(CHECKED, why, bare)
-    return guard
 
 
 class _Judge:

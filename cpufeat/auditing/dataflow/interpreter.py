@@ -67,12 +67,14 @@ class Interpreter:
             effects=Effects(),
         )
         probed_bits: dict[int, Mapping[int, int]] = {}
+        own_stores: set[int] = set()
         for _ in range(_MAX_ROUNDS):
             frame = frame._replace(effects=Effects())
-            _fixpoint(frame, entries, Transfer(frame, probed_bits))
+            known_stores = len(own_stores)
+            _fixpoint(frame, entries, Transfer(frame, probed_bits, own_stores))
             previous = frame.conditional
             frame = frame._replace(conditional=_conditional_blocks(frame), asks=frame.effects.asks)
-            if frame.conditional == previous:
+            if frame.conditional == previous and len(own_stores) == known_stores:
                 break
         if not frame.asks:
             written = (places for block, places in frame.effects.overwritten if block not in frame.conditional)

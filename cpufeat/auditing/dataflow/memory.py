@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from cpufeat.auditing.dataflow.facts import UNSIZED
 from cpufeat.auditing.dataflow.lattice import (
+    ALL_BITS,
     FACT,
     FACT_POINTER,
     NO_LABELS,
@@ -12,6 +13,7 @@ from cpufeat.auditing.dataflow.lattice import (
     ZERO,
     Argument,
     ExternalWord,
+    FeatureBits,
     StackSlot,
     add_offset,
     assign,
@@ -33,8 +35,9 @@ _FILLED_STEP = 4
 class MemoryModel:
     """The memory that one function sees."""
 
-    def __init__(self, frame: Frame) -> None:
-        """Record effects on memory in the effects of a frame."""
+    def __init__(self, frame: Frame, own_stores: set[int]) -> None:
+        """Record effects on memory in the effects of a frame, and in ``own_stores`` the places of its variables."""
+        self._own_stores = own_stores
         self._program, self._facts, self._image = frame.program, frame.facts, frame.program.image
         self._convention, self._effects = frame.convention, frame.effects
         self._resolving, self._wants_words, self._asks = frame.resolving, frame.wants_words, frame.asks
@@ -74,6 +77,8 @@ class MemoryModel:
             self._effects.selected.add(frozenset([address]))
         holds_fact = self._facts.in_memory(low, size, resolving=self._resolving)
         labels: set[Label] = {FACT} if holds_fact or indexed_by_fact else set()
+        if holds_fact and low in self._own_stores:
+            labels.add(FeatureBits(ALL_BITS))  # where the function has not stored it yet, it is zero on any CPU
         if holds_fact:
             self._effects.sources.add(self._program.symbols.describe(low))
         if self._wants_words and self._facts.in_other_file(address, resolving=True):
@@ -108,6 +113,8 @@ class MemoryModel:
 
     def _store_in(self, places: range, labels: Labels, block: int) -> None:
         """Note that some bytes may hold a value."""
+        if self._asks or is_fact(labels):
+            self._own_stores.update(places)
         if is_fact(labels) and (SUM not in labels or self._asks):
             (self._effects.stored if FACT in labels else self._effects.implied).update(places)
             self._effects.mixed.update(self._facts.nonzero_initially(places))

@@ -40,12 +40,12 @@ if TYPE_CHECKING:
 class Transfer:
     """The transfer function of one frame: changes a state as steps do, and notes their effects."""
 
-    def __init__(self, frame: Frame, probed_bits: dict[int, Mapping[int, int]]) -> None:
-        """Begin a round; ``probed_bits`` is kept from one round over a function to the next."""
+    def __init__(self, frame: Frame, probed_bits: dict[int, Mapping[int, int]], own_stores: set[int]) -> None:
+        """Begin a round; ``probed_bits`` and ``own_stores`` are kept from one round over a function to the next."""
         self.frame: Frame = frame
         self.convention: Convention = frame.convention
         self.effects: Effects = frame.effects
-        self.memory: MemoryModel = MemoryModel(frame)
+        self.memory: MemoryModel = MemoryModel(frame, own_stores)
         self.calls: CallModel = CallModel(frame, self.memory)
         arguments = [Argument(register, way) for register in self.convention.arguments for way in (False, True)]
         self.kept_by_flags: Labels = FACTS.union(arguments) if frame.wants_argument_flow else FACTS

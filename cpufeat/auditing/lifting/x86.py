@@ -218,6 +218,8 @@ def _number(instruction: Instruction) -> int | None:
 def _mask(instruction: Instruction) -> int:
     if instruction.mnemonic in _SIGN:
         return 1 << 31
+    if instruction.mnemonic == Mnemonic.CMP and instruction.op1_kind not in (OpKind.REGISTER, OpKind.MEMORY):
+        return 0 if instruction.immediate(1) else _ALL_BITS
     if instruction.mnemonic not in (Mnemonic.TEST, Mnemonic.AND, Mnemonic.BT):
         return 0
     if instruction.op1_kind in (OpKind.REGISTER, OpKind.MEMORY):

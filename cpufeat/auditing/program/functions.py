@@ -86,10 +86,10 @@ class Program:
         """Return the addresses of a function's instructions that name an address, and the addresses that they name."""
         code = self.bytes_of(function)
         named = self._lifter.constant_addresses(code, function.start, self.may_hold_address)
-        pairs = [(site, target) for site, target in named if not self._is_number(site, target, function)]
+        pairs = [(site, target) for site, target in named if not self.is_number(site, target, function)]
         return array("Q", [site for site, _ in pairs]), array("Q", [target for _, target in pairs])
 
-    def _is_number(self, site: int, target: int, function: Function) -> bool:
+    def is_number(self, site: int, target: int, function: Function) -> bool:
         """Tell whether an instruction only holds a number that equals an address amid another function.
 
         That is no way into it: there, only branches and distances lead, which do not hold the address itself.

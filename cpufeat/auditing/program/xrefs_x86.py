@@ -63,7 +63,7 @@ class DisplacementXrefs:
         end = function.start + starts[after] if after < len(starts) else function.end
         code = self._image.bytes_at(site, end - site)
         for _, target in x86.constant_addresses(code, site, self._program.may_hold_address):
-            if low <= target < high:
+            if low <= target < high and not self._program.is_number(site, target, function):
                 yield Reference(site, function, target)
 
     def _find_starts(self, function: Function) -> array[int]:

@@ -79,7 +79,7 @@ def _page(answer: Check) -> Iterator[Block]:
 def _details(answer: Check, indent: int = 2) -> Iterator[Block]:
     yield from (_lack(lack, indent) for lack in answer.lacks)
     if answer.guarded:
-        yield folded((f"used only behind run-time checks: {', '.join(answer.guarded)}", "note"), indent=indent)
+        yield folded((f"checked before each use: {', '.join(answer.guarded)}", "note"), indent=indent)
     if answer.rebuild:
         ways = (" ".join(f"--target {target}" for target in targets) for targets in answer.rebuild)
         yield folded((f"rebuild with: cpufeat compile ... {', or as variants: '.join(ways)}", ""), indent=indent)
