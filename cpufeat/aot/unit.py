@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from functools import reduce
 from operator import and_
 from typing import TYPE_CHECKING
@@ -18,11 +19,9 @@ from cpufeat.tables import architecture
 from cpufeat.target import Target
 
 if TYPE_CHECKING:
-    from typing import Literal
-
     from cpufeat.aot.frontend.module import Source
     from cpufeat.aot.llvm.job import Emitted, Range
-    from cpufeat.aot.options import Options
+    from cpufeat.aot.options import Guard, Options
     from cpufeat.aot.runtime.dispatcher import Mechanism
     from cpufeat.support.deadline import Deadline
 
@@ -62,15 +61,17 @@ class Unit(Value):
     def job(self, llvm: int, only: Range | None = None) -> Job:
         """Return the job for an LLVM of that major version."""
         best = self.targets[0]
-        helpers = self._helpers()
+        options = self.options
+        name = self.source.stem or "program"
+        helpers = _helpers(self.targets, self.dispatch, options.runtime_override, options.guard, name)
         job = Job(
             name=self.source.name,
             is_bitcode=self.source.is_bitcode,
             triple=best.triple,
             cpu=best.llvm_cpu(llvm),
             features=best.llvm_features(llvm),
-            opt=self.options.opt,
-            files=self.options.files,
+            opt=options.opt,
+            files=options.files,
             only=only,
             helpers=helpers,
         )
@@ -93,14 +94,15 @@ class Unit(Value):
             resolver_parameters=resolver_parameters(best) if dispatch == "ifunc" else "",
         )
 
-    def _helpers(self) -> tuple[str, ...]:
-        """Return the modules to link with this one: the selector and the guard, and what runs the selector first."""
-        options = self.options
-        parts = []
-        if self.dispatch:
-            parts.append(selector(self.targets, dispatch=self.dispatch, runtime_override=options.runtime_override))
-        if options.guard:
-            mode: Literal["exit", "ask"] = "ask" if options.guard == "ask" else "exit"
-            name = self.source.stem or "program"
-            parts.append(guard(self.targets, name, mode=mode, beside_selector=bool(self.dispatch)))
-        return tuple(filter(None, ("\n".join(parts), INITIALIZER if self.dispatch == "pointer" else "")))
+
+@functools.lru_cache(maxsize=64)
+def _helpers(
+    targets: tuple[Target, ...], dispatch: Mechanism | None, runtime_override: bool, guarded: Guard, name: str
+) -> tuple[str, ...]:
+    """Return the modules to link with one: the selector and the guard, and what runs the selector first."""
+    parts = []
+    if dispatch:
+        parts.append(selector(targets, dispatch=dispatch, runtime_override=runtime_override))
+    if guarded:
+        parts.append(guard(targets, name, mode="ask" if guarded == "ask" else "exit", beside_selector=bool(dispatch)))
+    return tuple(filter(None, ("\n".join(parts), INITIALIZER if dispatch == "pointer" else "")))

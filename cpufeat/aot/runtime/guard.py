@@ -68,7 +68,12 @@ def guard(targets: Sequence[Target], name: str, *, mode: Mode = "exit", beside_s
         _lacking(tests, guarded),
         _answer(tests) if mode == "ask" else _refusal(tests, targets, name, guarded),
     )
-    return "\n".join(parts).replace("MASK", f"i{len(guarded) + 1}")
+    return "\n".join(parts).replace("MASK", f"i{_mask_bits(len(guarded))}")
+
+
+def _mask_bits(features: int) -> int:
+    """Return the size of a mask of features: that of a register if possible, for which LLVM makes code much sooner."""
+    return next((bits for bits in (32, 64) if features <= bits), features)
 
 
 def _is_testable(tests: FeatureTests, arch: str, name: str) -> bool:

@@ -80,7 +80,12 @@ def target(triple: str) -> str:
         environment = "androideabi"
     words = (
         arch,
-        _SYSTEMS.get(system, system) + (f".{system_version[1]}" if system_version else ""),
+        _SYSTEMS.get(system, system) + (_version(system_version[1]) if system_version else ""),
         environment + (f".{environment_version}" if environment_version else ""),
     )
     return "-".join(word for word in words if word)
+
+
+def _version(version: str) -> str:
+    """Return a system's version as Zig wants it, with two numbers at least."""
+    return f".{version}" if "." in version else f".{version}.0"

@@ -289,6 +289,8 @@ def test_any_damaged_object_is_read_or_refused(content, changes, length):
         ("i686-unknown-linux-musl", "x86-linux-musl"),
         ("armv7-unknown-linux-gnueabihf", "arm-linux-gnueabihf"),
         ("arm64-apple-macosx11.0.0", "aarch64-macos.11.0.0"),
+        ("x86_64-apple-macosx11", "x86_64-macos.11.0"),
+        ("x86_64-unknown-freebsd14", "x86_64-freebsd.14.0"),
         ("arm64-apple-darwin23.1.0", "aarch64-macos"),
         ("x86_64-w64-windows-gnu", "x86_64-windows-gnu"),
         ("powerpc64le-unknown-linux-gnu", "powerpc64le-linux-gnu"),
