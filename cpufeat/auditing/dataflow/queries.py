@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import re
+import struct
 from typing import NamedTuple
 
 from cpufeat import tables
+from cpufeat.auditing.formats.image import Symbol
 from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from cpufeat.auditing.formats.image import Symbol
+    from cpufeat.auditing.formats.image import Section
     from cpufeat.auditing.program.functions import Program
+
+_WORD = 4
+_BL = 0x94000000
+_FIRST_INSTRUCTIONS = 24
+"""Bytes before the call."""
+_IF_EQUAL = rb"[\x00\x20\x40\x60\x80\xa0\xc0\xe0]..\x54"
+_GETAUXVAL = re.compile(
+    rb"(?:\x5f\x24\x03\xd5)?\x1f\x40\x00\xf1" + _IF_EQUAL + rb"\x1f\x68\x00\xf1" + _IF_EQUAL, re.DOTALL
+)
+"""The start of glibc's (``misc/getauxval.c``): BTI C; CMP X0, #AT_HWCAP; B.EQ; CMP X0, #AT_HWCAP2; B.EQ."""
 
 
 class Query(NamedTuple):
@@ -58,7 +71,30 @@ class Queries:
         if not self._program.convention.asks_system:
             return []
         functions = [symbol for symbol in self._image.symbols if symbol.kind == "function"]
-        return [symbol for symbol in functions if (query := self._named(symbol.name)) and query.answer == "returns"]
+        named = [symbol for symbol in functions if (query := self._named(symbol.name)) and query.answer == "returns"]
+        return named or list(self._nameless_getauxval())
+
+    def _nameless_getauxval(self) -> Iterator[Symbol]:
+        """Yield glibc's ``getauxval`` where its symbol was stripped: in the loader, and in static programs.
+
+        It compares its argument itself, or first calls the function that does.
+        """
+        for section in self._program.executable_sections():
+            for match in _GETAUXVAL.finditer(section.content):
+                if match.start() % _WORD == 0:
+                    start = section.address + match.start()
+                    for address in (start, *self._first_callers(section, start)):
+                        yield Symbol(address, 0, "getauxval", "function", False)
+
+    def _first_callers(self, section: Section, callee: int) -> Iterator[int]:
+        """Yield the starts of functions that call another one among their first instructions."""
+        words = struct.iter_unpack("<I", section.content[: len(section.content) & -_WORD])
+        for index, (word,) in enumerate(words):
+            site = section.address + _WORD * index
+            if word == _BL | (callee - site >> 2) & 0x3FFFFFF:
+                caller = self._program.function_at(site)
+                if caller and site - caller.start <= _FIRST_INSTRUCTIONS:
+                    yield caller.start
 
     def own_data(self) -> list[Symbol]:
         """Return the data of the file itself that holds answers."""

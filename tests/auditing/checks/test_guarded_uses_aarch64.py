@@ -97,6 +97,53 @@ def test_answers_are_followed_as_the_cpu_moves_them(way: str, guarded: bool, tmp
     assert function.guarded is guarded
 
 
+NAMELESS = f"""
+.cfi_sections .eh_frame
+.Lfinds:
+.cfi_startproc
+bti c
+cmp x0, #NUMBER
+b.eq 1f
+cmp x0, #26
+b.eq 1f
+mov w0, #0
+ret
+1: str x2, [x1]
+mov w0, #1
+ret
+.cfi_endproc
+.Lwraps:
+.cfi_startproc
+paciasp
+stp x29, x30, [sp, #-32]!
+mov x29, sp
+add x1, sp, #24
+bl .Lfinds
+ldr x0, [sp, #24]
+ldp x29, x30, [sp], #32
+autiasp
+ret
+.cfi_endproc
+.globl f
+.type f, @function
+f: mov x0, #16
+bl CALLED
+tbz x0, #22, 1f
+{USE}
+1: ret
+.size f, .-f
+"""
+"""getauxval without a symbol, as in glibc's loader: the function that compares its argument, and the one around it."""
+
+
+@pytest.mark.parametrize(("number", "guarded"), [(16, True), (17, False)])
+@pytest.mark.parametrize("called", [".Lfinds", ".Lwraps"])
+def test_glibcs_getauxval_is_known_without_its_symbol(number: int, guarded: bool, called: str, tmp_path: Path) -> None:
+    text = NAMELESS.replace("NUMBER", str(number)).replace("CALLED", called)
+    (function,) = cpufeat.audit(assemble(tmp_path, text, triple=TRIPLE)).functions
+    assert function.guarded is guarded
+
+
 STORED = f"""
 .globl f
 .type f, @function
@@ -311,7 +358,7 @@ def test_variants_are_guarded(dispatch: Mechanism, kind: str, tmp_path: Path) ->
 
 DEBIAN = {
     "libc.so.6": ("glibc on Arm", {"lse", "mops", "sve", "sme"}),
-    "ld-linux-aarch64.so.1": ("glibc's loader on Arm", {"lse"}),
+    "ld-linux-aarch64.so.1": ("", {"lse"}),
     "libgcc_s.so.1": ("libgcc on Arm", {"lse", "sme"}),
     "libstdc++.so.6": ("", {"lse"}),
     "libm.so.6": ("", set[str]()),
