@@ -1,0 +1,18 @@
+/* A thread uses the feature. */
+#include "case.h"
+
+#include <pthread.h>
+
+FAST static void *run(void *argument) {
+    *(int *)argument = fast(start);
+    return NULL;
+}
+
+int main(void) {
+    pthread_t thread;
+    int result = 0;
+    pthread_create(&thread, NULL, run, &result);
+    pthread_join(thread, NULL);
+    printf("%d\n", result);
+    return 0;
+}

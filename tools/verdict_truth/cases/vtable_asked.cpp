@@ -1,0 +1,17 @@
+/* An object whose virtual function uses the feature is made if the CPU has it. */
+#include "case.h"
+
+struct Plain {
+    virtual int work(int number) { return slow(number); }
+    virtual ~Plain() {}
+};
+struct Fast : Plain {
+    FAST int work(int number) override { return fast(number); }
+};
+
+int main() {
+    Plain *object = asks_cpuid() ? new Fast : new Plain;
+    printf("%d\n", object->work(start));
+    delete object;
+    return 0;
+}
