@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tools.verdict_truth import page, subjects
-from tools.verdict_truth.trials import LARGEST, Cpu, Trial, is_wrong_yes, is_expected, trials
+from tools.verdict_truth.trials import LARGEST, Cpu, Trial, is_expected, is_wrong_yes, trials
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

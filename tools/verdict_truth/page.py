@@ -56,7 +56,8 @@ Of a subject that ran in spite of *may not run* or *will not run*, the alarm is 
 the instruction that the verdict names for each missing feature is looked for in the emulator's log:
 
 - *{ASKED}*: it ran on the emulator's largest CPU, with the same arguments, and not on this one. The alarm is false.
-- *{NOT_REACHED}*: it ran on neither. Another use of the subject may come to it: the run does not tell.
+- *{NOT_REACHED}*: it ran on neither. Another use of the subject may come to it, or a CPU with AVX-512, which is not
+  emulated: the run does not tell.
 - *{NOT_ENFORCED}*: it ran on the CPU that lacks the feature. The alarm is right, and the emulator lenient.
 - *{NOT_KNOWN}*: it was not found in the process, or the verdict names no instruction.
 
@@ -96,9 +97,11 @@ def _page(trials: Sequence[Trial]) -> Iterator[str]:
         yield ""
         if all(map(is_expected, wrong)):
             yield _WRONG_QUESTIONS
+        cpus_of: dict[tuple[str, str], list[str]] = {}
+        for trial in wrong:
+            cpus_of.setdefault((trial.subject, trial.outcome), []).append(trial.cpu)
         yield from _table(
-            ("subject", "CPU", "outcome"),
-            ((trial.subject, trial.cpu, trial.outcome) for trial in wrong),
+            ("subject", "outcome", "CPUs"), ((*subject, ", ".join(cpus)) for subject, cpus in cpus_of.items())
         )
     yield from _alarms(trials)
 
@@ -118,7 +121,7 @@ def _alarms(trials: Sequence[Trial]) -> Iterator[str]:
         ),
     )
     causes = Counter(
-        (trial.language, use.file if "lib" in use.file else "", use.feature, _reason(use.reached), use.fate)
+        (trial.language, use.file if ".so" in use.file else "", use.feature, _reason(use.reached), use.fate)
         for trial in alarms
         for use in trial.named
     )

@@ -78,7 +78,7 @@ SAMPLE = (
     ("resolver_itself.c", "avx2", "library"),
     ("thread_local.c", "avx2", "stripped"),
     ("table.c", "sse4_1", "program"),
-    ("vtable.cpp", "avx2", "library"),
+    ("callback.c", "avx2", "library"),
 )
 """Case, feature and build of those that the project's tests try."""
 
@@ -109,11 +109,9 @@ def own_case(folder: Path, source: str, feature: str, build: str) -> Subject:
     path = CASES / source
     output = folder / f"{path.stem}-{feature}-{build}"
     _compiled(output, path, (*BUILDS[build], *_definitions(FEATURES[feature])))
-    command = (str(output),)
-    if build == "library":
-        command = (str(_compiled(folder / "load", CASES / "load.c", ("-O1",))), *command)
+    loader = [str(_compiled(folder / "load", CASES / "load.c", ("-O1",)))] if build == "library" else []
     language = ASKS_WRONGLY if source in WRONG_QUESTIONS else "C++" if path.suffix == ".cpp" else "C"
-    return Subject(f"{source}, {feature}, {build}", language, command, (output,))
+    return Subject(f"{source}, {feature}, {build}", language, (*loader, str(output)), (output,))
 
 
 def _definitions(feature: Feature) -> tuple[str, ...]:

@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from cpufeat.detection.host import Host
-    from cpufeat.running.check import Check
-    from cpufeat.running.file_check import Lack
+    from cpufeat.running.file_check import Check, Lack
     from tools.verdict_truth.subjects import Subject
 
 RAN, DIED, REFUSED, DIFFERS, FAILED = "ran", "died of SIGILL", "refused in words", "printed something else", "failed"
@@ -76,14 +75,14 @@ class Trial(NamedTuple):
 
     def to_json(self) -> str:
         """Return the trial as a line of JSON."""
-        return json.dumps([*self[:-1], [list(use) for use in self.named]])
+        return json.dumps(self)
 
     @classmethod
     def from_json(cls, line: str) -> Trial:
         """Return the trial that a line is of."""
-        *values, named = json.loads(line)
-        values[4] = tuple(values[4])
-        return cls(*values, named=tuple(Named(*use) for use in named))
+        subject, language, cpu, verdict, reasons, outcome, detail, named = json.loads(line)
+        uses = tuple(Named(*use) for use in named)
+        return cls(subject, language, cpu, verdict, tuple(reasons), outcome, detail, uses)
 
 
 class Ended(NamedTuple):
