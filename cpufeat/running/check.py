@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cpufeat.auditing.auditor import audit_content
-from cpufeat.auditing.formats.loader import content_of, format_of
+from cpufeat.auditing.formats.loader import content_of, format_of, loads
 from cpufeat.detection.detect import MACHINE_VARIABLE, detect
 from cpufeat.detection.host import Host
 from cpufeat.errors import AuditError, OptionError, TargetError, UnknownNameError, expect, one_of
@@ -78,7 +78,7 @@ def _check_binary(content: bytes, name: str, place: Place, *, libraries: bool) -
         return _wrong_architecture(audit, place.on, chosen)
     part, available = chosen
     answer = check_file(part, content, available, place.on, place.host)
-    if not libraries:
+    if not libraries or (place.host and not loads(place.host.system, part.format)):
         return answer
     return with_libraries(answer, Part(name, part, _content_of(part, content, name), available), place)
 

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
+from helpers.build_binaries import build
+from helpers.paths import MACHINES
 
-from cpufeat import check
+from cpufeat import check, detect, verify
 from cpufeat.cli import main
 from cpufeat.cli.options import BAD, NO, OK, UNKNOWN
+from cpufeat.detection.dumps import load
 from cpufeat.detection.systems import ThisMachine
-from cpufeat.support.verdict import CANNOT_TELL, MAY_NOT_RUN, RUNS
+from cpufeat.running.verify import RIGHT
+from cpufeat.support.verdict import CANNOT_TELL, MAY_NOT_RUN, RUNS, WILL_NOT_RUN
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -159,6 +164,30 @@ def test_json_has_the_check_of_each_library(built: Build, root: Path, capfd: pyt
     ]
     assert answer["libraries"][0]["lacks"][0]["function"] == "foo"
     assert answer["libraries"][0]["libraries"] is None
+
+
+def test_a_program_of_this_system_runs_here_and_on_the_oldest_cpu(qemu: str) -> None:
+    """With glibc, its loader and whatever else it loads: what everybody tries first. qemu says who is right."""
+    program = shutil.which("ls") or "/bin/ls"
+    assert check(program).verdict == RUNS
+    assert check(program, "x86-64").verdict == RUNS
+    assert [run.result for run in verify(program, ["Opteron_G1"])] == [RIGHT]
+    assert any(library.file.endswith("/libc.so.6") for library in check(program, "x86-64").libraries or ())
+
+
+def test_what_another_system_would_load_is_not_searched_for(built: Build, root: Path) -> None:
+    mac = detect(load(str(MACHINES / "qemu-haswell.json"))[1]).replace(system="darwin")
+    answer = check(built("bin/uses", USES, built("lib/libfoo.so", PLAIN)), mac, root=root)
+    assert (answer.verdict, answer.libraries) == (WILL_NOT_RUN, None)
+
+
+def test_programs_of_other_architectures_are_not_said_to_run_without_their_libraries(tmp_path: Path) -> None:
+    source = tmp_path / "source.c"
+    source.write_text("int main(void) { return 0; }")
+    program = build(tmp_path / "program", source, triple="aarch64-linux-gnu")
+    answer = check(program, "armv8-a", root=tmp_path)
+    assert answer.verdict == CANNOT_TELL
+    assert "ld-linux-aarch64.so.1: cannot tell" in answer.reasons
 
 
 def test_a_root_that_is_not_there_is_bad_input(built: Build, root: Path, capfd: pytest.CaptureFixture[str]) -> None:
