@@ -55,13 +55,13 @@ def test_a_program_alone_carries_nothing(programs: dict[str, Path]) -> None:
     assert check(programs["ELF"], "nehalem").verdict == RUNS
 
 
-@pytest.mark.parametrize("change", [name for name in CHANGES if name != "UPX"])
-@pytest.mark.parametrize("kind", ["ELF", "PE"])
+PAIRS = [(change, kind) for change in CHANGES if change != "UPX" for kind in ("ELF", "PE")]
+
+
+@pytest.mark.parametrize(("change", "kind"), [pair for pair in PAIRS if pair != ("AppImage", "PE")])
 def test_what_is_behind_a_program_cannot_be_told(
     programs: dict[str, Path], tmp_path: Path, change: str, kind: str
 ) -> None:
-    if (change, kind) == ("AppImage", "PE"):
-        pytest.skip("an AppImage is an ELF file")
     changed, words = CHANGES[change]
     path = tmp_path / "changed"
     path.write_bytes(changed(programs[kind].read_bytes()))
@@ -69,6 +69,23 @@ def test_what_is_behind_a_program_cannot_be_told(
     assert answer.verdict == CANNOT_TELL
     assert any(words in reason for reason in answer.reasons)
     assert main(["check", str(path), "--cpu", "nehalem"]) == UNKNOWN
+
+
+def test_a_program_of_dotnet_is_told(programs: dict[str, Path]) -> None:
+    content = bytearray(programs["PE"].read_bytes())
+    header = int.from_bytes(content[0x3C:0x40], "little")
+    row = header + 24 + 112 + 8 * 14  # IMAGE_DIRECTORY_ENTRY_COM_DESCRIPTOR of PE32+
+    content[row : row + 8] = bytes(range(1, 9))
+    assert any(".NET" in payload for payload in payloads(bytes(content)))
+
+
+def test_the_certificates_of_a_signed_program_are_no_payload(programs: dict[str, Path]) -> None:
+    content = bytearray(programs["PE"].read_bytes())
+    header, end = int.from_bytes(content[0x3C:0x40], "little"), len(content)
+    row = header + 24 + 112 + 8 * 4
+    content[row : row + 8] = end.to_bytes(4, "little") + (64).to_bytes(4, "little")
+    assert list(payloads(bytes(content) + b"\x30\x82" * 32)) == []
+    assert list(payloads(bytes(content) + b"\x30\x82" * 40)) != []
 
 
 def test_a_program_that_upx_packed_is_told() -> None:

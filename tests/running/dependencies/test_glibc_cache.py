@@ -7,8 +7,12 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import pytest
 from helpers.requirements import unavailable
 
+from cpufeat import Target
+from cpufeat.detection.systems import ThisMachine
+from cpufeat.running.dependencies.elf_closure import elf_dependencies
 from cpufeat.running.dependencies.glibc_cache import Cached, configured_folders, read_cache
 from cpufeat.running.dependencies.root import Root
 
@@ -71,3 +75,30 @@ def test_the_configuration_may_include_itself_without_end(tmp_path: Path) -> Non
     (tmp_path / "etc").mkdir()
     (tmp_path / "etc" / "ld.so.conf").write_text("/a /b:/c\ninclude ld.so.conf\nhwcap 0 nosegneg\n/d=libc5\n")
     assert configured_folders(Root(str(tmp_path))) == ["/a", "/b", "/c", "/d"]
+
+
+@pytest.mark.skipif(ThisMachine().arch != "x86_64", reason="the program is x86-64's")
+def test_the_cache_of_a_root_gives_each_cpu_the_library_of_its_level(tmp_path: Path, compiler: str) -> None:
+    """As ld.so(8): the best of the subfolders of glibc-hwcaps that the CPU can run, before the folder itself."""
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc" / "ld.so.conf").write_text("/opt/lib\n")
+    source = tmp_path / "source.c"
+    source.write_text("int foo(void) { return 0; }")
+    for folder in ("opt/lib", "opt/lib/glibc-hwcaps/x86-64-v2", "opt/lib/glibc-hwcaps/x86-64-v3"):
+        (tmp_path / folder).mkdir(parents=True)
+        path = tmp_path / folder / "libfoo.so.1"
+        subprocess.run([compiler, "-shared", "-fPIC", "-Wl,-soname,libfoo.so.1", source, "-o", path], check=True)
+    source.write_text("int foo(void); int main(void) { return foo(); }")
+    program = tmp_path / "program"
+    subprocess.run([compiler, source, tmp_path / "opt/lib/libfoo.so.1", "-o", program], check=True)
+    subprocess.run([ldconfig(), "-r", tmp_path, "-X"], check=True, capture_output=True)
+
+    def chosen(level: str) -> list[str]:
+        available = Target.parse(level).features
+        loaded = elf_dependencies(program.read_bytes(), str(program), Root(str(tmp_path)), available)
+        return [file.path for file in loaded.files if file.name == "libfoo.so.1"]
+
+    assert chosen("x86-64") == ["/opt/lib/libfoo.so.1"]
+    assert chosen("x86-64-v2") == ["/opt/lib/glibc-hwcaps/x86-64-v2/libfoo.so.1"]
+    assert chosen("haswell") == chosen("x86-64-v4") == ["/opt/lib/glibc-hwcaps/x86-64-v3/libfoo.so.1"]
+    assert chosen("haswell,-fma") == ["/opt/lib/glibc-hwcaps/x86-64-v2/libfoo.so.1"]
