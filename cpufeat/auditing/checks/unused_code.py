@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from cpufeat.auditing.program.functions import Program
     from cpufeat.auditing.program.references import References
 
-_PLAIN_CODE = ".text"
+_PLAIN_CODE = (".text", "__text")
 """The start of the names of sections of which linkers and C libraries make nothing else."""
+_HANDLERS = ".xdata"
+"""Tables of PE files that name functions to call when an exception is thrown."""
 _LARGEST_TABLE = 4096
 """Bytes of the largest table of distances of functions that is looked for."""
 
@@ -56,14 +58,23 @@ class UnusedCode:
             and not self._program.entry_points.between(*bounds)
             and not self._references.pointers_to(*bounds)
             and users <= {function}
-            and not (self._image.is_fixed and self._is_stored(function.start))
+            and not self._is_stored(function.start)
         )
 
     def _is_stored(self, address: int) -> bool:
-        """Tell whether data holds an address in 32 or 64 bits, at any place."""
-        number = address.to_bytes(8, "little")[:4]
-        data = (section for section in self._image.sections if not section.executable)
-        return any(number in bytes(section.content) for section in data if not self._references.is_unwinding(section))
+        """Tell whether data holds a number that stands for an address, in 32 bits or more and at any place.
+
+        It may be the address in a file at a fixed one, and in PE files the distance from the image's base.
+        """
+        bases = {base for base in self._image.bases if base or self._image.is_fixed}
+        numbers = {(address - base).to_bytes(8, "little")[:4] for base in bases if base <= address}
+        data = (section for section in self._image.sections if not section.executable and numbers)
+        searched = (
+            bytes(section.content)
+            for section in data
+            if section.name == _HANDLERS or not self._references.is_unwinding(section)
+        )
+        return any(number in content for content in searched for number in numbers)
 
     def _in_tables(self, candidates: Iterable[Function]) -> set[Function]:
         """Return the functions to which a distance in data may lead from its place or from the start of a table."""

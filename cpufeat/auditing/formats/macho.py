@@ -158,7 +158,8 @@ def _image(binary: Any, content: memoryview, name: str) -> Image:
         externals=layout.externals,
         entry=entry,
     )
-    return image.replace(ways_in=dict(_ways_in(binary, content, image)))
+    tells_references = arch == "x86_64" and kind != "object"
+    return image.replace(ways_in=dict(_ways_in(binary, content, image)), tells_references=tells_references)
 
 
 def _ways_in(binary: Any, content: memoryview, image: Image) -> Iterator[tuple[int, WayIn]]:

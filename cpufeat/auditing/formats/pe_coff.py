@@ -325,7 +325,7 @@ def _of_linked(binary: Any, content: memoryview, name: str) -> Image:
         entry=binary.entrypoint or None,
         bases=(0, base),
     )
-    return image.replace(ways_in=dict(_ways_in(binary, image)))
+    return image.replace(ways_in=dict(_ways_in(binary, image)), tells_references=arch == "x86_64")
 
 
 def _ways_in(binary: Any, image: Image) -> Iterator[tuple[int, WayIn]]:

@@ -398,8 +398,10 @@ def test_addresses_are_those_that_the_linker_made(tmp_path: Path) -> None:
     whole = build(tmp_path / "object", "-O2", "-fno-sanitize=all", "-c", "-fPIC", source, triple=TRIPLE)
     audits = [cpufeat.audit(path) for path in (linked, whole)]
     reasons = [{function.name: (function.guarded, function.why) for function in audit.functions} for audit in audits]
+    unused = [reason.pop("unused_code") for reason in reasons]
     assert reasons[0] == reasons[1]
     assert reasons[0]
+    assert unused == [(None, "nothing is seen to refer to it"), (None, "nothing refers to it")], "only an object tells"
 
 
 # --- what is damaged, or has no end

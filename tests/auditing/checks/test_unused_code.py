@@ -58,6 +58,43 @@ def test_a_program_at_a_fixed_address_tells_if_no_data_holds_the_address(tmp_pat
     assert reached(tmp_path, ".data\n .byte 0\n .long unused\n", X86, *FIXED) == UNREFERRED
 
 
+@pytest.mark.parametrize(("text", "expected"), [("", UNUSED), (".data\n .byte 0\n .rva unused\n", UNREFERRED)])
+def test_a_dll_tells_if_no_data_holds_the_distance_from_its_base(text: str, expected: str, tmp_path: Path) -> None:
+    source = tmp_path / "text.s"
+    source.write_text(DLL + text)
+    audit = cpufeat.audit(build(tmp_path / "x.dll", "-shared", "-nostdlib", source, triple="x86_64-windows-gnu"))
+    words = sorted((function.start, function.reached) for function in audit.functions)
+    assert [word for _, word in words] == [CHECKED, expected]
+
+
+DLL = """
+.text
+.globl DllMainCRTStartup
+DllMainCRTStartup:
+.seh_proc DllMainCRTStartup
+ mov $7, %eax
+ xor %ecx, %ecx
+.seh_endprologue
+ cpuid
+ test $32, %ebx
+ jz 1f
+ call used
+1: ret
+.seh_endproc
+used:
+.seh_proc used
+.seh_endprologue
+ vpaddd %ymm0, %ymm0, %ymm0
+ ret
+.seh_endproc
+unused:
+.seh_proc unused
+.seh_endprologue
+ vpaddd %ymm0, %ymm0, %ymm0
+ ret
+.seh_endproc
+"""
+
 DISTANCES = {
     "from their own place": ".section .rodata\n .balign 4\n .long unused - .\n",
     "from the start of their table": """.section .rodata
