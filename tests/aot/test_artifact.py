@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from elftools.elf.elffile import ELFFile
 from helpers.llvm_workers import ADD, compile_quietly
-from helpers.requirements import tool
+from helpers.requirements import needs_opaque_pointers, tool
 from hypothesis import example, given
 from hypothesis import strategies as st
 from llvmlite import binding
@@ -91,6 +91,7 @@ def test_adding_a_note_changes_nothing_else_in_an_object():
     assert note.read(note.add(after, "more")) == ["some text", "more"]
 
 
+@needs_opaque_pointers
 def test_all_edits_of_an_object_are_written_at_once():
     """The sections' names and headers are appended once, after a level, new names of constructors and a note."""
     module = """
@@ -333,6 +334,7 @@ def test_functions_of_a_loaded_artifact_can_be_called():
         loaded["inner"]
 
 
+@needs_opaque_pointers
 def test_code_for_this_machine_is_loaded_and_runs():
     """A constant that needs the alignment of the widest vectors."""
     module = f"""
@@ -355,6 +357,7 @@ def test_symbols_of_this_process_are_found():
     assert UNARY(loaded["call"])(-42) == 42
 
 
+@needs_opaque_pointers
 @pytest.mark.parametrize(
     ("module", "message"),
     [

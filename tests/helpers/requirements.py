@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from cpufeat import llvm_tables
+
 if TYPE_CHECKING:
     from typing import NoReturn
 
@@ -24,6 +26,7 @@ DEBIAN = {
     "zsh": ("zsh",),
 }
 """Debian's packages, and the tools in them that tests use."""
+needs_opaque_pointers = pytest.mark.skipif(llvm_tables.installed() < 15, reason="LLVM before 15 has typed pointers")
 
 
 def tool(name: str) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from helpers.llvm_workers import ADD
 from helpers.object_inspection import section
+from helpers.requirements import needs_opaque_pointers
 from llvmlite import binding, ir
 
 from cpufeat import CompileError, Target, TargetError, aot
@@ -175,6 +176,7 @@ def test_the_data_layout_of_another_target_is_an_error(layout):
         aot.compile(f'target datalayout = "{layout}"\n{TEXT}', BASELINE)
 
 
+@needs_opaque_pointers
 @pytest.mark.parametrize(
     ("triple", "layout"),
     [

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from helpers.requirements import needs_opaque_pointers
 
 from cpufeat import CompileError, Target, aot
 from cpufeat.aot.llvm.assembly import may_read_files
@@ -39,6 +40,7 @@ HARMLESS = [
 ]
 
 
+@needs_opaque_pointers
 @pytest.mark.parametrize("spelling", SPELLINGS)
 def test_a_module_that_reads_a_file_is_found_in_any_spelling(spelling: str, tmp_path: Path, monkeypatch) -> None:
     """LLVM does read the file, so that the object has its content, and that of the next one."""

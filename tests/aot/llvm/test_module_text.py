@@ -6,6 +6,7 @@ import re
 
 import pytest
 from helpers.multiversion_ir import MODULE
+from helpers.requirements import needs_opaque_pointers
 from llvmlite import binding
 
 from cpufeat.aot.llvm.module_text import Function, parse, reachable
@@ -62,6 +63,7 @@ def test_each_part_of_a_definition_is_found() -> None:
     assert "comdat" not in local.tail
 
 
+@needs_opaque_pointers
 def test_aliases_ifuncs_groups_and_linkages_are_read() -> None:
     module = parse(
         printed("""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from helpers.llvm_workers import ADD, compile_quietly
 from helpers.object_inspection import VEX, encodings, section
+from helpers.requirements import needs_opaque_pointers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from llvmlite import binding
@@ -122,7 +123,7 @@ attributes #2 = { noinline "nothing"="\0Adefine void @no() #0" }
 """
 
 
-@pytest.mark.skipif(binding.llvm_version_info[0] < 15, reason="LLVM 14 writes pointers otherwise")
+@needs_opaque_pointers
 def test_requested_targets_are_read_from_text_as_llvm_reports_them():
     module = binding.parse_assembly(HEADERS)
     defined = [function for function in module.functions if not function.is_declaration]

@@ -114,7 +114,7 @@ def test_archspecs_names_and_features_are_known() -> None:
         return name == "aarch64" or any(map(is_arm, targets[name]["from"]))
 
     named = [name for name in targets if is_arm(name) and not name.startswith("armv")]
-    assert len(named) > 10
+    assert len(named) >= 10
     assert {find_cpu(ARCH, name) for name in named} <= cpus(ARCH).keys()
     for name in named:
         flags = {flag for flag in targets[name]["features"] if flag != "cpuid"}
