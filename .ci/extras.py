@@ -1,13 +1,15 @@
-"""Try each extra alone: ``python .ci/extras.py [--lowest] WHEEL [EXTRA ...]`` (default: all of them).
+"""Try each extra alone: ``python .ci/extras.py [--lowest] [--tests LEAST] WHEEL [EXTRA ...]`` (default: all of them).
 
 Each is installed from the wheel into an environment of its own, with the oldest version that pyproject.toml permits of
 each dependency if ``--lowest`` is given. There every module is imported, and commands run: they work, or say in one
-line which extra they lack.
+line which extra they lack. With ``--tests`` the tests with the marker "quick" run in the environment of the extra
+``all``: LEAST of them pass, or more.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import subprocess
 import sys
@@ -66,6 +68,10 @@ COMMANDS = (
 )
 TOO_OLD = "pip install -U llvmlite"
 """Zig's clang writes IR that an old llvmlite does not read: with those, only IR is compiled."""
+TEST_NEEDS = ("hypothesis", "jsonschema>=4.18", "pyelftools>=0.31", "pytest")
+"""Those packages of the extra ``test`` that the quick tests need."""
+MAY_LACK = "^needs |needs llvmlite|LLVM before|pip install 'llvmlite"
+"""Why a quick test may be skipped: it needs a tool or another LLVM."""
 
 
 def main() -> None:
@@ -73,6 +79,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("wheel", type=Path)
     parser.add_argument("--lowest", action="store_true")
+    parser.add_argument("--tests", type=int, metavar="LEAST")
     parser.add_argument("extras", nargs="*")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -85,6 +92,8 @@ def main() -> None:
             run_commands(python, extra, work, is_lowest=options.lowest)
             if extra == "all":
                 keep(work)
+                if options.tests:
+                    run_tests(python, work, options.tests)
 
 
 def inputs(work: Path) -> None:
@@ -144,6 +153,17 @@ def run_commands(python: Path, extra: str, work: Path, *, is_lowest: bool) -> No
         elif works or done.returncode != 2 or not lacks or lacks[1] in installed:
             sys.exit(f"[{extra}] cpufeat {line}: status {done.returncode}\n{done.stdout}{done.stderr}")
     print("   ", "\n    ".join(worked), flush=True)
+
+
+def run_tests(python: Path, work: Path, least: int) -> None:
+    """Run the quick tests, and exit with a message if one fails or too few pass."""
+    report = work / "tests.xml"
+    constraints = work / "constraints.txt"
+    subprocess.run([python, "-m", "pip", "install", "-q", "-c", constraints, *TEST_NEEDS], check=True)
+    environment = {name: value for name, value in os.environ.items() if name not in ("CI", "CPUFEAT_LLVM_PYTHONS")}
+    options = ["-q", "-p", "no:cacheprovider", "-m", "quick", f"--junit-xml={report}"]
+    subprocess.run([python, "-m", "pytest", *options], env=environment, check=True)
+    subprocess.run([sys.executable, ".ci/outcome.py", report, str(least), MAY_LACK], check=True)
 
 
 if __name__ == "__main__":
