@@ -82,7 +82,17 @@ def test_what_the_loader_or_unwinder_comes_to_is_bare(build: str, tmp_path: Path
     path = built(tmp_path, build)
     cases = names(path)
     assert {"load_initialiser", "load_called", "bare_finaliser", "bare_thread", "bare_personality"} <= {*cases.values()}
-    assert words(cpufeat.audit(path), cases) == expected(cases)
+    audit = cpufeat.audit(path)
+    assert words(audit, cases) == expected(cases)
+    why = {cases.get(function.start): function.why for function in audit.functions}
+    assert {name: why[name] for name in REASONS} == REASONS
+
+
+REASONS = {
+    "load_initialiser": "called by the loader",
+    "bare_thread": "in the initial data of threads",
+    "bare_personality": "called when an exception is thrown",
+}
 
 
 @pytest.mark.parametrize("build", ["library", "program", "fixed program", "library for Arm"])
