@@ -31,9 +31,14 @@ def audit(file: str | os.PathLike[str] | bytes, *, progress: Progress | None = N
     binary, of x86 or 64-bit Arm. ``progress`` is called from time to time with the number of bytes of code that are
     decoded, and with their total. Raises AuditError for any other file and for a damaged one, and OSError.
     """
+    expect_progress(progress)
+    return audit_content(*loader.content_of(file), progress)
+
+
+def expect_progress(progress: object) -> None:
+    """Raise TypeError unless an argument can be called to report progress, or is None."""
     if progress is not None and not callable(progress):
         raise TypeError(f"progress must be a function of two numbers or None, not {type(progress).__name__}")
-    return audit_content(*loader.content_of(file), progress)
 
 
 def audit_content(content: bytes, name: str, progress: Progress | None = None, depth: int = 0) -> Audit:

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cpufeat.auditing.auditor import audit_content
+from cpufeat.auditing.auditor import audit_content, expect_progress
 from cpufeat.auditing.formats.loader import content_of, format_of, loads
 from cpufeat.detection.detect import MACHINE_VARIABLE, detect
 from cpufeat.detection.host import Host
@@ -23,6 +23,7 @@ from cpufeat.tables import architecture, has_tables, rows
 from cpufeat.target import Target
 
 if TYPE_CHECKING:
+    from cpufeat.auditing.decoding.scan import Progress
     from cpufeat.auditing.report import Audit
 
 
@@ -32,6 +33,7 @@ def check(
     *,
     libraries: bool = True,
     root: str | os.PathLike[str] | None = None,
+    progress: Progress | None = None,
 ) -> Check:
     """Return whether a file runs on a machine (by default this one), or on the CPU or level of a request.
 
@@ -39,14 +41,15 @@ def check(
     run-time check of the CPU (:func:`cpufeat.audit`). Libraries are searched for as the loader does that the file asks
     for, in ``root``, by default among the files of this machine; what LD_LIBRARY_PATH and LD_PRELOAD name is loaded
     only where this machine is asked, without ``root``. A script is judged by its interpreter, and at best it cannot be
-    told whether it runs. Raises AuditError for a file that is no binary, or that has members of several architectures
-    where ``on`` is a request; OSError; UnknownNameError and TargetError for a bad request; OptionError for a ``root``
-    that can be no path.
+    told whether it runs. ``progress`` is called as by :func:`cpufeat.audit`, for each file. Raises AuditError for a
+    file that is no binary, or that has members of several architectures where ``on`` is a request; OSError;
+    UnknownNameError and TargetError for a bad request; OptionError for a ``root`` that can be no path.
     """
     expect("on", on, (Host, str, type(None)), "a Host, a level or CPU as a str, or None")
     one_of("libraries", libraries, (True, False))
     expect("root", root, (str, os.PathLike, type(None)), "a path or None")
-    place = _place(on, root)
+    expect_progress(progress)
+    place = _place(on, root)._replace(progress=progress)
     content, name = content_of(file)
     if libraries and content.startswith(MAGIC):
         return _check_script(content if b"\n" in content else files.read(file), name, place)
@@ -72,7 +75,7 @@ def _check_script(first_bytes: bytes, name: str, place: Place) -> Check:
 
 
 def _check_binary(content: bytes, name: str, place: Place, *, libraries: bool) -> Check:
-    audit = audit_content(content, name)
+    audit = audit_content(content, name, place.progress)
     chosen = _part_for_host(audit, place.host) if place.host else _part_for_request(audit, place.on)
     if isinstance(chosen, str):
         return _wrong_architecture(audit, place.on, chosen)

@@ -17,8 +17,10 @@ from cpufeat.support.value import TYPE_CHECKING
 from cpufeat.support.verdict import CANNOT_TELL, RUNS, worst
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterator
 
+    from cpufeat.auditing.decoding.scan import Progress
     from cpufeat.auditing.report import Audit, FunctionNeeds
     from cpufeat.detection.host import Host
     from cpufeat.running.dependencies.dependency import Dependencies, Dependency
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
 _AUDITS = 256
 """Audits of libraries that are kept for further programs of this process."""
+_audits: dict[tuple[str, str, int, int], Audit] = {}
 
 
 class Place(NamedTuple):
@@ -36,6 +39,8 @@ class Place(NamedTuple):
     host: Host | None
     """None for a CPU."""
     root: Root
+    progress: Progress | None = None
+    """Is told how many bytes of code of a file are decoded."""
 
 
 class Part(NamedTuple):
@@ -69,7 +74,7 @@ def _check(file: Dependency, loaded: Dependencies, available: FeatureSet, place:
         return Check(file.name, place.on, CANNOT_TELL, (f"it was not found{where}",))
     try:
         status = Path(file.real).stat()
-        whole = _audit(file.real, file.path, status.st_size, status.st_mtime_ns)
+        whole = _audit(file, status, place.progress)
         audit = next((part for part in (whole, *whole.members) if part.arch == available.arch), whole)
         content = files.read(file.real)
         if loaded.used is not None and audit.beyond(available):
@@ -80,10 +85,14 @@ def _check(file: Dependency, loaded: Dependencies, available: FeatureSet, place:
     return check_file(audit, content, available, place.on, place.host)
 
 
-@lru_cache(_AUDITS)
-def _audit(real: str, path: str, size: int, modified: int) -> Audit:
+def _audit(file: Dependency, status: os.stat_result, progress: Progress | None) -> Audit:
     """Return the audit of a library; its size and time of modification tell whether it is still the same."""
-    return audit_content(files.read(real), path)
+    key = (file.path, file.real, status.st_size, status.st_mtime_ns)
+    if key not in _audits:
+        if len(_audits) == _AUDITS:
+            _audits.clear()
+        _audits[key] = audit_content(files.read(file.real), file.path, progress)
+    return _audits[key]
 
 
 @lru_cache(_AUDITS)

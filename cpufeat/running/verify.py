@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from cpufeat.aot.artifact import Artifact
 from cpufeat.auditing.formats.loader import format_of, image_of
-from cpufeat.errors import ArtifactError, AuditError, VerifyError, expect, expect_strings, positive
+from cpufeat.errors import ArtifactError, AuditError, VerifyError, expect, expect_strings, one_of, positive
 from cpufeat.running import qemu
 from cpufeat.running.cpus import select_cpus
 from cpufeat.running.death import Death, death_at
@@ -116,6 +116,7 @@ def verify(
         expect_strings("cpus", cpus)
     expect_strings("arguments", arguments)
     positive("time_limit", time_limit)
+    one_of("emulated_only", emulated_only, (True, False))
     if sys.platform in _NO_ELF:
         raise VerifyError(f"{os.fspath(file)}: {_NO_ELF[sys.platform]} runs no ELF programs: verify it on Linux")
     program = _read(file)

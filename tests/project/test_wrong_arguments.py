@@ -92,8 +92,10 @@ def calls(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Call]:
         "resolve": Call(cpufeat.resolve, {"request": "x86-64", "host": host, "on_missing": "fallback"}),
         "detect": Call(cpufeat.detect, {"machine": recording}),
         "audit": Call(cpufeat.audit, {"file": binary, "progress": None}),
-        "check": Call(cpufeat.check, {"file": binary, "on": host, "libraries": False, "root": None}),
-        "verify": Call(cpufeat.verify, {"file": binary, "cpus": None, "arguments": (), "time_limit": 5.0}),
+        "check": Call(cpufeat.check, {"file": binary, "on": host, "libraries": False, "root": None, "progress": None}),
+        "verify": Call(
+            cpufeat.verify, {"file": binary, "cpus": None, "arguments": (), "time_limit": 5.0, "emulated_only": False}
+        ),
         "explain": Call(
             cpufeat.explain, {"request": "x86-64", "machine": recording, "on_missing": "fallback", "origin": "name"}
         ),

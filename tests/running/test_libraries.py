@@ -154,6 +154,14 @@ def test_a_library_that_cannot_be_read_is_not_fine(built: Build, root: Path) -> 
     assert "damaged" in " ".join(reason for library in answer.libraries or () for reason in library.reasons)
 
 
+def test_progress_is_told_for_each_file(built: Build, root: Path) -> None:
+    told: list[tuple[int, int]] = []
+    program = built("bin/uses", USES, built("lib/libfoo.so", AVX2 + "int more(int a) { return a * 3; }"))
+    check(program, "nehalem", root=root, progress=lambda done, total: told.append((done, total)))
+    assert len(told) >= 3
+    assert all(done == total > 0 for done, total in told)
+
+
 def test_json_has_the_check_of_each_library(built: Build, root: Path, capfd: pytest.CaptureFixture[str]) -> None:
     program = built("bin/uses", USES, built("lib/libfoo.so", AVX2))
     assert main(["check", "--json", "--cpu", "nehalem", "--root", str(root), str(program)]) == NO

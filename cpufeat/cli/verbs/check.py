@@ -6,6 +6,7 @@ import json
 
 from cpufeat.cli.layout import folded
 from cpufeat.cli.options import add_machine, path_of, request_of
+from cpufeat.cli.progress import progress
 from cpufeat.cli.terminal import show
 from cpufeat.running.check import check
 from cpufeat.support.value import TYPE_CHECKING
@@ -42,7 +43,10 @@ def arguments(parser: ArgumentParser) -> None:
 def run(options: Namespace) -> int:
     """Print the answer."""
     on = None if options.cpu is None else request_of(options.cpu)
-    answer = check(path_of(options.file), on, libraries=not options.no_libraries, root=options.root)
+    with progress("decoding") as report:
+        answer = check(
+            path_of(options.file), on, libraries=not options.no_libraries, root=options.root, progress=report
+        )
     if options.json:
         print(json.dumps(_to_json(answer), indent=2))
     else:
