@@ -31,7 +31,7 @@ INIT_ARRAYS, FINI_ARRAYS = ((32, 33), (25, 27)), ((26, 28),)
 """The tags of the address and size of DT_PREINIT_ARRAY, DT_INIT_ARRAY, and DT_FINI_ARRAY."""
 _DT_NULL, _DT_HASH, _DT_STRTAB, _DT_SYMTAB, _DT_STRSZ, _DT_GNU_HASH = 0, 4, 5, 6, 10, 0x6FFFFEF5
 _DT_PLTREL, _DT_JMPREL, _DT_PLTRELSZ = 20, 23, 2
-_DT_SONAME, _LONGEST_NAME = 14, 256
+_DT_SONAME, _LONGEST_TEXT = 14, 4096
 _SYMBOL_SIZE = {32: 16, 64: 24}
 _RELOCATIONS = ((7, 8, SHT_RELA), (17, 18, SHT_REL), (36, 35, SHT_RELR))
 """The tags of the address and size of tables of relocations, and the type that a section of them has."""
@@ -39,12 +39,15 @@ _RELOCATIONS = ((7, 8, SHT_RELA), (17, 18, SHT_REL), (36, 35, SHT_RELR))
 
 def values(elf: Elf) -> dict[int, int]:
     """Return the value of each tag of the dynamic section, the last one of a tag that occurs several times."""
-    rows: dict[int, int] = {}
+    return dict(rows(elf))
+
+
+def rows(elf: Elf) -> Iterator[tuple[int, int]]:
+    """Yield the tag and value of each row of the dynamic section."""
     for segment in elf.segments:
         if segment.type == PT_DYNAMIC:
             table = elf.rows(_headless(elf, SHT_PROGBITS, segment.vaddr, segment.filesz), elf.word * 2)
-            rows.update((tag, value) for tag, value in takewhile(lambda row: row[0] != _DT_NULL, table))
-    return rows
+            yield from ((tag, value) for tag, value in takewhile(lambda row: row[0] != _DT_NULL, table))
 
 
 def tables(elf: Elf, dynamic: Mapping[int, int], first: int) -> list[Section]:
@@ -70,10 +73,15 @@ def tables(elf: Elf, dynamic: Mapping[int, int], first: int) -> list[Section]:
 
 def library_name(elf: Elf, dynamic: Mapping[int, int]) -> str:
     """Return the name by which programs ask for a library (DT_SONAME), empty if it has none."""
-    if not {_DT_SONAME, _DT_STRTAB} <= dynamic.keys():
+    return text(elf, dynamic, dynamic[_DT_SONAME]) if _DT_SONAME in dynamic else ""
+
+
+def text(elf: Elf, dynamic: Mapping[int, int], offset: int) -> str:
+    """Return a name or path at an offset in the strings that a dynamic section names, empty if there are none."""
+    if _DT_STRTAB not in dynamic:
         return ""
-    name = bytes(bytes_at(elf, dynamic[_DT_STRTAB] + dynamic[_DT_SONAME], _LONGEST_NAME))
-    return name.partition(b"\0")[0].decode(errors="replace")
+    found = bytes(bytes_at(elf, dynamic[_DT_STRTAB] + offset, _LONGEST_TEXT))
+    return found.partition(b"\0")[0].decode(errors="surrogateescape")
 
 
 def bytes_at(elf: Elf, address: int, size: int | None = None) -> memoryview:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import re
 
-from cpufeat.binary_format import elf
+from cpufeat.binary_format import elf, elf_dynamic
 from cpufeat.binary_format.elf import MAGIC, Elf
 from cpufeat.errors import AuditError
 from cpufeat.support.value import Value
 
-_NEEDED, _STRTAB, _SONAME, _RPATH, _RUNPATH, _FLAGS_1 = 1, 5, 14, 15, 29, 0x6FFFFFFB
+_NEEDED, _RPATH, _RUNPATH = 1, 15, 29
 _AUXILIARY, _FILTER = 0x7FFFFFFD, 0x7FFFFFFF
 _NODEFLIB = 0x800
-_LONGEST_NAME = 4096
+_LONGEST_PATH = 4096
 """Bytes: PATH_MAX of Linux."""
 _OPENS = frozenset({"dlopen", "dlmopen"})
 _LOOKS_UP = frozenset({"dlsym", "dlvsym"})
@@ -55,62 +55,33 @@ def elf_links(content: bytes, name: str, *, is_loader: bool = False) -> ElfLinks
     A loader looks symbols up itself, such as glibc's in libc.so.6.
     """
     file = Elf(content, lambda damage: AuditError(f"{name}: a damaged ELF file: {damage}"))
-    rows = list(_dynamic(file))
-    strings = next((_offset(file, value) for tag, value in rows if tag == _STRTAB), None)
+    rows = list(elf_dynamic.rows(file))
+    dynamic = dict(rows)
 
     def texts(*tags: int) -> list[str]:
-        if strings is None:
-            return []
-        return [_text(content, strings + value) for tag, value in rows if tag in tags]
+        return [elf_dynamic.text(file, dynamic, value) for tag, value in rows if tag in tags]
 
     runpath, rpath = texts(_RUNPATH), texts(_RPATH)
-    flags = next((value for tag, value in rows if tag == _FLAGS_1), 0)
     imports = _imports(file)
     looks_up = is_loader or bool((imports or frozenset()) & _LOOKS_UP)
     return ElfLinks(
         interpreter=_interpreter(file),
         needed=tuple(texts(_NEEDED, _AUXILIARY, _FILTER)),
-        soname=next(iter(texts(_SONAME)), ""),
+        soname=elf_dynamic.library_name(file, dynamic),
         rpath=() if runpath else tuple(folder for path in rpath for folder in path.split(":")),
         runpath=tuple(folder for path in runpath for folder in path.split(":")) if runpath else None,
-        has_defaults=not flags & _NODEFLIB,
+        has_defaults=not dynamic.get(elf_dynamic.DT_FLAGS_1, 0) & _NODEFLIB,
         imports=imports,
         opens=tuple(dict.fromkeys(_constants(file, _LIBRARY))) if (imports or frozenset()) & _OPENS else (),
         looks_up=frozenset(_constants(file, _IDENTIFIER)) if looks_up else frozenset(),
     )
 
 
-def _dynamic(file: Elf) -> list[tuple[int, ...]]:
-    """Return the tag and value of each row of the dynamic section."""
-    rows: list[tuple[int, ...]] = []
-    for segment in file.segments:
-        if segment.type == elf.PT_DYNAMIC:
-            table = elf.Section(0, elf.SHT_PROGBITS, 0, 0, segment.offset, segment.filesz, 0, 0, 0, 0)
-            for row in file.rows(table, file.word * 2):
-                if not row[0]:
-                    break
-                rows.append(row)
-    return rows
-
-
-def _offset(file: Elf, address: int) -> int | None:
-    """Return the offset in the file of an address."""
-    for segment in file.segments:
-        if segment.type == elf.PT_LOAD and segment.vaddr <= address < segment.vaddr + segment.filesz:
-            return address - segment.vaddr + segment.offset
-    return None
-
-
-def _text(content: bytes, start: int) -> str:
-    end = content.find(b"\0", start, start + _LONGEST_NAME)
-    return content[start : max(end, start)].decode(errors="surrogateescape")
-
-
 def _interpreter(file: Elf) -> str:
     segment = next((segment for segment in file.segments if segment.type == elf.PT_INTERP), None)
     if segment is None or file.header.type == elf.ET_REL:
         return ""
-    path = file.content[segment.offset : segment.offset + min(segment.filesz, _LONGEST_NAME)]
+    path = file.content[segment.offset : segment.offset + min(segment.filesz, _LONGEST_PATH)]
     return path.partition(b"\0")[0].decode(errors="surrogateescape")
 
 
