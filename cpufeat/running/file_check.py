@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from cpufeat.aot.artifact import Artifact
 from cpufeat.aot.runtime.guard_table import demanded
+from cpufeat.auditing.checks.exposure import UNREFERRED as NOT_REFERRED
 from cpufeat.auditing.formats.loader import loads
 from cpufeat.auditing.report import AT_LOAD, UNREFERRED, UNUSED
 from cpufeat.errors import ArtifactError
@@ -147,8 +148,13 @@ def _doubt(function: FunctionNeeds) -> tuple[bool, bool, bool]:
 
 def _unchecked(lacks: tuple[Lack, ...]) -> str:
     """Return why it may not run, empty for no reason: the audit may have missed a check, so this is not certain."""
-    features = [lack.feature for lack in lacks if lack.certain]
-    return f"it uses {', '.join(features)}, and the audit saw no run-time check of that" if features else ""
+    certain = [lack for lack in lacks if lack.certain]
+    unreferred = [lack.feature for lack in certain if NOT_REFERRED.how in lack.reached]
+    used = [lack.feature for lack in certain if lack.feature not in unreferred]
+    reasons = [f"it uses {', '.join(used)}, and the audit saw no run-time check of that"] if used else []
+    if unreferred:
+        reasons.append(f"it has functions that use {', '.join(unreferred)}, to which nothing is seen to refer")
+    return "; ".join(reasons)
 
 
 def _not_seen(audit: Audit, arch: str, lacks: tuple[Lack, ...]) -> Iterator[str]:

@@ -10,7 +10,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from helpers.build_binaries import assemble
+from helpers.build_binaries import assemble, build
 from helpers.paths import MACHINES
 from helpers.requirements import tool
 
@@ -84,6 +84,32 @@ def test_the_answer_is_what_happens_under_qemu(qemu: str, built, feature: str) -
         answer = check(program, machine(MODELS[run.cpu]))
         assert answer.verdict == (RUNS if run.result == RIGHT else MAY_NOT_RUN), run.cpu
         assert [lack.feature for lack in answer.lacks] == [feature] * (run.result == DIED)
+
+
+UNREFERRED = """
+.globl ask
+.type ask, %function
+ask: mov w0, #16
+bl getauxval
+tbz w0, #22, 1f
+bl checked
+1: ret
+.type checked, %function
+checked: .inst 0x04a10000
+ret
+.type unused, %function
+unused: .inst 0x04a10000
+ret
+"""
+
+
+def test_a_function_to_which_nothing_is_seen_to_refer_may_run_and_the_reason_says_so(tmp_path: Path) -> None:
+    (tmp_path / "text.s").write_text(UNREFERRED)
+    library = build(tmp_path / "library.so", "-shared", tmp_path / "text.s", triple="aarch64-linux-gnu")
+    answer = check(library, "cortex-a72")
+    assert answer.verdict == MAY_NOT_RUN
+    assert answer.reasons == ("it has functions that use sve, to which nothing is seen to refer",)
+    assert [lack.function for lack in answer.lacks] == ["unused"]
 
 
 def test_a_missing_feature_is_named_with_its_reason_first_use_and_a_rebuild(built) -> None:
