@@ -22,8 +22,11 @@ _MAX_DISTANCE = 5
 """Functions that hand on each other's results: what depends on a longer chain says little about the CPU."""
 _WORD = 8
 """Bytes of a number."""
-_MAX_STEPS = 10_000_000
-"""Steps of all functions, each as often as it is interpreted: a minute's work. libcrypto takes a fiftieth."""
+_MAX_STEPS, _LEAST_STEPS, _STEPS_A_BYTE = 10_000_000, 200_000, 20
+"""Steps of all functions, each as often as it is interpreted: a minute's work, of which libcrypto takes a fiftieth. A
+small file gets fewer, so that its audit ends within its size."""
+_VALUES_A_STEP = 8
+"""Values that two states have in common, and that are joined in the time of a step."""
 
 
 class BudgetExceededError(Exception):
@@ -55,7 +58,8 @@ class Facts:
         """Functions that ask the CPU, or the system, themselves."""
         self._distances: dict[int, int] = {}
         """The number of functions that its results have come through, by the start of a function."""
-        self._steps_left = _MAX_STEPS
+        size = sum(len(section.content) for section in self._image.sections if section.executable)
+        self._steps_left: int = min(_MAX_STEPS, _LEAST_STEPS + _STEPS_A_BYTE * size)
 
     # --- what is known
 
@@ -162,8 +166,11 @@ class Facts:
         self._returning, self._filling, self._stored, self._implied = {}, set(), set(), set()
         return True
 
-    def spend(self, steps: int) -> None:
-        """Count steps that are interpreted. Raises BudgetExceededError for a program without end of them."""
-        self._steps_left -= steps + 1
+    def spend(self, steps: int, values: int) -> None:
+        """Count steps that are interpreted, and the values in the state before them, which are joined with others.
+
+        Raises BudgetExceededError for a program without end of them.
+        """
+        self._steps_left -= steps + 1 + values // _VALUES_A_STEP
         if self._steps_left < 0:
             raise BudgetExceededError

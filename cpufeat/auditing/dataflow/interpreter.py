@@ -112,7 +112,7 @@ def _fixpoint(frame: Frame, entry_addresses: Iterable[int], transfer: Transfer) 
         _, index = heappop(waiting)  # in reverse postorder: fewer blocks are interpreted twice
         queued.discard(index)
         state = dict(states[index] or {})
-        frame.facts.spend(len(blocks[index].steps))
+        frame.facts.spend(len(blocks[index].steps), len(state))
         transfer.block(index, state)
         for successor in blocks[index].successors:
             known = states[successor]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import struct
 import time
 
@@ -164,3 +165,31 @@ def test_an_import_object_holds_no_code_and_is_not_damaged(machine: int) -> None
     assert (audit.kind, audit.instructions, list(audit.needs)) == ("object", 0, [])
     with pytest.raises(AuditError, match="a damaged import object: it is cut off"):
         cpufeat.audit(header + names[:-1])
+
+
+def test_following_values_takes_time_in_proportion_to_the_code() -> None:
+    """A function that stores thousands of values and joins them at hundreds of places, which took the product."""
+    chance = random.Random(1)
+    code = bytearray.fromhex("b801000000 31c9 0fa2")  # mov eax, 1; xor ecx, ecx; cpuid
+    while len(code) < 20_000:
+        code += b"\x89\x8c\x24" + struct.pack("<i", chance.randrange(1 << 16) * 4)  # mov [rsp + n], ecx
+        if chance.random() < 0.2:
+            code += b"\x0f\x84" + struct.pack("<i", chance.randrange(len(code)) - len(code) - 6)  # je
+    code += bytes.fromhex("c5fc58c1 c3")  # vaddps ymm0, ymm0, ymm1; ret
+    start = time.process_time()
+    audit = cpufeat.audit(elf_file_of(bytes(code)))
+    assert time.process_time() - start < 5
+    assert "avx" in audit.bare
+
+
+def elf_file_of(code: bytes) -> bytes:
+    """An object with one function."""
+    symbol = bytes(24) + struct.pack("<I2BH2Q", 1, 0x12, 0, 3, 0, len(code))
+    strings = b"\0f\0".ljust(4, b"\0") + symbol + code
+    rows = (
+        (0, elf.SHT_SYMTAB, 0, 0, 72, len(symbol), 1, 1, 8, 24),
+        (0, elf.SHT_PROGBITS, elf.SHF_ALLOC | elf.SHF_EXECINSTR, 0, 72 + len(symbol), len(code), 0, 0, 1, 0),
+    )
+    content = bytearray(elf_object(*rows, strings=strings))
+    struct.pack_into("<H", content, 72 + 24 + 6, 4)  # the second row that was added is section 4
+    return bytes(content)
