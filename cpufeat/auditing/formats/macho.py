@@ -21,7 +21,7 @@ from cpufeat.auditing.formats.image import (
     WayIn,
 )
 from cpufeat.auditing.formats.lief_reader import read_by_lief, text
-from cpufeat.auditing.formats.relocation import Fixup, Layout, PatchedSection, word_at
+from cpufeat.auditing.formats.relocation import Fixup, Layout, PatchedSection, section_at, word_at
 from cpufeat.auditing.formats.relocation_aarch64 import BRANCH26, OFFSET12, PAGE21
 from cpufeat.binary_format.macho import MAGICS, Macho
 from cpufeat.binary_format.names import cost_too_much
@@ -248,7 +248,7 @@ def _symbols(binary: Any, sections: list[Section]) -> Iterator[Symbol]:
         kind, address, name = symbol.raw_type, symbol.value, text(symbol.name)
         named = name and not name.startswith(_SECTION_START)
         if not kind & _DEBUGGING and kind & _KIND == _IN_SECTION and named:
-            is_code = any(section.address <= address < section.end for section in code)
+            is_code = section_at(code, address) is not None
             visible = bool(kind & _EXTERNAL and not kind & _PRIVATE_EXTERNAL)
             yield Symbol(address, 0, name, "function" if is_code else "data", visible)
 

@@ -17,7 +17,7 @@ from cpufeat.auditing.formats.image import (
     WayIn,
 )
 from cpufeat.auditing.formats.lief_reader import read_by_lief, text
-from cpufeat.auditing.formats.relocation import Fixup, Layout, PatchedSection, word_at
+from cpufeat.auditing.formats.relocation import Fixup, Layout, PatchedSection, section_at, word_at
 from cpufeat.auditing.formats.relocation_aarch64 import ADDRESS21, BRANCH14, BRANCH19, BRANCH26, OFFSET12, PAGE21
 from cpufeat.binary_format import coff
 from cpufeat.binary_format.names import cost_too_much
@@ -366,7 +366,7 @@ def _linked_symbols(binary: Any, base: int, code: list[Section]) -> Iterator[Sym
         else []
     )
     for address, name in exported:
-        is_code = any(section.address <= address < section.end for section in code)
+        is_code = section_at(code, address) is not None
         yield Symbol(address, 0, name, "function" if is_code else "data", True)
 
 
@@ -387,9 +387,10 @@ def _unwound(binary: Any, base: int) -> Iterator[tuple[int, int]]:
 
 def _tables(pointers: Mapping[int, int], code: Sequence[Section], width: int) -> Iterator[tuple[int, int]]:
     """Yield the jump tables in code sections: runs of pointers, to the first of which another pointer leads."""
+    end = 0
     for table in sorted(set(pointers.values()) & pointers.keys()):
-        if any(section.address <= table < section.end for section in code):
-            end = table
+        if section_at(code, table):
+            end = end if table < end and (end - table) % width == 0 else table  # in the run that is known, or a new one
             while end in pointers:
                 end += width
             yield table, end

@@ -122,6 +122,12 @@ class Layout:
         content[offset : offset + size] = (value & (1 << 8 * size) - 1).to_bytes(size, "little")
 
 
+def section_at(sections: Sequence[Section], address: int) -> Section | None:
+    """Return the section that an address is in; sections are sorted by address."""
+    at = bisect_right(sections, address, key=lambda section: section.address) - 1
+    return sections[at] if at >= 0 and address < sections[at].end else None
+
+
 def word_at(
     sections: Sequence[Section], address: int, width: int, order: Literal["little", "big"] = "little"
 ) -> int | None:

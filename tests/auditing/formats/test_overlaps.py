@@ -193,3 +193,22 @@ def elf_file_of(code: bytes) -> bytes:
     content = bytearray(elf_object(*rows, strings=strings))
     struct.pack_into("<H", content, 72 + 24 + 6, 4)  # the second row that was added is section 4
     return bytes(content)
+
+
+def test_many_symbols_in_many_sections_of_a_mach_o_file_take_no_longer_than_both() -> None:
+    sections, symbols = 5000, 20_000
+    command = struct.calcsize("<" + macho.SEGMENT[64]) + sections * struct.calcsize("<" + macho.SECTION[64])
+    at = 32 + command + 24
+    rows = [
+        struct.pack("<" + macho.SECTION[64], b"__text", b"__TEXT", 16 * index, 1, at, 0, 0, 0, 0x80000400, 0, 0, 0)
+        for index in range(sections)
+    ]
+    segment = struct.pack("<" + macho.SEGMENT[64], 0x19, command, b"", 0, 16 * sections, at, 16, 7, 7, sections, 0)
+    table = [struct.pack("<I2BHQ", 1 + 7 * index, 0x0F, 1, 0, index % sections * 16) for index in range(symbols)]
+    strings = b"\0" + b"".join(b"f%05d\0" % index for index in range(symbols))
+    symbol_table = struct.pack("<6I", macho.LC_SYMTAB, 24, at + 16, symbols, at + 16 + 16 * symbols, len(strings))
+    header = struct.pack("<8I", 0xFEEDFACF, 0x01000007, 3, 1, 2, command + 24, 0, 0)
+    content = header + segment + b"".join(rows) + symbol_table + b"\xc3" * 16 + b"".join(table) + strings
+    start = time.process_time()
+    assert cpufeat.audit(content).instructions == sections
+    assert time.process_time() - start < 4
