@@ -6,9 +6,9 @@ LIBLLVM is the shared library of an LLVM (Debian's package libllvm22), whose dis
 words whether they are instructions with all features, and with those of the baseline. What the baseline lacks is passed
 as assembly to ziglang's assembler, which reports ``instruction requires: lse``. For each first byte, a decision tree
 over the other bits is grown: a cell, whose words share some bits, is divided by the bit that tells most until all words
-tried in it have the same label. It is grown again with the words that it has wrong, until it has hardly any wrong of
-new ones. ``MSR``, ``SYS`` and hints are in ``system.tsv``, because the disassembler accepts their numbers with any
-features.
+tried in it have the same label. It is grown again with the words that it has wrong, among some with every value of the
+bits above Rn and Rd, until there are none. This takes an hour. ``MSR``, ``SYS`` and hints are in ``system.tsv``,
+because the disassembler accepts their numbers with any features.
 """
 
 from __future__ import annotations
@@ -50,7 +50,11 @@ SYSTEM = 0xD5
 """The first byte of system instructions."""
 _REQUIRES = "instruction requires: "
 _LLVM_NAMES = {"frint3264": "fptoint", "b16b16": "sve_b16b16"}
-_ROUNDS, _NEW_WORDS = 5, 1_000_000
+_ROUNDS = 12
+_LOW = 0x041
+"""A value of the fields Rn and Rd, used beside random ones: most encodings have no opcode bits there."""
+_MOST_MISTAKES = 400
+"""Words by which a tree is corrected at once."""
 _TRIED = 512
 """Words of a cell that are tried."""
 _AT_ONCE = 400
@@ -62,6 +66,7 @@ _TEXT = 256
 _EXAMPLES = 3
 """Texts of one shape that are passed to the assembler, until it says what it requires."""
 _REGISTER = re.compile(r"\b([wxzpvbhsdq]|za|pn|zt)\d+")
+_LIST = re.compile(r"\{ z(\d+)\.\w, z(\d+)")
 _NUMBER = re.compile(r"#-?[\dx.a-f]+")
 
 
@@ -157,8 +162,12 @@ def _refused(texts: Sequence[str]) -> dict[str, str]:
 
 
 def _shape(text: str) -> str:
-    """Return the text of an instruction without the numbers of registers and of immediate operands."""
-    return _NUMBER.sub("#", _REGISTER.sub(r"\1", text))
+    """Return the text of an instruction without the numbers of registers and of immediate operands.
+
+    The distance of the registers in a list is kept: LD1 of distant ones is another instruction.
+    """
+    distances = [(int(second) - int(first)) % 32 for first, second in _LIST.findall(text)]
+    return _NUMBER.sub("#", _REGISTER.sub(r"\1", text)) + "".join(f" {distance}" for distance in distances)
 
 
 def _may_be_unpredictable(word: int) -> bool:
@@ -268,6 +277,13 @@ def _entropy(counts: Iterable[int]) -> float:
     return -sum(number / total * math.log2(number / total) for number in numbers)
 
 
+def mistakes(llvm: Llvm, first: int, rows: Sequence[Row]) -> list[Point]:
+    """Return words of which the rows of their first byte are wrong, among some with every value of the middle bits."""
+    words = [first << 24 | middle << 10 | low for middle in range(1 << 14) for low in (_LOW, random.getrandbits(10))]
+    wrong = [(word, label) for word, label in llvm.points(words) if label_of(rows, word) != label]
+    return random.sample(wrong, min(len(wrong), _MOST_MISTAKES))
+
+
 def label_of(rows: Sequence[Row], word: int) -> Label:
     """Return the label of a word according to the rows of its first byte."""
     return next((label for mask, value, label, _ in rows if word & mask == value), BASELINE)
@@ -286,17 +302,17 @@ def main() -> None:
     llvm.points([word for first in every for word in _words_in((0xFF << 24, first << 24))])
     rows = grow(llvm, every, {})
     known: defaultdict[int, list[Point]] = defaultdict(list)
+    doubtful = set(every)
     for number in range(_ROUNDS):
-        words = [random.getrandbits(32) for _ in range(_NEW_WORDS)]
-        points = llvm.points([word for word in words if word >> 24 != SYSTEM])
-        wrong = [(word, label) for word, label in points if label_of(rows[word >> 24], word) != label]
-        for word, label in wrong:
-            known[word >> 24].append((word, label))
-        count = sum(map(len, rows.values()))
-        sys.stderr.write(f"round {number + 1}: {count} rows, {len(wrong)} of {len(points)} words wrong\n")
-        if not wrong:
+        wrong = {first: mistakes(llvm, first, rows[first]) for first in sorted(doubtful)}
+        doubtful = {first for first, points in wrong.items() if points}
+        for first in doubtful:
+            known[first] += wrong[first]
+        counts = (sum(map(len, rows.values())), sum(map(len, wrong.values())), len(doubtful))
+        sys.stderr.write("round {}: {} rows, {} words wrong, of {} first bytes\n".format(number + 1, *counts))
+        if not doubtful:
             break
-        rows |= grow(llvm, {word >> 24 for word, _ in wrong}, known)
+        rows |= grow(llvm, doubtful, known)
     OUTPUT.write_text("\n".join([HEADER, *_lines(llvm, rows)]) + "\n")
 
 

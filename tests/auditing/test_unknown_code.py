@@ -10,6 +10,7 @@ from helpers.build_binaries import ZIG, assemble
 from helpers.paths import MACHINES
 
 import cpufeat
+from cpufeat import tables
 from cpufeat.auditing.decoding import regions
 from cpufeat.cli import main
 
@@ -158,6 +159,14 @@ def test_an_unknown_word_needs_at_least_what_its_encoding_space_does(tmp_path: P
     assert (unknown.address, unknown.place, unknown.function) == (4, ".text+0x4", "f")
     assert (unknown.bytes, unknown.least, unknown.certain) == ("00 00 00 06", "", True)
     assert main(["audit", str(tmp_path / "text.o"), "--max", "neoverse-v2"]) == 3
+
+
+@pytest.mark.parametrize(("space", "least"), [("04", "sve"), ("45", "sve"), ("a0", "sme"), ("c1", "sme"), ("5e", "")])
+def test_a_free_encoding_of_sve_or_sme_needs_at_least_that(tmp_path: Path, space: str, least: str) -> None:
+    rows = tables.rows("aarch64/encodings.tsv")
+    word = next(value for value, _, needs, _ in rows if needs == "unallocated" and value.startswith(space))
+    (unknown,) = cpufeat.audit(assemble(tmp_path, function(f".inst 0x{word}", "ret"), triple=AARCH64)).unknown
+    assert (unknown.least, unknown.certain) == (least, True)
 
 
 WORDS = {

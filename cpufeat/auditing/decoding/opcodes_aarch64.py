@@ -9,10 +9,16 @@ from cpufeat import tables
 from cpufeat.auditing.decoding.requirements import NO_INSTRUCTION, Requirement
 from cpufeat.features import HARDWARE, table
 from cpufeat.llvm_tables import cpu_features
+from cpufeat.support.value import TYPE_CHECKING
 from cpufeat.tables import architecture
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _ARCH = "aarch64"
 _UNALLOCATED = "unallocated"
+_WORD, _SHIFT = 32, 21
+"""Bits of a word, and of those of its end by which rows are not looked up."""
 
 
 class _Row(NamedTuple):
@@ -23,35 +29,47 @@ class _Row(NamedTuple):
 
 def requirement(word: int) -> Requirement | None:
     """Return the requirement of an instruction word, None for one that any CPU runs."""
-    return next((row.requirement for row in _rows().get(word >> 24, ()) if word & row.mask == row.value), None)
+    return next((row.requirement for row in _rows().get(word >> _SHIFT, ()) if word & row.mask == row.value), None)
 
 
 @cache
 def _rows() -> dict[int, list[_Row]]:
-    """Return the rows by the first byte of their value, all of whose bits are in every mask."""
-    by_first_byte: dict[int, list[_Row]] = {}
+    """Return the rows by the first bits of the words that they are for."""
+    by_first_bits: dict[int, list[_Row]] = {}
+    for row in _table():
+        free = ~row.mask >> _SHIFT & (1 << _WORD - _SHIFT) - 1
+        first_bits = free
+        while True:  # every subset of the bits that the mask leaves free
+            by_first_bits.setdefault(row.value >> _SHIFT | first_bits, []).append(row)
+            if not first_bits:
+                break
+            first_bits = first_bits - 1 & free
+    return by_first_bits
+
+
+def _table() -> Iterator[_Row]:
     for value, mask, mnemonic, _ in tables.rows("aarch64/harmless.tsv"):
-        by_first_byte.setdefault(int(value[:2], 16), []).append(_row(value, mask, Requirement(harmless=mnemonic)))
+        yield _Row(int(mask, 16), int(value, 16), Requirement(harmless=mnemonic))
     for name in ("encodings", "system"):
         for value, mask, needs, example in tables.rows(f"aarch64/{name}.tsv"):
-            requirement = _requirement(needs.split(), example.partition(" ")[0])
+            requirement = _requirement(needs, example.partition(" ")[0])
             if requirement is not None:
-                by_first_byte.setdefault(int(value[:2], 16), []).append(_row(value, mask, requirement))
-    return by_first_byte
+                yield _Row(int(mask, 16), int(value, 16), requirement)
 
 
-def _row(value: str, mask: str, requirement: Requirement) -> _Row:
-    return _Row(int(mask, 16), int(value, 16), requirement)
-
-
-def _requirement(names: list[str], mnemonic: str) -> Requirement | None:
-    if names == [_UNALLOCATED]:
+def _requirement(needs: str, mnemonic: str) -> Requirement | None:
+    if needs == _UNALLOCATED:
         return NO_INSTRUCTION
-    above = [name for name in names if name not in _baseline()]
+    above, features = _above_baseline(needs)
+    return Requirement(features, other=mnemonic if len(features) < len(above) else "") if above else None
+
+
+@cache
+def _above_baseline(needs: str) -> tuple[frozenset[str], frozenset[str]]:
+    """Return the names in a cell that are not of the baseline, and which of them are features that user code has."""
+    above = frozenset(needs.split()) - _baseline()
     known = table(_ARCH)
-    features = frozenset(name for name in above if name in known and known[name].kind == "isa")
-    unnamed = mnemonic if len(features) < len(above) else ""
-    return Requirement(features, other=unnamed) if above else None
+    return above, frozenset(name for name in above if name in known and known[name].kind == "isa")
 
 
 @cache

@@ -93,6 +93,41 @@ NAMES = {
     "sve-aes": "sve2_aes",
     "fcma": "complxnum",
 }
+EXTENSIONS += [
+    "sve2p2",
+    "sme2p2",
+    "sve2p3",
+    "sme2p3",
+    "cmpbr",
+    "lsfe",
+    "fprcvt",
+    "f8f32mm",
+    "f8f16mm",
+    "f16f32dot",
+    "f16f32mm",
+    "f16mm",
+    "lsui",
+    "occmo",
+    "pops",
+    "pcdphint",
+    "lscp",
+    "mops-go",
+    "mtetc",
+    "ssve-aes",
+    "sve-aes2",
+    "sve-b16mm",
+    "sve-bfscale",
+    "sve-f16f32mm",
+    "sme-mop4",
+    "sme-tmop",
+    "sme-b16b16",
+    "ssve-bitperm",
+    "ssve-fexpa",
+    "pauth-lr",
+    "tlbid",
+]
+SEVERAL_ENCODINGS = re.compile(r"movprfx|((and|orr|eor) z\d+\.\w, z\d+\.\w|(dupm|mov) z\d+\.\w), #")
+"""MOVPRFX, which the assembler accepts only before some instructions, and immediate operands with several encodings."""
 ROWS = [row for name in ("encodings", "system") for row in tables.rows(f"aarch64/{name}.tsv") if row[3]]
 EXAMPLES = [row[3] for row in ROWS]
 
@@ -130,14 +165,14 @@ def test_the_assembler_requires_the_features_of_the_row(tmp_path: Path) -> None:
         if names and not all(name in closed or names & implied("aarch64", name) for name in needed):
             wrong.append((example, needs, messages[index]))
     assert "\n".join(map(str, wrong)) == ""
-    assert asked > 500
+    assert asked > 1500
 
 
 def test_the_assembler_encodes_examples_as_words_of_their_row(tmp_path: Path) -> None:
     head = ".arch armv9.5-a\n" + "\n".join(f".arch_extension {name}" for name in EXTENSIONS)
     bad = refused(tmp_path, EXAMPLES, head)
-    kept = [row for index, row in enumerate(ROWS) if index not in bad]
-    assert len(kept) > 500
+    kept = [row for index, row in enumerate(ROWS) if index not in bad and not SEVERAL_ENCODINGS.match(row[3])]
+    assert len(kept) > 1500
     assert refused(tmp_path, [row[3] for row in kept], head) == {}
     (image,) = images(tmp_path / "lines.o")
     words = [int.from_bytes(image.bytes_at(4 * index, 4), "little") for index in range(len(kept))]
@@ -151,7 +186,7 @@ def test_the_assembler_encodes_examples_as_words_of_their_row(tmp_path: Path) ->
 
 def test_no_instruction_word_matches_two_rows() -> None:
     rows = [(int(mask, 16), int(value, 16)) for value, mask, *_ in tables.rows("aarch64/encodings.tsv")]
-    assert len(rows) > 500
+    assert len(rows) > 5000
     for index, (mask, value) in enumerate(rows):
         assert value & ~mask == 0
         same_byte = (row for row in rows[index + 1 :] if row[1] >> 24 == value >> 24)
