@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from cpufeat.auditing.decoding.scan import Progress
-    from cpufeat.auditing.report import Audit, FunctionNeeds
+    from cpufeat.auditing.report import Audit
     from cpufeat.detection.host import Host
     from cpufeat.running.dependencies.dependency import Dependencies, Dependency
     from cpufeat.running.dependencies.root import Root
@@ -111,12 +111,7 @@ def _exported(content: bytes, name: str) -> Iterator[str]:
 
 def _as_used(audit: Audit, narrow: Audit) -> Audit:
     """Return an audit without the uses of features that only symbols lead to which no other file uses."""
-    by_start = {function.start: function for function in narrow.functions}
-    functions = tuple(_function_as_used(function, by_start[function.start]) for function in audit.functions)
+    bare_of = {function.start: function.bare for function in narrow.functions}
+    functions = tuple(function.replace(bare=function.bare & bare_of[function.start]) for function in audit.functions)
     bare = FeatureSet(audit.arch, {name for function in functions for name in function.bare})
     return audit.replace(functions=functions, bare=bare)
-
-
-def _function_as_used(function: FunctionNeeds, narrow: FunctionNeeds) -> FunctionNeeds:
-    """Return a function as it is used; what was reached in no way before is still not known to be unused."""
-    return function if function.guarded is None else function.replace(bare=function.bare & narrow.bare)

@@ -96,6 +96,17 @@ def test_rpath_and_runpath_are_followed_as_by_the_loader(built: Build, tags: str
     assert ("missing libsecond.so" in listing) == (tags == "--enable-new-dtags")
 
 
+def test_a_library_with_a_runpath_does_not_search_the_rpath_of_the_program(built: Build) -> None:
+    second = library(built, "inner/libsecond.so", "int second(void) { return 0; }")
+    code = "int second(void); int foo(void) { return second(); }"
+    first = library(built, "inner/libfoo.so", code, second, "-Wl,--enable-new-dtags,-rpath,/nowhere")
+    options = ("-Wl,--disable-new-dtags,-rpath,$ORIGIN/inner", "-Wl,--allow-shlib-undefined")
+    program = built("program", USES, first, *options)
+    listing = listed_by_loader(["ldd", program])
+    assert "missing libsecond.so" in listing
+    assert paths(loaded(program)) == listing
+
+
 def test_library_path_goes_before_runpath_and_after_rpath(built: Build, tmp_path: Path) -> None:
     foo = library(built, "a/libfoo.so")
     library(built, "b/libfoo.so")
