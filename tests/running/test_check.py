@@ -100,6 +100,11 @@ ret
 .type unused, %function
 unused: .inst 0x04a10000
 ret
+.size unused, .-unused
+.globl page
+.type page, %function
+page: adrp x0, unused
+ret
 """
 
 

@@ -1,9 +1,10 @@
 """Show that functions are unused: that nothing in the file, and nothing outside of it, can make their addresses.
 
-In an object, relocations tell all references. In x86-64 code that is linked, an address comes from a relocation (at a
-fixed address, from a number in data), from one instruction that holds the whole address or distance, or from a distance
-in data: that from its own place, or from the start of its table. On 64-bit Arm two instructions make an address, which
-may be in two functions: there nothing is shown.
+In an object, relocations tell all references. In code that is linked, an address comes from a relocation (at a fixed
+address and in PE files, also from a number in data), from instructions that hold the whole address or distance, or from
+a distance in data: that from its own place, or from the start of its table. On 64-bit Arm one instruction may make the
+page of an address for another, perhaps in another function: there nothing is shown of a page that is made, nor of code
+at a fixed address.
 """
 
 from __future__ import annotations
@@ -59,6 +60,7 @@ class UnusedCode:
             and not self._references.pointers_to(*bounds)
             and users <= {function}
             and not self._is_stored(function.start)
+            and (self._image.kind == "object" or not self._references.makes_parts_of(function.start))
         )
 
     def _is_stored(self, address: int) -> bool:

@@ -227,7 +227,7 @@ def _linked(file: ElfFile) -> Image:
     image = _image(file, sections, rows, layout, file.unwind_tables())
     return image.replace(
         resolvers=image.resolvers.union(resolvers),
-        tells_references=file.arch == "x86_64",
+        tells_references=file.arch == "x86_64" or (file.arch == "aarch64" and not image.is_fixed),
         library=elf_dynamic.library_name(file.elf, file.dynamic),
     )
 

@@ -113,6 +113,10 @@ class References:
         """Tell whether a section has unwind tables or debug information: no code is called through these."""
         return section.name.startswith(_UNWINDING)
 
+    def makes_parts_of(self, address: int) -> bool:
+        """Tell whether an instruction makes a part of an address, which another may complete elsewhere."""
+        return self._finder.makes_parts_of(address)
+
     def is_unused_slot(self, pointer: int) -> bool:
         """Tell whether a pointer is in a global offset table, where no code names it.
 

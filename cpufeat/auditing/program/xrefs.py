@@ -36,6 +36,9 @@ class XrefFinder(Protocol):
         Those of the function ``but`` are left out.
         """
 
+    def makes_parts_of(self, address: int) -> bool:
+        """Tell whether an instruction makes a part of an address, which another may complete elsewhere."""
+
     def switch_targets(self, function: Function, pointed: Collection[int]) -> Callable[[Step], Collection[int]]:
         """Return a function from the indirect jumps of a function to the addresses in it that they may lead to.
 

@@ -69,6 +69,10 @@ class PageXrefs:
                 if reference.function != but:
                     yield reference
 
+    def makes_parts_of(self, address: int) -> bool:
+        """Tell whether an ADRP makes the page of an address, to which an instruction elsewhere may add the rest."""
+        return address // PAGE in self._adrps
+
     def switch_targets(self, function: Function, pointed: Collection[int]) -> Callable[[Step], Collection[int]]:
         """Return a function from indirect jumps to where they may lead: what its table holds, or else pointers."""
         image = self._program.image

@@ -134,6 +134,10 @@ class DisplacementXrefs:
         entries.sort()
         return array("Q", entries)
 
+    def makes_parts_of(self, _address: int) -> bool:
+        """Tell whether an instruction makes a part of an address: none does, each holds it whole."""
+        return False
+
     def switch_targets(self, function: Function, pointed: Collection[int]) -> Callable[[Step], Collection[int]]:
         """Return a function from indirect jumps to where they may lead: what pointers, and tables of distances, hold.
 

@@ -46,8 +46,14 @@ def test_an_object_for_arm_tells_too(tmp_path: Path) -> None:
     assert reached(tmp_path, "", ARM, "-c") == UNUSED
 
 
-def test_a_library_for_arm_does_not_tell_since_two_functions_may_make_an_address_together(tmp_path: Path) -> None:
-    assert reached(tmp_path, "", ARM, "-shared") == UNREFERRED
+PAGE_OF_UNUSED = ".text\n.globl names\nnames: adrp x0, unused\n ret\n"
+
+
+@pytest.mark.parametrize(("text", "expected"), [("", UNUSED), (PAGE_OF_UNUSED, UNREFERRED)])
+def test_a_library_for_arm_tells_unless_another_function_may_complete_the_address(
+    text: str, expected: str, tmp_path: Path
+) -> None:
+    assert reached(tmp_path, text, ARM, "-shared") == expected
 
 
 FIXED = ("-nostdlib", "-static", "-Wl,-e,ask")
