@@ -9,11 +9,12 @@ libc. Exit status 1 if anything that "runs" did not run, except for programs tha
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tools.verdict_truth import page, subjects
+from tools.verdict_truth import foreign, page, subjects
 from tools.verdict_truth.trials import LARGEST, Cpu, Trial, is_expected, is_wrong_yes, trials
 
 if TYPE_CHECKING:
@@ -26,6 +27,10 @@ MODELS = ("qemu64", "Nehalem", "SandyBridge", "Haswell-noTSX", "EPYC")
 SOURCES: Mapping[str, Callable[[Path], Iterator[Subject]]] = {
     "sample": subjects.sample,
     "own": subjects.own_cases,
+    "go": foreign.go_programs,
+    "rust": foreign.rust_programs,
+    "wheels": functools.partial(foreign.wheels, "wheels.tsv"),
+    "crashes": functools.partial(foreign.wheels, "crashes.tsv"),
 }
 
 

@@ -22,6 +22,7 @@ from tools.verdict_truth.trials import (
     REFUSED,
     is_expected,
     is_wrong_yes,
+    needs_of_death,
 )
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "explanation" / "verdict-truth.md"
 VERDICTS = (RUNS, MAY_NOT_RUN, WILL_NOT_RUN, CANNOT_TELL)
+_OTHERS = ("Python wheels",)
+_PATH = re.compile(r"(?<=of )/\S*/")
 _FATES = (ASKED, NOT_REACHED, NOT_ENFORCED, NOT_KNOWN)
 _MAX_CAUSES = 20
 _INTRODUCTION = """\
@@ -103,7 +106,29 @@ def _page(trials: Sequence[Trial]) -> Iterator[str]:
         yield from _table(
             ("subject", "outcome", "CPUs"), ((*subject, ", ".join(cpus)) for subject, cpus in cpus_of.items())
         )
+    yield from _deaths(trials)
     yield from _alarms(trials)
+
+
+def _deaths(trials: Sequence[Trial]) -> Iterator[str]:
+    yield from ("", "## Where they died", "")
+    known = [trial for trial in trials if needs_of_death(trial) and not is_expected(trial)]
+    right = [trial for trial in known if needs_of_death(trial) & {use.feature for use in trial.named}]
+    yield (
+        f"`cpufeat verify` told of {len(known)} deaths at which instruction the emulator stopped. In {len(right)} of "
+        "them, the verdict had named a feature that this instruction needs."
+    )
+    others = [trial for trial in trials if trial.outcome == DIED and trial.language in _OTHERS]
+    if others:
+        first = {(trial.subject, trial.detail): trial for trial in reversed(others)}
+        yield from ("", "Of what others made:", "")
+        yield from _table(
+            ("subject", "first on", "verdict", "it died at"),
+            (
+                (trial.subject, trial.cpu, trial.verdict, _PATH.sub("", trial.detail))
+                for trial in reversed(first.values())
+            ),
+        )
 
 
 def _alarms(trials: Sequence[Trial]) -> Iterator[str]:

@@ -45,6 +45,7 @@ _SECONDS = 300
 _SIGILL = (-4, 128 + 4)
 _REFUSALS = re.compile(r"CPU ISA level is lower than required|this CPU lacks: |This program can only be run on AMD64")
 _BASE = re.compile(r"file=(\S+) \[\d+\];  generating link map\n.*base: (0x[0-9a-f]+)", re.M)
+_NEEDS = re.compile(r"which needs ([\w, ]+), at 0x")
 _BLOCK = 1 << 12
 """Bytes before an instruction in which the block of code begins that contains it."""
 
@@ -70,7 +71,7 @@ class Trial(NamedTuple):
     reasons: tuple[str, ...]
     outcome: str
     detail: str
-    """The end of what it wrote to stderr where it did not run."""
+    """The place where it died, or the end of what it wrote to stderr; empty if it ran."""
     named: tuple[Named, ...]
 
     def to_json(self) -> str:
@@ -155,7 +156,7 @@ def trials(subject: Subject, cpus: list[Cpu], largest: Cpu) -> Iterator[Trial]:
                 worst([check.verdict for check in checks]),
                 tuple(reason for check in checks for reason in check.reasons),
                 result,
-                "" if result == RAN else _last_line(ended),
+                _detail(subject, cpu, result, ended),
                 tuple(_named(file, lack, fate) for (file, lack), fate in zip(lacks, fates, strict=True)),
             )
 
@@ -187,6 +188,20 @@ def _all(check: Check) -> Iterator[Check]:
 
 def _named(file: str, lack: Lack, fate: str) -> Named:
     return Named(Path(file).name, lack.feature, lack.function, lack.reached, lack.address, fate)
+
+
+def _detail(subject: Subject, cpu: Cpu, result: str, ended: Ended) -> str:
+    if result != DIED:
+        return "" if result == RAN else _last_line(ended)
+    program, *arguments = subject.command
+    (run,) = cpufeat.verify(program, [cpu.model], arguments, time_limit=_SECONDS)
+    return str(run.death or run.message)
+
+
+def needs_of_death(trial: Trial) -> set[str]:
+    """Return the features that the instruction needs at which it died; none if that is not known."""
+    needs = _NEEDS.search(trial.detail) if trial.outcome == DIED else None
+    return set(needs[1].split(", ")) if needs else set()
 
 
 def _last_line(ended: Ended) -> str:

@@ -4,11 +4,11 @@
 static volatile int start = 7;
 
 int main(void) {
-    int numbers[256];
+    int numbers[256], factor = start;
     double sum = 0;
     unsigned bits = 0;
     for (int index = 0; index < 256; index++)
-        numbers[index] = index * start * (index - 3);
+        numbers[index] = index * factor * (index - 3);
     for (int index = 0; index < 256; index++)
         sum += numbers[index] * 0.5;
     for (int index = 0; index < 256; index++)

@@ -3,7 +3,7 @@
 
 #include <pthread.h>
 
-FAST static void *run(void *argument) {
+FAST static void *work(void *argument) {
     *(int *)argument = fast(start);
     return NULL;
 }
@@ -11,7 +11,7 @@ FAST static void *run(void *argument) {
 int main(void) {
     pthread_t thread;
     int result = 0;
-    pthread_create(&thread, NULL, run, &result);
+    pthread_create(&thread, NULL, work, &result);
     pthread_join(thread, NULL);
     printf("%d\n", result);
     return 0;
