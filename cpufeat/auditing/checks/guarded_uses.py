@@ -4,7 +4,7 @@ A use is *bare* if it is reached from outside, through calls, jumps and addresse
 that depends on the CPU (see :mod:`cpufeat.auditing.dataflow.cpu_checks`) deciding on it; it is *guarded* if every way
 to it is cut by such a branch. Within a function that is a game: is there an outcome of the tests that avoids the use,
 whatever the other branches do? Each feature is looked at by itself, and all places that need it together:
-``if (avx512) a(); else b();`` guards neither if both need AVX.
+``if (avx512) a(); else b();`` guards neither if both need AVX. A place needs what its features imply as well.
 
 Assumptions that a program can break:
 
@@ -33,6 +33,7 @@ from cpufeat.auditing.dataflow.cpu_checks import find_cpu_checks
 from cpufeat.auditing.program.functions import Program
 from cpufeat.auditing.program.references import References, architecture
 from cpufeat.auditing.report import AT_LOAD, CHECKED, UNCHECKED, UNKNOWN
+from cpufeat.features import implied
 from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -90,10 +91,23 @@ def _unchecked(program: Program, used: Uses) -> dict[int, Guard]:
 def _checked(program: Program, references: References, checks: CpuChecks, used: Uses) -> dict[int, Guard]:
     graph = ReferenceGraph(program, references, checks)
     checked = CheckedFunctions(program, references, checks)
-    needs = find_unavoidable_needs(program, checked, graph, used)
+    needs = find_unavoidable_needs(program, checked, graph, _with_implied(program.image.arch, used))
     exposure = Exposure(program, graph, needs, UnusedCode(program, references))
     judge = _Judge(program, checked, graph, needs, exposure.arrivals)
     return {start: judge.guard(start, list(features)) for start, features in used.items()}
+
+
+def _with_implied(arch: str, used: Uses) -> Uses:
+    """Return the uses of each feature, with those of all features that imply it; only features that occur."""
+    occurring = {feature for features in used.values() for feature in features}
+    weaker = {feature: implied(arch, feature) & occurring for feature in occurring}
+    result: dict[int, dict[str, set[int]]] = {}
+    for start, features in used.items():
+        places = result.setdefault(start, {})
+        for feature, addresses in features.items():
+            for name in weaker[feature]:
+                places.setdefault(name, set()).update(addresses)
+    return result
 
 
 class _Judge:

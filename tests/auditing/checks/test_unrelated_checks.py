@@ -47,6 +47,10 @@ BARE = {
     "a feature that must be missing": f"""int main(void) {{
         {ASK} __get_cpuid(1, &a, &b, &c, &d); if (c & bit_AVX) plain(); else use();
     }}""",
+    "a stronger feature, without which the program uses this one": f"""static int have;
+        ALONE static void better(void) {{ __asm__ volatile("vpaddd %zmm0, %zmm0, %zmm0"); }}
+        ALONE static void ask(void) {{ {ASK} __cpuid_count(7, 0, a, b, c, d); have = b >> 16 & 1; }}
+        int main(void) {{ ask(); if (have) better(); else use(); }}""",
     "a check that may never run": f"""static int have = 1;
         ALONE static void check(void) {{ {ASK} __cpuid_count(7, 0, a, b, c, d); if (!(b & bit_AVX2)) have = 0; }}
         int main(int n) {{ if (n > 1) check(); if (have) use(); else plain(); }}""",
