@@ -424,7 +424,8 @@ def test_code_that_uses_more_than_its_target_permits_is_an_error_that_names_the_
 
 
 def test_code_outside_of_functions_that_uses_too_much_is_an_error_that_names_its_place():
-    text = 'module asm ".text\\0A.byte 0xc5,0xf4,0x58,0xc2"\ndefine void @f() { ret void }'
+    code, pointer = r".Lcode: .byte 0xc5,0xf4,0x58,0xc2,0xc3", r".data\0A.quad .Lcode"
+    text = f'module asm ".text\\0A{code}\\0A{pointer}"\ndefine void @f() {{ ret void }}'
     message = r"^<string>: vaddps ymm0, ymm1, ymm2 at \.text\+0x0 uses avx, which x86-64 does not permit$"
     with pytest.raises(CompileError, match=message) as caught:
         aot.compile(text, BASELINE)
