@@ -48,6 +48,8 @@ class Facts:
         """Addresses of bytes with other values too, from the beginning or from functions that do not ask."""
         self._rejected: set[int] = set()
         """The variables that hold other values too, and are not taken for facts any more."""
+        self._held: set[int] = set()
+        """Addresses of bytes that are taken for facts: stored or implied, and not rejected."""
         self._external = queries.external_data("holds")
         self._external_for_resolvers = queries.external_data("resolvers")
         self._returning: dict[int, frozenset[int]] = {}
@@ -66,8 +68,7 @@ class Facts:
     def in_memory(self, address: int, size: int, *, resolving: bool) -> bool:
         """Tell whether memory at an address holds a fact; ``resolving``: for an ``ifunc`` resolver."""
         places = range(address, address + max(size, 1))
-        known = any(place in self._stored or place in self._implied for place in places if place not in self._rejected)
-        return known or self.in_other_file(address, resolving=resolving)
+        return not self._held.isdisjoint(places) or self.in_other_file(address, resolving=resolving)
 
     def in_other_file(self, address: int, *, resolving: bool) -> bool:
         """Tell whether an address lies in data of another file that holds facts."""
@@ -119,7 +120,9 @@ class Facts:
     def add_objects(self, ranges: Iterable[tuple[int, int]]) -> None:
         """Take objects of data for facts, by address and size."""
         for address, size in ranges:
-            self._stored.update(range(address, address + min(size, _MAX_OBJECT)))
+            places = set(range(address, address + min(size, _MAX_OBJECT)))
+            self._stored |= places
+            self._held |= places - self._rejected
 
     def add_external_words(self, addresses: Iterable[int]) -> None:
         """Take words of data in other files for facts."""
@@ -131,6 +134,7 @@ class Facts:
         new = (effects.stored | effects.implied) - self._stored - self._implied - self._rejected
         self._stored |= effects.stored
         self._implied |= effects.implied
+        self._held |= new
         return new
 
     def add_results(self, function: Function, effects: Effects, *, resolving: bool) -> bool:
@@ -163,7 +167,8 @@ class Facts:
         if shared <= self._rejected:
             return False
         self._rejected |= shared
-        self._returning, self._filling, self._stored, self._implied = {}, set(), set(), set()
+        self._returning, self._filling = {}, set()
+        self._stored, self._implied, self._held = set(), set(), set()
         return True
 
     def spend(self, steps: int, values: int) -> None:

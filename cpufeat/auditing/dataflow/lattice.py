@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 _MAX_LABELS, _MAX_SLOTS = 12, 2
 """The most labels of one value, and the most among them that point to the stack. Beyond, they are widened."""
+_STACK = 1 << 59
+"""The place of the stack slot at offset 0: no stack is so large that another slot has the number of a register."""
 
 
 class _Mark:
@@ -40,6 +42,11 @@ class StackSlot(NamedTuple):
     offset: int
     """The distance in bytes above the stack pointer at the start of the function."""
     kind: str = "stack slot"
+
+    @property
+    def place(self) -> int:
+        """The number that stands for it in a state: far from the registers, and fast to look up, unlike a tuple."""
+        return _STACK + self.offset
 
 
 class ExternalWord(NamedTuple):
@@ -81,8 +88,8 @@ TOO_MANY = _Mark()
 Label = object
 """One of these marks or tuples, or the address (an int) that the value is."""
 Labels = frozenset[Label]
-State = dict[object, Labels]
-"""The labels of each register (an int) and :class:`StackSlot`; what is not in it has none."""
+State = dict[int, Labels]
+"""The labels of each register and, by its place, of each :class:`StackSlot`; what is not in it has none."""
 NO_LABELS: Labels = frozenset()
 ALL_BITS = (1 << 64) - 1
 ONLY_FACT: Labels = frozenset([FACT])
@@ -131,7 +138,7 @@ def add_offset(label: Label, offset: int) -> Label:
     return label + offset if isinstance(label, int) else label
 
 
-def assign(state: State, place: object, labels: Labels) -> None:
+def assign(state: State, place: int, labels: Labels) -> None:
     """Replace the labels of a place; one without labels takes no space."""
     if labels:
         state[place] = labels
@@ -139,8 +146,10 @@ def assign(state: State, place: object, labels: Labels) -> None:
         state.pop(place, None)
 
 
-def join_into(state: State, incoming: Mapping[object, Labels]) -> bool:
+def join_into(state: State, incoming: Mapping[int, Labels]) -> bool:
     """Add the labels of a state on another path to the same block; tell whether any were new."""
+    if incoming.items() <= state.items():  # most often so, and told without a look at the labels
+        return False
     changed = False
     for place, labels in incoming.items():
         old = state.get(place, NO_LABELS)

@@ -58,7 +58,7 @@ class MemoryModel:
         labels: set[Label] = set()
         for pointer in self._pointers(memory, state):
             if isinstance(pointer, StackSlot):
-                labels |= state.get(pointer, NO_LABELS) if not memory.scaled else NO_LABELS
+                labels |= state.get(pointer.place, NO_LABELS) if not memory.scaled else NO_LABELS
             elif isinstance(pointer, int):
                 labels |= self._load_from(pointer, memory, state)
             elif pointer is FACT_POINTER:
@@ -96,7 +96,7 @@ class MemoryModel:
         pointers, fact = list(self._pointers(memory, state)), is_fact(labels)
         for pointer in pointers:
             if isinstance(pointer, StackSlot):
-                assign(state, pointer, labels - {ZERO})
+                assign(state, pointer.place, labels - {ZERO})
                 self._effects.fills |= fact and pointer.offset >= self._convention.word
             elif isinstance(pointer, int):
                 low, high = pointer, pointer + max(memory.size, 1)
@@ -126,7 +126,7 @@ class MemoryModel:
         for pointer in pointers:
             if isinstance(pointer, StackSlot):
                 offsets = range(pointer.offset, pointer.offset + UNSIZED, _FILLED_STEP)
-                state.update({StackSlot(offset): ONLY_FACT for offset in offsets})
+                state.update({StackSlot(offset).place: ONLY_FACT for offset in offsets})
             elif isinstance(pointer, int):
                 low, high = self._facts.extent(pointer)
                 if self._is_writable(low):

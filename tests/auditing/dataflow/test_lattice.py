@@ -45,6 +45,13 @@ def test_labels_of_one_kind_and_number_are_equal() -> None:
     assert hash(CallResult(16)) == hash(CallResult(16))
 
 
+def test_a_stack_slot_has_a_place_of_its_own_in_states() -> None:
+    slots = [StackSlot(offset) for offset in (-(1 << 40), -8, 0, 8, 1 << 40)]
+    places = {slot.place for slot in slots}
+    assert len(places) == len(slots)
+    assert places.isdisjoint(range(-1, 1 << 16)), "a register"
+
+
 def test_the_join_is_the_union_and_says_whether_it_adds_anything() -> None:
     state: State = {1: frozenset([FACT]), 2: frozenset([4096])}
     assert join_into(state, {1: frozenset([IMPLIED]), 3: frozenset([FACT])})
