@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import groupby
 from typing import NamedTuple
 
@@ -46,6 +46,7 @@ class Exposure:
     def __init__(self, program: Program, graph: ReferenceGraph, needs: UnavoidableNeeds, unused: UnusedCode) -> None:
         """Look at the nodes of a program that need features whatever the checks say."""
         self._program, self._graph, self._needs, self._unused = program, graph, needs, unused
+        self._ways = cache(self._find_ways)
 
     @cached_property
     def arrivals(self) -> dict[_Need, Arrival]:
@@ -88,10 +89,13 @@ class Exposure:
         """
         if node in self._graph.nameless:
             return _NAMELESS
-        ways = {way for _, way in self._program.entry_points.between(*self._graph.extent(node))}
-        if (node, feature) in self._behind_checks:
-            ways.discard(EXPORTED)
+        ways = self._ways(node)
+        if ways and (node, feature) in self._behind_checks:
+            ways -= {EXPORTED}
         return min(ways, key=lambda way: way.rank, default=None)
+
+    def _find_ways(self, node: int) -> frozenset[WayIn]:
+        return frozenset(way for _, way in self._program.entry_points.between(*self._graph.extent(node)))
 
     @cached_property
     def _behind_checks(self) -> set[_Need]:

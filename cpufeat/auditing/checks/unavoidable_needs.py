@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from functools import cache
 
 from cpufeat.auditing.dataflow.def_use import FirstUses
@@ -105,7 +104,8 @@ class _Propagation:
     def __init__(self, program: Program, checked: CheckedFunctions, graph: ReferenceGraph) -> None:
         self._checked, self._graph = checked, graph
         self.needs = UnavoidableNeeds(program, checked)
-        self._waiting: deque[tuple[int, str]] = deque()
+        self._waiting: dict[int, set[str]] = {}
+        """The features that nodes need, as far as they are not handed on yet, by node."""
         self._undecided: set[tuple[int, str]] = set()
         """Functions with checks, and features, of which one place alone does not decide."""
 
@@ -120,17 +120,23 @@ class _Propagation:
                     self._need_at(start, feature, checks.cfg.block_at(address), start)
         while self._waiting or self._undecided:
             while self._waiting:
-                self._hand_on(*self._waiting.popleft())
+                node = next(iter(self._waiting))
+                self._hand_on(node, self._waiting.pop(node))
             undecided, self._undecided = self._undecided, set()
             for function, feature in undecided:
                 self._decide(function, feature)
 
     def _need(self, node: int, feature: str) -> None:
         """Note that a node needs a feature whatever its checks say."""
-        features = self.needs.needs.setdefault(node, set())
-        if feature not in features:
-            features.add(feature)
-            self._waiting.append((node, feature))
+        self._need_all(node, {feature})
+
+    def _need_all(self, node: int, features: set[str]) -> None:
+        """Note that a node needs some features whatever its checks say."""
+        known = self.needs.needs.setdefault(node, set())
+        new = features - known
+        if new:
+            known |= new
+            self._waiting.setdefault(node, set()).update(new)
 
     def _need_at(self, function: int, feature: str, place: Place, needing: int) -> None:
         """Note a place in a function with checks that needs a feature: the function's own use, or a reference."""
@@ -149,15 +155,18 @@ class _Propagation:
             if feature not in self.needs.of(entry) and game.cannot_avoid(self.needs.places[function, feature]):
                 self._need(entry, feature)
 
-    def _hand_on(self, node: int, feature: str) -> None:
-        """Hand the need of a node on to what refers to it."""
+    def _hand_on(self, node: int, features: set[str]) -> None:
+        """Hand needs of a node on to what refers to it."""
         for edge in self._graph.referrers(node):
             self.needs.referred.setdefault(edge.source, set()).add(node)
             if edge.source not in self._checked.checks:
-                self._need(edge.source, feature)
-            elif self._is_unconditional(edge, feature):
-                for place in self._checked.first_uses(edge.source).places(edge.site, edge.target):
-                    self._need_at(edge.source, feature, place, node)
+                self._need_all(edge.source, features)
+                continue
+            places = self._checked.first_uses(edge.source).places(edge.site, edge.target)
+            for feature in sorted(features):
+                if self._is_unconditional(edge, feature):
+                    for place in places:
+                        self._need_at(edge.source, feature, place, node)
 
     def _is_unconditional(self, edge: Edge, feature: str) -> bool:
         """Tell whether no fact selects the target of a reference, or only among targets that all need the feature."""

@@ -13,7 +13,7 @@ import struct
 from array import array
 from bisect import bisect_left, bisect_right
 from functools import cache, cached_property
-from itertools import chain
+from itertools import chain, product
 
 from cpufeat.auditing.lifting import x86
 from cpufeat.auditing.program.xrefs import Reference
@@ -28,6 +28,11 @@ if TYPE_CHECKING:
 
 _REACH = 130
 """Bytes: how far a short jump leads, its own length included."""
+_OPCODES = (rb"[\x05\x0d\x15\x1d\x25\x2d\x35\x3d\xe8\xe9]", rb"\x0f[\x80-\x8f]")
+"""What stands before a displacement: ModRM of an operand relative to RIP, CALL and JMP; and the conditional jumps.
+
+They are looked for one after the other, because the ``re`` module is three times as fast where no pattern has a choice.
+"""
 _SHORT = re.compile(rb"[\x70-\x7f\xe0-\xe3\xeb](?=(.))", re.DOTALL)
 """The opcodes of short jumps, before the byte of their distance."""
 _IMMEDIATE = 4
@@ -101,12 +106,11 @@ class DisplacementXrefs:
             return array("Q")
         top = reach >> 24
         near = b"(?=...[%b])" % re.escape(bytes([*range(top + 1), *range(255 - top, 256)]))
-        opcodes = rb"(?:[\x05\x0d\x15\x1d\x25\x2d\x35\x3d\xe8\xe9]|(?<=\x0f)[\x80-\x8f])" + near
-        pattern, number = re.compile(opcodes, re.DOTALL), struct.Struct("<i")
+        number = struct.Struct("<i")
         entries: list[int] = []
-        for section in self._program.executable_sections():
+        for section, opcode in product(self._program.executable_sections(), _OPCODES):
             base, content = section.address - self._low, section.content
-            for match in pattern.finditer(content):
+            for match in re.finditer(opcode + near, content, re.DOTALL):
                 place = match.end()
                 target = base + place + 4 + number.unpack_from(content, place)[0]
                 if 0 <= target < reach:
