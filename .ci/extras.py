@@ -68,7 +68,7 @@ COMMANDS = (
 )
 TOO_OLD = "pip install -U llvmlite"
 """Zig's clang writes IR that an old llvmlite does not read: with those, only IR is compiled."""
-TEST_NEEDS = ("hypothesis", "jsonschema>=4.18", "pyelftools>=0.31", "pytest")
+TEST_NEEDS = ("archspec>=0.2.5", "hypothesis", "jsonschema>=4.18", "pyelftools>=0.31", "pytest")
 """Those packages of the extra ``test`` that the quick tests need."""
 MAY_LACK = "^needs |needs llvmlite|LLVM before|pip install 'llvmlite"
 """Why a quick test may be skipped: it needs a tool or another LLVM."""
