@@ -28,7 +28,7 @@ def zipped() -> bytes:
         (b"", "empty"),
         (b"#!/bin/sh\nexit 0\n", "script"),
         (zipped(), "wheel"),
-        (gzip.compress(b"x"), "gzip"),
+        (gzip.compress(b"x", mtime=0), "gzip"),
         (bz2.compress(b"x"), "bzip2"),
         (lzma.compress(b"x"), "xz"),
         (b"\0asm\1\0\0\0", "WebAssembly"),
