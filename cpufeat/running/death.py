@@ -9,6 +9,7 @@ from cpufeat.auditing.formats.image import Function, Image, Section
 from cpufeat.auditing.formats.loader import image_of
 from cpufeat.errors import AuditError
 from cpufeat.support import files
+from cpufeat.support.extras import extra
 from cpufeat.support.value import Value
 
 if TYPE_CHECKING:
@@ -78,7 +79,8 @@ def _decoded(image: Image, address: int, content: bytes) -> tuple[str, tuple[str
 
 
 def _size(code: bytes, bits: int) -> int:
-    from iced_x86 import Decoder
+    with extra("audit"):
+        from iced_x86 import Decoder
 
     return Decoder(bits, code).decode().len or len(code)
 
