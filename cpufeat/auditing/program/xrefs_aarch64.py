@@ -46,6 +46,7 @@ class PageXrefs:
         self._program, self._low = program, program.low
         self._extent = program.high - program.low
         self._on_page = cache(self._find_on_page)
+        self._tables = cache(self._find_tables)
         self._followed: set[Function] = set()
         self._xrefs: dict[int, list[tuple[int, Reference]]] = {}
         """The targets on each page that the functions followed so far name, with the reference."""
@@ -75,13 +76,17 @@ class PageXrefs:
 
     def switch_targets(self, function: Function, pointed: Collection[int]) -> Callable[[Step], Collection[int]]:
         """Return a function from indirect jumps to where they may lead: what its table holds, or else pointers."""
+        by_table = self._tables(function)
+        by_pointer = frozenset(pointed)
+        return lambda step: by_table.get(step.address, by_pointer)
+
+    def _find_tables(self, function: Function) -> dict[int, frozenset[int]]:
+        """Return where the jump tables of a function lead, by the address of the jump."""
         image = self._program.image
-        by_table = {
+        return {
             place: frozenset(table.targets(image.bytes_at(table.address, table.length * table.width)))
             for place, table in jump_tables(self._program.bytes_of(function), function.start).items()
         }
-        by_pointer = frozenset(pointed)
-        return lambda step: by_table.get(step.address, by_pointer)
 
     def _find_on_page(self, page: int) -> list[tuple[int, Reference]]:
         """Return the targets on a page and what names them, by target."""
