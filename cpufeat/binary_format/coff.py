@@ -21,6 +21,8 @@ ANONYMOUS = b"\0\0\xff\xff"
 """IMAGE_FILE_MACHINE_UNKNOWN and 0xFFFF: the start of an import object, and of an object of many sections (/bigobj)."""
 RELOCATION_SIZE, IMPORT_OBJECT_SIZE = 10, 20
 _PE_HEADER_AT, _SIGNATURE = 0x3C, b"PE\0\0"
+_DIRECTORIES_AT = {0x10B: 96, 0x20B: 112}
+"""The magic of the optional header -> the offset of the data directories in it; their number is right before them."""
 
 
 class FileHeader(NamedTuple):
@@ -77,9 +79,13 @@ class Headers(NamedTuple):
 
     def directory(self, index: int) -> tuple[int, int]:
         """Return the address and size of a data directory, relative to the image base; 0 and 0 without it."""
-        at = {0x10B: 96, 0x20B: 112}.get(int.from_bytes(self.optional[:2], "little"), len(self.optional)) + index * 8
-        row = self.optional[at : at + 8]
-        return (int.from_bytes(row[:4], "little"), int.from_bytes(row[4:], "little")) if len(row) == 8 else (0, 0)
+        magic = int.from_bytes(self.optional[:2], "little")
+        first = _DIRECTORIES_AT.get(magic, len(self.optional))
+        count = int.from_bytes(self.optional[first - 4 : first], "little")
+        row = self.optional[first + 8 * index : first + 8 * index + 8]
+        if index >= count or len(row) < 8:
+            return 0, 0
+        return int.from_bytes(row[:4], "little"), int.from_bytes(row[4:], "little")
 
     def offsets_of(self, addresses: Iterable[int]) -> Iterator[int]:
         """Yield the offset in the file of each address, relative to the image base, that is in the file."""

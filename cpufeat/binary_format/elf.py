@@ -8,7 +8,7 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple
 
-from cpufeat.binary_format.names import SHORT
+from cpufeat.binary_format.names import SHORT, allowance
 from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -207,9 +207,7 @@ class Elf:
         far = (each for each in self.sections if each.type == SHT_SYMTAB_SHNDX and each.link == index)
         large_indices = [row[0] for each in far for row in self.rows(each, "I")]
         symbols: list[Symbol] = []
-        left = (
-            4 * len(strings) + 65536
-        )  # names may share their ends, but not so often that they cost more than the file
+        left = allowance(strings)
         for number, row in enumerate(self.rows(table, layout)):
             start, info, other, shndx, value, length = row if self.bits == 64 else (row[0], *row[3:], row[1], row[2])
             end = strings.find(b"\0", start)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from cpufeat.binary_format import coff
 from cpufeat.binary_format.elf import MAGIC, SHT_NOBITS, Elf
 from cpufeat.support.file_kinds import kind_of
 
@@ -37,9 +38,10 @@ def payloads(content: bytes) -> Iterator[str]:
         behind = _behind_elf(content)
         if _UPX in content[:_UPX_HEAD]:
             yield "it was packed by UPX: unpack it (upx -d)"
-    elif content.startswith(b"MZ"):
-        behind = _behind_pe(content)
-        if _pe_directory(content, _CLR)[0]:
+    elif content.startswith(coff.PE_MAGIC):
+        file = coff.headers(content, ValueError)
+        behind = _behind_pe(content, file)
+        if file.directory(_CLR)[0]:
             yield "its code is .NET's, which is translated when it runs"
     else:
         return
@@ -61,27 +63,11 @@ def _behind_elf(content: bytes) -> bytes:
     return content[max(ends) :]
 
 
-def _behind_pe(content: bytes) -> bytes:
+def _behind_pe(content: bytes, file: coff.Headers) -> bytes:
     """Return what follows the sections, symbols and certificates."""
-    start = _number(content, 0x3C)
-    count, optional = _number(content, start + 6, 2), _number(content, start + 20, 2)
-    rows = (start + 24 + optional + 40 * index for index in range(count))
-    symbols, number = _number(content, start + 12), _number(content, start + 16)
-    end = max((_number(content, row + 20) + _number(content, row + 16) for row in rows), default=0)
-    if symbols:
-        end = max(end, symbols + 18 * number + _number(content, symbols + 18 * number))
-    certificates, size = _pe_directory(content, _SECURITY)
+    end = max((section.at + section.size for section in file.sections), default=0)
+    if file.file.symbols_at:
+        strings = file.file.symbols_at + file.symbol_size * file.file.symbols
+        end = max(end, strings + int.from_bytes(content[strings : strings + 4], "little"))
+    certificates, size = file.directory(_SECURITY)
     return content[end:certificates] + content[certificates + size :] if certificates >= end else content[end:]
-
-
-def _pe_directory(content: bytes, index: int) -> tuple[int, int]:
-    """Return the address and size of a data directory."""
-    optional = _number(content, 0x3C) + 24
-    first = optional + (112 if _number(content, optional, 2) == 0x20B else 96)
-    if index >= _number(content, first - 4):
-        return 0, 0
-    return _number(content, first + 8 * index), _number(content, first + 8 * index + 4)
-
-
-def _number(content: bytes, offset: int, size: int = 4) -> int:
-    return int.from_bytes(content[offset : offset + size], "little")
