@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _LONGEST_INSTRUCTION = 16
 """Bytes: an x86 instruction has up to 15."""
@@ -22,6 +25,27 @@ class Code(NamedTuple):
     """The address in the process."""
 
 
+class Mapping(NamedTuple):
+    """A part of the memory of a process, a line of ``/proc/PID/maps``."""
+
+    start: int
+    end: int
+    permissions: str
+    """``r-xp``"""
+    offset: int
+    """The offset in the file, in bytes."""
+    path: str
+    """The path of the file; empty or in brackets for memory of no file."""
+
+
+def mappings(process: int) -> Iterator[Mapping]:
+    """Yield the parts of the memory of a process. Raises OSError for one that has ended."""
+    for line in Path(f"/proc/{process}/maps").read_text(errors="surrogateescape").splitlines():
+        addresses, permissions, offset, _, _, *path = line.split(maxsplit=5)
+        start, end = (int(number, 16) for number in addresses.split("-"))
+        yield Mapping(start, end, permissions, int(offset, 16), path[0] if path else "")
+
+
 def code_at(process: int, address: int) -> Code:
     """Return the code at an address of a process, as far as the kernel tells: nothing of a process that has ended."""
     path, offset = _mapped(process, address)
@@ -37,12 +61,9 @@ def code_at(process: int, address: int) -> Code:
 def _mapped(process: int, address: int) -> tuple[str, int]:
     """Return the file that is mapped at an address, and the offset in it."""
     try:
-        lines = Path(f"/proc/{process}/maps").read_text(errors="surrogateescape").splitlines()
+        for part in mappings(process):
+            if part.start <= address < part.end and part.path.startswith("/"):
+                return part.path, part.offset + address - part.start
     except OSError:
-        return "", 0
-    for line in lines:
-        addresses, _, offset, _, _, *path = line.split(maxsplit=5)
-        start, end = (int(number, 16) for number in addresses.split("-"))
-        if start <= address < end and path and path[0].startswith("/"):
-            return path[0], int(offset, 16) + address - start
+        pass
     return "", 0

@@ -17,6 +17,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from cpufeat.running.process_memory import mappings
+
 if TYPE_CHECKING:
     from collections.abc import Collection
 
@@ -107,11 +109,9 @@ class Trace:
         """Return those of the wanted words that the program's own data has."""
         present: set[int] = set()
         with Path(f"/proc/{process}/mem").open("rb", buffering=0) as memory:
-            for line in Path(f"/proc/{process}/maps").read_text(errors="replace").splitlines():
-                addresses, permissions, _, _, _, *path = line.split(maxsplit=5)
-                if path == [self._path] and "x" not in permissions:
-                    start, end = (int(address, 16) for address in addresses.split("-"))
-                    content = os.pread(memory.fileno(), min(end - start, _MAX_MAPPING), start)
+            for part in mappings(process):
+                if part.path == self._path and "x" not in part.permissions:
+                    content = os.pread(memory.fileno(), min(part.end - part.start, _MAX_MAPPING), part.start)
                     present |= wanted.intersection(memoryview(content).cast(word))
         return present
 
