@@ -17,6 +17,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
+from cpufeat.support.deadline import Deadline
 from cpufeat.support.interpreter import interpreter
 from cpufeat.support.value import Value
 
@@ -199,7 +200,7 @@ class _Supervised(_Session):
 
     def begin(self, process: subprocess.Popen[bytes]) -> None:
         super().begin(process)
-        line = self._line(_START_SECONDS) or b"!0"
+        line = self._line(Deadline(_START_SECONDS)) or b"!0"
         if line.startswith(b"!"):
             number = int(line[1:])
             self.kill()
@@ -207,17 +208,16 @@ class _Supervised(_Session):
         self._program = int(line)
 
     def wait(self, seconds: float) -> int | None:
-        until = time.monotonic() + seconds
+        deadline = Deadline(seconds)
         if self._observe and not self._observe(self._program, seconds):
             return None
-        line = self._line(max(0, until - time.monotonic()))
+        line = self._line(deadline)
         return os.waitstatus_to_exitcode(int(line)) if line else None
 
-    def _line(self, seconds: float) -> bytes:
-        """Return the next line of the report; empty at the time limit and at its end."""
-        until = time.monotonic() + seconds
+    def _line(self, deadline: Deadline) -> bytes:
+        """Return the next line of the report; empty at the deadline and at its end."""
         while b"\n" not in self._lines:
-            ready, _, _ = select.select([self._report], [], [], max(0, until - time.monotonic()))
+            ready, _, _ = select.select([self._report], [], [], deadline.left())
             chunk = os.read(self._report, _CHUNK) if ready else b""
             if not chunk:
                 return b""
@@ -240,9 +240,9 @@ class _Supervised(_Session):
 
 def _drain(readers: list[_Reader], seconds: float) -> None:
     """Give the processes that a program left behind some time to write."""
-    until = time.monotonic() + seconds
+    deadline = Deadline(seconds)
     for reader in readers:
-        reader.join(max(0, until - time.monotonic()))
+        reader.join(deadline.left())
 
 
 @contextlib.contextmanager
