@@ -1,13 +1,5 @@
 /* A virtual function uses the feature. */
-#include "case.h"
-
-struct Plain {
-    virtual int work(int number) { return slow(number); }
-    virtual ~Plain() {}
-};
-struct Fast : Plain {
-    FAST int work(int number) override { return fast(number); }
-};
+#include "vtable.h"
 
 int main() {
     Plain *object = start ? new Fast : new Plain;

@@ -1,13 +1,5 @@
 /* An object whose virtual function uses the feature is made if the CPU has it. */
-#include "case.h"
-
-struct Plain {
-    virtual int work(int number) { return slow(number); }
-    virtual ~Plain() {}
-};
-struct Fast : Plain {
-    FAST int work(int number) override { return fast(number); }
-};
+#include "vtable.h"
 
 int main() {
     Plain *object = asks_cpuid() ? new Fast : new Plain;
