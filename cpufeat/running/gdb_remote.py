@@ -40,7 +40,7 @@ class Stub:
 
     def __init__(self, folder: str, arch: str) -> None:
         """Use a socket in a folder of its own."""
-        self.address = str(Path(folder, "stub"))
+        self.address: str = str(Path(folder, "stub"))
         self._counter = _PROGRAM_COUNTERS.get(arch)
         self._stops = 0
         self.code: Code | None = None

@@ -25,7 +25,7 @@ class Code(NamedTuple):
     """The address in the process."""
 
 
-class Mapping(NamedTuple):
+class MappedRegion(NamedTuple):
     """A part of the memory of a process, a line of ``/proc/PID/maps``."""
 
     start: int
@@ -38,12 +38,12 @@ class Mapping(NamedTuple):
     """The path of the file; empty or in brackets for memory of no file."""
 
 
-def mappings(process: int) -> Iterator[Mapping]:
+def mappings(process: int) -> Iterator[MappedRegion]:
     """Yield the parts of the memory of a process. Raises OSError for one that has ended."""
     for line in Path(f"/proc/{process}/maps").read_text(errors="surrogateescape").splitlines():
         addresses, permissions, offset, _, _, *path = line.split(maxsplit=5)
         start, end = (int(number, 16) for number in addresses.split("-"))
-        yield Mapping(start, end, permissions, int(offset, 16), path[0] if path else "")
+        yield MappedRegion(start, end, permissions, int(offset, 16), path[0] if path else "")
 
 
 def code_at(process: int, address: int) -> Code:

@@ -7,7 +7,7 @@ import os
 from helpers.paths import PROJECT
 
 ENVIRONMENT = {
-    **{name: value for name, value in os.environ.items() if not name.startswith("CPUFEAT_")},
+    **{name: value for name, value in os.environ.items() if not name.startswith(("CPUFEAT_", "PYTEST_"))},
     "PYTHONPATH": str(PROJECT),
 }
-"""This process's, without settings of cpufeat, and with this cpufeat to import."""
+"""This process's, without settings of cpufeat and of pytest, and with this cpufeat to import."""

@@ -34,7 +34,7 @@ def test_a_test_that_checks_nothing_fails(tmp_path: Path) -> None:
     (tmp_path / "test_some.py").write_text(EMPTY_AND_OTHERS)
     options = ["-q", "-p", "helpers.checks", "-p", "no:cacheprovider", "-o", "enable_assertion_pass_hook=true"]
     command = [sys.executable, "-m", "pytest", *options, "--rootdir", str(tmp_path), str(tmp_path)]
-    environment = {**ENVIRONMENT, "PYTHONPATH": str(TESTS), "PYTEST_ADDOPTS": ""}
+    environment = {**ENVIRONMENT, "PYTHONPATH": str(TESTS)}
     process = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert "test_of_an_empty_table" in process.stdout
     assert "passed without checking anything" in process.stdout
