@@ -140,7 +140,10 @@ class _Propagation:
 
     def _need_at(self, function: int, feature: str, place: Place, needing: int) -> None:
         """Note a place in a function with checks that needs a feature: the function's own use, or a reference."""
-        self.needs.places.setdefault((function, feature), {}).setdefault(place, set()).add(needing)
+        needing_at = self.needs.places.setdefault((function, feature), {}).setdefault(place, set())
+        if needing in needing_at:
+            return
+        needing_at.add(needing)
         for entry, game in self._checked.games(function).items():
             if feature in self.needs.of(entry):
                 continue
@@ -162,16 +165,26 @@ class _Propagation:
             if edge.source not in self._checked.checks:
                 self._need_all(edge.source, features)
                 continue
-            places = self._checked.first_uses(edge.source).places(edge.site, edge.target)
             for feature in sorted(features):
-                if self._is_unconditional(edge, feature):
-                    for place in places:
-                        self._need_at(edge.source, feature, place, node)
+                for target, reference in self._unconditional(node, edge, feature):
+                    for place in self._checked.first_uses(edge.source).places(reference.site, reference.target):
+                        self._need_at(edge.source, feature, place, target)
 
-    def _is_unconditional(self, edge: Edge, feature: str) -> bool:
-        """Tell whether no fact selects the target of a reference, or only among targets that all need the feature."""
+    def _unconditional(self, node: int, edge: Edge, feature: str) -> Iterator[tuple[int, Edge]]:
+        """Yield the nodes and references to them that need a feature whatever a fact selects, now that a node needs it.
+
+        They are the given ones, if no fact selects that node; else all those of a group among which a fact selects,
+        once each of the group needs the feature.
+        """
         groups = [group for group in self._checked.checks[edge.source].selected if edge.target in group]
-        return not groups or any(len(group) > 1 and self._all_need(group, feature) for group in groups)
+        if not groups:
+            yield node, edge
+        for group in groups:
+            if len(group) > 1 and self._all_need(group, feature):
+                for member in sorted({self._graph.node(address) for address in group}):
+                    references = self._graph.referrers(member)
+                    mine = (other for other in references if other.source == edge.source and other.target in group)
+                    yield from ((member, other) for other in mine)
 
     def _all_need(self, addresses: Collection[int], feature: str) -> bool:
         return all(feature in self.needs.of(self._graph.node(address)) for address in addresses)

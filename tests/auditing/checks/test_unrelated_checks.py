@@ -109,3 +109,24 @@ def test_a_branch_on_an_answer_about_features_guards(what: str, level: str, tmp_
 def test_an_answer_counts_at_once_wherever_it_is_kept(tmp_path: Path) -> None:
     """Optimized: not read back from where it may be the number that was there at first."""
     assert use(SENTINEL, "-O2", tmp_path).guarded
+
+
+ADD = """{ __asm__ volatile("vpaddd %ymm1, %ymm0, %ymm0"); }"""
+FIRST_OR_LAST = {
+    "the direct one first": f"static void one(void) {ADD} ALONE static void deep(void) {ADD} ",
+    "the direct one last": f"ALONE static void deep(void) {ADD} static void one(void) {ADD} ",
+}
+
+
+@pytest.mark.parametrize("order", FIRST_OR_LAST)
+def test_all_functions_among_which_an_answer_selects_are_bare_if_each_needs_the_feature(
+    order: str, tmp_path: Path
+) -> None:
+    """Whether the needs of one are found before or after those of the other, which come by a call."""
+    main = f"""static void two(void) {{ deep(); sink++; }}
+        int main(void) {{
+            {ASK} void (*chosen)(void) = one; __cpuid(1, a, b, c, d); if (c & bit_SSE4_2) chosen = two; chosen(); }}"""
+    (tmp_path / "main.c").write_text(PROGRAM + FIRST_OR_LAST[order] + main)
+    subprocess.run([tool("gcc"), "-O1", "-march=x86-64", "main.c", "-o", "main"], cwd=tmp_path, check=True)
+    users = [function for function in cpufeat.audit(tmp_path / "main").functions if "avx2" in function.uses]
+    assert [list(user.bare) for user in users] == [["avx2"], ["avx2"]]
