@@ -38,8 +38,13 @@ class Request(Value):
     @property
     def options(self) -> tuple[str, ...]:
         """The changes to tuning and code generation flags (``+prefer_256_bit``), the last of each name."""
-        last = {feature.name: sign for sign, feature in self.changes if feature.kind not in HARDWARE}
-        return tuple([sign + name for name, sign in last.items()])
+        known = {feature.name: feature for _, feature in self.changes}
+        return tuple([sign + name for name, sign in self.last_signs.items() if known[name].kind not in HARDWARE])
+
+    @property
+    def last_signs(self) -> dict[str, str]:
+        """The last sign that is before each name."""
+        return {feature.name: sign for sign, feature in self.changes}
 
 
 class Wanted(Value):
@@ -53,6 +58,8 @@ class Wanted(Value):
 
 def parse(text: str, arch: str) -> Request:
     """Parse a request. Raises UnknownNameError for a name that no table has, TargetError for a malformed text."""
+    if not text.replace(",", " ").strip():
+        raise TargetError(f"the request is empty: name a level or a CPU, or {NATIVE} for the machine itself")
     base = ""
     changes: list[tuple[str, Feature]] = []
     for part in text.split(","):
@@ -76,7 +83,7 @@ def wanted(request: Request, base: FeatureSet) -> Wanted:
     """Apply a request's changes to the features of its base.
 
     ``+f`` adds all that f implies as well, ``-f`` removes all that implies f. Raises TargetError for 64-bit code
-    without the baseline, which LLVM cannot generate.
+    without the baseline, which LLVM cannot generate, and for a ``+f`` that would bring back what is removed.
     """
     arch, features, lost = base.arch, base, FeatureSet(base.arch)
     for sign, feature in request.changes:
@@ -90,7 +97,12 @@ def wanted(request: Request, base: FeatureSet) -> Wanted:
     lowest = required_features(arch)
     if not lowest <= features:
         raise TargetError(f"{request.text!r}: {arch} code cannot do without {', '.join(lowest - features)}")
-    removed = {feature.name for sign, feature in request.changes if sign == "-"}
+    removed = {name for name, sign in request.last_signs.items() if sign == "-"}
+    for name in features & FeatureSet(arch, removed):
+        users = [other for other, sign in request.last_signs.items() if sign == "+" and name in implied(arch, other)]
+        raise TargetError(
+            f"{request.text!r} removes {name} and then asks for {' and '.join(users)}, which cannot do without it"
+        )
     also = {name: implied(arch, name) & removed for name in lost - features if name not in removed}
     return Wanted(features, {name: tuple(sorted(causes)) for name, causes in also.items()})
 

@@ -53,7 +53,8 @@ def target_for_host(request: str | None = None, *, on_missing: OnMissing = "fall
     ``request`` is ``native``, a level or a CPU, with changes (:mod:`cpufeat.request`); None is the request in
     ``CPUFEAT_TARGET``, or else ``native``. Features that the host lacks are left out with a CpufeatWarning, or raise
     MissingFeaturesError with ``on_missing="error"``. A target that left nothing out is kept for the next call, so that
-    the machine and the environment are read once. Raises UnknownNameError and TargetError for an invalid request,
+    the machine and the environment are read once; after a change of either (of ``CPUFEAT_MACHINE``, say),
+    ``resolve(request).target`` is the new one. Raises UnknownNameError and TargetError for an invalid request,
     OptionError for another ``on_missing``, and the errors of :func:`~cpufeat.detect`.
     """
     try:

@@ -86,6 +86,23 @@ class Host(Value):
         """The triple of code for it, as LLVM and clang write it there."""
         return triple_of(self.arch, self.system, self.libc, self.version)
 
+    if not TYPE_CHECKING:  # type checkers say so themselves
+
+        def __and__(self, other: object) -> object:
+            return _refused("&", other)
+
+        def __le__(self, other: object) -> object:
+            return _refused("<=", other)
+
+        def __lt__(self, other: object) -> object:
+            return _refused("<", other)
+
+        def __ge__(self, other: object) -> object:
+            return _refused(">=", other)
+
+        def __gt__(self, other: object) -> object:
+            return _refused(">", other)
+
     @property
     def level(self) -> str:
         """The highest level that runs here (``x86-64-v3``, ``rva22u64``), empty if none does."""
@@ -108,3 +125,10 @@ class Host(Value):
         from cpufeat.detection import unreported
 
         return self.withheld_reported.get(name) or unreported.why(self.arch, self.source, name, self.undetermined)
+
+
+def _refused(operator: str, other: object) -> object:
+    """Raise TypeError for two hosts; a target knows how to compare and combine itself with a host."""
+    if isinstance(other, Host):
+        raise TypeError(f"two hosts make no target: write Target.of(host) {operator} other_host")
+    return NotImplemented
