@@ -6,6 +6,8 @@ an argument takes.
 
 from __future__ import annotations
 
+import sys
+
 _MAX_SUGGESTIONS = 3
 
 
@@ -78,7 +80,9 @@ class MissingExtraError(CpufeatError, ImportError):
     def __init__(self, extra: str, reason: str) -> None:
         """Report why a package of the ``extra`` cannot be used, and how to install it."""
         self.extra = extra
-        super().__init__(f"{reason}: pip install 'cpufeat[{extra}]'")
+        frozen = getattr(sys, "frozen", False)  # PyInstaller, cx_Freeze, Nuitka, ...: whose users have no pip
+        remedy = "this application was built without" if frozen else "pip install"
+        super().__init__(f"{reason}: {remedy} 'cpufeat[{extra}]'")
 
 
 class MissingFeaturesError(CpufeatError):

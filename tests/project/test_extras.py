@@ -150,3 +150,9 @@ def command(hidden: set[str], arguments: list[str], folder: Path) -> subprocess.
     return subprocess.run(
         [sys.executable, "-c", program, *arguments], cwd=folder, capture_output=True, text=True, check=False
     )
+
+
+def test_the_user_of_a_frozen_application_is_not_told_to_use_pip(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+    error = MissingExtraError("audit", "lief is not installed")
+    assert str(error) == "lief is not installed: this application was built without 'cpufeat[audit]'"

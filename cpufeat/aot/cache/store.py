@@ -130,8 +130,9 @@ def from_environment() -> Cache | None:
     """Return the cache that this process uses, None for none.
 
     ``CPUFEAT_CACHE`` is ``0`` for no cache, or an absolute path; the default is the platform's folder for caches.
-    ``CPUFEAT_CACHE_SIZE`` is the limit (``500M``). There is no cache either if the folder cannot be made, or if others
-    can write to it, of which a CpufeatWarning tells once. Raises CpufeatError for other values of the variables.
+    ``CPUFEAT_CACHE_SIZE`` is the limit (``500M``). There is no cache either if the folder cannot be made or if others can
+    write to it; a CpufeatWarning says so once, except for a default folder that cannot be made. Raises CpufeatError for
+    other values of the variables.
     """
     chosen = os.environ.get(VARIABLE, "")
     if chosen == "0":
@@ -145,7 +146,9 @@ def from_environment() -> Cache | None:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         distrust = _distrust(folder.stat())
-    except (OSError, ValueError):
+    except (OSError, ValueError) as error:
+        if chosen:
+            _warn(f"{VARIABLE}={chosen}: no cache is used: {getattr(error, 'strerror', None) or error}")
         return None
     if distrust:
         _warn(f"{folder}: not used as a cache: it {distrust}")

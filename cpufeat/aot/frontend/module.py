@@ -12,6 +12,8 @@ from cpufeat.support.value import Value
 
 _BITCODE_MAGIC = (b"BC\xc0\xde", b"\xde\xc0\x17\x0b")
 """LLVM Bitcode File Format: raw bitcode, and the wrapper around it."""
+_SIGILS = ";@%!$^"
+"""What IR without white space begins with (LLVM Language Reference): a comment, a global, a type, metadata"""
 
 
 class Source(Value):
@@ -44,7 +46,7 @@ def read(module: object) -> Source:
     if isinstance(module, (str, os.PathLike)) and _is_c(os.fspath(module)):
         raise CompileError(f"{os.fspath(module)}: C source, not IR: pass cpufeat.aot.from_c(file, triple)")
     if isinstance(module, str):
-        return _from_file(module) if _is_path(module) else _from_text("<string>", module)
+        return _from_file(module) if _is_path(module) else _from_text("<string>", _ir(module))
     if isinstance(module, os.PathLike):
         return _from_file(os.fspath(module))
     if isinstance(module, (bytes, bytearray, memoryview)):
@@ -54,6 +56,13 @@ def read(module: object) -> Source:
 
 def _is_path(text: str) -> bool:
     return text.endswith((".ll", ".bc")) and "\n" not in text
+
+
+def _ir(text: str) -> str:
+    """Return a text that can be IR. Raises CompileError for one that looks like the path of another kind of file."""
+    if text and text[0] not in _SIGILS and not any(character.isspace() for character in text):
+        raise CompileError(f"{text!r} is not IR: pass the path of a file as an os.PathLike, or one with .ll or .bc")
+    return text
 
 
 def _is_c(path: str | bytes) -> bool:

@@ -346,12 +346,22 @@ def test_the_default_folder_is_that_of_the_platform(environment: pytest.MonkeyPa
     assert chosen() == tmp_path / "mine"
 
 
-def test_there_is_no_cache_if_turned_off_or_without_a_folder(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_there_is_no_cache_if_it_is_turned_off(environment: pytest.MonkeyPatch) -> None:
     environment.setenv(store.VARIABLE, "0")
     assert store.from_environment() is None
-    environment.setenv(store.VARIABLE, str(tmp_path / "file" / "folder"))
+
+
+def test_a_folder_that_cannot_be_made_is_said_if_it_was_asked_for(
+    environment: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     (tmp_path / "file").write_bytes(b"")
-    assert store.from_environment() is None
+    environment.setenv("XDG_CACHE_HOME", str(tmp_path / "file" / "folder"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert store.from_environment() is None
+    environment.setenv(store.VARIABLE, str(tmp_path / "file" / "folder"))
+    with pytest.warns(CpufeatWarning, match="CPUFEAT_CACHE=.*folder: no cache is used: Not a directory"):
+        assert store.from_environment() is None
 
 
 @pytest.mark.parametrize("value", ["1", "off", "false", "cache", "./cache"])

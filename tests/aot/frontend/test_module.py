@@ -105,6 +105,8 @@ def test_a_missing_file_or_a_folder_is_the_error_of_python(name, tmp_path, monke
         (b"", "0 bytes that are not LLVM bitcode"),
         ("define void @f() { ret void } \0 define", "^<string>:1: a NUL byte"),
         ("; \ud800", "character 2 of the IR is half of a surrogate pair"),
+        ("kernel", "^'kernel' is not IR: pass the path of a file as an os.PathLike, or one with .ll or .bc"),
+        ("build/kernel.o", "^'build/kernel.o' is not IR"),
         ("src/dot.c", "^src/dot.c: C source, not IR: pass cpufeat.aot.from_c"),
         (Path("dot.c"), "^dot.c: C source, not IR: pass cpufeat.aot.from_c"),
     ],
