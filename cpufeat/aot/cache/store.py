@@ -130,9 +130,9 @@ def from_environment() -> Cache | None:
     """Return the cache that this process uses, None for none.
 
     ``CPUFEAT_CACHE`` is ``0`` for no cache, or an absolute path; the default is the platform's folder for caches.
-    ``CPUFEAT_CACHE_SIZE`` is the limit (``500M``). There is no cache either if the folder cannot be made or if others can
-    write to it; a CpufeatWarning says so once, except for a default folder that cannot be made. Raises CpufeatError for
-    other values of the variables.
+    ``CPUFEAT_CACHE_SIZE`` is the limit (``500M``). There is no cache either if the folder cannot be made or if others
+    can write to it; a CpufeatWarning says so once, except for a default folder that cannot be made. Raises CpufeatError
+    for other values of the variables.
     """
     chosen = os.environ.get(VARIABLE, "")
     if chosen == "0":
