@@ -1,6 +1,8 @@
-"""Make a ``Recording`` of saved CPUID leaves: from ``cpuid -r`` (Todd Allen), InstLatx64 or AIDA64."""
+"""Make a ``Recording`` of saved CPUID leaves: from ``cpuid -r`` (Todd Allen), InstLatx64, AIDA64 or Everest."""
 
 from __future__ import annotations
+
+import re
 
 from cpufeat.detection.dumps.text import check_processors
 from cpufeat.detection.probe import proc_cpuinfo
@@ -12,8 +14,19 @@ if TYPE_CHECKING:
     from cpufeat.detection.instructions import Registers
     from cpufeat.detection.machine import Leaves
 
-_HEX = frozenset("0123456789abcdefABCDEF")
-_REGISTERS = ["eax", "ebx", "ecx", "edx"]
+_BEGINNING = re.compile(r"\s*(?:0x|CPUID\s+[0-9A-Fa-f]{1,8}(?:[\s:]|$))")
+_EAX, _EBX, _ECX, _EDX = (f"(?P<{register}>[0-9A-Fa-f]{{8}})" for register in ("eax", "ebx", "ecx", "edx"))
+_LEAF, _SUBLEAF = (f"(?P<{number}>[0-9A-Fa-f]{{1,8}})" for number in ("leaf", "subleaf"))
+_SHAPES = {
+    "0x00000007 0x00: eax=0x00000000 ebx=0x00000000 ecx=0x00000000 edx=0x00000000": re.compile(
+        rf"\s*0x{_LEAF}(?:\s+0x{_SUBLEAF})?\s*:\s*eax=0x{_EAX}\s+ebx=0x{_EBX}\s+ecx=0x{_ECX}\s+edx=0x{_EDX}\s*$"
+    ),
+    "CPUID 00000007: 00000000-00000000-00000000-00000000 [SL 00]": re.compile(
+        rf"\s*CPUID\s+{_LEAF}[:\s]\s*:?\s*{_EAX}[-\s]+{_EBX}[-\s]+{_ECX}[-\s]+{_EDX}"
+        rf"(?:\s*\[SL {_SUBLEAF}\].*|\s+(?!\[SL).*)?$"
+    ),
+}
+"""A line of each shape, by an example; old versions of the second leave out the colon, or write spaces or tabs."""
 _LONG_MODE = 0x80000001, 0
 
 
@@ -23,12 +36,12 @@ def read(text: str, path: str) -> Recording:
     repeats: dict[tuple[int, int], int] = {}
     cpu, unused, xcr0 = 0, 0, None
     for number, line in enumerate(text.splitlines(), 1):
-        key, _, value = (part.strip() for part in line.partition(":"))
-        if not is_leaf(key):
+        if not is_leaf(line):
             cpu = _cpu_number(line, cpu)
+            key, _, value = (part.strip() for part in line.partition(":"))
             xcr0 = _number(value.replace("-", ""), 16) if key.upper() == "XCR0" else xcr0
             continue
-        leaf, subleaf, registers = _leaf(key, value, f"{path}:{number}")
+        leaf, subleaf, registers = _leaf(line, f"{path}:{number}")
         if (leaf, subleaf or 0) == (0, 0) and (0, 0) in cpus.get(cpu, {}):
             cpu = unused
         unused = max(unused, cpu + 1)
@@ -41,36 +54,26 @@ def read(text: str, path: str) -> Recording:
     return Recording(arch="x86_64" if is_64bit else "i686", leaves=cpus, xcr0=xcr0)
 
 
-def is_leaf(key: str) -> bool:
-    """Whether a line begins like one of :func:`_leaf`."""
-    return key.startswith("0x") or (key.startswith("CPUID ") and _number(key[6:], 8) is not None)
+def is_leaf(line: str) -> bool:
+    """Whether a line begins like one of :data:`_SHAPES`."""
+    return _BEGINNING.match(line) is not None
 
 
-def _leaf(key: str, value: str, place: str) -> tuple[int, int | None, Registers]:
-    """Parse ``0x00000007 0x00: eax=0x... ...`` or ``CPUID 00000007: ...-...-...-... [SL 00]``."""
-    if key.startswith("0x"):
-        numbers = [_number(word, 8) for word in key.split()]
-        words = [word.partition("=") for word in value.split()]
-        registers = [_number(word, 8, least=8) for name, _, word in words]
-        names = [name for name, _, _ in words]
-        example = "0x00000007 0x00: eax=0x00000000 ebx=0x00000000 ecx=0x00000000 edx=0x00000000"
-    else:
-        values, _, note = value.partition(" ")
-        subleaf = note.partition("[SL ")[2].partition("]")[0]
-        numbers = [_number(key[6:], 8), *([_number(subleaf, 8)] if subleaf else [])]
-        registers = [_number(word, 8, least=8) for word in values.split("-")]
-        names = _REGISTERS if len(registers) == 4 else []
-        example = "CPUID 00000007: 00000000-00000000-00000000-00000000 [SL 00]"
-    if names != _REGISTERS or None in registers or None in numbers or len(numbers) > 2:
+def _leaf(line: str, place: str) -> tuple[int, int | None, Registers]:
+    """Parse a line that :func:`is_leaf` confirmed: the leaf, the subleaf if it is named, and the registers."""
+    example = next(example for example in _SHAPES if example[0] == line.lstrip()[0])
+    match = _SHAPES[example].match(line)
+    if match is None:
         raise DumpError(f"{place}: damaged or cut off; expected a line like {example!r}")
-    eax, ebx, ecx, edx = (register or 0 for register in registers)
-    return numbers[0] or 0, numbers[1] if len(numbers) == 2 else None, (eax, ebx, ecx, edx)
+    eax, ebx, ecx, edx = (int(match[register], 16) for register in ("eax", "ebx", "ecx", "edx"))
+    subleaf = match["subleaf"]
+    return int(match["leaf"], 16), None if subleaf is None else int(subleaf, 16), (eax, ebx, ecx, edx)
 
 
-def _number(word: str, most: int, least: int = 1) -> int | None:
-    """Return a hexadecimal number of ``least`` to ``most`` digits, or None for any other word."""
+def _number(word: str, most: int) -> int | None:
+    """Return a hexadecimal number of up to ``most`` digits, or None for any other word."""
     digits = word.removeprefix("0x")
-    return int(digits, 16) if least <= len(digits) <= most and _HEX.issuperset(digits) else None
+    return int(digits, 16) if re.fullmatch(f"[0-9A-Fa-f]{{1,{most}}}", digits) else None
 
 
 def _cpu_number(line: str, current: int) -> int:

@@ -82,6 +82,31 @@ def test_a_processor_without_a_heading_gets_a_number_that_none_has() -> None:
     assert machine.leaves.keys() == {3, 1, 4, 5}
 
 
+@pytest.mark.parametrize(
+    "written",
+    [
+        "{}  \t{}-{}-{}-{}",
+        "{}  {}-{}-{}-{} ",
+        "{} {}-{}-{}-{}",
+        "{} :{}-{}-{}-{}",
+        "{}: {} {} {} {}",
+        "{} : {} {} {} {}",
+        "{}: {}-{}-{}-{}\t[SMEP]",
+        "{}: {}-{}-{}-{}     [NX]",
+        "{}: {}- {} -{}\t{}",
+        "{}\t{}-{}-{}-{} [SL 00]",
+        "{}: {}-{}-{}-{}[SL 00]",
+    ],
+)
+def test_the_separators_of_every_version_of_instlatx64_are_read(written: str) -> None:
+    """InstLatx64, AIDA64 and Everest: those of the 588 files in github.com/InstLatx64/InstLatx64, and a few more."""
+    text = "CPUID " + written.format("00000001", "00000590", "00010200", "0000000A", "0000237B")
+    for each in (text, text.lower().replace("cpuid", "CPUID").replace("sl", "SL")):
+        assert parse(each)[1].cpuid(1) == (0x590, 0x10200, 0xA, 0x237B)
+    with pytest.raises(DumpError, match="damaged or cut off"):
+        parse(text.replace("0000237B", "0000237"))
+
+
 def test_numbers_of_sysctl_are_numbers_unless_they_are_too_long() -> None:
     _, machine = parse(f"hw.cpufamily: -634136515\nhw.memsize: {2**64 - 1}\nhw.serial: {'1' * 21}\n")
     variables = [machine.sysctl(name) for name in ("hw.cpufamily", "hw.memsize", "hw.serial")]
