@@ -18,6 +18,8 @@ OSXSAVE = "1.0:ECX[27]"
 _HYPERVISOR = "1.0:ECX[31]"
 AVX512_STATE = 0b111 << 5
 """The bits of XCR0 that AVX-512 adds to those of AVX."""
+_X87 = 1
+"""The bit of XCR0 that is always set (SDM volume 1, 13.3)."""
 _LEGACY_AREA = 576
 """Bytes of an XSAVE area before its extended components (SDM volume 1, 13.4)."""
 
@@ -120,10 +122,8 @@ class Cpuid:
             return enabled | AVX512_STATE, f"XCR0 is {enabled:#x} before AVX-512 is used, hw.optional.avx512f is 1"
         if enabled is not None:
             return enabled, f"XCR0 is {enabled:#x}"
-        enabled = self._enabled_by_size()
-        if enabled:
-            return enabled, f"XCR0 was not recorded; by the sizes of CPUID leaf D it is {enabled:#x}"
-        return 0, "XCR0 was not recorded"
+        enabled = self._enabled_by_size() | _X87
+        return enabled, f"XCR0 was not recorded; by the sizes of CPUID leaf D it is {enabled:#x}"
 
     def _enabled_by_size(self) -> int:
         """XCR0 from what leaf D says of the save area in use: its size ends with the last component enabled."""

@@ -44,6 +44,22 @@ def test_a_state_that_is_not_enabled_withholds_what_needs_it(xcr0: int, lost: st
         assert "avx512f" in detected.features
 
 
+@pytest.mark.parametrize("xcr0", [0x3, 0x1B, 0xE7, None])
+def test_xsave_needs_what_the_system_does_with_it_and_not_avx(xcr0: int | None) -> None:
+    """SDM volume 1, 13.3: CR4.OSXSAVE alone. Goldmont and Tremont have XSAVE and no AVX."""
+    names = {"xsave", "xsaveopt", "xsavec", "xsaves"}
+    recorded = machine(INTEL, 6, 134, features_of("tremont") | names).replace(xcr0=xcr0)
+    detected = detect(recorded)
+    assert detected.cpu == "tremont"
+    assert names <= detected.features.names
+    words = dict(recorded.leaves[0])
+    eax, ebx, ecx, edx = words[1, 0]
+    words[1, 0] = (eax, ebx, ecx & ~(1 << 27), edx)
+    without = detect(recorded.replace(leaves={0: words}))
+    assert not names & without.features.names
+    assert without.withheld["xsave"].evidence == "xsave: CPUID 1:ECX[27] (OSXSAVE) is 0, needs 0x1"
+
+
 def test_nothing_is_wrong_with_a_feature_that_is_usable() -> None:
     found = detect(machine(INTEL, 6, 85, features_of("skylake-avx512"), xcr0=0x7))
     for usable in ("avx2", "AVX2", "sse4.1"):
