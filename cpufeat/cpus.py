@@ -83,10 +83,15 @@ def base_features(arch: str, cpu: str) -> FeatureSet:
 
     Raises TargetError for a CPU that cannot run the architecture's code.
     """
-    features, requires = cpu_features(arch, cpu), architecture(arch).requires
-    if requires and requires not in features:
+    if not can_run(arch, cpu):
         raise TargetError(f"{cpu} is a 32-bit CPU: {arch} code needs at least {baseline(arch)}")
-    return features | required_features(arch)
+    return cpu_features(arch, cpu) | required_features(arch)
+
+
+def can_run(arch: str, cpu: str) -> bool:
+    """Whether a level or CPU (in LLVM's spelling) has the feature without which nothing can run the code."""
+    requires = architecture(arch).requires
+    return not requires or requires in cpu_features(arch, cpu)
 
 
 def _all_spellings(arch: str) -> dict[str, str]:

@@ -10,6 +10,7 @@ from cpufeat.errors import TargetError, UnknownNameError
 from cpufeat.features import HARDWARE, Feature, FeatureSet, find, implied, nearest, table
 from cpufeat.levels import levels, required_features
 from cpufeat.support.value import TYPE_CHECKING, Value
+from cpufeat.tables import architectures, families
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -72,6 +73,24 @@ def parse(text: str, arch: str) -> Request:
     return Request(text, base or NATIVE, tuple(changes))
 
 
+def arch_of(text: str, here: str) -> str:
+    """Return the architecture of a request: ``here`` where its CPU or level has code for that, else the CPU's own.
+
+    A request that is relative to a host, or that names nothing known, is for ``here``. Raises TargetError for a name
+    that stands for no CPU in particular on several architectures (``generic``).
+    """
+    from cpufeat.cpus import can_run, lookup
+
+    pieces, known = _pieces(text.partition(",")[0].strip()), architectures()
+    archs = sorted([row.arch for row in known], key=lambda arch: arch != here)
+    named = ((arch, _longest_cpu(arch, pieces)[0]) for arch in archs)
+    arch, cpu = next(((arch, cpu) for arch, cpu in named if cpu and can_run(arch, cpu)), (here, ""))
+    if len({row.family for row in known if row.cpu == cpu}) > 1:
+        having = ", ".join(folder for folder, first in families().items() if lookup(first, cpu))
+        raise TargetError(f"{cpu} is a name of several architectures ({having}): give a triple as well")
+    return arch
+
+
 def cpus(arch: str) -> dict[str, Cpu]:
     """Return the rows of :func:`cpufeat.cpus.cpus`, which scripts import from here."""
     from cpufeat.cpus import cpus
@@ -120,15 +139,22 @@ def _pieces(part: str) -> list[str]:
 def _longest_base(arch: str, pieces: list[str]) -> tuple[str, list[str]]:
     if pieces[0].lower() in _HOST_NAMES:
         return NATIVE, pieces[1:]
-    from cpufeat.cpus import find_cpu, lookup  # not for native, the request of most starts
+    from cpufeat.cpus import find_cpu  # not for native, the request of most starts
 
-    for length in range(len(pieces), 0, -1):
-        cpu = lookup(arch, "".join(pieces[:length]))
-        if cpu is not None:
-            return cpu, pieces[length:]
+    cpu, length = _longest_cpu(arch, pieces)
+    if cpu:
+        return cpu, pieces[length:]
     whole = next((length for length, piece in enumerate(pieces) if piece[0] == "+"), len(pieces))
     changes = ["+" + feature for feature in table(arch)]
     return find_cpu(arch, "".join(pieces[:whole]), NATIVE, *changes), pieces[whole:]
+
+
+def _longest_cpu(arch: str, pieces: list[str]) -> tuple[str, int]:
+    """Return the CPU or level of the longest name at the front and the number of its pieces, an empty name for none."""
+    from cpufeat.cpus import lookup
+
+    named = ((lookup(arch, "".join(pieces[:length])), length) for length in range(len(pieces), 0, -1))
+    return next(((cpu, length) for cpu, length in named if cpu), ("", 0))
 
 
 def _changes(arch: str, pieces: list[str], text: str) -> Iterator[tuple[str, Feature]]:

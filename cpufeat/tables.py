@@ -95,6 +95,11 @@ def architecture(arch: str) -> Architecture:
     return _architectures[arch]
 
 
+def architectures() -> tuple[Architecture, ...]:
+    """Return the rows of all architectures; of a CPU that runs the code of several, the one to prefer comes first."""
+    return tuple([architecture(arch) for arch, *_ in rows(_ARCHITECTURES)])
+
+
 def families() -> dict[str, str]:
     """Return each family of architectures, and the first architecture of it."""
     first: dict[str, str] = {}

@@ -7,10 +7,10 @@ from cpufeat.detection.host import Host
 from cpufeat.errors import CpufeatError, OptionError, TargetError, expect, one_of
 from cpufeat.features import HARDWARE, FeatureSet, family, find
 from cpufeat.levels import baseline, level_of, levels
-from cpufeat.request import parse, wanted
+from cpufeat.request import arch_of, parse, wanted
 from cpufeat.support.value import TYPE_CHECKING, Value
-from cpufeat.tables import architecture, of_triple
-from cpufeat.triples import complete
+from cpufeat.tables import architecture, has_tables, of_triple
+from cpufeat.triples import complete, triple_of
 
 if TYPE_CHECKING:
     from typing import Any
@@ -47,17 +47,23 @@ class Target(Value):
         super().__init__(whole, cpu, features, checked)  # type: ignore[call-arg]
 
     @classmethod
-    def parse(cls, request: str, triple: str = "x86_64-unknown-linux-gnu") -> Target:
-        """Return the target of a request, independent of this machine.
+    def parse(cls, request: str, triple: str | None = None) -> Target:
+        """Return the target of a request, independent of what this machine can run.
 
-        ``triple`` is LLVM's; an architecture alone (``aarch64``) stands for that of Linux with glibc. Raises
-        UnknownNameError, and TargetError for a request that is relative to a host (``native``) or that does not fit the
-        triple.
+        ``triple`` is LLVM's; an architecture alone (``aarch64``) stands for that of Linux with glibc. None stands for
+        the triple of this machine (or of ``CPUFEAT_MACHINE``) where the CPU or level has code for its architecture, and
+        else for the CPU's own architecture, 64-bit if it has the choice, on Linux with glibc.
+
+        Raises UnknownNameError, and TargetError for a request that is relative to a host (``native``), that does not
+        fit the triple, or that names a CPU of several architectures (``generic``) without one. Without ``triple`` also
+        raises OSError and DumpError for a bad ``CPUFEAT_MACHINE``.
         """
         from cpufeat.cpus import base_features
 
         expect("request", request, str, "a level or a CPU with +feature and -feature, a str")
-        expect("triple", triple, str, "LLVM's triple, a str")
+        expect("triple", triple, (str, type(None)), "LLVM's triple, a str, or None")
+        if triple is None:
+            triple = default_triple(request)
         arch = of_triple(triple)
         parsed = parse(request, arch)
         if parsed.is_native:
@@ -240,6 +246,19 @@ class Target(Value):
             return target.create_target_machine(self.llvm_cpu(), self.llvm_features(), abiname=abiname, **options)
         except (RuntimeError, UnicodeEncodeError) as error:
             raise TargetError(f"{self.triple}: {error}") from None
+
+
+def default_triple(request: str) -> str:
+    """Return the triple of a request that comes without one: this machine's, or the architecture of the CPU alone.
+
+    Raises TargetError for a name of several architectures, and OSError and DumpError for a bad ``CPUFEAT_MACHINE``.
+    """
+    from cpufeat.detection.detect import default_machine
+
+    machine = default_machine()
+    arch = arch_of(request, machine.arch)
+    is_here = arch == machine.arch and has_tables(arch)
+    return triple_of(arch, machine.system, machine.libc, machine.version) if is_here else arch
 
 
 def _option(arch: str, option: str) -> str:

@@ -48,7 +48,7 @@ def target_of(options: Namespace) -> tuple[str, Target, tuple[Decision, ...]]:
     from cpufeat.target import Target
 
     if options.on_missing:
-        raise CpufeatError("--on-missing has no effect with --triple, which looks at no machine")
+        raise CpufeatError("--on-missing has no effect on a target for another machine: no machine is looked at")
     if not options.triple.strip():
         raise CpufeatError("TRIPLE is empty; name an architecture and a system: aarch64-linux-gnu")
     arch = of_triple(options.triple)

@@ -124,10 +124,10 @@ class Recording(Value, Machine):
         """Return the recording as JSON text that :meth:`from_json` reads; registers and masks are hexadecimal."""
         import json
 
-        facts = {name: getattr(self, name) for name in FACTS}
+        facts = {name: value for name in FACTS if (value := getattr(self, name)) or getattr(Recording, name)}
         parts = {question.part: question.answers.write(getattr(self, question.field)) for question in QUESTIONS}
-        content = {part: value for part, value in (facts | parts).items() if value}
-        return json.dumps({"cpufeat": _FORMAT, **content}, indent=1) + "\n"
+        answers = {part: value for part, value in parts.items() if value}
+        return json.dumps({"cpufeat": _FORMAT, **facts, **answers}, indent=1) + "\n"
 
     @classmethod
     def from_json(cls, text: str, path: str = "recording") -> Recording:

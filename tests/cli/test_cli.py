@@ -158,6 +158,18 @@ def test_a_target_for_a_triple_is_that_of_the_library_and_reads_no_machine() -> 
         assert answer["names"] == list(parsed.features)
 
 
+@pytest.mark.parametrize("machine", [(), ("--machine", HASWELL)])
+def test_target_of_a_cpu_of_another_architecture_is_that_of_its_linux(machine: tuple[str, ...]) -> None:
+    done = cpufeat("target", "cortex-a72,-crc", "--json", *machine)
+    answer = json.loads(done.stdout)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert answer["triple"] == "aarch64-unknown-linux-gnu"
+    assert answer["names"] == list(Target.parse("cortex-a72,-crc", "aarch64").features)
+    asks = cpufeat("target", "generic", *machine)
+    assert (asks.returncode, asks.stdout) == (2, "")
+    assert "generic is a name of several architectures" in asks.stderr
+
+
 def test_explain_for_a_triple_shows_the_target_of_the_library_and_what_the_request_lost() -> None:
     arguments = ("explain", "haswell,-avx", "--triple", "x86_64-windows-gnu")
     page = cpufeat(*arguments, CPUFEAT_MACHINE="/absent")
@@ -178,7 +190,7 @@ def test_explain_for_a_triple_shows_the_target_of_the_library_and_what_the_reque
         (["native"], "'native' is relative to a host"),
         (["+sve"], "'+sve' is relative to a host"),
         (["--machine", HASWELL], "not allowed with argument --triple"),
-        (["--on-missing", "error"], "--on-missing has no effect with --triple"),
+        (["--on-missing", "error"], "--on-missing has no effect on a target for another machine"),
         (["--triple", ""], "TRIPLE is empty"),
         (["--triple", "pdp11-unix"], "unknown architecture 'pdp11'"),
     ],

@@ -81,6 +81,11 @@ def test_every_answer_comes_back_from_the_json_of_a_recording() -> None:
             assert getattr(again, question)(*arguments) == answer, question
 
 
+def test_a_system_without_a_choice_of_c_libraries_comes_back_from_json() -> None:
+    recording = Recording(arch="aarch64", system="darwin", version="14.5.0", libc="")
+    assert Recording.from_json(recording.to_json()) == recording
+
+
 @pytest.mark.parametrize("name", questions())
 def test_an_empty_recording_answers_as_a_silent_machine(name: str) -> None:
     arguments = EXAMPLES[name][0][0] if name in EXAMPLES else ()

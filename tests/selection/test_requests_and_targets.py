@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import warnings
+from typing import TYPE_CHECKING
 
 import pytest
 from helpers.llvm_data import features_of
@@ -22,9 +23,13 @@ import cpufeat
 from cpufeat import llvm_tables
 from cpufeat.cpus import cpu_features, cpus
 from cpufeat.detection.detect import detect
+from cpufeat.detection.recording import Recording
 from cpufeat.features import FeatureSet, table
 from cpufeat.request import parse
 from cpufeat.target import Target
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 VERSIONS = llvm_tables.versions("x86_64")
 
@@ -114,7 +119,7 @@ def test_any_text_is_a_request_or_an_error(text: str) -> None:
 
 def test_a_32_bit_cpu_is_no_base_for_64_bit_code() -> None:
     with pytest.raises(cpufeat.TargetError, match="pentium3 is a 32-bit CPU"):
-        Target.parse("pentium3")
+        Target.parse("pentium3", "x86_64")
 
 
 def test_a_target_without_a_host_cannot_be_native() -> None:
@@ -129,7 +134,7 @@ def test_the_attribute_string_is_explicit_and_closed(version: int) -> None:
         features = known.cpu_features(cpu)
         if features is None or "64bit" not in features:
             continue
-        signed = Target.parse(f"{cpu},-avx2").llvm_features(version).split(",")
+        signed = Target.parse(f"{cpu},-avx2", "x86_64").llvm_features(version).split(",")
         on = {name[1:] for name in signed if name[0] == "+"}
         assert {name[1:] for name in signed} == set(known.implied)
         assert all(set(known.implied[name].split()) <= on for name in on)
@@ -288,6 +293,45 @@ def test_an_architecture_alone_is_that_of_linux(alone: str, triple: str) -> None
     name = "generic" if alone != "x86_64" else "x86-64"
     assert Target.parse(name, alone) == Target.parse(name, triple)
     assert Target.parse(name, alone).triple == triple
+
+
+@pytest.mark.parametrize(
+    ("recorded", "request_", "triple"),
+    [
+        (Recording(arch="x86_64", system="linux", libc="gnu"), "haswell", "x86_64-unknown-linux-gnu"),
+        (Recording(arch="x86_64", system="linux", libc="musl"), "x86-64-v3,-avx2", "x86_64-unknown-linux-musl"),
+        (Recording(arch="x86_64", system="linux", libc="musl"), "pentium3", "i686-unknown-linux-gnu"),
+        (Recording(arch="i686", system="linux", libc="gnu"), "haswell", "i686-unknown-linux-gnu"),
+        (Recording(arch="x86_64", system="linux", libc="gnu"), "cortex-a72", "aarch64-unknown-linux-gnu"),
+        (Recording(arch="x86_64", system="linux", libc="gnu"), "armv8.2-a+sve", "aarch64-unknown-linux-gnu"),
+        (Recording(arch="armv7l", system="linux", libc="gnu"), "cortex-a72", "armv7-unknown-linux-gnueabihf"),
+        (Recording(arch="aarch64", system="darwin", libc="", version="14.5.0"), "apple-m1", "arm64-apple-macosx14.5.0"),
+        (
+            Recording(arch="aarch64", system="darwin", libc="", version="14.5.0"),
+            "x86-64-v3",
+            "x86_64-unknown-linux-gnu",
+        ),
+        (Recording(arch="x86_64", system="windows", libc="msvc"), "znver4", "x86_64-pc-windows-msvc"),
+        (Recording(arch="x86_64", system="windows", libc="msvc"), "cortex-a9", "arm-unknown-linux-gnueabihf"),
+        (Recording(arch="x86_64", system="linux", libc="gnu"), "sifive-e31", "riscv32-unknown-linux-gnu"),
+        (Recording(arch="mips64", system="linux", libc="gnu"), "rva22u64", "riscv64-unknown-linux-gnu"),
+    ],
+)
+def test_the_default_triple_is_this_machines_or_of_the_cpus_architecture(
+    recorded: Recording, request_: str, triple: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "machine.json"
+    path.write_text(recorded.to_json())
+    monkeypatch.setenv("CPUFEAT_MACHINE", str(path))
+    assert Target.parse(request_).triple == triple
+    assert Target.parse(request_) == Target.parse(request_, triple)
+
+
+def test_a_name_of_several_architectures_needs_a_triple() -> None:
+    for request in ("generic", "generic,+avx2"):
+        with pytest.raises(cpufeat.TargetError, match=r"several architectures [(]x86, aarch64, arm, .*give a triple"):
+            Target.parse(request)
+    assert Target.parse("generic", "aarch64").level == "armv8-a"
 
 
 def test_the_parts_of_a_target_fit_together() -> None:

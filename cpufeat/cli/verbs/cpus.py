@@ -7,10 +7,9 @@ import json
 from cpufeat import llvm_tables
 from cpufeat.cli.listing import add_filters, arch_of, features_named, llvm_of, matches, of_level, show_rows, usable
 from cpufeat.cli.options import NO, OK
-from cpufeat.cpus import base_features, cpu_features, cpus
+from cpufeat.cpus import base_features, can_run, cpu_features, cpus
 from cpufeat.levels import level_of
 from cpufeat.support.value import TYPE_CHECKING
-from cpufeat.tables import architecture
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -52,11 +51,10 @@ def _matching(arch: str, options: Namespace) -> Iterator[Cpu]:
         needed |= of_level(arch, options.level)
     known = None if options.llvm is None else llvm_of(arch, options.llvm).cpus
     available = usable(arch) if options.usable else None
-    requires = architecture(arch).requires
     for cpu in cpus(arch).values():
         features = cpu_features(arch, cpu.name)
         if (
-            (not requires or requires in features)
+            can_run(arch, cpu.name)
             and needed <= features
             and (known is None or cpu.name in known)
             and (available is None or base_features(arch, cpu.name).isa <= available)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 
 from cpufeat.cli.options import OK, add_machine_or_triple, add_on_missing, llvm_version, target_of
+from cpufeat.detection.detect import default_machine
 from cpufeat.llvm_tables import newest
+from cpufeat.request import arch_of
 from cpufeat.resolution import resolve
 from cpufeat.support.value import TYPE_CHECKING
 
@@ -20,7 +22,12 @@ _KEYS = ("triple", "cpu", "features", "level")
 
 def arguments(parser: ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("request", metavar="REQUEST", nargs="?", help="what to compile for (default: native)")
+    parser.add_argument(
+        "request",
+        metavar="REQUEST",
+        nargs="?",
+        help="what to compile for (default: native); a CPU of another architecture stands for Linux there",
+    )
     parser.add_argument("--print", choices=_KEYS, dest="key", help="print only the value of this key")
     parser.add_argument(
         "--llvm",
@@ -56,6 +63,10 @@ def run(options: Namespace) -> int:
 
 
 def _target(options: Namespace) -> tuple[str, Target, tuple[Decision, ...]]:
+    if options.triple is None and options.request is not None:
+        here = default_machine().arch
+        arch = arch_of(options.request, here)
+        options.triple = arch if arch != here else None
     if options.triple is not None:
         return target_of(options)
     resolution = resolve(options.request, on_missing=options.on_missing or "fallback")
