@@ -18,10 +18,6 @@ OSXSAVE = "1.0:ECX[27]"
 _HYPERVISOR = "1.0:ECX[31]"
 AVX512_STATE = 0b111 << 5
 """The bits of XCR0 that AVX-512 adds to those of AVX."""
-_X87 = 1
-"""The bit of XCR0 that is always set (SDM volume 1, 13.3)."""
-_LEGACY_AREA = 576
-"""Bytes of an XSAVE area before its extended components (SDM volume 1, 13.4)."""
 
 
 class Cpuid:
@@ -122,23 +118,10 @@ class Cpuid:
             return enabled | AVX512_STATE, f"XCR0 is {enabled:#x} before AVX-512 is used, hw.optional.avx512f is 1"
         if enabled is not None:
             return enabled, f"XCR0 is {enabled:#x}"
-        enabled = self._enabled_by_size() | _X87
-        return enabled, f"XCR0 was not recorded; by the sizes of CPUID leaf D it is {enabled:#x}"
+        from cpufeat.detection import xsave_area
 
-    def _enabled_by_size(self) -> int:
-        """XCR0 from what leaf D says of the save area in use: its size ends with the last component enabled."""
-        supported = self.value("D.0:EAX[0-31]")
-        size, compacted = self.value("D.0:EBX[0-31]"), self.value("D.1:EBX[0-31]")
-        enabled, needed = supported & 3, _LEGACY_AREA
-        for component in range(2, 32):
-            length, offset, _, _ = self.registers(0xD, component) or (0, 0, 0, 0)
-            if not supported >> component & 1 or not length or offset + length > size:
-                continue
-            needed += length
-            if compacted and needed > compacted:
-                break
-            enabled |= 1 << component
-        return enabled
+        enabled = xsave_area.enabled(lambda subleaf: self.registers(0xD, subleaf))
+        return enabled, f"XCR0 was not recorded; by the sizes of CPUID leaf D it has {enabled:#x}"
 
 
 _HYPERVISOR_LEAVES = 0x40000000
