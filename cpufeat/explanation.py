@@ -147,7 +147,7 @@ def verdict(explanation: Explanation) -> tuple[str, str]:
     if host.named not in ("", host.cpu):
         return f"Trust its features, not its model number, which says {host.named}: compile for {host.cpu}.", BAD
     if not host.named:
-        return f"Its model is not known; of all CPUs, {host.cpu} is most like it.", WARN
+        return f"Its model is not known: compile for {host.cpu}, with the features that it reports.", WARN
     missing = explanation.faults or explanation.unseen
     if not missing:
         return f"Compile for {host.cpu}: all that the name implies runs here.", GOOD

@@ -58,9 +58,8 @@ def default_machine() -> Machine:
 
 
 def _merge(machine: Machine, readings: list[Reading], identities: list[Identity]) -> Host:
-    """Return the host that runs what all kinds of core run, tuned for the first that is not an efficiency core."""
-    first = next((index for index, reading in enumerate(readings) if not reading.core), 0)
-    reading, identity = readings[first], identities[first]
+    """Return the host that runs what all kinds of core run, tuned for the first, which is the biggest."""
+    reading, identity = readings[0], identities[0]
     usable = [_usable(machine.arch, reading) for reading in readings]
     features = FeatureSet(machine.arch, frozenset.intersection(*(of_core.names for of_core in usable)))
     withheld = {name: why for reading in readings for name, why in reading.withheld.items()}

@@ -24,7 +24,7 @@ class Reading(Value):
     brand: str = ""
     hypervisor: str = ""
     core: str = ""
-    """``atom`` for an efficiency core that says so, else empty."""
+    """x86: ``atom`` for an efficiency core that says so; RISC-V, LoongArch: the core's own name; else empty."""
     count: int = 1
     """The number of processors with this reading."""
     reported: dict[str, str] = {}

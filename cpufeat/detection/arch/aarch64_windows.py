@@ -6,7 +6,8 @@ The facts are in ``data/aarch64``.
 
 from __future__ import annotations
 
-from cpufeat.detection.arch.arm_cores import biggest_first, reading_of
+from cpufeat.detection.arch.arm_cores import reading_of
+from cpufeat.detection.arch.identity import biggest_first
 from cpufeat.detection.probe import midr, proc_cpuinfo
 from cpufeat.detection.probe.midr import ArmCore
 from cpufeat.features import Feature, table

@@ -8,7 +8,7 @@ from __future__ import annotations
 from cpufeat import tables
 from cpufeat.decisions import Withheld
 from cpufeat.detection.arch import Reading
-from cpufeat.detection.arch.identity import Model, among
+from cpufeat.detection.arch.identity import among, biggest_first
 from cpufeat.detection.machine import AT_HWCAP
 from cpufeat.detection.probe import bits, lscpu_or_pycpuinfo, midr
 from cpufeat.detection.probe.midr import ArmCore
@@ -26,7 +26,7 @@ def read_cores(
     extra_bits: Callable[[ArmCore], dict[str, str]] = lambda core: {},
     flags: Callable[[ArmCore], frozenset[str]] = lambda core: core.flags,
 ) -> list[Reading]:
-    """Return a reading for each kind of core, the biggest first: by ``models.tsv``, unknown ones before all.
+    """Return a reading for each kind of core, the biggest first.
 
     ``extra_bits`` are those of a core that are in no capability word; ``flags`` are its words for features.
     """
@@ -42,11 +42,6 @@ def read_cores(
         reading = reading_of(source, core, count, bits.reported(arch, set_bits))
         readings.append(reading.replace(undetermined=bits.undetermined(arch, set_bits)))
     return biggest_first(arch, readings)
-
-
-def biggest_first(arch: str, readings: list[Reading]) -> list[Reading]:
-    """Return the readings by ``models.tsv``, which goes from small to big, unknown ones before all."""
-    return sorted(readings, key=lambda reading: _size(arch, reading), reverse=True) if len(readings) > 1 else readings
 
 
 def _cores(machine: Machine) -> tuple[str, dict[ArmCore, int]]:
@@ -100,12 +95,6 @@ def _may_be(reading: Reading, vendor: str, model: str, stepping: str) -> bool:
     cells = ((reading.model, model), (reading.stepping, stepping))
     of_vendor = reading.vendor in ("", vendor)
     return is_known and of_vendor and all(number is None or among(number, cell) for number, cell in cells)
-
-
-def _size(arch: str, reading: Reading) -> int:
-    rows = [Model(*row) for row in tables.rows(_models(arch))]
-    reported = frozenset(reading.reported)
-    return next((at for at, row in enumerate(rows) if row.cpu and row.fits(reading, reported)), len(rows))
 
 
 def _models(arch: str) -> str:

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 ANY = "*"
 """The text of a cell of ``models.tsv`` that stands for any value."""
 
+_GENERIC = "generic"
+_UNKNOWN_CLASS = 9
+"""Above every class of the tables: a core that they do not know is newer than they are."""
+
 
 class Identity(Value):
     """The identity of a kind of core."""
@@ -30,7 +34,7 @@ class Identity(Value):
     name: str
     """The name in common use, empty where no table has it."""
     expected: frozenset[str]
-    """The features that the CPU has in LLVM's table."""
+    """The features that the CPU has in LLVM's table; none where the CPU is not known."""
     decisions: tuple[Decision, ...] = ()
     named: str = ""
     """The CPU of the model number alone, which the features may contradict; empty where no table has it."""
@@ -48,10 +52,12 @@ class Model(Value):
     cpu: str
     name: str
     may: str
+    class_: str = ""
+    """A number, the higher the bigger the core; only in tables of families whose kernels list cores in any order."""
 
     def is_of(self, vendor: str) -> bool:
-        """Whether the row is one of that vendor's."""
-        return vendor in self.vendor.split(",")
+        """Whether the row is one of that vendor's, or about a core with a name of its own, whoever made the chip."""
+        return self.vendor == ANY or vendor in self.vendor.split(",")
 
     def fits(self, reading: Reading, reported: frozenset[str]) -> bool:
         """Whether the row is about such a core."""
@@ -66,10 +72,10 @@ class Model(Value):
 
 
 def _models(arch: str, vendor: str) -> Iterator[Model]:
-    """Yield a vendor's rows, in the order of the table."""
+    """Yield the rows that may be about a vendor's cores, in the order of the table."""
     lines = tables.lines(f"{family(arch)}/models.tsv")
-    models = (_model(line) for line in lines if vendor in line)
-    return (model for model in models if model.is_of(vendor))
+    models = (_model(line) for line in lines if vendor in line or line[0] == ANY)
+    return (model for model in models if model.is_of(vendor) and model.cpu)
 
 
 _known_models: dict[str, Model] = {}
@@ -80,6 +86,20 @@ def _model(line: str) -> Model:
     if line not in _known_models:
         _known_models[line] = Model(*line.split("\t"))
     return _known_models[line]
+
+
+def biggest_first(arch: str, readings: list[Reading]) -> list[Reading]:
+    """Return the readings by the class of the core in ``models.tsv``, then by the row; unknown cores before all."""
+    if len(readings) < 2:
+        return readings
+    rows = [row for row in (Model(*cells) for cells in tables.rows(f"{family(arch)}/models.tsv")) if row.cpu]
+
+    def size(reading: Reading) -> tuple[int, int]:
+        reported = frozenset(reading.reported)
+        sizes = ((int(row.class_), at) for at, row in enumerate(rows) if row.fits(reading, reported))
+        return next(sizes, (_UNKNOWN_CLASS, 0))
+
+    return sorted(readings, key=size, reverse=True)
 
 
 def _any_model(arch: str) -> Model:
@@ -111,27 +131,38 @@ def described(arch: str, values: Mapping[str, Any], *, in_full: bool = False) ->
 
 
 def identify(arch: str, reading: Reading) -> Identity:
-    """Return the CPU of the model number; where it has no row, or what is reported contradicts it, the best fit."""
+    """Return the CPU of the model number; the best fit where what is reported contradicts it, and the fit does less so.
+
+    A number that has no row is LLVM's generic CPU, since the nearest fit by features would be a guess, or the
+    generation whose features it has, where a row without a name says so.
+    """
     reported = FeatureSet(arch, reading.reported).closed().names
     row = next((row for row in _models(arch, reading.vendor) if row.fits(reading, reported)), None)
-    if row is None:
-        says = "is in no table" if reading.core or reading.model is not None else "gives no model number"
-        return _by_features(arch, reading, _best_fit(arch, reading.vendor, reported), says, reading.source)
+    if row is None or not row.name:
+        return _unknown(arch, reading, row.cpu if row else _generic(arch))
     expected = _expected(arch, row.cpu)
     may = f"{row.may} {_any_model(arch).may}".split()
-    extra = FeatureSet(arch, reading.reported.keys() - expected - set(may)).isa.names
+    extra = FeatureSet(arch, reading.reported.keys() - expected - set(may)).isa
     fitted = _best_fit(arch, reading.vendor, reported) if extra and ANY not in may else row.cpu
-    if fitted == row.cpu:
+    if extra.names.isdisjoint(_expected(arch, fitted)):
         return Identity(row.cpu, row.name, expected, named=row.cpu)
-    names = list(FeatureSet(arch, extra))
+    names = list(extra)
     listed = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
-    says, evidence = f"is {row.name}, which has no {listed}", reading.reported[min(extra)]
-    return _by_features(arch, reading, fitted, says, evidence).replace(named=row.cpu)
+    reason = f"{described(arch, vars(reading))} is {row.name}, which has no {listed}; {fitted} fits the features best"
+    decision = Decision("identity", fitted, reason, reading.reported[min(names)])
+    return Identity(fitted, "", _expected(arch, fitted), (decision,), named=row.cpu)
 
 
-def _by_features(arch: str, reading: Reading, fitted: str, says: str, evidence: str) -> Identity:
-    reason = f"{described(arch, vars(reading))} {says}; {fitted} fits the features best"
-    return Identity(fitted, "", _expected(arch, fitted), (Decision("identity", fitted, reason, evidence),))
+def _unknown(arch: str, reading: Reading, cpu: str) -> Identity:
+    says = "is in no table" if reading.core or reading.model is not None else "gives no model number"
+    reason = f"{described(arch, vars(reading))} {says}: it is what its features prove, {cpu}"
+    return Identity(cpu, "", frozenset(), (Decision("identity", cpu, reason, reading.source),))
+
+
+def _generic(arch: str) -> str:
+    """Return LLVM's ``generic``; where that cannot run the architecture's code, the CPU of its lowest level."""
+    own = architecture(arch)
+    return _GENERIC if not own.requires or own.requires in _expected(arch, _GENERIC) else own.cpu
 
 
 def _best_fit(arch: str, vendor: str, reported: frozenset[str]) -> str:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from cpufeat import tables
 from cpufeat.decisions import STATE_OFF, UNSEEN, Withheld
 from cpufeat.detection.arch import Reading
+from cpufeat.detection.arch.identity import biggest_first
 from cpufeat.detection.machine import AT_HWCAP
 from cpufeat.detection.probe import bits, lscpu, lscpu_or_pycpuinfo, proc_cpuinfo
 from cpufeat.detection.probe.isa_string import extensions
@@ -42,7 +43,7 @@ _THEAD = ("0x5b7", "thead")
 
 
 def read(machine: Machine) -> list[Reading]:
-    """Return one reading for each kind of hart, in the kernel's order."""
+    """Return one reading for each kind of hart, the biggest first."""
     probed = machine.hwprobe(_IDENTITY_KEYS + _EXTENSION_KEYS)
     kernel = _probed_bits(probed) | bits.auxiliary(machine)
     answers = bool(probed) or machine.getauxval(AT_HWCAP) is not None
@@ -53,7 +54,7 @@ def read(machine: Machine) -> list[Reading]:
     readings = []
     for hart, count in kinds:
         vendor, model, stepping = _identity(hart, probed)
-        reported = bits.closed(machine.arch, set_bits, _named(hart, source, vendor, model))
+        reported = bits.closed(machine.arch, set_bits, _named(hart, source, (vendor, _designer(hart)), model))
         readings.append(
             Reading(
                 source="riscv_hwprobe" if probed else source,
@@ -68,7 +69,7 @@ def read(machine: Machine) -> list[Reading]:
                 undetermined=_undetermined(machine.arch, hart, probed),
             )
         )
-    return readings
+    return biggest_first(machine.arch, readings)
 
 
 def _probed_bits(probed: dict[int, int]) -> dict[str, str]:
@@ -115,7 +116,12 @@ def _identity(hart: dict[str, str], probed: dict[int, int]) -> tuple[str, int | 
         shared if number is None and shared != _DIFFERENT else number
         for number, shared in zip(identity, common, strict=True)
     )
-    return hart.get("uarch", "").partition(",")[0] if vendor is None else hex(vendor), model, stepping
+    return _designer(hart) if vendor is None else hex(vendor), model, stepping
+
+
+def _designer(hart: Mapping[str, str]) -> str:
+    """Return who made the core, by its name (``sifive,u54-mc``); mvendorid may be the maker of the chip."""
+    return hart.get("uarch", "").partition(",")[0]
 
 
 def _hexadecimal(text: str) -> int | None:
@@ -125,14 +131,14 @@ def _hexadecimal(text: str) -> int | None:
         return None
 
 
-def _named(hart: dict[str, str], source: str, vendor: str, model: int | None) -> dict[str, str]:
+def _named(hart: dict[str, str], source: str, makers: tuple[str, str], model: int | None) -> dict[str, str]:
     """Return the extensions in the hart's ISA string, less the draft of V that T-Head's first cores have.
 
     The ``marchid`` of those is 0, as Linux has it (``arch/riscv/kernel/cpufeature.c``).
     """
     field = "hart isa" if "hart isa" in hart else "isa"
     names = extensions(hart.get(field, ""))
-    has_draft = vendor in _THEAD and not model
+    has_draft = not model and any(maker in _THEAD for maker in makers)
     return {name: f"{source} {field} {name}" for name in names if not (has_draft and name == "v")}
 
 

@@ -40,7 +40,10 @@ def read(machine: Machine) -> list[Reading]:
 
 
 def from_cpuid(machine: Machine) -> list[Reading]:
-    """Read CPUID: once, or on a hybrid part, and in a recording of several, on a processor of each kind."""
+    """Read CPUID: once, or on a hybrid part, and in a recording of several, on a processor of each kind.
+
+    Efficiency cores, which say so themselves, come last.
+    """
     cpuid = Cpuid(machine)
     if not cpuid.available:
         return []
@@ -48,7 +51,8 @@ def from_cpuid(machine: Machine) -> list[Reading]:
     if not cpuid.holds(_HYBRID) and len(machine.leaves) < 2:
         return [_reading(machine, cpuid, count)]
     readings = (_reading(machine, Cpuid(machine, cpu), like) for cpu, like in _representatives(machine))
-    return _merge_like(reading for reading in readings if reading.reported) or [_reading(machine, cpuid, count)]
+    kinds = _merge_like(reading for reading in readings if reading.reported) or [_reading(machine, cpuid, count)]
+    return sorted(kinds, key=lambda kind: bool(kind.core))
 
 
 def _representatives(machine: Machine) -> Iterable[tuple[int, int]]:

@@ -24,14 +24,19 @@ def fields(content: bytes) -> dict[str, str]:
 def kinds(content: bytes) -> list[dict[str, str]]:
     """Return the values by label of each kind of core: what repeats from ``Model name`` on is about the next kind.
 
-    Raises ValueError for text that begins like JSON and is not JSON of lscpu.
+    What is printed once, before the first kind, is about all of them. Raises ValueError for text that begins like JSON
+    and is not JSON of lscpu.
     """
+    pairs = list(_pairs(content.decode("utf-8", "replace")))
+    labels = [label for label, _ in pairs]
+    before = pairs[: labels.index("Model name")] if "Model name" in labels else pairs
+    shared = {label: value for label, value in before if labels.count(label) == 1}
     cores: list[dict[str, str]] = [{}]
     vendor = ""
-    for label, value in _pairs(content.decode("utf-8", "replace")):
+    for label, value in pairs:
         vendor = value if label == "Vendor ID" else vendor
         if label == "Model name" and label in cores[-1]:
-            cores.append({"Vendor ID": vendor})
+            cores.append({**shared, "Vendor ID": vendor})
         cores[-1].setdefault(label, value)
     return cores
 

@@ -146,10 +146,11 @@ def _of_lscpu(fields: dict[str, str], models: list[list[str]]) -> ArmCore:
     named = (number for number, name in tables.rows("arm/implementers.tsv") if _alike(name, vendor))
     implementer = next(named, vendor)
     name = fields.get("Model name", "")
-    parts = (row[2] for row in models if row[0] == implementer and _alike(row[7], name))
+    rows = [row for row in models if _alike(row[7], name)]  # the core's own name tells more than who made the chip
+    row = next((row for row in rows if row[0] == implementer), rows[0] if rows else [implementer, "", ""])
     return ArmCore(
-        implementer if implementer.startswith("0x") else "",
-        _number(next(parts, "").partition(",")[0].partition("-")[0]),
+        row[0] if row[0].startswith("0x") else "",
+        _number(row[2].partition(",")[0].partition("-")[0]),
         _stepping(*_release(fields.get("Stepping", ""), fields.get("Model", ""))),
         version(fields.get("Architecture", "").removeprefix("armv")),
         frozenset(fields.get("Flags", "").split()),

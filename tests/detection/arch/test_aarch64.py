@@ -178,11 +178,30 @@ def test_features_without_a_core_are_told_apart_by_level() -> None:
     assert "sve2" not in detected.features
 
 
-def test_a_new_core_is_tuned_for_as_its_vendors_most_alike() -> None:
-    recorded = corpora("cases") / "archspec-json" / "linux-rhel9-neoverse_n2.cpuinfo"
-    detected = detect(Recording(arch=ARCH, files={"/proc/cpuinfo": recorded.read_bytes().replace(b"0xd49", b"0xdff")}))
-    assert detected.cpu in ("neoverse-n2", "cortex-a710", "cortex-x2", "cortex-a510")
-    assert "is in no table" in str(detected.decisions[0])
+def test_a_core_in_no_table_is_generic_with_its_features() -> None:
+    detected = detect(of_cpuinfo("fp asimd atomics asimdrdm crc32 asimddp", (0x41, 0xDFF, 0)))
+    assert (detected.cpu, detected.name, detected.level) == ("generic", "", "armv8.1-a")
+    assert "dotprod" in detected.features
+    assert "is in no table" in detected.decisions[0].reason
+
+
+def test_a_core_without_a_name_in_llvm_is_generic() -> None:
+    detected = detect(of_cpuinfo("fp asimd aes pmull sha1 sha2 crc32", (0x70, 0x663, 0x13)))
+    assert (detected.cpu, detected.name, detected.level) == ("generic", "FTC663", "armv8-a")
+
+
+def test_the_big_core_is_told_by_its_class_whichever_vendor_numbers_it() -> None:
+    flags = "fp asimd aes pmull sha1 sha2 crc32 atomics asimdrdm"
+    a55, a76, a77, silver, exynos = (
+        (0x41, 0xD05, 0x10),
+        (0x41, 0xD0B, 0x30),
+        (0x41, 0xD0D, 0x10),
+        (0x51, 0x805, 0xDE),
+        (0x53, 3, 0x10),
+    )
+    for small, big, cpu in ((silver, a77, "cortex-a77"), (a76, exynos, "exynos-m4"), (a55, a76, "cortex-a76")):
+        for cores in ([small, big], [big, small]):
+            assert detect(of_cpuinfo(flags, *cores)).cpu == cpu
 
 
 def test_the_exynos_9810_has_only_what_all_its_cores_have() -> None:

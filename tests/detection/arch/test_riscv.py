@@ -211,6 +211,19 @@ def test_hwprobe_alone_tells_cpu_and_features() -> None:
     assert detected.evidence["zba"] == "riscv_hwprobe key 4 bit 3"
 
 
+@pytest.mark.parametrize(("core", "cpu"), [("sifive,u54-mc", "sifive-u54"), ("andestech,ax45mp", "andes-ax45")])
+@pytest.mark.parametrize("maker", ["0x1cf", "0x489", "0x0", ""])
+def test_a_cores_own_name_counts_whoever_made_the_chip(core: str, cpu: str, maker: str) -> None:
+    """Microchip's PolarFire SoC has SiFive's U54 under Microchip's mvendorid."""
+    marked = f"uarch\t\t: {core}\n" + (f"mvendorid\t: {maker}\nmarchid\t\t: 0x1\n" if maker else "")
+    assert riscv_host("rv64imafdc", after=marked).cpu == cpu
+
+
+def test_vectors_of_a_core_of_thead_are_the_draft_in_whatever_chip() -> None:
+    marked = "uarch\t\t: thead,c906\nmvendorid\t: 0x123\nmarchid\t\t: 0x0\n"
+    assert "v" not in riscv_host("rv64imafdcv_zicsr", after=marked).features
+
+
 def test_identity_that_differs_between_harts_is_none() -> None:
     detected = riscv_host(probes={0: 2**64 - 1, 1: 2**64 - 1, 2: 2**64 - 1, 3: 1, 4: 3})
     assert (detected.vendor, detected.model, detected.cpu) == ("", None, "generic-rv64")

@@ -159,9 +159,11 @@ def test_a_machine_type_is_its_cpu(machine: str, cpu: str) -> None:
     assert z_host("esan3 zarch stfle", machine=machine).cpu == cpu
 
 
-def test_an_unknown_machine_gets_the_nearest_cpu() -> None:
-    detected = z_host(f"{BASE} te vx vxd vxe gs", Z14, "9999")
-    assert (detected.cpu, detected.name, len(detected.decisions)) == ("z14", "", 1)
+@pytest.mark.parametrize(("flags", "cpu"), [("te vx vxd vxe gs", "z14"), ("te vx", "z13"), ("te", "generic")])
+def test_an_unknown_machine_is_the_generation_that_its_vector_facilities_prove(flags: str, cpu: str) -> None:
+    detected = z_host(f"{BASE} {flags}", machine="9999")
+    assert (detected.cpu, detected.name, len(detected.decisions)) == (cpu, "", 1)
+    assert "machine type 9999 is in no table" in detected.decisions[0].reason
 
 
 def test_the_hypervisor_is_named() -> None:
