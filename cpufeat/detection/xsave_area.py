@@ -28,8 +28,8 @@ _XSAVEC, _XSAVES = 0b0010, 0b1000
 _ALIGNED = 0b10
 """The bit of a subleaf's ECX for a component that is aligned."""
 _NOTHING = (0, 0, 0, 0)
-_MOST_VALUES = 256
-"""The most values of XCR0, or ends of an area, that are tried: twice as many as the components of the table permit."""
+_MOST_VALUES = 128
+"""The most values of XCR0, or ends of an area, that are tried: as many as the components of the table permit."""
 
 
 class Component(Value):

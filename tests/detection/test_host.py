@@ -60,6 +60,16 @@ def test_xsave_needs_what_the_system_does_with_it_and_not_avx(xcr0: int | None) 
     assert without.withheld["xsave"].evidence == "xsave: CPUID 1:ECX[27] (OSXSAVE) is 0, needs 0x1"
 
 
+@pytest.mark.parametrize(("family", "model", "cpu"), [(5, 8, "k6-2"), (6, 4, "athlon"), (15, 5, "k8")])
+def test_prefetchw_is_a_part_of_3dnow(family: int, model: int, cpu: str) -> None:
+    """AMD APM volume 3, PREFETCH: 3DNow! or long mode; the bit of its own is younger than the K8."""
+    recorded = machine(AMD, family, model, {"x87", "cx8", "mmx", "3dnow"})
+    detected = detect(recorded)
+    assert (detected.cpu, detected.evidence["prfchw"]) == (cpu, "CPUID 80000001.0:EDX[31]")
+    assert "prfchw" in detected.features
+    assert "prfchw" not in detect(machine(AMD, family, model, {"x87", "cx8", "mmx"})).features
+
+
 def test_nothing_is_wrong_with_a_feature_that_is_usable() -> None:
     found = detect(machine(INTEL, 6, 85, features_of("skylake-avx512"), xcr0=0x7))
     for usable in ("avx2", "AVX2", "sse4.1"):

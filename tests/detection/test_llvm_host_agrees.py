@@ -51,6 +51,7 @@ DIFFERENCES = [
     Difference(
         "cpufeat", ALL, "xsave xsaveopt xsavec xsaves", "LLVM wants the AVX bit as well; XCR0 decides (SDM 1, 13.3)"
     ),
+    Difference("cpufeat", ALL, "prfchw", "LLVM does not take it from 3DNow!, of which it is a part (AMD APM volume 3)"),
     Difference("cpufeat", range(20, 22), "avx10_2", "LLVM 20 takes the version number of leaf 24 for yes or no"),
     Difference("cpufeat", range(14, 22), "prefetchi", "LLVM 22 is the first to read AMD's bit for it"),
     Difference(

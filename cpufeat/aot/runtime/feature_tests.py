@@ -90,7 +90,7 @@ class FeatureTests:
 
 
 def sysctl(attributes: str) -> str:
-    """Define ``i64 @__cpufeat_sysctl(i8*)``: whether a variable of the kernel (sysctl(3)) is 1."""
+    """Define ``i64 @__cpufeat_sysctl(i8*)``: whether a number of the kernel (sysctl(3)) is not 0."""
     return f"""
 declare i32 @sysctlbyname(i8*, i8*, i64*, i8*, i64)
 define internal i64 @__cpufeat_sysctl(i8* %name) {attributes} {{
@@ -101,8 +101,8 @@ define internal i64 @__cpufeat_sysctl(i8* %name) {attributes} {{
   %bytes = bitcast i64* %value to i8*
   %failed = call i32 @sysctlbyname(i8* %name, i8* %bytes, i64* %length, i8* null, i64 0)
   %number = load i64, i64* %value
-  %is.one = icmp eq i64 %number, 1
-  %answer = zext i1 %is.one to i64
+  %is.set = icmp ne i64 %number, 0
+  %answer = zext i1 %is.set to i64
   ret i64 %answer
 }}
 """

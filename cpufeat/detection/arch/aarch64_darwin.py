@@ -37,12 +37,17 @@ def read(machine: Machine) -> list[Reading]:
 
 
 def _evidence(machine: Machine, feature: Feature) -> str:
-    """Return the variables that are 1 where all that stand for the feature are, under today's names or the first."""
+    """Return the variables that stand for the feature, under today's names or the first, where none of them is 0."""
     for spelling, prefix in KEYS:
         names = [prefix + name for name in feature.spellings.get(spelling, ())]
-        if names and all(machine.sysctl(name) == 1 for name in names):
+        if names and all(_is_set(machine.sysctl(name)) for name in names):
             return ", ".join(names)
     return ""
+
+
+def _is_set(value: int | str | None) -> bool:
+    """Whether a variable is a number above 0: 1, or a length."""
+    return isinstance(value, int) and value > 0
 
 
 def _is_denied(machine: Machine, feature: Feature) -> bool:

@@ -142,6 +142,21 @@ def test_a_mac_is_asked_by_sysctl() -> None:
     assert cpufeat.resolve("native", host=detected).target.triple == "arm64-apple-macosx14.5.0"
 
 
+@pytest.mark.parametrize(("longest", "usable"), [(64, True), (16, True), (0, False), (None, False)])
+def test_scalable_matrices_need_a_vector_length(longest: int | None, usable: bool) -> None:
+    """iOS reports SME and permits no user code to use it: pytorch/cpuinfo #432."""
+    told = ["AdvSIMD", *(f"FEAT_{name}" for name in ("BF16", "FP16", "SME", "SME2", "SME_F64F64", "SME_I16I64"))]
+    values = {"hw.optional.floatingpoint": 1, **{f"hw.optional.arm.{name}": 1 for name in told}}
+    if longest is not None:
+        values["hw.optional.arm.sme_max_svl_b"] = longest
+    detected = detect(Recording(system="darwin", libc="", arch="aarch64", sysctls=values))
+    assert {"bf16", "fullfp16"} <= detected.features.names
+    matrices = {"streaming_sve", "sme", "sme2", "sme_f64f64", "sme_i16i64"}
+    assert matrices & detected.features.names == (matrices if usable else set())
+    if longest == 0:
+        assert detected.why_missing("sme").evidence == "sysctl FEAT_SME, sme_max_svl_b is 0"
+
+
 @needs_x86_64
 @pytest.mark.usefixtures("on_macos")
 def test_a_mac_with_an_x86_processor_executes_cpuid() -> None:
