@@ -1,10 +1,12 @@
-"""Write what the installed LLVM knows of each architecture's features and CPUs: data/ARCH/llvm-NN.tsv.
+"""Write what an LLVM knows of each architecture's features and CPUs: data/ARCH/llvm-NN.tsv.
 
-    python tools/llvm_tables.py [--check] [--arch ARCH]
+    python tools/llvm_tables.py [--check] [--arch ARCH] [--zig PROGRAM]
 
-Only llvmlite is asked, and NN is the major version of its LLVM. With --check nothing is written: the committed tables
-are compared, comments apart, and a difference is printed with exit status 1. An architecture that this LLVM lacks is
-passed over.
+The LLVM is that of the installed llvmlite, or that of a Zig, for the versions that no llvmlite has: 0.11 has LLVM 16,
+0.12 has 17, 0.13 has 18, 0.14 has 19, 0.16 has 21. Its program is in the wheel of ziglang, `ziglang/zig`. Both give the
+same tables where they have the same LLVM. NN is the major version. With --check nothing is written: the committed
+tables are compared, comments apart, and a difference is printed with exit status 1. An architecture that this LLVM
+lacks is passed over.
 
 The names are what LLVM lists for the feature string `+help`, in LLVM's order, which is by ASCII. The rest comes from
 one of two places. Where both can be asked, they say the same.
@@ -16,7 +18,8 @@ Callers and callees are tuned for one and the same CPU, since the tuning flags o
 
 **LLVM's own tables** (the others), which TableGen wrote into the library. A feature's entry holds its name, its bit
 and the bits that it directly implies; a CPU's holds those of its features and those of its tuning (MCSubtargetInfo.h:
-`SubtargetFeatureKV`, `SubtargetSubTypeKV`). The listed names lead to them in this process's memory, on Linux. What a
+`SubtargetFeatureKV`, `SubtargetSubTypeKV`). The listed names lead to them, in llvmlite's library as Linux has loaded it
+into this process, and in Zig's program. What a
 subtarget adds by its triple (POWER's 64bit) is not in them; a CPU's own word size (RISC-V's 64bit) is.
 
 The inliner does not serve there. LLVM 14 and 15 compare attributes as text for riscv, powerpc and s390x; Arm's check
@@ -36,9 +39,9 @@ x86 needs more than that:
 
 - Each question is asked in 32-bit and in 64-bit mode, and the answer is yes where both say so: 64-bit mode forces
   SSE2, and 32-bit mode masks what only 64-bit mode can run (APX, UINTR).
-- LLVM 20 reads `+avx512...` on its default CPUs as if `+evex512` followed, unless the string mentions evex512. The
-  table holds this as an implication: whoever closes a set under the table never writes `-evex512` beside `+avx512f`,
-  which would take the 512-bit registers away.
+- LLVM 18 to 21 read `+avx512...` on their default CPUs as if `+evex512` followed, unless the string mentions evex512.
+  The table holds this as an implication: whoever closes a set under the table never writes `-evex512` beside
+  `+avx512f`, which would take the 512-bit registers away.
 - The check ignores four features that are no tuning, and no feature is taken to imply any of them. `64bit` is told by
   LLVM aborting in 64-bit mode on a CPU without it, `cx16` by a 16-byte compare-and-swap, `nopl` by the padding
   between functions. `sahf` changes nothing that LLVM emits, so it is inferred: LLVM's 64-bit CPUs have it from the
@@ -48,28 +51,27 @@ x86 needs more than that:
 from __future__ import annotations
 
 import argparse
-import ctypes
 import difflib
-import functools
 import itertools
 import re
-import subprocess
+import struct
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-import llvmlite
-from llvmlite import binding
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from tools.llvms import I686, X86_64, Llvmlite, Zig  # noqa: E402
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
-ROOT = Path(__file__).resolve().parent.parent
-LLVM = binding.llvm_version_info[0]
-I686, X86_64 = "i686-unknown-linux-gnu", "x86_64-unknown-linux-gnu"
+    from tools.llvms import Source
 
 Sets = dict[str, set[str]]
 Row = tuple[str, str, str, str]
+Words = tuple[int, ...]
 
 
 class Facts(NamedTuple):
@@ -98,34 +100,12 @@ class Inlining(NamedTuple):
     literal: tuple[str, ...]  # keeps LLVM from reading more into a feature string than it says
     triples: dict[str, tuple[str, ...]]  # each with the features without which LLVM refuses a CPU there
     modes: frozenset[str]
-    unchecked: dict[str, Callable[[Sets], set[str]]]  # feature -> those of the CPUs that have it
+    unchecked: dict[str, Callable[[Source, Sets], set[str]]]  # feature -> those of the CPUs that have it
 
 
-def target(triple: str) -> binding.Target:
-    """Return LLVM's target for a triple; LLVM is initialised on the way, which can be repeated."""
-    if LLVM < 20:  # later llvmlites do this themselves, and refuse the call
-        binding.initialize()
-    binding.initialize_all_targets()
-    binding.initialize_all_asmprinters()
-    return binding.Target.from_triple(triple)
-
-
-def target_machine(triple: str, cpu: str, features: str = "") -> binding.TargetMachine:
-    """Return an optimising TargetMachine."""
-    return target(triple).create_target_machine(cpu=cpu, features=features, opt=2)
-
-
-def child(function: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Call a function of this module in another process, for LLVM writes to file descriptor 2 there, or aborts."""
-    call = f"import sys; sys.path.insert(0, sys.argv[1]); import llvm_tables; llvm_tables.{function}(*sys.argv[2:])"
-    command = [sys.executable, "-c", call, str(Path(__file__).resolve().parent), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - this module again
-
-
-def listed_names(triple: str) -> tuple[list[str], list[str]]:
+def listed_names(llvm: Source, triple: str) -> tuple[list[str], list[str]]:
     """Return the CPUs and the features that LLVM lists, in its order."""
-    listing = child("target_machine", triple, "", "+help").stderr
-    cpus, features = listing.split("Available features for this target:")
+    cpus, features = llvm.listing(triple).split("Available features for this target:")
     return re.findall(r"^  (\S+) +- ", cpus, re.M), re.findall(r"^  (\S+) +- ", features, re.M)
 
 
@@ -140,34 +120,16 @@ def define(name: str, function: Function, body: str) -> str:
     return f"define void @{name}() inlinehint {written} {{\n{body}  ret void\n}}\n"
 
 
-def parse(triple: str, *text: str) -> binding.ModuleRef:
-    """Return the module of these pieces of IR."""
-    return binding.parse_assembly("\n".join([f'target triple = "{triple}"', *text]))
-
-
-def run_inliner(module: binding.ModuleRef, machine: binding.TargetMachine) -> None:
-    """Run the inliner over a module, with whichever pass manager this llvmlite has."""
-    if hasattr(binding, "create_module_pass_manager"):
-        passes = binding.create_module_pass_manager()
-        machine.add_analysis_passes(passes)
-        passes.add_function_inlining_pass(225)
-        passes.run(module)
-        return
-    builder = binding.create_pass_builder(machine, binding.create_pipeline_tuning_options(speed_level=2))
-    builder.getModulePassManager().run(module, builder)
-
-
-def inlined(triple: str, callers: Sequence[Function], callees: Sequence[Function]) -> list[set[int]]:
+def inlined(llvm: Source, triple: str, callers: Sequence[Function], callees: Sequence[Function]) -> list[set[int]]:
     """Return, for each caller, the indices of the callees that LLVM inlines into it."""
     calls = "".join(f"  call void @callee{index}()\n" for index in range(len(callees)))
-    module = parse(
-        triple,
-        "declare void @opaque()",
+    functions = [
+        "declare void @opaque()\n",
         *(define(f"callee{index}", callee, "  call void @opaque()\n") for index, callee in enumerate(callees)),
         *(define(f"caller{index}", caller, calls) for index, caller in enumerate(callers)),
-    )
-    run_inliner(module, target_machine(triple, callees[0].cpu))
-    bodies = re.findall(r"^define [^\n]*@caller\d+\(\)[^\n]*\n(.*?)^}", str(module), re.M | re.S)
+    ]
+    optimised = llvm.optimised(triple, "".join(functions))
+    bodies = re.findall(r"^define [^\n]*@caller\d+\(\)[^\n]*\n(.*?)^}", optimised, re.M | re.S)
     all_callees = set(range(len(callees)))
     return [all_callees - {int(index) for index in re.findall(r"@callee(\d+)\(", body)} for body in bodies]
 
@@ -178,7 +140,9 @@ def bare(architecture: Inlining, *features: str) -> Function:
     return Function(architecture.base_cpu, architecture.tune_cpu, (*without, *features))
 
 
-def features_of_callers(architecture: Inlining, features: Sequence[str], callers: Sequence[Function]) -> list[set[str]]:
+def features_of_callers(
+    llvm: Source, architecture: Inlining, features: Sequence[str], callers: Sequence[Function]
+) -> list[set[str]]:
     """Return, for each caller, those of the features that LLVM's check does not miss in it."""
     literal = [change for change in architecture.literal if change[1:] in features]
     callees = [bare(architecture, *literal, f"+{name}") for name in features]
@@ -188,7 +152,7 @@ def features_of_callers(architecture: Inlining, features: Sequence[str], callers
             [function._replace(features=(*needed, *function.features)) for function in functions]
             for functions in (callers, callees)
         )
-        for answer, callees_inlined in zip(answers, inlined(triple, callers_there, callees_there), strict=True):
+        for answer, callees_inlined in zip(answers, inlined(llvm, triple, callers_there, callees_there), strict=True):
             answer &= {features[index] for index in callees_inlined}
     return answers
 
@@ -201,57 +165,38 @@ def closure(names: Iterable[str], direct: Sets) -> set[str]:
     return closed
 
 
-def enter_64bit_mode(*cpus: str) -> None:
-    """Generate 64-bit code for one CPU after another, and name each when done."""
-    for cpu in cpus:
-        target_machine(X86_64, cpu).emit_object(parse(X86_64, "define void @f() {\n  ret void\n}"))
-        sys.stdout.write(f"{cpu}\n")
-        sys.stdout.flush()
+def cpus_with_64bit(llvm: Source, cpus: Sets) -> set[str]:
+    """Return the CPUs for which LLVM generates 64-bit code."""
+    return llvm.accepts_in_64bit_mode(list(cpus))
 
 
-def cpus_with_64bit(cpus: Sets) -> set[str]:
-    """Return the CPUs for which LLVM generates 64-bit code, where for others it aborts."""
-    accepted = set[str]()
-    remaining = list(cpus)
-    while remaining:
-        attempt = child("enter_64bit_mode", *remaining)
-        if attempt.returncode and "64-bit code requested" not in attempt.stderr:
-            raise RuntimeError(attempt.stderr)
-        entered = attempt.stdout.split()
-        accepted.update(entered)
-        remaining = remaining[len(entered) + 1 :]
-    return accepted
-
-
-def cpus_with_cx16(cpus: Sets) -> set[str]:
+def cpus_with_cx16(llvm: Source, cpus: Sets) -> set[str]:
     """Return the CPUs for which LLVM compares and swaps 16 bytes by an instruction, not by a call."""
-    pointer = "ptr" if LLVM > 15 else "i128*"  # llvmlite's LLVM 15 still has typed pointers
+    pointer = "ptr" if llvm.version[0] > 15 else "i128*"  # llvmlite's LLVM 15 still has typed pointers
     swap = f"  cmpxchg {pointer} @word, i128 0, i128 1 seq_cst seq_cst\n"
     functions = [define(f"f{index}", Function(cpu, "generic", ("+64bit",)), swap) for index, cpu in enumerate(cpus)]
-    assembly = target_machine(X86_64, "generic").emit_assembly(parse(X86_64, "@word = global i128 0", *functions))
+    assembly = llvm.assembly(X86_64, "@word = global i128 0\n" + "".join(functions))
     bodies = re.split(r"^f\d+:", assembly, flags=re.M)[1:]
     return {cpu for cpu, body in zip(cpus, bodies, strict=True) if "cmpxchg16b" in body}
 
 
-def cpus_with_nopl(cpus: Sets) -> set[str]:
+def cpus_with_nopl(llvm: Source, cpus: Sets) -> set[str]:
     """Return the CPUs for which LLVM pads 32-bit code with anything but single bytes."""
     functions = [define(f"f{index}", Function(cpu, "generic"), "") for index, cpu in enumerate(["generic", *cpus])]
-    code = target_machine(I686, "generic").emit_object(parse(I686, *functions))
-    sections = binding.ObjectFileRef.from_data(code).sections()
-    text = next(section.data() for section in sections if section.name() == b".text")
+    text = llvm.code(I686, "".join(functions))
     # Each function is one RET at a multiple of 16, and the padding before it is made as its own subtarget allows.
     return {cpu for index, cpu in enumerate(cpus) if text[16 * index + 1 : 16 * index + 16] != b"\x90" * 15}
 
 
-def cpus_with_sahf(cpus: Sets) -> set[str]:
+def cpus_with_sahf(_: Source, cpus: Sets) -> set[str]:
     """Return the 64-bit CPUs that have SSSE3 or SSE4a."""
     return {cpu for cpu, features in cpus.items() if "64bit" in features and features & {"ssse3", "sse4a"}}
 
 
-def ask_inliner(architecture: Inlining) -> Facts:
+def ask_inliner(llvm: Source, architecture: Inlining) -> Facts:
     """Return what the inliner says."""
     modes, unchecked = architecture.modes, architecture.unchecked
-    cpus, listed = listed_names(next(iter(architecture.triples)))
+    cpus, listed = listed_names(llvm, next(iter(architecture.triples)))
     features = [name for name in listed if name not in modes]
     callers = [
         *(Function(cpu, architecture.tune_cpu, architecture.untuned) for cpu in cpus),
@@ -259,7 +204,7 @@ def ask_inliner(architecture: Inlining) -> Facts:
         *(Function(architecture.base_cpu, cpu) for cpu in cpus),
         bare(architecture),
     ]
-    answers = features_of_callers(architecture, features, callers)
+    answers = features_of_callers(llvm, architecture, features, callers)
     always = answers.pop()
     has, implied, brought = answers[: len(cpus)], answers[len(cpus) : -len(cpus)], answers[-len(cpus) :]
 
@@ -268,7 +213,7 @@ def ask_inliner(architecture: Inlining) -> Facts:
     direct = {name: checked & answer - {name} for name, answer in zip(features, implied, strict=True)}
     cpu_features = {cpu: checked & answer for cpu, answer in zip(cpus, has, strict=True)}
     for name, cpus_with in unchecked.items():
-        for cpu in cpus_with(cpu_features):
+        for cpu in cpus_with(llvm, cpu_features):
             cpu_features[cpu].add(name)
     return Facts(
         {name: "mode" if name in modes else "tuning" if name in tuning else "isa" for name in listed},
@@ -278,56 +223,40 @@ def ask_inliner(architecture: Inlining) -> Facts:
     )
 
 
-class Library(NamedTuple):
-    """LLVM's library as it lies in this process's memory."""
-
-    address: int
-    content: bytearray
-    pointers: memoryview  # the part of it that holds pointers, by 64-bit words
-
-
-@functools.cache
-def library() -> Library:
-    """Return llvmlite's library. Its last two mappings are what the loader fills with pointers, and its data."""
-    lines = Path("/proc/self/maps").read_text(encoding="utf-8").splitlines()
-    mappings = [line.split(maxsplit=2) for line in lines if "libllvmlite" in line]
-    spans = [[int(address, 16) for address in span.split("-")] for span, _, _ in mappings]
-    base = spans[0][0]
-    content = bytearray(spans[-1][1] - base)
-    for (start, end), (_, mode, _) in zip(spans, mappings, strict=True):
-        if mode.startswith("r"):
-            content[start - base : end - base] = ctypes.string_at(start, end - start)
-    return Library(base, content, memoryview(content)[spans[-2][0] - base :].cast("Q"))
-
-
-def entries(names: Sequence[str]) -> list[list[int]]:
-    """Return the entries, as 64-bit words, of the array in which each begins with a pointer to one of the names."""
-    base, content, pointers = library()
+def entries(llvm: Source, names: Sequence[str], sizes: Sequence[int]) -> Iterator[list[Words]]:
+    """Yield the arrays whose entries, of one of the sizes in 64-bit words, begin with pointers to the names."""
+    image = llvm.image
     keys = [name.encode() + b"\0" for name in names]
-    first = {base + match.start() for match in re.finditer(re.escape(keys[0]), content)}
-    starts = [index for index, word in enumerate(pointers) if word in first]
-    for start, size in itertools.product(starts, range(4, 24)):
-        ends = range(start + size, len(pointers) + 1, size)
-        array = [pointers[end - size : end].tolist() for end in ends[: len(keys)]]
-        if len(array) == len(keys) and all(
-            content.startswith(key, entry[0] - base) for key, entry in zip(keys, array, strict=True)
-        ):
-            return array
-    raise RuntimeError(f"LLVM {LLVM}: no table of {names[0]} ... {names[-1]} in its library")
+    for start, size in itertools.product(image.pointers(keys[0]), sizes):
+        words = image.content[start : start + 8 * size * len(keys)]
+        if len(words) == 8 * size * len(keys):
+            array = list(struct.iter_unpack(f"<{size}Q", words))
+            if all(image.holds(entry[0], key) for key, entry in zip(keys, array, strict=True)):
+                yield array
 
 
-def read_tables(triple: str) -> Facts:
+def have_bits(array: Sequence[Words]) -> bool:
+    """Whether these are the entries of features: each has a bit of its own, among those that an entry has room for."""
+    bits = {entry[2] & 0xFFFFFFFF for entry in array}
+    return len(bits) == len(array) and max(bits) < 64 * (len(array[0]) - 3)
+
+
+def read_tables(llvm: Source, triple: str) -> Facts:
     """Return what LLVM's own tables say."""
-    cpus, features = listed_names(triple)
-    feature_entries = dict(zip(features, entries(features), strict=True))
+    cpus, features = listed_names(llvm, triple)
+    # Clang has tables of the same names that begin alike (PPCTargetParser.cpp, from LLVM 21 on).
+    array = next(filter(have_bits, entries(llvm, features, range(4, 24))), None)
+    if array is None:
+        raise RuntimeError(f"{llvm.origin}: no table of {features[0]} ... {features[-1]} in its library")
+    width = len(array[0]) - 3
+    feature_entries = dict(zip(features, array, strict=True))
     bits = {name: entry[2] & 0xFFFFFFFF for name, entry in feature_entries.items()}
 
     def named(words: Sequence[int]) -> set[str]:
         return {name for name, bit in bits.items() if words[bit // 64] >> bit % 64 & 1}
 
     direct = {name: named(entry[3:]) for name, entry in feature_entries.items()}
-    width = len(feature_entries[features[0]]) - 3
-    cpu_entries = dict(zip(cpus, entries(cpus), strict=True))
+    cpu_entries = dict(zip(cpus, next(entries(llvm, cpus, [2 * width + 2])), strict=True))
     has = {cpu: closure(named(entry[1:]), direct) for cpu, entry in cpu_entries.items()}
     brought = (closure(named(entry[1 + width :]), direct) for entry in cpu_entries.values())
     tuning = set[str]().union(*brought) - set[str]().union(*has.values())
@@ -369,17 +298,14 @@ READ = {
 }
 
 
-def facts_of(arch: str) -> Facts:
-    """Return what the LLVM in this process knows of an architecture."""
-    return ask_inliner(INLINED[arch]) if arch in INLINED else read_tables(READ[arch])
+def facts_of(llvm: Source, arch: str) -> Facts:
+    """Return what an LLVM knows of an architecture."""
+    return ask_inliner(llvm, INLINED[arch]) if arch in INLINED else read_tables(llvm, READ[arch])
 
 
-def has_target(arch: str) -> bool:
-    """Whether this LLVM has a target for an architecture."""
-    try:
-        return bool(target(READ.get(arch) or next(iter(INLINED[arch].triples))))
-    except RuntimeError:
-        return False
+def triple_of(arch: str) -> str:
+    """Return a triple of an architecture."""
+    return READ.get(arch) or next(iter(INLINED[arch].triples))
 
 
 def table(facts: Facts) -> list[Row]:
@@ -393,12 +319,12 @@ def spelled(names: Iterable[str]) -> str:
     return " ".join(sorted(names)) or "-"
 
 
-def written(rows: Iterable[Row]) -> str:
+def written(llvm: Source, rows: Iterable[Row]) -> str:
     """Return the text of a table."""
-    version = ".".join(map(str, binding.llvm_version_info))
+    version = ".".join(map(str, llvm.version))
     lines = ["\t".join(row) for row in [("kind", "name", "class", "features"), *rows]]
     return (
-        f"# Written by tools/llvm_tables.py with llvmlite {llvmlite.__version__} (LLVM {version}); do not edit.\n"
+        f"# Written by tools/llvm_tables.py with {llvm.origin} (LLVM {version}); do not edit.\n"
         "# A feature's row lists all that it implies, a CPU's all that it has besides tuning.\n"
     ) + "".join(f"{line}\n" for line in lines)
 
@@ -413,16 +339,20 @@ def differences(name: str, committed: str, installed: str) -> list[str]:
 
 def main() -> int:
     """Run the command line, and return its exit status."""
-    parser = argparse.ArgumentParser(description="Write what the installed LLVM knows: data/ARCH/llvm-NN.tsv.")
+    parser = argparse.ArgumentParser(description="Write what an LLVM knows: data/ARCH/llvm-NN.tsv.")
     parser.add_argument("--check", action="store_true", help="compare with the committed tables instead of writing")
     parser.add_argument("--arch", choices=[*INLINED, *READ], help="only this one")
+    parser.add_argument("--zig", type=Path, metavar="PROGRAM", help="ask this Zig, not the llvmlite that is installed")
     options = parser.parse_args()
 
+    llvm: Source = Zig(options.zig) if options.zig else Llvmlite()
     changes = list[str]()
-    for arch in filter(has_target, [options.arch] if options.arch else [*INLINED, *READ]):
-        name = f"data/{arch}/llvm-{LLVM}.tsv"
+    for arch in [options.arch] if options.arch else [*INLINED, *READ]:
+        if not llvm.has_target(triple_of(arch)):
+            continue
+        name = f"data/{arch}/llvm-{llvm.version[0]}.tsv"
         path = ROOT / name
-        text = written(table(facts_of(arch)))
+        text = written(llvm, table(facts_of(llvm, arch)))
         if options.check:
             changes += differences(name, path.read_text(encoding="utf-8") if path.exists() else "", text)
         else:

@@ -77,7 +77,7 @@ def test_llvms_own_tables_say_what_the_inliner_says(installed):
     specification = importlib.util.spec_from_file_location("llvm_tables", GENERATOR)
     generator = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(generator)
-    read = generator.read_tables(generator.X86_64)
+    read = generator.read_tables(generator.Llvmlite(), generator.X86_64)
 
     table = LlvmTable("x86", installed)
     isa = {name for name, feature_class in table.classes.items() if feature_class == "isa"}
@@ -117,7 +117,7 @@ def test_cpus_are_closed(table):
 def test_levels_are_the_psabis(version, level):
     upto = list(PSABI_ADDS)[: list(PSABI_ADDS).index(level) + 1]
     expected = set().union(*(PSABI_ADDS[name] | LLVM_ADDS[name] for name in upto))
-    if level == "x86-64-v4" and version == 20:
+    if level == "x86-64-v4" and 18 <= version <= 21:
         expected.add("evex512")  # LLVM 18 to 21 name the 512-bit registers apart
     assert LlvmTable("x86", version).cpus[level] == expected
 
@@ -170,7 +170,7 @@ def test_levels_are_the_psabis(version, level):
         ("s390x", "z13", "vector load-store-on-cond-2", "vector-enhancements-1 guarded-storage"),
         ("s390x", "z15", "vector-enhancements-2 deflate-conversion", "soft-float"),
         # LoongArch Reference Manual, and the Loongson 3A5000 user manual.
-        ("loongarch", "la464", "64bit d lsx lasx lvz lbt", "32bit frecipe lamcas"),
+        ("loongarch", "la464", "64bit d lsx lasx lvz lbt", "32bit"),
     ],
 )
 def test_cpus_are_what_their_makers_sold(arch, cpu, has, lacks):
@@ -206,7 +206,7 @@ def test_a_feature_has_its_class(arch, name, feature_class):
     assert {LlvmTable(*key).classes[name] for key in TABLES if key[0] == arch} == {feature_class}
 
 
-@pytest.mark.parametrize("version", [20, 22])
+@pytest.mark.parametrize("version", [20, 21, 22])
 def test_recent_cpus_have_their_features(version):
     x86, aarch64, riscv = (LlvmTable(arch, version).cpus for arch in ("x86", "aarch64", "riscv"))
     assert {"avx512bf16", "avx512vnni", "gfni", "vaes"} <= x86["znver4"]
@@ -229,7 +229,8 @@ def test_tuning_for_oryon_is_no_isa_feature():
 def test_a_difference_is_shown(installed, tmp_path):
     source = (PROJECT / "data" / "aarch64" / f"llvm-{installed}.tsv").read_text(encoding="utf-8")
     (tmp_path / "tools").mkdir()
-    shutil.copy(GENERATOR, tmp_path / "tools")
+    for module in (GENERATOR, GENERATOR.with_name("llvms.py")):
+        shutil.copy(module, tmp_path / "tools")
     changed = tmp_path / "data" / "aarch64" / f"llvm-{installed}.tsv"
     changed.parent.mkdir(parents=True)
     changed.write_text(source.replace("feature\tfp-armv8\tisa", "feature\tfp-armv8\ttuning"), encoding="utf-8")
