@@ -40,6 +40,19 @@ def positive(argument: str, value: object) -> None:
         raise OptionError(f"{argument} must be positive, not {value!r}")
 
 
+def warn(message: str) -> None:
+    """Issue a CpufeatWarning at the first line outside this package: the one that the user can change."""
+    import os
+    import sys
+    import warnings
+
+    package = os.path.dirname(__file__)
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(package):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, CpufeatWarning, stacklevel=level)
+
+
 class CpufeatError(Exception):
     """Base of every error that cpufeat raises on purpose. Each can be copied and pickled, with all its attributes."""
 
@@ -160,4 +173,4 @@ class FromVariable:
 
 
 class CpufeatWarning(UserWarning):
-    """A request was granted with features left out."""
+    """A request was granted with features left out, or something is not as it was taken for."""

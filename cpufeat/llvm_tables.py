@@ -59,6 +59,7 @@ _own_names: dict[tuple[str, int], tuple[dict[str, frozenset[str]], dict[str, str
 
 _versions: dict[str, tuple[int, ...]] = {}
 _loaded: dict[tuple[str, int], Llvm] = {}
+_said: set[int] = set()
 
 
 def versions(arch: str) -> tuple[int, ...]:
@@ -105,21 +106,30 @@ def installed() -> int:
 
 
 def load(arch: str, version: int | None = None) -> Llvm:
-    """Return a version's tables (None: the newest). A version without any gets what its neighbours have in common."""
-    version = version or newest(arch)
+    """Return a version's tables (None: the newest).
+
+    A version that is too new for a table gets the newest, with one warning; one that is too old gets the oldest.
+    """
+    known = versions(arch)
+    version = version or known[-1]
     key = (family(arch), version)
     if key not in _loaded:
-        _loaded[key] = _read(arch, version)
+        if version > known[-1]:
+            _say_that_it_is_newer(version, known[-1])
+        _loaded[key] = _read(arch, max(known[0], min(version, known[-1])))
     return _loaded[key]
 
 
+def _say_that_it_is_newer(version: int, newest_known: int) -> None:
+    """Warn, once for each version."""
+    if version not in _said:
+        _said.add(version)
+        from cpufeat.errors import warn
+
+        warn(f"LLVM {version} is newer than the tables, which end with LLVM {newest_known}: its names are used")
+
+
 def _read(arch: str, version: int) -> Llvm:
-    known = versions(arch)
-    if version not in known:
-        older = [neighbour for neighbour in known if neighbour < version][-1:]
-        newer = [neighbour for neighbour in known if neighbour > version][:1]
-        neighbours = [load(arch, neighbour) for neighbour in older + newer]
-        return neighbours[0] if len(neighbours) == 1 else _common(version, *neighbours)
     rows = tables.rows(f"{family(arch)}/llvm-{version}.tsv")
     features = table(arch)
     named = {name: implied for kind, name, _, implied in rows if kind == "feature"}
@@ -131,26 +141,3 @@ def _read(arch: str, version: int) -> Llvm:
         frozenset(name for name in named if not is_hardware[name]),
         {cpu: names for kind, cpu, _, names in rows if kind == "cpu"},
     )
-
-
-def _common(version: int, older: Llvm, newer: Llvm) -> Llvm:
-    """Return the names that both know: a feature implies what it implies in either, a CPU has what it has in both."""
-    return Llvm(
-        version,
-        newer.arch,
-        {
-            name: _words(set(implied.split()) | set(older.implied[name].split()))
-            for name, implied in newer.implied.items()
-            if name in older.implied
-        },
-        older.options & newer.options,
-        {
-            cpu: _words(set(features.split()) & set(older.cpus[cpu].split()))
-            for cpu, features in newer.cpus.items()
-            if cpu in older.cpus
-        },
-    )
-
-
-def _words(names: set[str]) -> str:
-    return " ".join(sorted(names))

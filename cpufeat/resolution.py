@@ -7,7 +7,7 @@ import os
 from cpufeat.decisions import DISABLED, NEEDS_PERMISSION, Decision, Withheld
 from cpufeat.detection.detect import detect
 from cpufeat.detection.host import Host
-from cpufeat.errors import CpufeatWarning, FromVariable, MissingFeaturesError, expect, one_of
+from cpufeat.errors import FromVariable, MissingFeaturesError, expect, one_of, warn
 from cpufeat.features import FeatureSet, find, implied
 from cpufeat.request import NATIVE, parse, wanted
 from cpufeat.support.value import TYPE_CHECKING, Value
@@ -167,19 +167,5 @@ def _drops(missing: dict[str, Withheld]) -> Iterator[Decision]:
 
 
 def _warn(text: str, missing: dict[str, Withheld]) -> None:
-    import warnings
-
     listed = "; ".join(f"{name}: {why}" for name, why in missing.items())
-    message = f"{text}: left out what this host cannot run ({listed})"
-    package = os.path.dirname(__file__)
-    warnings.warn(message, CpufeatWarning, stacklevel=_frames_inside(package))
-
-
-def _frames_inside(package: str) -> int:
-    """Return the stack level of the first caller outside this package: the line that the user can change."""
-    import sys
-
-    frame, level = sys._getframe(1), 1
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(package):
-        frame, level = frame.f_back, level + 1
-    return level
+    warn(f"{text}: left out what this host cannot run ({listed})")

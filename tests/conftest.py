@@ -21,7 +21,7 @@ pytest.register_assert_rewrite("helpers")  # before the first import of one
 from helpers.paths import TESTS  # noqa: E402
 from helpers.requirements import tool, unavailable  # noqa: E402
 
-from cpufeat import llvm_tables  # noqa: E402
+from cpufeat import llvm_tables, tables  # noqa: E402
 from cpufeat.aot.toolchain.zig import has_global_cache  # noqa: E402
 
 if TYPE_CHECKING:
@@ -59,7 +59,11 @@ SLOW_FIXTURES = {"compiler", "library", "llvm_python", "llvm_version", "qemu"}
 os.environ["CPUFEAT_CACHE"] = "0"  # tests compile, and leave this user's cache alone; those of the cache have their own
 settings.register_profile("busy machine", suppress_health_check=[HealthCheck.too_slow], deadline=None)
 settings.load_profile("busy machine")  # a slow draw says that other tests run beside this one, nothing about the code
-LLVM_VERSIONS = llvm_tables.versions("x86_64")
+LLVM_VERSIONS = [
+    version
+    for version in llvm_tables.versions("x86_64")
+    if "with llvmlite" in tables.text(f"x86/llvm-{version}.tsv").partition("\n")[0]
+]
 
 
 def _is_quick(path: Path) -> bool:
@@ -113,7 +117,7 @@ def _llvm_pythons() -> dict[int, str]:
 
 @pytest.fixture(scope="session", params=LLVM_VERSIONS, ids=lambda version: f"LLVM {version}")
 def llvm_version(request: pytest.FixtureRequest) -> int:
-    """Each LLVM that has a table."""
+    """Each LLVM that an llvmlite has."""
     return int(request.param)
 
 

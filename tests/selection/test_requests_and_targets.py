@@ -151,27 +151,31 @@ def test_a_name_that_an_llvm_does_not_know_becomes_its_predecessor() -> None:
             assert Target("x86_64-unknown-linux-gnu", cpu, FeatureSet("x86_64")).llvm_cpu(version) in known.cpus
 
 
-def test_another_llvm_has_what_its_neighbours_share() -> None:
-    between = llvm_tables.load("x86_64", 18)
-    assert set(between.implied) == set(llvm_tables.load("x86_64", 15).implied) & set(
-        llvm_tables.load("x86_64", 20).implied
-    )
-    assert llvm_tables.load("x86_64", 99).implied == llvm_tables.load("x86_64", VERSIONS[-1]).implied
-    assert llvm_tables.load("x86_64", 11).cpus == llvm_tables.load("x86_64", VERSIONS[0]).cpus
-    assert "+evex512" in Target.parse("x86-64-v4").llvm_features(20)
-    assert "evex512" not in Target.parse("x86-64-v4").llvm_features(15)
+def test_a_version_without_a_table_has_the_nearest_and_a_newer_one_is_said_once() -> None:
+    oldest, newest = (llvm_tables.load("x86_64", VERSIONS[index]) for index in (0, -1))
+    assert llvm_tables.load("x86_64", 11) == oldest
+    target = Target.parse("x86-64-v4")
+    with pytest.warns(cpufeat.CpufeatWarning, match="LLVM 97 is newer than the tables, which end with LLVM 22") as said:
+        assert target.llvm_features(97) == target.llvm_features(VERSIONS[-1])
+        assert target.llvm_cpu(97) == target.llvm_cpu(VERSIONS[-1])
+        Target.parse("cortex-a72", "aarch64").llvm_features(97)
+    assert [(warning.filename, newest.version) for warning in said] == [(__file__, 22)]
 
 
-def test_a_version_between_two_tables_promises_no_more_than_both() -> None:
-    older, between, newer = (llvm_tables.load("x86_64", version) for version in (15, 18, 20))
-    assert between.options == older.options & newer.options < newer.options
-    assert between.cpus.keys() == older.cpus.keys() & newer.cpus.keys() < newer.cpus.keys()
-    for cpu, features in between.cpus.items():
-        assert set(features.split()) == set(older.cpus[cpu].split()) & set(newer.cpus[cpu].split())
-    for name, implied in between.implied.items():
-        assert set(implied.split()) == set(older.implied[name].split()) | set(newer.implied[name].split())
-    assert between.implied["avx512f"] != older.implied["avx512f"], "LLVM 20 has evex512 there"
-    assert any(between.cpus[cpu] != newer.cpus[cpu] for cpu in between.cpus)
+def test_an_llvm_is_given_the_names_of_its_own_time() -> None:
+    v4, hopper = Target.parse("x86-64-v4"), Target.parse("neoverse-v2", "aarch64")
+    assert [version for version in VERSIONS if "+evex512" in v4.llvm_features(version)] == [18, 19, 20, 21, 22]
+    assert {version: hopper.llvm_cpu(version) for version in (14, 15, 16)} == {
+        14: "neoverse-n2",
+        15: "neoverse-n2",
+        16: "neoverse-v2",
+    }
+    zicond = Target.parse("rva23u64", "riscv64")
+    named = {version: {f"+{prefix}zicond" for prefix in ("", "experimental-")} for version in VERSIONS}
+    known = {version: named[version] & set(zicond.llvm_features(version).split(",")) for version in VERSIONS}
+    assert known[16] == set()
+    assert known[17] == {"+experimental-zicond"}
+    assert known[18] == {"+zicond"}
 
 
 def test_the_newest_llvm_that_knows_a_cpu_says_what_it_has() -> None:

@@ -117,13 +117,14 @@ def test_models_agree_with_the_recorded_machines() -> None:
 
 
 def test_predecessors_are_older_as_llvm_came_to_know_them() -> None:
+    """But for gracemont, which was alderlake's small core first, and got a name after its successor."""
     versions = llvm_tables.versions(ARCH)
     known = {version: llvm_tables.load(ARCH, version).cpus for version in versions}
     first = {cpu: min((v for v in versions if cpu in known[v]), default=versions[-1] + 1) for cpu in CPUS}
     younger = [
         f"{cpu} (LLVM {first[cpu]}) follows {row.predecessor} (LLVM {first[row.predecessor]})"
         for cpu, row in CPUS.items()
-        if row.predecessor and first[row.predecessor] > first[cpu]
+        if row.predecessor and first[row.predecessor] > first[cpu] and row.predecessor != "gracemont"
     ]
     assert not younger
 

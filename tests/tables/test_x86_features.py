@@ -116,11 +116,16 @@ def test_the_features_are_those_of_the_llvms_with_a_table() -> None:
     assert FEATURES.keys() == set().union(*(ours(llvm_names(version)) for version in VERSIONS))
 
 
+TAKEN_BACK = {"aes", "pclmul", "vaes", "vpclmulqdq"}
+"""What AVX10.1 implied in LLVM 18 and 19, and no more in LLVM 20.1.8: Intel's manual lists them apart."""
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 def test_a_feature_implies_at_least_what_llvm_says(version: int) -> None:
     short = {}
     for name, _, llvm_implies in llvm_rows("x86", version, "feature"):
-        lacking = ours(llvm_implies) - implied(ARCH, find(ARCH, name).name)
+        too_much = TAKEN_BACK if name.startswith("avx10.1") and version in (18, 19) else set()
+        lacking = ours(llvm_implies) - implied(ARCH, find(ARCH, name).name) - too_much
         if lacking:
             short[name] = lacking
     assert short == {}

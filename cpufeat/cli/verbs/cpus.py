@@ -24,7 +24,7 @@ def arguments(parser: ArgumentParser) -> None:
     add_filters(
         parser,
         "CPUs",
-        "LLVM: the oldest and the newest of the versions 14, 15, 20 and 22 that know the CPU. Level: the highest that "
+        "LLVM: the oldest and the newest of the versions 14 to 22 that know the CPU. Level: the highest that "
         "it reaches.",
     )
     parser.add_argument("--level", metavar="LEVEL", help="only CPUs that reach this level")

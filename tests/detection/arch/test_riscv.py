@@ -78,11 +78,18 @@ def test_features_that_llvm_does_not_compare_are_no_hardware_features(version: i
         assert class_ == "isa" or name in ("32bit", "64bit") or find(ARCH, name).kind not in HARDWARE, name
 
 
+TAKEN_BACK: dict[int, dict[str, set[str]]] = {
+    17: {"experimental-zvknhb": {"zvknha"}, "xtheadfmemidx": {"f", "zicsr"}},
+    18: {"xtheadfmemidx": {"f", "zicsr"}},
+}
+"""What an LLVM takes a feature to imply, and later ones do not."""
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 def test_a_feature_implies_at_least_what_llvm_says(version: int) -> None:
     rows = llvm_rows("riscv", version, "feature")
     short = {name: ours(others) - implied(ARCH, find(ARCH, name).name) for name, _, others in rows}
-    assert {name: lacking for name, lacking in short.items() if lacking} == {}
+    assert {name: lacking for name, lacking in short.items() if lacking} == TAKEN_BACK.get(version, {})
 
 
 def test_closure_goes_beyond_the_newest_llvm_only_where_that_aborts_otherwise() -> None:
