@@ -146,7 +146,8 @@ def test_a_mac_is_asked_by_sysctl() -> None:
 def test_scalable_matrices_need_a_vector_length(longest: int | None, usable: bool) -> None:
     """iOS reports SME and permits no user code to use it: pytorch/cpuinfo #432."""
     told = ["AdvSIMD", *(f"FEAT_{name}" for name in ("BF16", "FP16", "SME", "SME2", "SME_F64F64", "SME_I16I64"))]
-    values = {"hw.optional.floatingpoint": 1, **{f"hw.optional.arm.{name}": 1 for name in told}}
+    values: dict[str, int | str] = {f"hw.optional.arm.{name}": 1 for name in told}
+    values["hw.optional.floatingpoint"] = 1
     if longest is not None:
         values["hw.optional.arm.sme_max_svl_b"] = longest
     detected = detect(Recording(system="darwin", libc="", arch="aarch64", sysctls=values))
