@@ -95,6 +95,10 @@ def _decisions(explanation: Explanation) -> Iterator[Block]:
 
 def _contradiction(explanation: Explanation) -> Iterator[Block]:
     for decision in explanation.host.decisions:
+        if decision.kind == "source":
+            yield section_heading("What was read")
+            yield wrapped(f"{decision}.", "warn", 2)
+            continue
         yield section_heading("Contradiction" if explanation.host.named else "Unknown model")
         yield wrapped(f"{decision.reason}.", "warn", 2)
 

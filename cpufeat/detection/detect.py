@@ -8,7 +8,7 @@ import sys
 from cpufeat.decisions import DIFFERS, NOT_REPORTED, UNSEEN, Withheld
 from cpufeat.detection.arch.identity import Identity, identify
 from cpufeat.detection.host import Core, Host
-from cpufeat.detection.machine import Machine
+from cpufeat.detection.machine import AT_HWCAP, Machine
 from cpufeat.detection.systems import ThisMachine
 from cpufeat.errors import CpufeatError, FromVariable, expect
 from cpufeat.features import FeatureSet, family, implied, table
@@ -25,17 +25,25 @@ def detect(machine: Machine | None = None) -> Host:
 
     ``CPUFEAT_MACHINE`` names a recording that takes the place of this machine. Raises OSError for a recording that
     cannot be read, DumpError for a bad one, UnknownNameError for an architecture without tables, and CpufeatError for a
-    machine that answers nothing. The module of each architecture in ``cpufeat.detection.arch`` names the manuals and
-    the kernel's files from which the meaning of the answers comes.
+    machine of which no feature can be read. The module of each architecture in ``cpufeat.detection.arch`` names the
+    manuals and the kernel's files from which the meaning of the answers comes.
     """
     expect("machine", machine, (Machine, type(None)), "a Machine, such as load_machine() returns, or None")
     machine = machine or default_machine()
     readings = _read(machine)
     if not readings:
-        silent = "neither the processor, the kernel nor py-cpuinfo (pip install 'cpufeat[compat]') answers"
+        silent = (
+            "neither the processor, the kernel nor py-cpuinfo (pip install 'cpufeat[compat]') answers"
+            if isinstance(machine, ThisMachine)
+            else "no core is described: is it cut off, or another program's output?"
+        )
         raise CpufeatError(f"nothing can be read of this {machine.arch} machine: {silent}")
     identities = [identify(machine.arch, reading) for reading in readings]
-    return _merge(machine, readings, identities)
+    host = _merge(machine, readings, identities)
+    if not host.evidence and machine.getauxval(AT_HWCAP) is None:
+        said = f"nothing in {host.source} names one: is it cut off, or another program's output?"
+        raise CpufeatError(f"no feature can be read of this {machine.arch} machine: {said}")
+    return host
 
 
 def _read(machine: Machine) -> list[Reading]:
@@ -86,7 +94,9 @@ def _merge(machine: Machine, readings: list[Reading], identities: list[Identity]
         withheld_reported=withheld,
         unreported=FeatureSet(machine.arch, identity.expected - features.names - withheld.keys()).isa,
         evidence={name: evidence for reading in reversed(readings) for name, evidence in reading.reported.items()},
-        decisions=tuple(dict.fromkeys(decision for identity in identities for decision in identity.decisions)),
+        decisions=tuple(
+            dict.fromkeys([*machine.remarks, *(made for identity in identities for made in identity.decisions)])
+        ),
         named=identity.named,
         undetermined=reading.undetermined,
         states=reading.states,

@@ -12,6 +12,8 @@ from cpufeat.support.value import TYPE_CHECKING
 if TYPE_CHECKING:
     from typing import Any
 
+    from cpufeat.decisions import Decision
+
 AT_PLATFORM, AT_HWCAP = 15, 16
 """Entries of the auxiliary vector (<linux/auxvec.h>)."""
 LARGEST_FILE = 16 << 20
@@ -36,6 +38,8 @@ class Machine:
 
     leaves: dict[int, Leaves] = {}
     """Recorded CPUID answers, by processor."""
+    remarks: tuple[Decision, ...] = ()
+    """What was odd about the text that it was read from, and what was made of it."""
 
     def cpuid(self, leaf: int, subleaf: int = 0, cpu: int | None = None) -> Registers | None:
         """Return CPUID's answer, on processor ``cpu`` or on the current one."""

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from cpufeat.decisions import Decision
+
 _FORMAT = 1
 FACTS = ("system", "version", "arch", "libc", "emulator")
 """The attributes of a machine, recorded under their own names."""
@@ -106,6 +108,8 @@ class Recording(Value, Machine):
     """Values of the registry, by key and name with a backslash between."""
     cpuinfo: dict[str, Any] | None = None
     """The answer of py-cpuinfo, where it was asked."""
+    remarks: tuple[Decision, ...] = ()
+    """What was odd about the dump that it was read from. JSON does not have it: it has what was made of the dump."""
 
     if not TYPE_CHECKING:
 

@@ -60,7 +60,7 @@ def test_every_question_of_a_machine_is_recorded() -> None:
             "cpufeat/detection/recording.py, or say in NOT_RECORDED why not"
         )
     assert rows | NOT_RECORDED.keys() == questions().keys(), "a row asks what no Machine answers"
-    assert {question.field for question in QUESTIONS} | {*FACTS} == {*Recording._fields}
+    assert {question.field for question in QUESTIONS} | {*FACTS, "remarks"} == {*Recording._fields}
 
 
 def test_every_recorded_question_has_an_example() -> None:

@@ -25,6 +25,7 @@ _UNKNOWN: dict[str, Any] = {
     "cores": [],
     "features": [],
     "withheld": {},
+    "decisions": [],
     "error": None,
 }
 _WITHOUT_TABLES = {"name": "", "brand": "", "cpu": GENERIC, "level": ""}
@@ -67,7 +68,8 @@ def _identify(file: str) -> dict[str, Any]:
 
 def _described(host: Host) -> dict[str, Any]:
     withheld = {name: why.reason for name, why in host.withheld.items()}
-    return {**identity(host), "features": list(host.features), "withheld": withheld}
+    decisions = [vars(decision) for decision in host.decisions]
+    return {**identity(host), "features": list(host.features), "withheld": withheld, "decisions": decisions}
 
 
 def _line(answer: dict[str, Any]) -> str:
@@ -77,4 +79,5 @@ def _line(answer: dict[str, Any]) -> str:
     cpu = cores if len(answer["cores"]) > 1 else answer["cpu"]
     known_as = answer["name"] or answer["brand"]
     called = f" ({known_as})" if known_as else ""
-    return f"{answer['path']}: {cpu}{called}, {answer['level'] or answer['arch']}"
+    said = "".join(f"; {made['subject']}: {made['reason']}" for made in answer["decisions"] if made["kind"] == "source")
+    return f"{answer['path']}: {cpu}{called}, {answer['level'] or answer['arch']}{said}"

@@ -171,8 +171,11 @@ def from_kernel(machine: Machine) -> list[Reading]:
         return [_from_flags(machine, _Spelled("/proc/cpuinfo"), processor, count) for processor, count in kinds.items()]
     content = machine.read_file("lscpu")
     if content:
-        fields = lscpu.fields(content)
-        return [_from_flags(machine, _Spelled("lscpu"), x86_flags.from_lscpu(fields), lscpu.online(fields))]
+        described = lscpu.kinds(content)
+        count = lscpu.online if len(described) == 1 else lscpu.of_kind
+        return [
+            _from_flags(machine, _Spelled("lscpu"), x86_flags.from_lscpu(fields), count(fields)) for fields in described
+        ]
     return []
 
 

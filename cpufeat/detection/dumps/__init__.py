@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from cpufeat.detection.dumps import cpuid_leaves, cpuinfo, lscpu, sysctl, text
+from cpufeat.detection.dumps import cpuid_leaves, cpuinfo, labels, lscpu, sysctl, text
 from cpufeat.detection.machine import LARGEST_FILE
 from cpufeat.detection.recording import Recording
 from cpufeat.errors import DumpError, expect
@@ -29,7 +29,7 @@ class Format(Value):
     read: Callable[[str, str], Recording]
     """Parses a text; its path is for messages. Raises DumpError."""
     recognizes: Callable[[str], bool] = lambda key: False
-    """Whether a line with this text before its colon occurs only in the format."""
+    """Whether a line with this text before its colon, or without one, occurs only in the format."""
     json_key: str = ""
     """The key by which a JSON object is recognized as one, empty where the format is not JSON."""
 
@@ -38,7 +38,7 @@ FORMATS = (
     Format("recording", "a recording of cpufeat", Recording.from_json, json_key="cpufeat"),
     Format("cpuid", "CPUID leaves (cpuid -r, InstLatx64)", cpuid_leaves.read, cpuid_leaves.is_leaf),
     Format("cpuinfo", "/proc/cpuinfo", cpuinfo.read, cpuinfo.KEYS.__contains__),
-    Format("lscpu", "lscpu (LC_ALL=C)", lscpu.read, lscpu.LABELS.__contains__, "lscpu"),
+    Format("lscpu", "lscpu", lscpu.read, lscpu.is_label, "lscpu"),
     Format("sysctl", "macOS' sysctl", sysctl.read, sysctl.is_variable),
 )
 """Every format; a line that several recognize is of the first."""
@@ -88,5 +88,5 @@ def _json_format(decoded: str) -> Format:
 
 
 def _line_format(decoded: str) -> Format | None:
-    keys = (line.partition(":")[0].strip() for line in decoded.splitlines())
+    keys = (labels.split(line)[0] for line in decoded.splitlines())
     return next((format_ for key in keys for format_ in FORMATS if format_.recognizes(key)), None)

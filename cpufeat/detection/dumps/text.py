@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from cpufeat.detection.machine import LARGEST_FILE
 from cpufeat.errors import DumpError
 
@@ -11,11 +13,14 @@ MAX_LINES = 1 << 20
 """Four times those of ``/proc/cpuinfo`` with so many processors. Lines take far more memory than their text."""
 _LINE_ENDS = "\n\r\v\f\x85\u2028\u2029"
 """What :meth:`str.splitlines` splits at, except for control characters."""
+_TERMINAL = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\))")
+"""What colours the text in a terminal, and the like: control sequences and operating system commands (ECMA-48)."""
+_QUOTED = re.compile(r"^(?:> ?)+", re.MULTILINE)
 _CONTROL_CHARACTERS = frozenset(map(chr, range(32))) - frozenset("\t\n\v\f\r")
 
 
 def decode(content: bytes, path: str, expected: str) -> str:
-    """Decode UTF-8, UTF-16 as Windows writes it, or else Latin-1.
+    """Decode UTF-8, UTF-16 as Windows writes it, or else Latin-1; leave out a terminal's colours and ``> `` of mail.
 
     Raises DumpError, naming ``path`` and the ``expected`` formats, for what is empty, binary, damaged or too large.
     """
@@ -26,6 +31,7 @@ def decode(content: bytes, path: str, expected: str) -> str:
         text = content.decode(encoding).lstrip("\ufeff").rstrip("\x1a")
     except UnicodeDecodeError as error:
         raise DumpError(f"{path}: begins as {encoding.upper()}, but byte {error.start} is not valid") from None
+    text = _QUOTED.sub("", _TERMINAL.sub("", text))
     if not text.strip():
         raise DumpError(f"{path}: empty; expected {expected}")
     binary = _CONTROL_CHARACTERS.intersection(text)

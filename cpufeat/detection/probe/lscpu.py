@@ -1,6 +1,7 @@
 """Parse the content of lscpu's output (util-linux): labels and values, from its text or its JSON (``lscpu --json``).
 
-Its labels are translated; only the English ones (``LC_ALL=C lscpu``) are understood.
+Its labels are translated; only the English ones are understood here (:mod:`cpufeat.detection.dumps` puts others into
+English).
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ def kinds(content: bytes) -> list[dict[str, str]]:
     What is printed once, before the first kind, is about all of them. Raises ValueError for text that begins like JSON
     and is not JSON of lscpu.
     """
-    pairs = list(_pairs(content.decode("utf-8", "replace")))
+    pairs = list(entries(content.decode("utf-8", "replace")))
     labels = [label for label, _ in pairs]
     before = pairs[: labels.index("Model name")] if "Model name" in labels else pairs
     shared = {label: value for label, value in before if labels.count(label) == 1}
@@ -41,7 +42,11 @@ def kinds(content: bytes) -> list[dict[str, str]]:
     return cores
 
 
-def _pairs(text: str) -> Iterator[tuple[str, str]]:
+def entries(text: str) -> Iterator[tuple[str, str]]:
+    """Yield labels and values in the order of the text, or of the JSON.
+
+    Raises ValueError for text that begins like JSON and is not JSON of lscpu.
+    """
     if text.lstrip()[:1] == "{":
         yield from _json_pairs(text)
         return

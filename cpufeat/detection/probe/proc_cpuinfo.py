@@ -15,13 +15,15 @@ def blocks(content: bytes) -> list[dict[str, str]]:
     """Return the paragraphs of ``/proc/cpuinfo``, each as values by key; a key's first value counts.
 
     One paragraph is one processor on most architectures. Arm, POWER and RISC-V add paragraphs on the whole machine,
-    s390x puts all its processors (keys ``processor 0``, ...) into one. A second ``processor`` starts a new one even
-    where the empty line between them was lost. Lines without a colon are skipped.
+    s390x puts all its processors (keys ``processor 0``, ...) into one. A second ``processor``, or a
+    second of the key that a paragraph begins with, starts a new one even where the empty line between them was lost.
+    Lines without a colon are skipped.
     """
     paragraphs: list[dict[str, str]] = [{}]
     for line in content.decode("utf-8", "replace").splitlines():
         key, colon, value = (part.strip() for part in line.partition(":"))
-        starts_one = not line.strip() or (key == "processor" and key in paragraphs[-1])
+        repeats = key in paragraphs[-1] and key in ("processor", next(iter(paragraphs[-1])))
+        starts_one = not line.strip() or repeats
         if starts_one and paragraphs[-1]:
             paragraphs.append({})
         if colon:

@@ -1,0 +1,170 @@
+"""Undo what printing on a terminal, copying and mailing did to the lines of a text.
+
+Lists of features that were broken into lines are joined. Lines are broken between words, or at a column, as lscpu
+itself does on a terminal, and then also inside words. What can be read in two ways does not count, nor does what may be
+half a word: half of ``avx512f`` is ``avx``.
+"""
+
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+
+from cpufeat import tables
+from cpufeat.decisions import Decision
+from cpufeat.detection.dumps.architecture import infer_arch
+from cpufeat.detection.dumps.labels import split, translated
+from cpufeat.features import NO_SPELLING, family, table
+from cpufeat.support.value import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Container
+
+_LISTS = frozenset(
+    [
+        *("flags", "Flags", "Features", "features", "facilities", "isa", "hart isa", "ISA"),
+        *("machdep.cpu.features", "machdep.cpu.leaf7_features", "machdep.cpu.extfeatures"),
+    ]
+)
+"""The keys of lists of features."""
+_ISA_STRINGS = ("isa", "hart isa", "ISA")
+"""Those of lists that may have ``_`` between the names in place of a space."""
+_CONTINUATION = re.compile(r"\s*(?:[a-z0-9_]+(?:\s+[a-z0-9_]+)*|[A-Z0-9_.]+(?:\s+[A-Z0-9_.]+)*)\s*$")
+"""What a list may go on with: no sentence, and nothing with a colon."""
+_WIDTHS = range(40, 301)
+"""The columns at which lines are broken."""
+_CUT_MARKS = ("...", "\u2026", "...]", "\u2026]", ">", "\\")
+"""What people and pagers put where they cut off a line."""
+
+
+def mend(text: str) -> tuple[str, tuple[Decision, ...]]:
+    """Return a text of keys and values with each list of features in one line, and a decision for what was left out.
+
+    Labels of lscpu are put into English, and empty lines after every line are dropped.
+    """
+    groups: list[list[str]] = []
+    for line in map(translated, _single_spaced(text.splitlines())):
+        if groups and _goes_on(groups[-1], line):
+            groups[-1].append(line)
+        else:
+            groups.append([line])
+    decisions: list[Decision] = []
+    lines = [_one_line(group, decisions) for group in groups]
+    if lines and text[-1:].isalnum():
+        lines[-1] = _without_half_a_word(lines[-1], decisions)
+    return "\n".join([*lines, ""]), tuple(dict.fromkeys(decisions))
+
+
+def several_machines(key: str, values: list[str]) -> tuple[Decision, ...]:
+    """Return the decision about a text that says twice what a machine says once; none where it does not."""
+    repeated = next((value for at, value in enumerate(values) if value in values[:at]), None)
+    if repeated is None:
+        return ()
+    return (_said(key, f"{repeated} occurs twice, as in dumps of several machines; what all of them run counts"),)
+
+
+def _single_spaced(lines: list[str]) -> list[str]:
+    """Halve every run of empty lines where no two lines with text follow one another."""
+    filled = [bool(line.strip()) for line in lines]
+    if sum(filled) < 3 or any(map(all, pairwise(filled))):
+        return lines
+    single, empty = [], 0
+    for line, is_filled in zip(lines, filled, strict=True):
+        empty = 0 if is_filled else empty + 1
+        if is_filled or empty == 2:
+            single.append(line)
+    return single
+
+
+def _is_list(line: str) -> bool:
+    return split(line)[0] in _LISTS
+
+
+def _goes_on(group: list[str], line: str) -> bool:
+    """Whether a line continues the list that a group of lines began."""
+    return _is_list(group[0]) and _width(group[-1]) in _WIDTHS and _CONTINUATION.match(line) is not None
+
+
+def _width(line: str) -> int:
+    return len(line.expandtabs().rstrip())
+
+
+def _one_line(group: list[str], decisions: list[Decision]) -> str:
+    if not _is_list(group[0]):
+        return group[0]
+    key, listed = split(group[0])
+    widest = max(map(_width, group))
+    is_between_words = any(_width(line) < widest - 1 for line in group[:-1])
+    known = _words(infer_arch({"flags": " ".join([listed, *group[1:]])})) if len(group) > 1 else frozenset()
+    for line in group[1:]:
+        before, last = _last_word(listed)
+        first, *after = line.split(maxsplit=1)
+        if is_between_words or listed != listed.rstrip():
+            joined = f"{last} {first}"
+        elif _separator(key, listed) == "_":
+            joined = last + first
+        else:
+            joined = _joined(last, first, known)
+            if not joined:
+                decisions.append(
+                    _said(key, f"the list is broken at {last!r} and {first!r}, which may be one word; neither counts")
+                )
+        listed = " ".join([before, joined, *after])
+    return f"{key}: {_without_mark(key, listed, decisions)}"
+
+
+def _last_word(text: str) -> tuple[str, str]:
+    """Return what stands before the last word, and that word."""
+    text = text.rstrip()
+    start = len(text) - len(text.split()[-1]) if text.strip() else 0
+    return text[:start].strip(), text[start:]
+
+
+def _joined(last: str, first: str, known: Container[str]) -> str:
+    """Return what was broken at a column: two words or one, whichever the kernel has; empty if both are possible."""
+    are_two, is_one = last in known and first in known, last + first in known
+    return "" if are_two == is_one else f"{last} {first}" if are_two else last + first
+
+
+def _words(arch: str) -> frozenset[str]:
+    """Return the words of an architecture's kernel."""
+    if not tables.has_tables(arch):
+        return frozenset()
+    features = [feature for feature in table(arch).values() if feature.bit]
+    names = {word for feature in features for word in feature.spellings.get("kernel", (feature.name,))}
+    others = {word for folder, word in tables.rows("kernel_words.tsv") if folder == family(arch)}
+    return frozenset(names | others) - {NO_SPELLING}
+
+
+def _without_mark(key: str, listed: str, decisions: list[Decision]) -> str:
+    """Leave out a last word that a mark says was cut off."""
+    if not listed.rstrip().endswith(_CUT_MARKS):
+        return listed.strip()
+    before, last = _last_word(listed)
+    decisions.append(_said(key, f"the list was cut off, at {last!r}; what follows is unknown"))
+    return before
+
+
+def _without_half_a_word(line: str, decisions: list[Decision]) -> str:
+    """Leave out the last name of a list that the text ends in, unless it is a word that begins no other."""
+    if not _is_list(line):
+        return line
+    key, listed = split(line)
+    before, separator, last = listed.rpartition(_separator(key, listed))
+    known = _words(infer_arch({"flags": listed}))
+    is_whole = separator == " " and last in known and not any(word.startswith(last) for word in known - {last})
+    if is_whole or not separator:
+        return line
+    decisions.append(
+        _said(key, f"the text ends in this list, at {last!r}, which may be half a word and does not count")
+    )
+    return f"{key}: {before.strip()}"
+
+
+def _separator(key: str, listed: str) -> str:
+    """Return what stands between the names of a list, which itself begins with a space."""
+    return "_" if key in _ISA_STRINGS and " " not in listed.strip() else " "
+
+
+def _said(key: str, reason: str) -> Decision:
+    return Decision("source", key, reason)
