@@ -226,8 +226,12 @@ class Target(Value):
         """Return llvmlite's TargetMachine for this target; all arguments are those of its ``create_target_machine``.
 
         ``opt`` is the code generator's effort, 0 to 3. Raises OptionError for a value that llvmlite does not take, and
-        TargetError for a triple that it generates no code for; MissingExtraError without llvmlite.
+        TargetError for a triple that it generates no code for, or features without which LLVM would end the process as
+        soon as it did (``64bit`` for x86-64); MissingExtraError without llvmlite.
         """
+        required = architecture(self.arch).requires
+        if required and required not in self.features:
+            raise TargetError(f"{self.triple}: LLVM ends the process instead of generating code without {required}")
         from cpufeat.support.extras import extra
 
         with extra("aot"):

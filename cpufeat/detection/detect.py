@@ -6,16 +6,15 @@ import os
 import sys
 
 from cpufeat.decisions import DIFFERS, NOT_REPORTED, UNSEEN, Withheld
+from cpufeat.detection.arch import PROCESS, Reading
 from cpufeat.detection.arch.identity import Identity, identify
 from cpufeat.detection.host import Core, Host
 from cpufeat.detection.machine import AT_HWCAP, Machine
 from cpufeat.detection.systems import ThisMachine
 from cpufeat.errors import CpufeatError, FromVariable, expect
 from cpufeat.features import FeatureSet, family, implied, table
-from cpufeat.support.value import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from cpufeat.detection.arch import Reading
+from cpufeat.levels import level_features
+from cpufeat.tables import architecture
 
 MACHINE_VARIABLE = "CPUFEAT_MACHINE"
 
@@ -31,6 +30,8 @@ def detect(machine: Machine | None = None) -> Host:
     expect("machine", machine, (Machine, type(None)), "a Machine, such as load_machine() returns, or None")
     machine = machine or default_machine()
     readings = _read(machine)
+    if machine.origin:
+        readings = _with_baseline(machine, readings)
     if not readings:
         silent = (
             "neither the processor, the kernel nor py-cpuinfo (pip install 'cpufeat[compat]') answers"
@@ -40,7 +41,7 @@ def detect(machine: Machine | None = None) -> Host:
         raise CpufeatError(f"nothing can be read of this {machine.arch} machine: {silent}")
     identities = [identify(machine.arch, reading) for reading in readings]
     host = _merge(machine, readings, identities)
-    if not host.evidence and machine.getauxval(AT_HWCAP) is None:
+    if not host.evidence and not machine.origin and machine.getauxval(AT_HWCAP) is None:
         said = f"nothing in {host.source} names one: is it cut off, or another program's output?"
         raise CpufeatError(f"no feature can be read of this {machine.arch} machine: {said}")
     return host
@@ -52,6 +53,19 @@ def _read(machine: Machine) -> list[Reading]:
     __import__(name)
     readings: list[Reading] = sys.modules[name].read(machine)
     return readings
+
+
+def _with_baseline(machine: Machine, readings: list[Reading]) -> list[Reading]:
+    """Return readings with at least the baseline of the architecture of which a process runs.
+
+    It is added where nothing else is known, or what is known is of no CPU that runs the process.
+    """
+    own = architecture(machine.arch)
+    if readings and all(reading.reported and own.requires in ("", *reading.reported) for reading in readings):
+        return readings
+    runs = dict.fromkeys(level_features(machine.arch, own.level).names, f"runs {machine.arch}")
+    silent = Reading(source=PROCESS, count=max(1, len(machine.online_cpus())))
+    return [reading.replace(reported={**runs, **reading.reported}) for reading in readings or [silent]]
 
 
 def default_machine() -> Machine:

@@ -20,10 +20,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from mmap import mmap
 
+    Run = Callable[[int, int, int], bytes]
+    """Calls the piece of code of that number with two arguments, and returns what it wrote where the third points."""
+
 Registers = tuple[int, int, int, int]
 """EAX, EBX, ECX, EDX: 32 bits each."""
 
-# Functions of (unsigned long, unsigned long, uint32_t results[4]). First the System V calling convention of x86-64.
+# Functions of (unsigned long, unsigned long, results[]). First the System V calling convention of x86-64.
 _CPUID = bytes.fromhex(  # (leaf, subleaf, registers)
     "f30f1efa"  # endbr64
     "53"  # push rbx
@@ -83,14 +86,14 @@ _XGETBV_32 = bytes.fromhex(  # (index, unused, halves)
 )
 CODE = {"x86_64": (_CPUID, _XGETBV, _SYSCALL), "i686": (_CPUID_32, _XGETBV_32)}
 """Machine code for POSIX systems, by the architecture of the process."""
-# void stfle(uint64_t list[], uint64_t words - 1), ELF ABI of s390x.
-_STFLE = bytes.fromhex(
-    "b9040003"  # lgr %r0, %r3
-    "b2b02000"  # stfle 0(%r2)
+# The ELF ABI of s390x.
+_STFLE = bytes.fromhex(  # (words - 1, unused, words)
+    "b9040002"  # lgr %r0, %r2
+    "b2b04000"  # stfle 0(%r4)
     "07fe"  # br %r14
 )
 _WORDS = 32
-"""The most words that STFLE fills (Principles of Operation, "Store Facility List Extended")."""
+"""The most 64-bit words that STFLE fills (Principles of Operation, "Store Facility List Extended")."""
 ALIGNMENT = 64
 """The alignment in a page of each piece of code, in bytes."""
 ARCH_PRCTL, ARCH_GET_XCOMP_PERM = 158, 0x1022
@@ -104,9 +107,9 @@ _pages: list[object] = []  # unmapping the page under the functions would crash 
 
 
 class Instructions:
-    """The machine code, callable: ``run(entry, first, second)`` returns the 16 bytes that it wrote."""
+    """The machine code of x86, callable."""
 
-    def __init__(self, run: Callable[[int, int, int], bytes]) -> None:
+    def __init__(self, run: Run) -> None:
         self._run = run
 
     def cpuid(self, leaf: int, subleaf: int) -> Registers:
@@ -129,10 +132,15 @@ def _numbers(written: bytes) -> tuple[int, int]:
 
 def load(arch: str) -> Instructions | None:
     """Return the instructions for a process that runs as ``arch`` on a POSIX system, None where they cannot be run."""
+    run = _runner(CODE[arch]) if arch in CODE else None
+    return run and Instructions(run)
+
+
+def _runner(pieces: tuple[bytes, ...]) -> Run | None:
+    """Return what runs pieces of machine code for this system's calling convention, None where that is refused."""
     if sys.platform == "win32":
         return None
-    pieces = CODE.get(arch)
-    if pieces is None or sys.platform == "cygwin":
+    if sys.platform == "cygwin":
         return None
     try:
         from _ctypes import (  # type: ignore[attr-defined, unused-ignore]
@@ -149,7 +157,7 @@ def load(arch: str) -> Instructions | None:
             _type_ = "L"
 
         class Results(Array):  # type: ignore[type-arg]
-            _type_, _length_ = Word, 4  # 16 bytes even where a word has four
+            _type_, _length_ = Word, _WORDS
 
         class Function(CFuncPtr):
             _flags_, _argtypes_ = FUNCFLAG_CDECL, (Word, Word, Word)
@@ -174,7 +182,7 @@ def load(arch: str) -> Instructions | None:
         entries[entry](first, second, addressof(results))
         return bytes(results)
 
-    return Instructions(run)
+    return run
 
 
 def joined(pieces: tuple[bytes, ...]) -> bytes:
@@ -189,19 +197,11 @@ def facilities() -> tuple[int, ...] | None:
     """
     if sys.platform == "win32" or os.uname().machine != "s390x" or sys.maxsize < 2**32:
         return None
-    import ctypes
-
-    try:
-        mprotect = ctypes.CDLL(None).mprotect
-        mprotect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
-        address = _executable(_STFLE, lambda page: ctypes.addressof(ctypes.c_char.from_buffer(page)), mprotect)
-    except (AttributeError, OSError):
+    run = _runner((_STFLE,))
+    if run is None:
         return None
-    if address is None:
-        return None
-    words = (ctypes.c_uint64 * _WORDS)()
-    ctypes.PYFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint64)(address)(ctypes.addressof(words), _WORDS - 1)
-    return tuple(number for number in range(64 * _WORDS) if words[number // 64] >> (63 - number % 64) & 1)
+    bits = int.from_bytes(run(0, _WORDS - 1, 0), "big")
+    return tuple(number for number in range(64 * _WORDS) if bits >> (64 * _WORDS - 1 - number) & 1)
 
 
 def _file_in_memory(code: bytes, mmap: Callable[..., int]) -> int | None:

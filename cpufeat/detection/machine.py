@@ -35,6 +35,8 @@ class Machine:
     """The last part of the triple: ``gnu``, ``musl``, ``android``, ``msvc`` or empty."""
     emulator: str = ""
     """The translator of this process's instructions for another architecture, if the system tells: ``Rosetta 2``."""
+    origin: str = ""
+    """``process`` where a process asks the machine that it runs on, which proves ``arch``; empty for others' dumps."""
 
     leaves: dict[int, Leaves] = {}
     """Recorded CPUID answers, by processor."""

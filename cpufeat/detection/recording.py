@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from cpufeat.decisions import Decision
 
 _FORMAT = 1
-FACTS = ("system", "version", "arch", "libc", "emulator")
+FACTS = ("system", "version", "arch", "libc", "emulator", "origin")
 """The attributes of a machine, recorded under their own names."""
 
 
@@ -84,6 +84,7 @@ class Recording(Value, Machine):
     arch: str = "x86_64"
     libc: str = "gnu"
     emulator: str = ""
+    origin: str = ""
     leaves: dict[int, Leaves] = {}
     """CPUID answers by processor and (leaf, subleaf): EAX, EBX, ECX and EDX. One processor stands for all like it."""
     xcr0: int | None = None

@@ -6,6 +6,7 @@ The facts are the columns ``bit`` and ``spellings`` of ``features.tsv``.
 from __future__ import annotations
 
 from cpufeat.decisions import NOT_REPORTED, UNSEEN, Withheld
+from cpufeat.detection.arch import PROCESS
 from cpufeat.features import family, table
 from cpufeat.support.conditions import written
 from cpufeat.support.value import TYPE_CHECKING
@@ -29,6 +30,8 @@ def why(arch: str, source: str, name: str, undetermined: Container[str] = ()) ->
 
     ``undetermined`` are features that this system's answer can neither confirm nor rule out.
     """
+    if source == PROCESS:
+        return Withheld(UNSEEN, "neither the processor nor the system answers")
     report = evidence(arch, source, name)
     if report and name not in undetermined:
         return Withheld(NOT_REPORTED, report)

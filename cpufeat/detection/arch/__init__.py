@@ -11,12 +11,15 @@ from cpufeat.support.value import TYPE_CHECKING, Value
 if TYPE_CHECKING:
     from cpufeat.decisions import Withheld
 
+PROCESS = "this process"
+"""The source of what is known of a machine that answers nothing: a program of its architecture runs."""
+
 
 class Reading(Value):
     """One source's account of one kind of core."""
 
     source: str
-    """``CPUID``, ``/proc/cpuinfo``, ``sysctl``, ..."""
+    """``CPUID``, ``/proc/cpuinfo``, ``sysctl``, ..., or :data:`PROCESS`."""
     vendor: str = ""
     family: int | None = None
     model: int | None = None

@@ -28,12 +28,17 @@ _HYPERVISOR_VENDOR = 0x40000000
 
 
 def read(machine: Machine) -> list[Reading]:
-    """Return the reading of each kind of core by the best source that answers: CPUID, the kernel, py-cpuinfo."""
+    """Return the reading of each kind of core by the best source that names features: CPUID, the kernel, py-cpuinfo.
+
+    Of a machine without such a source, the first reading that tells anything is returned.
+    """
+    told: list[Reading] = []
     for source in (from_cpuid, from_kernel, from_sysctl, from_py_cpuinfo):
         readings = source(machine)
-        if readings:
+        if any(reading.reported for reading in readings):
             return readings
-    return []
+        told = told or readings
+    return told
 
 
 # --- CPUID

@@ -28,6 +28,8 @@ _32_BIT_ARCHITECTURES = {"x86_64": "i686", "aarch64": "armv8l"}
 class NativeMachine(Machine):
     """The machine that this process runs on; the subclasses add what their system's kernel answers."""
 
+    origin = "process"
+
     def __init__(self) -> None:
         name = sys.platform.rstrip("0123456789")
         self.system: str = _SYSTEMS.get(name, name)

@@ -6,6 +6,7 @@ import os
 import sys
 
 from cpufeat.detection import instructions
+from cpufeat.detection.machine import AT_HWCAP
 from cpufeat.detection.systems.base import NativeMachine
 
 _RISCV_HWPROBE = 258
@@ -27,8 +28,11 @@ class Linux(NativeMachine):
         return instructions.permitted_states() if instructions and self.arch == "x86_64" else 0
 
     def getauxval(self, kind: int) -> int | None:
-        """Read ``/proc/self/auxv`` (proc(5)), which needs no C library."""
-        content = self.read_file("/proc/self/auxv") or b""
+        """Read ``/proc/self/auxv`` (proc(5)), which needs no C library; where it is hidden, ask the C library."""
+        content = self.read_file("/proc/self/auxv")
+        if not content:
+            is_replaced = kind == AT_HWCAP and self.arch in instructions.CODE  # glibc has its own for x86
+            return None if is_replaced else _from_libc(kind)
         word = 8 if sys.maxsize > 2**32 else 4
         numbers = [int.from_bytes(content[at : at + word], sys.byteorder) for at in range(0, len(content), word)]
         return dict(zip(numbers[::2], numbers[1::2], strict=False)).get(kind)
@@ -56,6 +60,22 @@ class Linux(NativeMachine):
     def facilities(self) -> tuple[int, ...] | None:
         """Execute STFLE."""
         return instructions.facilities()
+
+
+def _from_libc(kind: int) -> int | None:
+    """Call ``getauxval``, which answers 0 for what the vector lacks, and tells that apart by ``errno``."""
+    import errno
+
+    try:
+        import ctypes
+
+        function = ctypes.CDLL(None, use_errno=True).getauxval
+    except (ImportError, OSError, AttributeError):
+        return None
+    function.argtypes, function.restype = (ctypes.c_ulong,), ctypes.c_ulong
+    ctypes.set_errno(0)
+    value: int = function(kind)
+    return None if ctypes.get_errno() == errno.ENOENT else value
 
 
 def _libc() -> tuple[str, str]:
