@@ -1,6 +1,7 @@
-"""Look up CPUs by any system's spelling in ``cpus.tsv``, and give the features that LLVM says each has.
+"""Look up CPUs by any system's spelling in ``cpus.tsv``, and give the features that each has.
 
-The rows are those of ``data/<family>/cpus.tsv``; what a CPU has is in LLVM's own tables (:mod:`cpufeat.llvm_tables`).
+The rows are those of ``data/<family>/cpus.tsv``; what a CPU has is in LLVM's own tables (:mod:`cpufeat.llvm_tables`),
+corrected by ``data/corrections.tsv`` where hardware, manuals and GCC say otherwise.
 """
 
 from __future__ import annotations
@@ -32,6 +33,14 @@ class Cpu(Value):
         """Other systems' names: ``llvm`` (its second names), ``gcc``, ``archspec``."""
         pairs = [item.split("=", 1) for item in self.spellings_text.split()]
         return {system: tuple([name for of, name in pairs if of == system]) for system, _ in pairs}
+
+
+class Correction(Value):
+    """What a row of ``corrections.tsv``, whose header says more, says of a CPU."""
+
+    has: str
+    lacks: str
+    source: str
 
 
 _cpus: dict[str, dict[str, Cpu]] = {}
@@ -68,14 +77,33 @@ def find_cpu(arch: str, spelling: str, *further: str) -> str:
 
 
 def cpu_features(arch: str, cpu: str) -> FeatureSet:
-    """Return the features of a level or CPU (in LLVM's spelling), according to the newest LLVM that knows it."""
+    """Return the features of a level or CPU (in LLVM's spelling).
+
+    A CPU has those that the newest LLVM which knows it says, or else those of its predecessor, with the corrections of
+    ``data/corrections.tsv``.
+    """
     if cpu in levels(arch):
         return level_features(arch, cpu)
+    corrected = correction(arch, cpu)
+    has = FeatureSet(arch, corrected.has.split()).closed()
+    return (_by_llvm(arch, cpu) | has).without(corrected.lacks.split())
+
+
+def _by_llvm(arch: str, cpu: str) -> FeatureSet:
     for version in reversed(llvm_tables.versions(arch)):
         features = llvm_tables.cpu_features(arch, cpu, version)
         if features is not None:
             return features
-    raise UnknownNameError(f"{family(arch)} CPU", cpu)
+    row = cpus(arch).get(cpu)
+    if row is None or not row.predecessor:
+        raise UnknownNameError(f"{family(arch)} CPU", cpu)
+    return cpu_features(arch, row.predecessor)
+
+
+def correction(arch: str, cpu: str) -> Correction:
+    """Return how a CPU differs from what LLVM says of it; the fields are empty for most."""
+    row = tables.row("corrections.tsv", family(arch), cpu) or ("", "", "", "", "")
+    return Correction(*row[2:])
 
 
 def base_features(arch: str, cpu: str) -> FeatureSet:
