@@ -33,11 +33,7 @@ def detect(machine: Machine | None = None) -> Host:
     if machine.origin:
         readings = _with_baseline(machine, readings)
     if not readings:
-        silent = (
-            "neither the processor, the kernel nor py-cpuinfo (pip install 'cpufeat[compat]') answers"
-            if isinstance(machine, ThisMachine)
-            else "no core is described: is it cut off, or another program's output?"
-        )
+        silent = "no core is described: is it cut off, or another program's output?"
         raise CpufeatError(f"nothing can be read of this {machine.arch} machine: {silent}")
     identities = [identify(machine.arch, reading) for reading in readings]
     host = _merge(machine, readings, identities)

@@ -1,14 +1,15 @@
 """Parse dumps of machines that other programs wrote, into recordings; ``FORMATS`` here registers each format.
 
 :mod:`.text` decodes the bytes, the first line that a row of :data:`FORMATS` recognizes tells the format, and the reader
-of that row parses the text. A format is added by a module with a reader and a row here.
+of that row parses the text, with :mod:`.paste` if it consists of keys and values. :mod:`.foreign` tells what else a
+text may be. A format is added by a module with a reader and a row here.
 """
 
 from __future__ import annotations
 
 import os
 
-from cpufeat.detection.dumps import cpuid_leaves, cpuinfo, labels, lscpu, sysctl, text
+from cpufeat.detection.dumps import cpuid_leaves, cpuinfo, foreign, labels, lscpu, sysctl, text
 from cpufeat.detection.machine import LARGEST_FILE
 from cpufeat.detection.recording import Recording
 from cpufeat.errors import DumpError, expect
@@ -75,10 +76,18 @@ def load(path: str) -> tuple[str, Recording]:
 def parse(content: bytes, path: str) -> tuple[str, Recording]:
     """Do what :func:`load` does, with bytes that were read earlier; ``path`` is for messages."""
     decoded = text.decode(content, path, TITLES)
-    format_ = _json_format(decoded) if decoded.lstrip().startswith("{") else _line_format(decoded)
-    if format_ is None:
-        raise DumpError(f"{path}: not in a known format; expected {TITLES}")
-    return format_.name, format_.read(decoded, path)
+    try:
+        format_ = _json_format(decoded) if decoded.lstrip().startswith("{") else _line_format(decoded)
+        if format_ is None:
+            decoded = foreign.without_node(decoded, path)
+            format_ = _line_format(decoded)
+        if format_ is None:
+            raise DumpError(f"{path}: not in a known format; expected {TITLES}")
+        return format_.name, format_.read(decoded, path)
+    except DumpError as error:
+        is_ours = any(f'"{format_.json_key}"' in decoded for format_ in FORMATS if format_.json_key)
+        program = "" if is_ours else foreign.named(decoded)
+        raise DumpError(f"{path}: {program}") if program else error from None
 
 
 def _json_format(decoded: str) -> Format:

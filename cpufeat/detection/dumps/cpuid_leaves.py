@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from cpufeat.detection.dumps.paste import several_machines
 from cpufeat.detection.dumps.text import check_processors
 from cpufeat.detection.probe import proc_cpuinfo
 from cpufeat.detection.recording import Recording
@@ -34,16 +35,19 @@ def read(text: str, path: str) -> Recording:
     """Return the machine with these leaves. Raises DumpError, naming the line that is damaged."""
     cpus: dict[int, Leaves] = {}
     repeats: dict[tuple[int, int], int] = {}
-    cpu, unused, xcr0 = 0, 0, None
+    headings: list[str] = []
+    cpu, unused, is_headed, xcr0 = 0, 0, False, None
     for number, line in enumerate(text.splitlines(), 1):
         if not is_leaf(line):
-            cpu = _cpu_number(line, cpu)
+            numbered = _cpu_number(line)
+            cpu, is_headed = (cpu, is_headed) if numbered is None else (numbered, True)
             key, _, value = (part.strip() for part in line.partition(":"))
             xcr0 = _number(value.replace("-", ""), 16) if key.upper() == "XCR0" else xcr0
             continue
         leaf, subleaf, registers = _leaf(line, f"{path}:{number}")
-        if (leaf, subleaf or 0) == (0, 0) and (0, 0) in cpus.get(cpu, {}):
-            cpu = unused
+        if (leaf, subleaf or 0) == (0, 0):
+            headings += [str(cpu)] if is_headed else []
+            cpu, is_headed = unused if (0, 0) in cpus.get(cpu, {}) else cpu, False
         unused = max(unused, cpu + 1)
         repeats[cpu, leaf] = repeats.get((cpu, leaf), -1) + 1
         if subleaf is None:
@@ -51,7 +55,9 @@ def read(text: str, path: str) -> Recording:
         cpus.setdefault(cpu, {}).setdefault((leaf, subleaf), registers)
     check_processors(len(cpus), path)
     is_64bit = all(leaves.get(_LONG_MODE, (0,) * 4)[3] >> 29 & 1 for leaves in cpus.values())
-    return Recording(arch="x86_64" if is_64bit else "i686", leaves=cpus, xcr0=xcr0)
+    return Recording(
+        arch="x86_64" if is_64bit else "i686", leaves=cpus, xcr0=xcr0, remarks=several_machines("CPU", headings)
+    )
 
 
 def is_leaf(line: str) -> bool:
@@ -76,9 +82,8 @@ def _number(word: str, most: int) -> int | None:
     return int(digits, 16) if re.fullmatch(f"[0-9A-Fa-f]{{1,{most}}}", digits) else None
 
 
-def _cpu_number(line: str, current: int) -> int:
+def _cpu_number(line: str) -> int | None:
     """Return the number in a heading: ``CPU 3:``, ``CPU#003 AffMask: 0x8``, ``------[ Logical CPU #3 ]------``."""
     rest = line.partition("CPU")[2].lstrip(" #\t")
     digits = rest[: len(rest) - len(rest.lstrip("0123456789"))]
-    number = proc_cpuinfo.number(digits)
-    return current if number is None else number
+    return proc_cpuinfo.number(digits)

@@ -36,9 +36,12 @@ def read(text: str, path: str) -> Recording:
         values.update(block)
     if not any(values.get(key) for key in _TELL) and values.get("CPU architecture", _ARM64[0]) in _ARM64:
         raise DumpError(f"{path}: no line lists features, such as flags: cut or filtered? Give all of /proc/cpuinfo")
+    arch = infer_arch(values)
+    if not arch:
+        raise DumpError(f"{path}: nothing tells the architecture: cut or filtered? Give all of /proc/cpuinfo")
     numbers = [block["processor"] for block in blocks if "processor" in block]
     return Recording(
-        arch=infer_arch(values),
+        arch=arch,
         files={"/proc/cpuinfo": content},
         remarks=(*decisions, *several_machines("processor", numbers)),
     )

@@ -37,6 +37,7 @@ def test_every_module_of_a_format_is_in_the_table() -> None:
     modules = {path.stem for path in Path(dumps.__file__).parent.glob("*.py")} - {
         "__init__",
         "architecture",
+        "foreign",
         "labels",
         "paste",
         "text",
@@ -114,7 +115,9 @@ def test_the_separators_of_every_version_of_instlatx64_are_read(written: str) ->
 
 
 def test_numbers_of_sysctl_are_numbers_unless_they_are_too_long() -> None:
-    _, machine = parse(f"hw.cpufamily: -634136515\nhw.memsize: {2**64 - 1}\nhw.serial: {'1' * 21}\n")
+    _, machine = parse(
+        f"hw.optional.arm64: 1\nhw.cpufamily: -634136515\nhw.memsize: {2**64 - 1}\nhw.serial: {'1' * 21}\n"
+    )
     variables = [machine.sysctl(name) for name in ("hw.cpufamily", "hw.memsize", "hw.serial")]
     assert variables == [-634136515, 2**64 - 1, "1" * 21]
 
