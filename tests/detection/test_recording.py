@@ -6,13 +6,19 @@ import inspect
 from typing import TYPE_CHECKING
 
 import pytest
+from helpers import dumps as written
+from helpers.corpora import needs_corpora
 from helpers.machines import EBX, ECX, INTEL, machine
+from helpers.paths import CORPUS, MACHINES
 
 import cpufeat
+from cpufeat.detection import dumps
 from cpufeat.detection.detect import detect
 from cpufeat.detection.machine import Machine
 from cpufeat.detection.recorder import Recorder, record
 from cpufeat.detection.recording import FACTS, NOT_RECORDED, QUESTIONS, Recording
+from cpufeat.detection.systems import ThisMachine
+from cpufeat.tables import has_tables
 
 if TYPE_CHECKING:
     from typing import Any
@@ -142,3 +148,37 @@ def test_leaves_of_a_hypervisor_count_only_with_the_bit_that_announces_one() -> 
     announced[ECX] |= 1 << 31
     words[1, 0] = (announced[0], announced[EBX], announced[ECX], announced[3])
     assert detect(haswell.replace(leaves={0: words})).hypervisor == "KVM"
+
+
+RECORDINGS = sorted((path.name, path.read_bytes()) for path in MACHINES.glob("*.json"))
+DUMPS = [
+    (f"{name} {at}", text.encode())
+    for name, texts in written.EXAMPLES.items()
+    for at, text in enumerate(texts)
+    if name != "recording"  # which has one leaf, and no feature
+]
+OF_OTHERS = [(path.name, path.read_bytes()) for path in sorted(CORPUS.glob("*/*.*"))[::10]]
+
+
+@pytest.mark.parametrize(("name", "content"), [*RECORDINGS, *DUMPS], ids=[name for name, _ in [*RECORDINGS, *DUMPS]])
+def test_a_recording_of_a_machine_replays_to_the_same_host(name: str, content: bytes) -> None:
+    check_replay(name, content)
+
+
+@needs_corpora
+def test_recordings_of_the_machines_in_the_collections_replay_to_the_same_hosts() -> None:
+    for name, content in OF_OTHERS:
+        check_replay(name, content)
+    assert len(OF_OTHERS) > 200
+
+
+def check_replay(name: str, content: bytes) -> None:
+    machine = dumps.parse(content, name)[1]
+    expected = detect(machine) if has_tables(machine.arch) else None
+    if expected:
+        recorded = record(machine)
+        assert detect(Recording.from_json(recorded.to_json())) == detect(recorded) == expected, name
+
+
+def test_this_machine_replays_to_the_same_host() -> None:
+    assert detect(Recording.from_json(record(ThisMachine()).to_json())) == detect(ThisMachine())
