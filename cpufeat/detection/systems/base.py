@@ -23,6 +23,9 @@ _ARCHITECTURES = {
     "powerpc64": "ppc64",
 }
 _32_BIT_ARCHITECTURES = {"x86_64": "i686", "aarch64": "armv8l"}
+"""What a 32-bit process runs as, by what a 64-bit kernel calls itself."""
+_64_BIT_ARCHITECTURES = {"i686": "x86_64", "armv8l": "aarch64", "ppc": "ppc64", "ppcle": "ppc64le", "s390": "s390x"}
+"""What a 64-bit process runs as, by what its kernel calls itself under ``setarch linux32`` (COMPAT_UTS_MACHINE)."""
 
 
 class NativeMachine(Machine):
@@ -105,8 +108,8 @@ class NativeMachine(Machine):
 
 
 def process_arch(machine: str) -> str:
-    """Return this process's architecture for uname(2)'s ``machine``: a 64-bit kernel may run a 32-bit process."""
+    """Return this process's architecture for uname(2)'s ``machine``, which may have more bits or, if asked to, fewer."""
     arch = _ARCHITECTURES.get(machine.lower(), machine)
     if arch[:1] == "i" and arch.endswith("86"):
-        return "i686"
-    return arch if sys.maxsize > 2**32 else _32_BIT_ARCHITECTURES.get(arch, arch)
+        arch = "i686"
+    return (_64_BIT_ARCHITECTURES if sys.maxsize > 2**32 else _32_BIT_ARCHITECTURES).get(arch, arch)

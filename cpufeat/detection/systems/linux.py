@@ -59,7 +59,7 @@ class Linux(NativeMachine):
 
     def facilities(self) -> tuple[int, ...] | None:
         """Execute STFLE."""
-        return instructions.facilities()
+        return instructions.facilities() if self.arch == "s390x" else None
 
 
 def _from_libc(kind: int) -> int | None:

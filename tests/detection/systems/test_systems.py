@@ -427,13 +427,30 @@ def test_a_c_library_that_is_not_glibc_is_musl(monkeypatch: pytest.MonkeyPatch) 
         ("aarch64", 32, "armv8l"),
         ("armv7l", 32, "armv7l"),
         ("s390x", 64, "s390x"),
+        ("i686", 64, "x86_64"),
+        ("armv8l", 64, "aarch64"),
+        ("ppc", 64, "ppc64"),
+        ("ppcle", 64, "ppc64le"),
+        ("s390", 64, "s390x"),
     ],
 )
-def test_a_kernel_runs_programs_of_fewer_bits(
+def test_a_process_is_of_fewer_bits_than_its_kernel_or_of_more_than_that_says(
     kernel: str, bits: int, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "maxsize", 2 ** (bits - 1) - 1)
     assert process_arch(kernel) == expected
+
+
+@needs_x86_64
+def test_a_kernel_that_calls_itself_a_32_bit_one_takes_nothing_from_a_64_bit_process() -> None:
+    """personality(2): under ``setarch linux32`` uname says i686, whose machine code crashes this process."""
+    program = (
+        "import ctypes, cpufeat; assert ctypes.CDLL(None).personality(8) != -1; host = cpufeat.detect();"
+        "print(host.arch, host.source, len(host.features))"
+    )
+    process = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    here = detect()
+    assert (process.stdout, process.stderr) == (f"{here.arch} {here.source} {len(here.features)}\n", "")
 
 
 # --- triples
