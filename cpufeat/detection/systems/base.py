@@ -108,7 +108,7 @@ class NativeMachine(Machine):
 
 
 def process_arch(machine: str) -> str:
-    """Return this process's architecture for uname(2)'s ``machine``, which may have more bits or, if asked to, fewer."""
+    """Return this process's architecture for uname(2)'s ``machine``, which may be of more bits, or pretend fewer."""
     arch = _ARCHITECTURES.get(machine.lower(), machine)
     if arch[:1] == "i" and arch.endswith("86"):
         arch = "i686"
