@@ -9,6 +9,8 @@ UNSEEN = "cannot be seen"
 STATE_OFF = "OS state not enabled"
 NEEDS_PERMISSION = "needs a permission"
 DIFFERS = "differs between cores"
+CLEARED = "cleared by the kernel"
+ERRATUM = "erratum"
 DISABLED = "disabled by the user"
 
 
@@ -16,8 +18,8 @@ class Withheld(Value):
     """The reason why a feature is not usable, and the evidence. ``str()`` gives both: ``not reported (...)``."""
 
     reason: str
-    """``not reported``, ``cannot be seen``, ``OS state not enabled``, ``needs a permission``, ``differs between cores``
-    or ``disabled by the user``."""
+    """``not reported``, ``cannot be seen``, ``OS state not enabled``, ``needs a permission``, ``erratum``,
+    ``differs between cores``, ``cleared by the kernel`` or ``disabled by the user``."""
     evidence: str
     """Where that was read: ``CPUID 7.0:EBX[16] is 0``, ``XCR0 is 0x3, needs 0x6``; empty where nothing tells more."""
 

@@ -164,6 +164,9 @@ def _verdict_on_request(resolution: Resolution) -> tuple[str, str]:
         return f"{request}: granted, less {_most_basic(resolution.host.arch, dropped)}, not usable here.", WARN
     if any(decision.kind == "permission" for decision in resolution.decisions):
         return f"{request}: granted, but the process has to ask the system for a permission first.", WARN
+    distrusted = [decision.subject for decision in resolution.decisions if decision.kind == "added"]
+    if distrusted:
+        return f"{request}: granted as asked, although {', '.join(distrusted)} cannot be trusted here.", WARN
     return f"{request}: runs here, as asked.", GOOD
 
 

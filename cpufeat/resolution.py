@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from cpufeat.decisions import DISABLED, NEEDS_PERMISSION, Decision, Withheld
+from cpufeat.decisions import CLEARED, DISABLED, ERRATUM, NEEDS_PERMISSION, Decision, Withheld
 from cpufeat.detection.detect import detect
 from cpufeat.detection.host import Host
 from cpufeat.errors import FromVariable, MissingFeaturesError, expect, one_of, warn
@@ -24,6 +24,12 @@ if TYPE_CHECKING:
 ON_MISSING = ("fallback", "error")
 TARGET_VARIABLE = "CPUFEAT_TARGET"
 DISABLE_VARIABLE = "CPUFEAT_DISABLE"
+_ON_REQUEST = {
+    NEEDS_PERMISSION: ("permission", "granted as asked; the process must get the permission before it runs such code"),
+    CLEARED: ("added", "granted as asked, although the kernel cleared it"),
+    ERRATUM: ("added", "granted as asked, in spite of an erratum"),
+}
+"""The reasons for which a feature is withheld unless a request names it: the decision's kind and its reason."""
 
 
 class Resolution(Value):
@@ -141,12 +147,10 @@ def _text(request: str | None) -> tuple[str, tuple[Decision, ...]]:
 
 
 def _permitted(request: Request, host: Host) -> FeatureSet:
-    """Return the features named in a request that the process may use once it has asked the system."""
+    """Return the features named in a request that would not fault: distrusted, or usable once the system is asked."""
     named = [name for sign, feature in request.changes if sign == "+" for name in implied(host.arch, feature.name)]
     withheld = host.withheld_reported
-    return FeatureSet(
-        host.arch, [name for name in named if name in withheld and withheld[name].reason == NEEDS_PERMISSION]
-    )
+    return FeatureSet(host.arch, [name for name in named if name in withheld and withheld[name].reason in _ON_REQUEST])
 
 
 def removals(text: str, requested: Wanted) -> Iterator[Decision]:
@@ -156,9 +160,10 @@ def removals(text: str, requested: Wanted) -> Iterator[Decision]:
 
 
 def _permissions(host: Host, permitted: FeatureSet) -> Iterator[Decision]:
-    reason = "granted as asked; the process must get the permission before it runs such code"
     for name in permitted:
-        yield Decision("permission", name, reason, host.withheld_reported[name].evidence)
+        why = host.withheld_reported[name]
+        kind, reason = _ON_REQUEST[why.reason]
+        yield Decision(kind, name, reason, why.evidence)
 
 
 def _drops(missing: dict[str, Withheld]) -> Iterator[Decision]:

@@ -63,10 +63,14 @@ class Cpuid:
         return self._value(Term(field))
 
     def _value(self, term: Term) -> int:
-        word = self._words.get(term.word)
+        return self.word(term.word) >> term.low & (1 << term.width) - 1
+
+    def word(self, name: str) -> int:
+        """Return a whole register, written ``LEAF.SUBLEAF:REGISTER``; 0 where it cannot be read."""
+        word = self._words.get(name)
         if word is None:
-            word = self._words[term.word] = self._read_word(term.word)
-        return word >> term.low & (1 << term.width) - 1
+            word = self._words[name] = self._read_word(name)
+        return word
 
     def _read_word(self, word: str) -> int:
         leaves, _, register = word.partition(":")
@@ -87,6 +91,13 @@ class Cpuid:
             else:
                 return written(terms)
         return ""
+
+    def without(self, cleared: dict[str, int]) -> Cpuid:
+        """Return what CPUID would be without some bits: a mask by word (``7.0:EBX``)."""
+        remaining = Cpuid(self._machine, self._cpu)
+        remaining._read = self._read
+        remaining._words = {word: self.word(word) & ~mask for word, mask in cleared.items()}
+        return remaining
 
     def text(self, *leaves: int) -> str:
         """Return the text that whole leaves hold, EAX to EDX in turn (the brand string)."""

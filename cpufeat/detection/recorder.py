@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 
 from cpufeat.detection.cpuid import all_leaves
 from cpufeat.detection.crosscheck import disagreements
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-_CPUINFO = "/proc/cpuinfo"
+_CPUINFO, _VERSION = "/proc/cpuinfo", "/proc/version"
 
 
 def record(machine: Machine) -> Recording:
@@ -30,6 +31,8 @@ def record(machine: Machine) -> Recording:
     recording = recorder.recording()
     leaves = _all_leaves(machine, recorder)
     files = dict(recording.files)
+    if _VERSION in files:
+        files[_VERSION] = re.sub(rb"\(\S+@\S+\)", b"(who built it)", files[_VERSION])
     if _CPUINFO in files:
         cpuinfo = _without_serial_number(files[_CPUINFO])
         files[_CPUINFO] = _one_of_each_kind(cpuinfo) if leaves else cpuinfo

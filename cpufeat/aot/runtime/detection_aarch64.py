@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 from cpufeat import tables
 from cpufeat.aot.runtime.feature_tests import Condition, FeatureTests, Field, sysctl
+from cpufeat.decisions import DIFFERS
 from cpufeat.detection.arch.aarch64_darwin import KEYS
+from cpufeat.detection.arch.identity import Erratum
 from cpufeat.levels import baseline, level_features
 from cpufeat.support.conditions import Term
 
@@ -31,7 +33,7 @@ class Linux(FeatureTests):
         """Return the row's bits; for a feature that some kernels report wrongly, HWCAP_CPUID as well.
 
         Emitted code cannot tell whether it runs on a core that ``errata.tsv`` lists. Linux 4.11 and later report only
-        what all cores have, and set HWCAP_CPUID.
+        what all cores have, and set HWCAP_CPUID; a feature that a core has with an erratum passes.
         """
         needs = (_HWCAP_CPUID,) if feature.name in _doubtful() else ()
         alternatives = [
@@ -78,8 +80,9 @@ none:
 
 
 def _doubtful() -> frozenset[str]:
-    """Return the features above the baseline that ``errata.tsv`` withholds from some core."""
-    listed = " ".join(names for *_, names, _, _ in tables.rows("arm/errata.tsv"))
+    """Return the features above the baseline that old kernels reported of cores without them, by ``errata.tsv``."""
+    rows = (Erratum(*cells) for cells in tables.rows("arm/errata.tsv"))
+    listed = " ".join(row.features for row in rows if row.reason == DIFFERS)
     return frozenset(listed.split()) - level_features("aarch64", baseline("aarch64")).names
 
 

@@ -24,6 +24,8 @@ class Reading(Value):
     family: int | None = None
     model: int | None = None
     stepping: int | None = None
+    microcode: int | None = None
+    """x86: its revision, where the source that has the features tells it."""
     brand: str = ""
     hypervisor: str = ""
     core: str = ""

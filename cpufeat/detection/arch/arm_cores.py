@@ -8,7 +8,7 @@ from __future__ import annotations
 from cpufeat import tables
 from cpufeat.decisions import Withheld
 from cpufeat.detection.arch import Reading
-from cpufeat.detection.arch.identity import among, biggest_first
+from cpufeat.detection.arch.identity import biggest_first, errata
 from cpufeat.detection.machine import AT_HWCAP
 from cpufeat.detection.probe import bits, lscpu_or_pycpuinfo, midr
 from cpufeat.detection.probe.midr import ArmCore
@@ -83,18 +83,10 @@ def reading_of(source: str, core: ArmCore, count: int, reported: dict[str, str])
 
 def _errata(reading: Reading) -> dict[str, Withheld]:
     withheld: dict[str, Withheld] = {}
-    for vendor, model, stepping, names, reason, evidence in tables.rows("arm/errata.tsv"):
-        if _may_be(reading, vendor, model, stepping):
-            withheld |= dict.fromkeys(reading.reported.keys() & set(names.split()), Withheld(reason, evidence))
+    for row in errata("arm/errata.tsv", reading):
+        broken = reading.reported.keys() & set(row.features.split())
+        withheld |= dict.fromkeys(broken, Withheld(row.reason, row.evidence))
     return withheld
-
-
-def _may_be(reading: Reading, vendor: str, model: str, stepping: str) -> bool:
-    """Whether a core of which something is known may be of that vendor, model and stepping."""
-    is_known = bool(reading.vendor) or reading.model is not None
-    cells = ((reading.model, model), (reading.stepping, stepping))
-    of_vendor = reading.vendor in ("", vendor)
-    return is_known and of_vendor and all(number is None or among(number, cell) for number, cell in cells)
 
 
 def _models(arch: str) -> str:

@@ -188,3 +188,35 @@ def _expected(arch: str, cpu: str) -> frozenset[str]:
         features = llvm_tables.cpu_features(arch, cpu)
         _known_cpus[arch, cpu] = features.names if features else frozenset()
     return _known_cpus[arch, cpu]
+
+
+class Erratum(Value):
+    """A row of ``errata.tsv``, whose header says what each column means."""
+
+    vendor: str
+    family: str
+    model: str
+    stepping: str
+    features: str
+    when: str
+    reason: str
+    evidence: str
+
+
+def errata(table: str, reading: Reading) -> list[Erratum]:
+    """Return the rows of a table of errata that may be about a core of which something is known."""
+    if not reading.vendor and reading.model is None:
+        return []
+    vendors = (ANY, reading.vendor)
+    return [
+        Erratum(*cells)
+        for cells in tables.rows(table)
+        if (cells[0] in vendors or not reading.vendor)
+        and _may_be(reading.family, cells[1])
+        and _may_be(reading.model, cells[2])
+        and _may_be(reading.stepping, cells[3])
+    ]
+
+
+def _may_be(number: int | None, ranges: str) -> bool:
+    return number is None or among(number, ranges)

@@ -7,15 +7,18 @@ The facts are in ``data/x86``; nothing here knows a feature or a model by name.
 from __future__ import annotations
 
 from cpufeat import tables
-from cpufeat.decisions import NEEDS_PERMISSION, STATE_OFF, Withheld
+from cpufeat.decisions import CLEARED, NEEDS_PERMISSION, STATE_OFF, Withheld
 from cpufeat.detection.arch import Reading
+from cpufeat.detection.arch.identity import errata
 from cpufeat.detection.cpuid import Cpuid
 from cpufeat.features import Feature, normalize, table
+from cpufeat.levels import baseline, level_features
 from cpufeat.support.value import TYPE_CHECKING, Value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from cpufeat.detection.arch.identity import Erratum
     from cpufeat.detection.machine import Machine
     from cpufeat.detection.probe.x86_flags import X86Processor
 
@@ -102,7 +105,7 @@ def _reading(machine: Machine, cpuid: Cpuid, count: int) -> Reading:
     fields = {feature.name: cpuid.satisfied(feature.condition) for feature in rows if feature.bit}
     features = [feature for feature in rows if fields.get(feature.name)]
     (enabled, evidence), known = cpuid.xcr0(), states()
-    return Reading(
+    reading = Reading(
         source="CPUID",
         vendor=vendor,
         family=family,
@@ -117,6 +120,7 @@ def _reading(machine: Machine, cpuid: Cpuid, count: int) -> Reading:
         states=tuple(name for name, state in known.items() if enabled & state.mask == state.mask),
         states_evidence=evidence,
     )
+    return _without_broken(machine, reading, cpuid, _cleared(machine, reading, cpuid))
 
 
 def _hypervisor(cpuid: Cpuid) -> str:
@@ -161,6 +165,92 @@ def _withheld(
         elif state.permission and machine.permitted_states() & state.mask != state.mask:
             withheld[feature.name] = Withheld(NEEDS_PERMISSION, state.permission)
     return withheld
+
+
+# --- what the kernel cleared, and errata
+
+_LISTED = "/sys/devices/system/cpu/modalias"
+_ONLY_CLEARED = "cleared"
+_MICROCODE = "/sys/devices/system/cpu/cpu0/microcode/version"
+
+
+def _cleared(machine: Machine, reading: Reading, cpuid: Cpuid) -> dict[str, str]:
+    """Return the features that CPUID reports and that the kernel took back, with the evidence.
+
+    The kernel lists what it kept of CPUID's words; ``modalias.tsv`` says which those are. A list of another CPU, which
+    an emulator of user programs shows, or by another program than Linux, says nothing; and no list says that this
+    process lacks its architecture's baseline.
+    """
+    head, _, numbers = (machine.read_file(_LISTED) or b"").decode("ascii", "replace").partition(":feature:,")
+    kept, cleared = _bits(numbers), {}
+    for word, register, told_by in tables.rows("x86/modalias.tsv") if kept else ():
+        held, of_word = cpuid.word(register), kept >> 32 * int(word)
+        if held & ~of_word and (held & of_word or kept >> int(told_by)):
+            cleared[register] = held & ~of_word
+    remaining, known = cpuid.without(cleared), table(machine.arch)
+    lost = [
+        name
+        for name, evidence in reading.reported.items()
+        if any(register in evidence for register in cleared) and not remaining.satisfied(known[name].condition)
+    ]
+    if not lost or not _is_of(head, reading) or _is_by_another_program(machine):
+        return {}
+    never_lost = level_features(machine.arch, baseline(machine.arch)).names
+    return {name: f"{_LISTED} lacks {reading.reported[name]}" for name in lost if name not in never_lost}
+
+
+def _bits(numbers: str) -> int:
+    """Return a word with the bits that ``0000,0001`` lists, 0 if it lists anything else."""
+    try:
+        listed = bytes.fromhex(numbers.replace(",", ""))
+    except ValueError:
+        return 0
+    word = 0
+    for high, low in zip(listed[::2], listed[1::2], strict=False):
+        word |= 1 << (high << 8 | low)
+    return word
+
+
+def _is_of(head: str, reading: Reading) -> bool:
+    """Whether a list of the kernel begins as one for the CPU of a reading does."""
+    row = tables.row("x86/vendors.tsv", reading.vendor)
+    return row is not None and head == f"cpu:type:x86,ven{int(row[1]):04X}fam{reading.family:04X}mod{reading.model:04X}"
+
+
+def _is_by_another_program(machine: Machine) -> bool:
+    version = (machine.read_file("/proc/version") or b"").decode("ascii", "replace")
+    return any(text in version for _, text in tables.rows("x86/other_kernels.tsv"))
+
+
+def _without_broken(machine: Machine, reading: Reading, cpuid: Cpuid | None, cleared: dict[str, str]) -> Reading:
+    """Return the reading without the features that the kernel cleared, and those of which ``errata.tsv`` tells."""
+    known: dict[str, Erratum] = {}
+    for row in errata("x86/errata.tsv", reading):
+        for name in reading.reported.keys() & set(row.features.split()):
+            if name not in known and _applies(row.when, machine, reading, cpuid, is_cleared=name in cleared):
+                known[name] = row
+    withheld = {name: Withheld(row.reason, row.evidence) for name, row in known.items()}
+    for name, evidence in cleared.items():
+        withheld[name] = Withheld(CLEARED, f"{evidence}; {known[name].evidence}" if name in known else evidence)
+    return reading.replace(withheld=withheld | reading.withheld)
+
+
+def _applies(when: str, machine: Machine, reading: Reading, cpuid: Cpuid | None, *, is_cleared: bool) -> bool:
+    """Whether a row of ``errata.tsv`` applies to a machine, by its column ``when``."""
+    word, _, least = when.partition("<")
+    if word in ("", _ONLY_CLEARED):
+        return is_cleared or not word
+    if least:
+        revision = _revision(machine) if reading.microcode is None else reading.microcode
+        return revision < int(least, 16)
+    return cpuid is not None and cpuid.holds(word)
+
+
+def _revision(machine: Machine) -> int:
+    """Return the revision of the microcode, 0 where that cannot be read, as in most guests."""
+    from cpufeat.detection.probe import x86_flags
+
+    return x86_flags.revision((machine.read_file(_MICROCODE) or b"").decode("ascii", "replace").strip()) or 0
 
 
 # --- the kernel's flags, which leave out features whose register state is not enabled
@@ -223,12 +313,13 @@ def _from_flags(machine: Machine, spelled: _Spelled, processor: X86Processor, co
     words = _words(machine.arch, spelled.system)
     names = frozenset().union(*(words.get(flag, ()) for flag in processor.flags))
     features = [feature for name, feature in table(machine.arch).items() if name in names]
-    return Reading(
+    reading = Reading(
         source=spelled.source,
         vendor=processor.vendor,
         family=processor.family,
         model=processor.model,
         stepping=processor.stepping,
+        microcode=processor.microcode,
         brand=processor.brand,
         count=count,
         reported={
@@ -238,6 +329,7 @@ def _from_flags(machine: Machine, spelled: _Spelled, processor: X86Processor, co
             machine, features, states(), spelled.enabled, f"by {spelled.source}, XCR0 is {spelled.enabled:#x}"
         ),
     )
+    return _without_broken(machine, reading, None, {})
 
 
 _known_words: dict[str, dict[str, set[str]]] = {}

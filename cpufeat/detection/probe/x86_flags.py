@@ -19,6 +19,8 @@ class X86Processor(Value):
     stepping: int | None
     brand: str
     flags: frozenset[str]
+    microcode: int | None = None
+    """Its revision."""
 
 
 def from_cpuinfo(content: bytes) -> list[X86Processor]:
@@ -34,7 +36,16 @@ def _of_paragraph(block: dict[str, str]) -> X86Processor:
         stepping=number(block.get("stepping", "")),
         brand=brand(block.get("model name", "")),
         flags=frozenset(block.get("flags", "").split()),
+        microcode=revision(block.get("microcode", "")),
     )
+
+
+def revision(text: str) -> int | None:
+    """Return the revision of microcode that the kernel writes as ``0xb40401a``, None for any other text."""
+    try:
+        return int(text, 16) if len(text) <= len("0x12345678") else None
+    except ValueError:
+        return None
 
 
 def from_lscpu(fields: dict[str, str]) -> X86Processor:
