@@ -16,7 +16,7 @@ import pytest
 from helpers import dumps as written
 from helpers.paths import CORPORA, CORPUS, PROJECT
 
-from cpufeat.decisions import DIFFERS
+from cpufeat.decisions import CLEARED, DIFFERS, ERRATUM
 from cpufeat.detection import dumps, host
 from cpufeat.detection.arch import x86
 from cpufeat.detection.detect import detect
@@ -190,8 +190,10 @@ def test_clearing_a_bit_or_removing_a_leaf_of_cpuid_never_adds_a_feature(kind: t
 
 
 def check(whole: host.Host, less: Recording, what: str) -> None:
+    """With another model number, an erratum or the kernel's list may be another CPU's; hardware has the feature."""
+    distrusted = {name for name, why in whole.withheld_reported.items() if why.reason in (CLEARED, ERRATUM)}
     damaged = detected(less)
-    assert damaged is None or damaged.features.names <= whole.features.names, what
+    assert damaged is None or damaged.features.names <= whole.features.names | distrusted, what
 
 
 def test_clearing_a_bit_of_xcr0_never_adds_a_feature() -> None:
