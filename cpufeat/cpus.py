@@ -117,9 +117,8 @@ def base_features(arch: str, cpu: str) -> FeatureSet:
 
 
 def can_run(arch: str, cpu: str) -> bool:
-    """Whether a level or CPU (in LLVM's spelling) has the feature without which nothing can run the code."""
-    requires = architecture(arch).requires
-    return not requires or requires in cpu_features(arch, cpu)
+    """Whether a level or CPU (in LLVM's spelling) has the features without which nothing can run the code."""
+    return cpu_features(arch, cpu).names.issuperset(architecture(arch).requires.split())
 
 
 def _all_spellings(arch: str) -> dict[str, str]:

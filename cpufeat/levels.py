@@ -46,9 +46,10 @@ def level_features(arch: str, level: str) -> FeatureSet:
 def required_features(arch: str) -> FeatureSet:
     """Return the features without which LLVM cannot generate code for an architecture.
 
-    For 64-bit code they are the lowest level; other code needs none.
+    For most 64-bit code they are the lowest level; RISC-V can do without floating point, and 32-bit code needs none.
     """
-    return level_features(arch, baseline(arch)) if architecture(arch).requires else FeatureSet(arch)
+    row = architecture(arch)
+    return level_features(arch, row.assumes) if row.assumes else FeatureSet(arch, row.requires.split())
 
 
 def ladder(features: FeatureSet) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -80,6 +80,7 @@ class Architecture(Value):
     level: str
     cpu: str
     requires: str
+    assumes: str
     also_runs: str
     qemu: str
     zig: str

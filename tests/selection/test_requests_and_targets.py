@@ -21,11 +21,12 @@ from hypothesis import strategies as st
 
 import cpufeat
 from cpufeat import llvm_tables
-from cpufeat.cpus import correction, cpu_features, cpus
+from cpufeat.cpus import can_run, correction, cpu_features, cpus
 from cpufeat.detection.detect import detect
 from cpufeat.detection.recording import Recording
 from cpufeat.features import FeatureSet, table
 from cpufeat.request import parse
+from cpufeat.tables import architectures
 from cpufeat.target import Target
 
 if TYPE_CHECKING:
@@ -120,6 +121,26 @@ def test_any_text_is_a_request_or_an_error(text: str) -> None:
 def test_a_32_bit_cpu_is_no_base_for_64_bit_code() -> None:
     with pytest.raises(cpufeat.TargetError, match="pentium3 is a 32-bit CPU"):
         Target.parse("pentium3", "x86_64")
+
+
+@pytest.mark.parametrize("arch", [row.arch for row in architectures()])
+def test_no_cpu_is_given_features_that_it_lacks(arch: str) -> None:
+    """RISC-V's sifive-s51 has no floating point. LLVM's generic x86 is a 386 in its table, and no 64-bit code is."""
+    runs = [cpu for cpu in cpus(arch) if can_run(arch, cpu) and (arch, cpu) != ("x86_64", "generic")]
+    assert len(runs) >= 4
+    for cpu in runs:
+        assert Target.parse(cpu, arch).features == cpu_features(arch, cpu), cpu
+
+
+def test_risc_v_code_can_do_without_floating_point() -> None:
+    for request in ("sifive-s51", "rocket-rv64", "rv64gc,-f"):
+        target = Target.parse(request, "riscv64")
+        assert not target.features.names & {"f", "d"}
+        assert {"-f", "-d", "+64bit"} <= set(target.llvm_features().split(","))
+        assert target.level == ""
+        assert target < Target.parse("rva22u64,+zifencei", "riscv64")
+    with pytest.raises(cpufeat.TargetError, match="riscv64 code cannot do without 64bit"):
+        Target.parse("rv64gc,-64bit", "riscv64")
 
 
 def test_a_target_without_a_host_cannot_be_native() -> None:

@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from cpufeat.aot.llvm.module_text import Module
 
 _COMDAT = re.compile(r"^\$(.+) = comdat ", re.MULTILINE)
+_NAMED_ABI = ("riscv", "loongarch")
+"""The architectures whose modules name their ABI."""
+_FLOAT_ABI = re.compile(r'!"target-abi", !"(\w+([fd]))"')
+"""An ABI that passes numbers in floating-point registers, and the feature that has these."""
 _MACH_O_MANGLING = "-m:o"
 """The part of a data layout that says that names are mangled as in Mach-O."""
 
@@ -155,6 +159,9 @@ def _fit(module: Llvmlite, job: Job, machine: Llvmlite) -> None:
         raise TargetError(
             f"{job.name}: it has the comdat {comdat[1]}, and Mach-O, the format of {job.triple}, has none"
         )
+    abi = _FLOAT_ABI.search(str(module)) if job.triple.startswith(_NAMED_ABI) else None
+    if abi and f"+{abi[2]}" not in job.features.split(","):
+        raise TargetError(f"{job.name}: made for the ABI {abi[1]}, which needs {abi[2]}; the target has none")
     module.triple, module.data_layout = job.triple, layout
 
 

@@ -163,6 +163,17 @@ def test_a_module_with_a_conflicting_triple_is_an_error(own, differs):
         aot.compile(f'target triple = "{own}"\n{TEXT}', BASELINE)
 
 
+@pytest.mark.parametrize(("abi", "needs"), [("lp64d", "d"), ("lp64f", "f")])
+def test_an_abi_whose_registers_the_target_lacks_is_an_error(abi, needs):
+    """LLVM warns, and emits code that takes its arguments elsewhere than the caller puts them."""
+    flags = f'!llvm.module.flags = !{{!0}}\n!0 = !{{i32 1, !"target-abi", !"{abi}"}}'
+    without, having = (Target.parse(cpu, "riscv64-linux-gnu") for cpu in ("sifive-s51", "sifive-u54"))
+    with pytest.raises(TargetError, match=f"made for the ABI {abi}, which needs {needs}; the target has none"):
+        aot.compile(f"{TEXT}\n{flags}", without)
+    aot.compile(TEXT, without)
+    aot.compile(f"{TEXT}\n{flags}", having)
+
+
 @pytest.mark.skipif(not hasattr(binding, "get_triple_parts"), reason="LLVM's own answer needs llvmlite >= 0.44")
 @pytest.mark.parametrize("arch", ["x86_64", "i686", "aarch64", "riscv64"])
 @pytest.mark.parametrize("rest", ["-pc-linux-gnu", "-linux-musl", "-unknown-freebsd13.1", "-linux", "-pc-windows-msvc"])
