@@ -86,7 +86,7 @@ def cpu_features(arch: str, cpu: str) -> FeatureSet:
         return level_features(arch, cpu)
     corrected = correction(arch, cpu)
     has = FeatureSet(arch, corrected.has.split()).closed()
-    return (_by_llvm(arch, cpu) | has).without(corrected.lacks.split())
+    return (_by_llvm(arch, cpu) | has).completed().without(corrected.lacks.split())
 
 
 def _by_llvm(arch: str, cpu: str) -> FeatureSet:

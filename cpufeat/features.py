@@ -165,6 +165,34 @@ def implied(arch: str, name: str) -> frozenset[str]:
     return _closures[key]
 
 
+_sums: dict[str, dict[str, frozenset[str]]] = {}
+
+
+def sums(arch: str) -> dict[str, frozenset[str]]:
+    """Return the features that are nothing but several others together, each with these.
+
+    Their bits are the names of others (RISC-V's ``b``: ``zba&zbb&zbs``), or just those of the features that they imply
+    (AArch64's ``crypto``: ``aes`` and ``sha2``).
+    """
+    folder = family(arch)
+    if folder not in _sums:
+        known = table(arch)
+        combined = [feature for feature in known.values() if "&" in feature.bit]
+        _sums[folder] = {feature.name: parts for feature in combined if (parts := _parts(feature, known))}
+    return _sums[folder]
+
+
+def _parts(feature: Feature, known: dict[str, Feature]) -> frozenset[str]:
+    implied_bits = {bit for name in feature.implies for bit in known[name].bit.split("&")}
+    for terms in feature.condition.alternatives:
+        bits = frozenset([term.text for term in terms])
+        if len(bits) > 1 and known.keys() >= bits:
+            return bits
+        if len(feature.implies) > 1 and bits == implied_bits:
+            return frozenset(feature.implies)
+    return frozenset()
+
+
 def _distinct(argument: str, names: Iterable[str]) -> frozenset[str]:
     """Return the names in an iterable. Raises TypeError for anything else, and for a single str."""
     if not isinstance(names, (str, bytes)):
@@ -209,6 +237,18 @@ class FeatureSet:
     def closed(self) -> FeatureSet:
         """Return the set with all features that its members imply."""
         return self._with(closure(self.arch, self.names))
+
+    def completed(self) -> FeatureSet:
+        """Return the closed set with each feature that is nothing but several of its members (:func:`sums`)."""
+        names = set(closure(self.arch, self.names))
+        for name, parts in sums(self.arch).items():
+            if parts <= names:
+                names.add(name)
+        return self._with(names)
+
+    def elementary(self) -> FeatureSet:
+        """Return the closed set without what is nothing but several of its members: what remains to be tested."""
+        return self._with(closure(self.arch, self.names) - sums(self.arch).keys())
 
     def without(self, removed: Iterable[str]) -> FeatureSet:
         """Return the set without the ``removed`` features and without all that imply one of them.

@@ -40,7 +40,7 @@ def level_features(arch: str, level: str) -> FeatureSet:
     while level:
         level, adds = extends[level]
         names.extend(adds)
-    return FeatureSet(arch, names).closed()
+    return FeatureSet(arch, names).completed()
 
 
 def required_features(arch: str) -> FeatureSet:

@@ -113,10 +113,12 @@ def wanted(request: Request, base: FeatureSet) -> Wanted:
         else:
             remaining = features.without([feature.name])
             features, lost = remaining, lost | (features - remaining)
+    removed = {name for name, sign in request.last_signs.items() if sign == "-"}
+    if request.changes:
+        features |= (features.completed() - features).without(removed)
     lowest = required_features(arch)
     if not lowest <= features:
         raise TargetError(f"{request.text!r}: {arch} code cannot do without {', '.join(lowest - features)}")
-    removed = {name for name, sign in request.last_signs.items() if sign == "-"}
     for name in features & FeatureSet(arch, removed):
         users = [other for other, sign in request.last_signs.items() if sign == "+" and name in implied(arch, other)]
         raise TargetError(

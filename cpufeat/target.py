@@ -170,8 +170,10 @@ class Target(Value):
         features = self.features & target.features
         options = tuple(option for option in self.options if option in target.options)
         cpu = level_of(features) or baseline(self.arch)
-        if self <= target or target <= self:
-            cpu = self.cpu if self <= target else target.cpu
+        if self.cpu == target.cpu or self <= target:  # each may have features that the other lacks: the tuning is one
+            cpu = self.cpu
+        elif target <= self:
+            cpu = target.cpu
         return Target(self.triple, cpu, features, options)
 
     def __rand__(self, host: Host) -> Target:

@@ -25,6 +25,7 @@ from cpufeat.cpus import can_run, correction, cpu_features, cpus
 from cpufeat.detection.detect import detect
 from cpufeat.detection.recording import Recording
 from cpufeat.features import FeatureSet, table
+from cpufeat.levels import levels
 from cpufeat.request import parse
 from cpufeat.tables import architectures
 from cpufeat.target import Target
@@ -143,6 +144,79 @@ def test_risc_v_code_can_do_without_floating_point() -> None:
         Target.parse("rv64gc,-64bit", "riscv64")
 
 
+@pytest.mark.parametrize("arch", [row.arch for row in architectures()])
+def test_every_cpu_and_level_has_what_its_features_add_up_to(arch: str) -> None:
+    """RISC-V's b is zba, zbb and zbs, AArch64's crypto is aes and sha2: detection says so, and so do targets."""
+    for cpu in (*levels(arch), *(cpu for cpu in cpus(arch) if can_run(arch, cpu))):
+        features = Target.parse(cpu, arch).features
+        assert features == features.closed() == features.completed(), cpu
+
+
+@pytest.mark.parametrize(
+    ("request_", "triple", "has", "lacks"),
+    [
+        ("rv64gc", "riscv64", "zcd", "b"),
+        ("rv64gc,+zba,+zbb,+zbs", "riscv64", "zcd b", "zkn"),
+        ("rv64gc,+zvbc,+zvkn", "riscv64", "zvknc", "zvks"),
+        ("rv64gc,-d", "riscv64", "f zca", "zcd d"),
+        ("sifive-p450,-b", "riscv64", "zba zbb zbs zcd", "b"),
+        ("sifive-p450,-zba", "riscv64", "zbb zbs zcd", "b zba"),
+        ("cortex-a53+aes+sha2", "aarch64", "crypto", "sha3"),
+        ("apple-m1", "aarch64", "crypto sha3", ""),
+        ("apple-m1,-aes", "aarch64", "sha2", "crypto aes"),
+        ("armv8-a,+crypto", "aarch64", "aes sha2", ""),
+        ("armv9-a,+sve_bitperm", "aarch64", "sve2_bitperm", "sve2_aes"),
+    ],
+)
+def test_a_request_has_what_its_features_add_up_to_unless_it_says_no(
+    request_: str, triple: str, has: str, lacks: str
+) -> None:
+    target = Target.parse(request_, triple)
+    assert FeatureSet(target.arch, has.split()) <= target.features
+    assert not target.features & FeatureSet(target.arch, lacks.split())
+
+
+@pytest.mark.parametrize(
+    ("recorded", "requests"),
+    [
+        (
+            Recording(
+                arch="riscv64",
+                files={"/proc/cpuinfo": b"processor : 0\nhart : 0\nisa : rv64imafdc_zicsr_zifencei_zba_zbb_zbs_zvbc\n"},
+                auxv={16: 0x112D},
+            ),
+            ("rv64gc", "rv64gc,+zba,+zbb,+zbs", "rv64gc,+b", "sifive-u74"),
+        ),
+        (
+            Recording(arch="aarch64", auxv={16: 0x1FB, 26: 0}),
+            ("armv8-a,+crypto", "cortex-a72+aes+sha2"),
+        ),
+        (
+            Recording(
+                arch="aarch64",
+                system="darwin",
+                libc="",
+                sysctls={
+                    "hw.cputype": 0x0100000C,
+                    **{
+                        f"hw.optional.arm.{name}": 1
+                        for name in ("AdvSIMD", "FEAT_AES", "FEAT_PMULL", "FEAT_SHA1", "FEAT_SHA256", "FEAT_CRC32")
+                    },
+                    "hw.optional.floatingpoint": 1,
+                },
+            ),
+            ("armv8-a,+crypto", "armv8-a+aes+sha2"),
+        ),
+    ],
+)
+def test_a_host_runs_what_its_features_add_up_to(recorded: Recording, requests: tuple[str, ...]) -> None:
+    host = detect(recorded)
+    assert host.features == host.features.completed()
+    assert host.features.names <= host.evidence.keys()
+    for request in requests:
+        assert Target.parse(request, host.triple) <= host, request
+
+
 def test_a_target_without_a_host_cannot_be_native() -> None:
     with pytest.raises(cpufeat.TargetError, match="relative to a host"):
         Target.parse("+avx2")
@@ -227,6 +301,15 @@ def test_what_runs_on_both_keeps_the_smaller_ones_cpu_and_the_common_options() -
     small, large = Target.parse("haswell,+prefer-256-bit,+retpoline"), Target.parse("skylake,+prefer-256-bit")
     assert (small & large).cpu == (large & small).cpu == "haswell"
     assert (small & large).options == (large & small).options == ("+prefer_256_bit",)
+
+
+def test_what_runs_on_two_of_one_cpu_is_tuned_for_it() -> None:
+    """Oryon's RNDR never succeeds, and Linux shows what LLVM does not know of: two sets, one CPU."""
+    for cpu, one, other in (("oryon-1", "-bti", "-ecv"), ("haswell", "-bmi2", "-rdrnd,+sha")):
+        arch = "aarch64" if cpu == "oryon-1" else "x86_64"
+        both = Target.parse(f"{cpu},{one}", arch) & Target.parse(f"{cpu},{other}", arch)
+        assert both.cpu == cpu
+    assert (Target.parse("alderlake") & Target.parse("znver4")).cpu == "x86-64-v3"
 
 
 def test_a_target_runs_where_the_host_has_its_architecture_and_features(haswell: cpufeat.Host) -> None:

@@ -34,7 +34,7 @@ def usable(body: Body, tests: FeatureTests, features: FeatureSet, *, permitted: 
     TargetError for a feature that cannot be tested on this system.
     """
     rows = table(features.arch)
-    conditions = {name: tests.condition(rows[name], permitted=permitted) for name in features.isa.closed()}
+    conditions = {name: tests.condition(rows[name], permitted=permitted) for name in features.isa.elementary()}
     untestable = [name for name, condition in conditions.items() if not condition]
     if untestable:
         names = ", ".join(untestable)

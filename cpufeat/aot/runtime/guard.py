@@ -78,7 +78,7 @@ def _mask_bits(features: int) -> int:
 
 def _is_testable(tests: FeatureTests, arch: str, name: str) -> bool:
     rows = table(arch)
-    return all(tests.condition(rows[feature]) for feature in FeatureSet(arch, [name]).isa.closed())
+    return all(tests.condition(rows[feature]) for feature in FeatureSet(arch, [name]).isa.elementary())
 
 
 def _sign(body: Body, guarded: Sequence[str], index: int | None = None) -> str:

@@ -7,6 +7,7 @@ Sources: Apple's "Determining instruction set characteristics"; XNU ``osfmk/mach
 from __future__ import annotations
 
 from cpufeat.detection.arch import Reading
+from cpufeat.detection.probe import bits
 from cpufeat.features import Feature, table
 from cpufeat.support.value import TYPE_CHECKING
 
@@ -28,7 +29,7 @@ def read(machine: Machine) -> list[Reading]:
         stepping=_unsigned(machine.sysctl("hw.cpusubfamily")),
         brand=str(machine.sysctl("machdep.cpu.brand_string") or ""),
         hypervisor="Apple's hypervisor" if machine.sysctl("kern.hv_vmm_present") == 1 else "",
-        reported={name: variables for name, variables in evidence.items() if variables},
+        reported=bits.with_sums(machine.arch, {name: names for name, names in evidence.items() if names}),
         undetermined=frozenset(
             feature.name for feature in features if not evidence[feature.name] and not _is_denied(machine, feature)
         ),

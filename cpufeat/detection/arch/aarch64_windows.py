@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from cpufeat.detection.arch.arm_cores import reading_of
 from cpufeat.detection.arch.identity import biggest_first
-from cpufeat.detection.probe import midr, proc_cpuinfo
+from cpufeat.detection.probe import bits, midr, proc_cpuinfo
 from cpufeat.detection.probe.midr import ArmCore
 from cpufeat.features import Feature, table
 from cpufeat.support.value import TYPE_CHECKING
@@ -25,7 +25,7 @@ def read(machine: Machine) -> list[Reading]:
     """Return a reading for each kind of core, the biggest first; none where Windows does not answer."""
     features = table(machine.arch).values()
     answers = {feature.name: _evidence(machine, feature) for feature in features}
-    reported = {name: evidence for name, evidence in answers.items() if evidence}
+    reported = bits.with_sums(machine.arch, {name: evidence for name, evidence in answers.items() if evidence})
     newest = max((_newest(feature) for feature in features if answers[feature.name]), default=0)
     undetermined = frozenset(feature.name for feature in features if _newest(feature) > newest)
     if not reported:

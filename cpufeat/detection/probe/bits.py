@@ -5,7 +5,7 @@ Bits that are set are a dictionary from their names in ``features.tsv`` (``hwcap
 
 from __future__ import annotations
 
-from cpufeat.features import family, implied, table
+from cpufeat.features import family, implied, sums, table
 from cpufeat.support.conditions import Term
 from cpufeat.support.value import TYPE_CHECKING
 
@@ -74,6 +74,15 @@ def reported(arch: str, set_bits: Mapping[str, str]) -> dict[str, str]:
     """Return the features whose bits are held, each with the evidence."""
     known = {feature.name: evidence(feature.condition, set_bits) for feature in table(arch).values()}
     return {name: why for name, why in known.items() if why}
+
+
+def with_sums(arch: str, reported: Mapping[str, str]) -> dict[str, str]:
+    """Return reported features, and those that are nothing but several of them, each with the evidence."""
+    features = dict(reported)
+    for name, parts in sums(arch).items():
+        if parts <= features.keys():
+            features.setdefault(name, " and ".join(features[part] for part in sorted(parts)))
+    return features
 
 
 def closed(arch: str, set_bits: Mapping[str, str], words: Mapping[str, str]) -> dict[str, str]:
