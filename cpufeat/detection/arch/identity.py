@@ -143,14 +143,25 @@ def identify(arch: str, reading: Reading) -> Identity:
     expected = _expected(arch, row.cpu)
     may = f"{row.may} {_any_model(arch).may}".split()
     extra = FeatureSet(arch, reading.reported.keys() - expected - set(may)).isa
-    fitted = _best_fit(arch, reading.vendor, reported) if extra and ANY not in may else row.cpu
-    if extra.names.isdisjoint(_expected(arch, fitted)):
+    telling = _telling(extra) if extra else frozenset()
+    fitted = _best_fit(arch, reading.vendor, reported) if telling and ANY not in may else row.cpu
+    if telling.isdisjoint(_expected(arch, fitted)):
         return Identity(row.cpu, row.name, expected, named=row.cpu)
     names = list(extra)
     listed = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
     reason = f"{described(arch, vars(reading))} is {row.name}, which has no {listed}; {fitted} fits the features best"
     decision = Decision("identity", fitted, reason, reading.reported[min(names)])
     return Identity(fitted, "", _expected(arch, fitted), (decision,), named=row.cpu)
+
+
+def _telling(features: FeatureSet) -> frozenset[str]:
+    """Return those that belong to a level or have a register state of their own: what compilers use unasked.
+
+    Tuning depends on no others (RDSEED), so no others tell of another CPU than the model number does.
+    """
+    known = table(features.arch)
+    of_levels = frozenset(name for adds in levels(features.arch).values() for name in adds)
+    return frozenset(name for name in features if known[name].state or name in of_levels)
 
 
 def _unknown(arch: str, reading: Reading, cpu: str) -> Identity:
