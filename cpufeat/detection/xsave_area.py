@@ -17,12 +17,11 @@ if TYPE_CHECKING:
 
 _X87, _LEGACY = 0b01, 0b11
 """The bit of XCR0 that is always set, and with it that of SSE: their state lies in the first bytes of every area."""
-_AVX = 2
-"""The component whose place is the same on every CPU."""
-_HEADER_END = 576
-"""Bytes of an area before its components: 512 for x87 and SSE, 64 for the header."""
+_HEADER_END, _AVX_END = 576, 832
+"""Bytes of an area before its components (512 for x87 and SSE, 64 for the header), and before those that follow AVX,
+for which every CPU leaves the same place."""
 _ALIGNMENT = 64
-"""The alignment, in bytes, that some components have in a compacted area."""
+"""The alignment, in bytes, that components have in an area that is not compacted, and some in one that is."""
 _XSAVEC, _XSAVES = 0b0010, 0b1000
 """Bits of D.1:EAX. With either, D.1:EBX is the size of a compacted area, in which XSAVES keeps the supervisor's too."""
 _ALIGNED = 0b10
@@ -53,12 +52,12 @@ def enabled(leaf: Callable[[int], Registers | None]) -> int:
     low, size, _, high = leaf(0) or _NOTHING
     features, compacted, supervisor, _ = leaf(1) or _NOTHING
     components = _components((low | high << 32) & ~_LEGACY, leaf)
-    beside = _components(supervisor if features & _XSAVES else 0, leaf)
+    beside = _components(supervisor, leaf)
     is_told = compacted and features & (_XSAVEC | _XSAVES)
     fitting = [
         bits
         for bits in _values(components)
-        if _ends_at(size, [components[bit] for bit in bits], components.get(_AVX))
+        if _ends_at(size, [components[bit] for bit in bits])
         and (not is_told or _packs_into(compacted, {bit: components[bit] for bit in bits}, beside))
     ]
     proven = frozenset.intersection(*fitting) if fitting else frozenset[int]()
@@ -94,15 +93,14 @@ def _values(components: dict[int, Component]) -> set[frozenset[int]]:
     return values
 
 
-def _ends_at(size: int, chosen: Iterable[Component], avx: Component | None) -> bool:
+def _ends_at(size: int, chosen: Iterable[Component]) -> bool:
     """Whether an area that is not compacted can have this size: it ends with one of its components, and none is beyond.
 
-    A component in an unknown place is anywhere after the place of AVX, which every CPU with AVX has.
+    A component in an unknown place is anywhere after that of AVX.
     """
-    first = avx.offset + avx.length if avx else _HEADER_END
     last = max((component.offset + component.length for component in chosen if component.offset), default=_HEADER_END)
-    anywhere = (component.length for component in chosen if not component.offset)
-    return last == size or (last < size and any(first + length <= size for length in anywhere))
+    starts = (size - component.length for component in chosen if not component.offset)
+    return last == size or (last < size and any(start >= _AVX_END and not start % _ALIGNMENT for start in starts))
 
 
 def _packs_into(size: int, chosen: Mapping[int, Component], beside: Mapping[int, Component]) -> bool:

@@ -73,6 +73,19 @@ def test_no_more_is_inferred_than_was_enabled(area: Layout) -> None:
             assert not found & ~xcr0, f"{found:#x} of {xcr0:#x}: {answers}"
 
 
+@pytest.mark.parametrize("area", AREAS)
+def test_a_component_that_is_not_listed_proves_no_other_one(area: Layout) -> None:
+    chosen = random.Random(2)
+    for _ in range(50):
+        xcr0 = valid(area, chosen.getrandbits(64))
+        told = {bit: words for bit, words in leaf_d(area, xcr0).items() if bit != 1}
+        low, size, largest, high = told[0]
+        for bit in area:
+            less = (low & ~(1 << bit), size, largest, high & ~(1 << bit - 32) if bit > 31 else high)
+            for answers in ({**told, 0: less}, {0: less}):
+                assert not xsave_area.enabled(answers.get) & ~xcr0, (hex(xcr0), bit)
+
+
 @pytest.mark.parametrize(
     ("area", "xcr0"),
     [
