@@ -56,7 +56,7 @@ def emulated(arch: str, qemu: str, cpu: str, root: Path | None = None) -> Place:
 def version(qemu: str) -> str:
     """Return ``qemu VERSION`` of an emulator."""
     said = subprocess.run([qemu, "--version"], capture_output=True, text=True, check=True).stdout
-    return "qemu " + said.split()[2]
+    return "qemu " + said.partition("version ")[2].split()[0]
 
 
 def compared(place: Place, program: Path) -> list[Difference]:
