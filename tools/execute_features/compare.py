@@ -5,11 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
+from cpufeat.decisions import CLEARED
+
 if TYPE_CHECKING:
     from tools.execute_features.program import Executed
 
 TOO_MUCH, TOO_LITTLE, GUARD = "too much", "too little", "guard"
-_DEPENDS = "it depends on"
+_BY_ANSWER = {
+    "it depends on": "what lacks its base is in no target, as LLVM has it",
+    CLEARED: "the kernel does not want it to be used; nothing makes it fault",
+}
+"""Why something that runs is missing all the same, by a part of what cpufeat says."""
+_ASKS_THE_CPU = "a program asks the CPU alone, and what the kernel cleared still runs"
 
 
 class Found(TypedDict):
@@ -46,13 +53,15 @@ def differences(arch: str, where: str, executed: Executed, found: Found) -> list
             differ.append(Difference(kind, feature, says[feature], executed.how[feature], reason))
     for feature, guard in executed.guard.items():
         if guard != (feature in usable):
-            differ.append(Difference(GUARD, feature, says[feature], f"a program finds {guard}", ""))
+            still_runs = guard and executed.ran.get(feature) and CLEARED in says[feature]
+            reason = _ASKS_THE_CPU if still_runs else ""
+            differ.append(Difference(GUARD, feature, says[feature], f"a program finds {guard}", reason))
     return differ
 
 
 def _reason(arch: str, feature: str, where: str, kind: str, says: str) -> str:
-    if kind == TOO_LITTLE and _DEPENDS in says:
-        return "what lacks its base is in no target, as LLVM has it"
+    if kind == TOO_LITTLE and any(part in says for part in _BY_ANSWER):
+        return next(reason for part, reason in _BY_ANSWER.items() if part in says)
     rows = (row for row in explained() if row[:2] == (arch, feature) and row[3] == kind)
     return next((reason for _, _, place, _, reason in rows if where.startswith(place)), "")
 
