@@ -6,6 +6,7 @@ Sources: Apple's "Determining instruction set characteristics"; XNU ``osfmk/mach
 
 from __future__ import annotations
 
+from cpufeat import tables
 from cpufeat.detection.arch import Reading
 from cpufeat.detection.probe import bits
 from cpufeat.features import Feature, table
@@ -22,12 +23,14 @@ def read(machine: Machine) -> list[Reading]:
     """Return a reading for each level of performance, the highest first; none where sysctl does not answer."""
     features = table(machine.arch).values()
     evidence = {feature.name: _evidence(machine, feature) for feature in features}
+    brand = str(machine.sysctl("machdep.cpu.brand_string") or "")
+    model = _unsigned(machine.sysctl("hw.cpufamily"))
     reading = Reading(
         source="sysctl",
         vendor=VENDOR,
-        model=_unsigned(machine.sysctl("hw.cpufamily")),
+        model=_model_by_name(brand) if model is None else model,
         stepping=_unsigned(machine.sysctl("hw.cpusubfamily")),
-        brand=str(machine.sysctl("machdep.cpu.brand_string") or ""),
+        brand=brand,
         hypervisor="Apple's hypervisor" if machine.sysctl("kern.hv_vmm_present") == 1 else "",
         reported=bits.with_sums(machine.arch, {name: names for name, names in evidence.items() if names}),
         undetermined=frozenset(
@@ -62,6 +65,13 @@ def _counts(machine: Machine) -> list[int]:
     names = [f"hw.perflevel{level}.physicalcpu" for level in range(min(levels, 8) if isinstance(levels, int) else 0)]
     counts = [count for name in names if isinstance(count := machine.sysctl(name), int)]
     return counts or [max(1, len(machine.online_cpus()))]
+
+
+def _model_by_name(brand: str) -> int | None:
+    """Return the number of the CPU in ``Apple M1``: people leave the number itself out of dumps."""
+    rows = tables.rows("aarch64/models.tsv")
+    numbers = (int(row[2], 0) for row in rows if row[0] == VENDOR and brand == f"{VENDOR} {row[7]}")
+    return next(numbers, None)
 
 
 def _unsigned(value: int | str | None) -> int | None:

@@ -137,7 +137,7 @@ def identify(arch: str, reading: Reading) -> Identity:
     generation whose features it has, where a row without a name says so.
     """
     reported = FeatureSet(arch, reading.reported).closed().names
-    row = next((row for row in _models(arch, reading.vendor) if row.fits(reading, reported)), None)
+    row = _row(arch, reading, reported)
     if row is None or not row.name:
         return _unknown(arch, reading, row.cpu if row else _generic(arch))
     expected = _expected(arch, row.cpu)
@@ -164,9 +164,20 @@ def _telling(features: FeatureSet) -> frozenset[str]:
     return frozenset(name for name in features if known[name].state or name in of_levels)
 
 
+def features_by_number(arch: str, reading: Reading) -> frozenset[str] | None:
+    """Return the features that LLVM gives the CPU of the model number, None where no table has the number."""
+    row = _row(arch, reading, frozenset())
+    return _expected(arch, row.cpu) if row else None
+
+
+def _row(arch: str, reading: Reading, reported: frozenset[str]) -> Model | None:
+    return next((row for row in _models(arch, reading.vendor) if row.fits(reading, reported)), None)
+
+
 def _unknown(arch: str, reading: Reading, cpu: str) -> Identity:
     says = "is in no table" if reading.core or reading.model is not None else "gives no model number"
-    reason = f"{described(arch, vars(reading))} {says}: it is what its features prove, {cpu}"
+    meaning = "its features count, and no tuning is known" if cpu == _generic(arch) else f"it is at least {cpu}"
+    reason = f"{described(arch, vars(reading))} {says}: {meaning}"
     return Identity(cpu, "", frozenset(), (Decision("identity", cpu, reason, reading.source),))
 
 

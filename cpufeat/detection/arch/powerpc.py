@@ -7,6 +7,7 @@ The facts are in ``data/powerpc``; nothing here knows a feature or a model by na
 from __future__ import annotations
 
 from cpufeat.detection.arch import Reading
+from cpufeat.detection.arch.identity import features_by_number
 from cpufeat.detection.machine import AT_HWCAP, AT_PLATFORM
 from cpufeat.detection.probe import bits, lscpu, lscpu_or_pycpuinfo, proc_cpuinfo
 from cpufeat.features import FeatureSet, table
@@ -30,23 +31,20 @@ def read(machine: Machine) -> list[Reading]:
     name, revision, count, source = _described(machine)
     platform = machine.auxv_string(AT_PLATFORM)
     version = _version(name, revision) or _architected(platform)
-    if machine.getauxval(AT_HWCAP) is not None:
-        source, reported = "AT_HWCAP", bits.reported(machine.arch, bits.auxiliary(machine))
-    elif name:
-        reported = _named(machine.arch, name, source)
-    else:
+    answers = machine.getauxval(AT_HWCAP) is not None
+    if not answers and not name:
         return []
-    return [
-        Reading(
-            source=source,
-            vendor="Freescale" if version and version >> 16 >= _FREESCALE else "IBM",
-            model=version >> 16 if version else None,
-            stepping=version & 0xFFFF if version else None,
-            brand=name.partition(",")[0] or platform,
-            count=count or max(1, len(machine.online_cpus())),
-            reported=reported,
-        )
-    ]
+    reading = Reading(
+        source="AT_HWCAP" if answers else source,
+        vendor="Freescale" if version and version >> 16 >= _FREESCALE else "IBM",
+        model=version >> 16 if version else None,
+        stepping=version & 0xFFFF if version else None,
+        brand=name.partition(",")[0] or platform,
+        count=count or max(1, len(machine.online_cpus())),
+    )
+    if answers:
+        return [reading.replace(reported=bits.reported(machine.arch, bits.auxiliary(machine)))]
+    return [reading.replace(reported=_named(machine.arch, name, source, features_by_number(machine.arch, reading)))]
 
 
 def _described(machine: Machine) -> tuple[str, str, int, str]:
@@ -80,9 +78,13 @@ def _architected(name: str) -> int | None:
     return _ARCHITECTED << 16 | max(generation - 4, 1)
 
 
-def _named(arch: str, name: str, source: str) -> dict[str, str]:
-    """Return the features by the kernel's words alone: the baseline, and units named as in ``altivec supported``."""
+def _named(arch: str, name: str, source: str, by_number: frozenset[str] | None) -> dict[str, str]:
+    """Return the features by the kernel's words alone: the baseline, and units named as in ``altivec supported``.
+
+    A CPU whose number is known may lack some of the baseline: an e500 has no registers for floating point.
+    """
     flags = set(name.replace(",", " ").split())
     units = [feature for feature in table(arch) if feature in flags]
-    why = f"{source}: {name}"
-    return dict.fromkeys(FeatureSet(arch, units).closed() | level_features(arch, baseline(arch)), why)
+    least = level_features(arch, baseline(arch))
+    least = least if by_number is None else FeatureSet(arch, least.names & by_number)
+    return dict.fromkeys(FeatureSet(arch, units).closed() | least, f"{source}: {name}")

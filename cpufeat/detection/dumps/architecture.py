@@ -28,6 +28,13 @@ _ARCHITECTURES = (
     ("cpu", "power1", "ppc64le"),
     ("cpu", "power", "ppc64"),
     ("cpu", "ppc", "ppc64"),
+    ("cpu", " a2 ", "ppc64"),
+    ("cpu", " cell ", "ppc64"),
+    ("cpu", " e5500", "ppc64"),
+    ("cpu", " e6500", "ppc64"),
+    ("cpu", " pa6t", "ppc64"),
+    ("cpu", " 970", "ppc64"),
+    ("revision", "(pvr ", "ppc"),
 )
 """A key, a part of its value in lower case between spaces, and the architecture that they show.
 

@@ -146,6 +146,32 @@ def test_the_processor_version_in_force_names_the_cpu(cpu: str, pvr: str, expect
     assert (detected.cpu, detected.cores) == (expected, (host.Core(expected, 3),))
 
 
+@pytest.mark.parametrize(
+    ("cpu", "pvr", "arch", "expected", "level"),
+    [
+        ("e5500", "8024 0012", "ppc64", "e5500", "ppc64"),
+        ("e6500, altivec supported", "8040 0120", "ppc64", "e5500", "ppc64"),
+        ("A2", "0048 0200", "ppc64", "a2", "ppc64"),
+        ("PPC970MP, altivec supported", "0044 0101", "ppc64", "970", "ppc64"),
+        ("Cell Broadband Engine, altivec supported", "0070 0501", "ppc64", "ppc64", "ppc64"),
+        ("Power11 (raw), altivec supported", "0082 1200", "ppc64le", "pwr11", "ppc64"),
+        ("7447A, altivec supported", "8003 0105", "ppc", "7450", "ppc"),
+        ("7410, altivec supported", "800c 1104", "ppc", "7400", "ppc"),
+        ("750FX", "7000 0202", "ppc", "750", "ppc"),
+        ("e500v2", "8021 0030", "ppc", "e500", ""),
+        ("no such core", "7fff 0001", "ppc", "generic", "ppc"),
+    ],
+)
+def test_a_dump_of_cpuinfo_tells_the_architecture_by_the_name_of_the_core(
+    cpu: str, pvr: str, arch: str, expected: str, level: str
+) -> None:
+    name, machine = dumps.parse(cpuinfo(cpu, pvr, 2).encode(), "dump")
+    detected = detect(machine)
+    assert (name, detected.arch, detected.cpu, detected.level) == ("cpuinfo", arch, expected, level)
+    assert ("altivec" in detected.features) == ("altivec" in cpu)
+    assert ("fpu" in detected.features) == (cpu != "e500v2")
+
+
 def test_at_platform_names_the_cpu_where_proc_is_not_mounted() -> None:
     assert detect(machine(POWER10, platform="power11")).cpu == "pwr11"
     assert detect(machine(POWER8, platform="power8")).name == "POWER8 mode"

@@ -41,7 +41,7 @@ SAYS_ALL = {
     "linux_old_world_loongarch64": ("loongarch64", "la464"),
     "linux_debian_8_7_1_ppc64le": ("ppc64le", "pwr7"),
     "linux_rhel_7_3_ppc64le": ("ppc64le", "pwr8"),
-    "linux_fedora_5_s390x": ("s390x", "z196"),
+    "linux_fedora_5_s390x": ("s390x", "generic"),
 }
 """Machines, as ``uname -m`` has them, whose features it passes on, and the CPU: it leaves out Arm's and Z's models."""
 SAYS_LESS = {

@@ -599,3 +599,20 @@ def test_code_of_32_bits_reads_what_64_bit_code_reads(tmp_path: Path) -> None:
         pytest.skip("needs a kernel that runs 32-bit programs")
     here = ThisMachine()
     assert printed == [detect(here).vendor, str((here.xgetbv(0) or 0) & 0xFFFFFFFF)]
+
+
+@pytest.mark.parametrize(
+    ("variables", "cpu", "name"),
+    [
+        ("machdep.cpu.brand_string: Apple M2 Pro", "apple-m2", "M2"),
+        ("machdep.cpu.brand_string: Apple M9\nhw.optional.arm.FEAT_SME: 1", "apple-m4", ""),
+        ("machdep.cpu.brand_string: Apple M9\nhw.optional.arm.FEAT_BF16: 1", "apple-m2", ""),
+        ("machdep.cpu.brand_string: Apple processor", "apple-m1", ""),
+        ("hw.cpufamily: 99", "apple-m1", ""),
+    ],
+)
+def test_a_mac_without_a_known_number_is_told_by_its_name_or_is_the_generation_of_its_features(
+    variables: str, cpu: str, name: str
+) -> None:
+    detected = detect(parse(f"hw.optional.arm64: 1\nhw.optional.neon: 1\n{variables}\n".encode(), "sysctl")[1])
+    assert (detected.cpu, detected.name, len(detected.decisions)) == (cpu, name, 0 if name else 1)
