@@ -100,6 +100,13 @@ def _by_llvm(arch: str, cpu: str) -> FeatureSet:
     return cpu_features(arch, row.predecessor)
 
 
+def stand_in(arch: str, cpu: str) -> str:
+    """Return the CPU itself, or its nearest predecessor that the newest LLVM with a table knows."""
+    while cpu in cpus(arch) and llvm_tables.cpu_features(arch, cpu) is None:
+        cpu = cpus(arch)[cpu].predecessor
+    return cpu
+
+
 def correction(arch: str, cpu: str) -> Correction:
     """Return how a CPU differs from what LLVM says of it; the fields are empty for most."""
     row = tables.row("corrections.tsv", family(arch), cpu) or ("", "", "", "", "")

@@ -31,8 +31,8 @@ class Decision(Value):
     """One difference between a request or a reading and the result."""
 
     kind: str
-    """``identity``, ``disagreement``, ``source``, ``dropped``, ``added``, ``removed``, ``permission``, ``environment``,
-    ``function`` or ``fallback``."""
+    """``identity``, ``stand-in``, ``disagreement``, ``source``, ``dropped``, ``added``, ``removed``, ``permission``,
+    ``environment``, ``function`` or ``fallback``."""
     subject: str
     """The feature, CPU, variable or function that it is about."""
     reason: str

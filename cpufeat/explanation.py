@@ -150,7 +150,8 @@ def verdict(explanation: Explanation) -> tuple[str, str]:
         return f"Its model is not known: compile for {host.cpu}, with the features that it reports.", WARN
     missing = explanation.faults or explanation.unseen
     if not missing:
-        return f"Compile for {host.cpu}: all that the name implies runs here.", GOOD
+        stand_in = f", a stand-in for {host.stands_for}" if host.stands_for else ""
+        return f"Compile for {host.cpu}{stand_in}: all that the name implies runs here.", GOOD
     less, is_used = _most_basic(host.arch, missing), any(used_unasked(host.arch, name) for name in missing)
     if not explanation.faults:
         return f"Compile for {host.cpu}, less {less}, which {host.source} does not show.", WARN if is_used else GOOD
@@ -257,6 +258,7 @@ def to_json(explanation: Explanation) -> dict[str, Any]:
 
 def identity(host: Host) -> dict[str, Any]:
     """Return a machine's identity, without its features."""
-    keys = ("arch", "system", "libc", "vendor", "family", "model", "stepping", "brand", "name", "hypervisor", "cpu")
-    cores = [{"cpu": core.cpu, "count": core.count} for core in host.cores]
+    about = ("arch", "system", "libc", "vendor", "family", "model", "stepping", "brand", "name", "hypervisor")
+    keys = (*about, "cpu", "stands_for")
+    cores = [{"cpu": core.cpu, "count": core.count, "stands_for": core.stands_for} for core in host.cores]
     return {**{key: getattr(host, key) for key in keys}, "cores": cores, "level": host.level}

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 
 from cpufeat.cli.layout import fixed, row, section_heading, wrapped
+from cpufeat.cpus import stand_in
 from cpufeat.decisions import Withheld
 from cpufeat.detection import unreported
 from cpufeat.detection.arch.identity import described
 from cpufeat.explanation import OF_ANY_MACHINE, OTHERS, PRIVILEGED, Explanation, groups, heading, verdict
 from cpufeat.features import HARDWARE, FeatureSet, family, table
 from cpufeat.levels import ladder, level_features, levels
+from cpufeat.llvm_tables import newest
 from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -73,7 +75,9 @@ def _compile_for(request: str, target: Target) -> Iterator[Block]:
     beyond = len(target.features) - len(level_features(arch, target.level)) if target.level else 0
     of_level = f"all of {target.level}" if target.level else f"less than {ladder(target.features)[1][0]}"
     yield section_heading("Compile for", f"request: {request}")
-    yield row("cpu", target.cpu, "title", "LLVM's name, for tuning only")
+    known = stand_in(arch, target.cpu)
+    stands_in = f"; {known} stands in for it up to LLVM {newest(arch)}" if known != target.cpu else ""
+    yield row("cpu", target.cpu, "title", f"LLVM's name, for tuning only{stands_in}")
     yield row("features", f"{len(target.features)}: {of_level}" + (f" and {beyond} more" if beyond else ""))
     if target.options:
         yield row("options", " ".join(target.options))
@@ -98,6 +102,10 @@ def _contradiction(explanation: Explanation) -> Iterator[Block]:
         if decision.kind == "source":
             yield section_heading("What was read")
             yield wrapped(f"{decision}.", "warn", 2)
+            continue
+        if decision.kind == "stand-in":
+            yield section_heading("Stand-in")
+            yield wrapped(f"{decision.subject} {decision.reason}.", "", 2)
             continue
         yield section_heading("Contradiction" if explanation.host.named else "Unknown model")
         yield wrapped(f"{decision.reason}.", "warn", 2)

@@ -111,6 +111,7 @@ def _merge(machine: Machine, readings: list[Reading], identities: list[Identity]
         undetermined=reading.undetermined,
         states=reading.states,
         states_evidence=reading.states_evidence,
+        stands_for=identity.stands_for,
     )
 
 
@@ -136,7 +137,8 @@ def _missing_base(arch: str, name: str, reading: Reading, withheld: dict[str, Wi
 
 
 def _cores(readings: list[Reading], identities: list[Identity]) -> tuple[Core, ...]:
-    counts: dict[str, int] = {}
+    counts: dict[tuple[str, str], int] = {}
     for reading, identity in zip(readings, identities, strict=True):
-        counts[identity.cpu] = counts.get(identity.cpu, 0) + reading.count
-    return tuple(Core(cpu, count) for cpu, count in counts.items())
+        kind = (identity.cpu, identity.stands_for)
+        counts[kind] = counts.get(kind, 0) + reading.count
+    return tuple(Core(cpu, count, stands_for) for (cpu, stands_for), count in counts.items())

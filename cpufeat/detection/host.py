@@ -19,6 +19,8 @@ class Core(Value):
     """The LLVM CPU that code for it is best tuned for, or a level."""
     count: int
     """The number of its processors."""
+    stands_for: str = ""
+    """The core's own name in an LLVM that is newer than every table, where ``cpu`` is a stand-in for it; else empty."""
 
 
 class Host(Value):
@@ -75,6 +77,8 @@ class Host(Value):
     """The register states that the operating system enabled (rows of ``x86/states.tsv``); only CPUID tells."""
     states_evidence: str = ""
     """The evidence for ``states``: ``XCR0 is 0xe7``; empty if they were not read."""
+    stands_for: str = ""
+    """The CPU's own name in an LLVM that is newer than every table (``znver6``), where ``cpu`` is a stand-in for it."""
 
     @property
     def withheld(self) -> dict[str, Withheld]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from helpers.corpora import needs_corpora
 from helpers.llvm_data import features_of
@@ -9,6 +11,7 @@ from helpers.machines import AMD, INTEL, leaves, machine
 from helpers.paths import CORPUS
 
 import cpufeat
+from cpufeat.cpus import cpu_features
 from cpufeat.detection import dumps, host
 from cpufeat.detection.detect import detect
 from cpufeat.detection.machine import Machine
@@ -177,6 +180,26 @@ def test_a_hint_never_outweighs_a_model_number_that_the_best_fit_contradicts_as_
     """Bartlett Lake, Raptor Lake's performance cores alone, reports CLDEMOTE, which no client CPU of LLVM has."""
     detected = detect(machine(INTEL, 6, 215, features_of("raptorlake") | {hint}))
     assert (detected.cpu, detected.name, detected.decisions) == ("raptorlake", "Raptor Lake", ())
+
+
+def test_a_cpu_that_no_llvm_has_yet_is_tuned_for_as_a_stand_in_that_says_so() -> None:
+    recording = machine(AMD, 26, 0x50, set(cpu_features("x86_64", "znver6")))
+    detected = detect(recording)
+    assert (detected.cpu, detected.stands_for, detected.named, detected.name) == ("znver5", "znver6", "znver5", "Zen 6")
+    assert detected.cores == (host.Core("znver5", 1, "znver6"),)
+    (decision,) = detected.decisions
+    assert (decision.kind, decision.subject) == ("stand-in", "znver5")
+    assert "stands in for znver6 (Zen 6), which LLVM 22 does not have" in decision.reason
+    assert {"avx512fp16", "avxneconvert"} <= detected.features.names
+    explanation = cpufeat.explain(machine=recording)
+    assert "a stand-in for znver6" in explanation.verdict
+    assert json.loads(explanation.to_json())["stands_for"] == "znver6"
+
+
+@pytest.mark.parametrize("model", [0x00, 0x44, 0x4F, 0x60, 0x77, 0xD0, 0xD7])
+def test_zen_5_is_no_stand_in(model: int) -> None:
+    detected = detect(machine(AMD, 26, model, features_of("znver5")))
+    assert (detected.cpu, detected.stands_for, detected.name) == ("znver5", "", "Zen 5")
 
 
 @pytest.mark.parametrize("vendor", [INTEL, AMD, "NobodysCPU!!"])

@@ -31,8 +31,8 @@ support
 tables decisions binary_format
 features triples
 levels llvm_tables
-detection
 cpus
+detection
 request
 target
 resolution

@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from cpufeat.detection.host import Host
 
 _UNKNOWN: dict[str, Any] = {
-    **dict.fromkeys(("format", "arch", "vendor", "family", "model", "stepping", "brand", "cpu", "level")),
+    **dict.fromkeys(("format", "arch", "vendor", "family", "model", "stepping", "brand", "cpu", "stands_for", "level")),
     "cores": [],
     "features": [],
     "withheld": {},
     "decisions": [],
     "error": None,
 }
-_WITHOUT_TABLES = {"name": "", "brand": "", "cpu": GENERIC, "level": ""}
+_WITHOUT_TABLES = {"name": "", "brand": "", "cpu": GENERIC, "stands_for": "", "level": ""}
 """The identity that is reported for an architecture without tables."""
 
 
@@ -75,9 +75,14 @@ def _described(host: Host) -> dict[str, Any]:
 def _line(answer: dict[str, Any]) -> str:
     if answer["error"]:
         return f"{answer['path']}: error: {answer['error'].removeprefix(answer['path'] + ': ')}"
-    cores = " + ".join(f"{core['count']} {core['cpu']}" for core in answer["cores"])
-    cpu = cores if len(answer["cores"]) > 1 else answer["cpu"]
+    cores = " + ".join(f"{core['count']} {_cpu(core)}" for core in answer["cores"])
+    cpu = cores if len(answer["cores"]) > 1 else _cpu(answer)
     known_as = answer["name"] or answer["brand"]
     called = f" ({known_as})" if known_as else ""
     said = "".join(f"; {made['subject']}: {made['reason']}" for made in answer["decisions"] if made["kind"] == "source")
     return f"{answer['path']}: {cpu}{called}, {answer['level'] or answer['arch']}{said}"
+
+
+def _cpu(core: dict[str, Any]) -> str:
+    stands_for = core["stands_for"]
+    return f"{core['cpu']} as a stand-in for {stands_for}" if stands_for else core["cpu"]

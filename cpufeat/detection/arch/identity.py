@@ -38,6 +38,8 @@ class Identity(Value):
     decisions: tuple[Decision, ...] = ()
     named: str = ""
     """The CPU of the model number alone, which the features may contradict; empty where no table has it."""
+    stands_for: str = ""
+    """The CPU's own name, in an LLVM newer than every table, where ``cpu`` is the nearest one that LLVM knows."""
 
 
 class Model(Value):
@@ -146,12 +148,29 @@ def identify(arch: str, reading: Reading) -> Identity:
     telling = _telling(extra) if extra else frozenset()
     fitted = _best_fit(arch, reading.vendor, reported) if telling and ANY not in may else row.cpu
     if telling.isdisjoint(_expected(arch, fitted)):
-        return Identity(row.cpu, row.name, expected, named=row.cpu)
+        return _tuned(arch, Identity(row.cpu, row.name, expected, named=row.cpu))
     names = list(extra)
     listed = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
     reason = f"{described(arch, vars(reading))} is {row.name}, which has no {listed}; {fitted} fits the features best"
     decision = Decision("identity", fitted, reason, reading.reported[min(names)])
-    return Identity(fitted, "", _expected(arch, fitted), (decision,), named=row.cpu)
+    return _tuned(arch, Identity(fitted, "", _expected(arch, fitted), (decision,), named=row.cpu))
+
+
+def _tuned(arch: str, identity: Identity) -> Identity:
+    """Return the identity with a stand-in in place of a CPU that is newer than every LLVM with a table."""
+    if llvm_tables.cpu_features(arch, identity.cpu) is not None:
+        return identity
+    from cpufeat.cpus import stand_in
+
+    cpu, llvm = stand_in(arch, identity.cpu), llvm_tables.newest(arch)
+    known_as = f"{identity.cpu} ({identity.name})" if identity.name else identity.cpu
+    decision = Decision("stand-in", cpu, f"stands in for {known_as}, which LLVM {llvm} does not have", "cpus.tsv")
+    return identity.replace(
+        cpu=cpu,
+        named=stand_in(arch, identity.named),
+        stands_for=identity.cpu,
+        decisions=(*identity.decisions, decision),
+    )
 
 
 def _telling(features: FeatureSet) -> frozenset[str]:
@@ -189,7 +208,8 @@ def _generic(arch: str) -> str:
 
 def _best_fit(arch: str, vendor: str, reported: frozenset[str]) -> str:
     """Return the vendor's CPU, or the level, that differs least from what is reported and needs no state beyond it."""
-    names = dict.fromkeys([*(row.cpu for row in _models(arch, vendor)), *reversed(levels(arch))])
+    of_llvm = [level for level in reversed(levels(arch)) if llvm_tables.cpu_features(arch, level) is not None]
+    names = dict.fromkeys([*(row.cpu for row in _models(arch, vendor)), *of_llvm])
     candidates = [(cpu, expected) for cpu in names if (expected := _expected(arch, cpu))]
     isa = {feature.name for feature in table(arch).values() if feature.kind == "isa"}
     beyond = {feature.name for feature in table(arch).values() if feature.state}.intersection(isa) - reported
@@ -205,10 +225,14 @@ _known_cpus: dict[tuple[str, str], frozenset[str]] = {}
 
 
 def _expected(arch: str, cpu: str) -> frozenset[str]:
-    """Return the features that a CPU has in LLVM's table."""
+    """Return the features that a CPU has in LLVM's table, or in ``cpus.tsv`` if it is newer than that."""
     if (arch, cpu) not in _known_cpus:
         features = llvm_tables.cpu_features(arch, cpu)
-        _known_cpus[arch, cpu] = features.names if features else frozenset()
+        if features is None:
+            from cpufeat.cpus import cpu_features
+
+            features = cpu_features(arch, cpu)
+        _known_cpus[arch, cpu] = features.names
     return _known_cpus[arch, cpu]
 
 

@@ -6,6 +6,7 @@ The facts are in ``data/loongarch``; nothing here knows a feature or a model by 
 
 from __future__ import annotations
 
+from cpufeat import tables
 from cpufeat.detection.arch import Reading
 from cpufeat.detection.machine import AT_HWCAP
 from cpufeat.detection.probe import bits, lscpu, lscpu_or_pycpuinfo, proc_cpuinfo
@@ -13,9 +14,6 @@ from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from cpufeat.detection.machine import Machine
-
-_MODEL_DIGITS = 6
-"""``3A5000`` of ``Loongson-3A5000-HV``: what follows is a speed or a package."""
 
 
 def read(machine: Machine) -> list[Reading]:
@@ -33,11 +31,17 @@ def read(machine: Machine) -> list[Reading]:
             vendor=vendor,
             stepping=_revision(fields.get("cpu revision", "")),
             brand=f"{vendor}-{name}" if name else vendor,
-            core=name[:_MODEL_DIGITS],
+            core=_core(name),
             count=count or max(1, len(machine.online_cpus())),
             reported=bits.closed(machine.arch, set_bits, {} if answers else words),
         )
     ]
+
+
+def _core(name: str) -> str:
+    """Return the core of ``models.tsv`` that a name begins with: what follows is a speed, a package or a guest."""
+    cores = (row[4] for row in tables.rows("loongarch/models.tsv"))
+    return next((core for core in cores if name.startswith(core)), name)
 
 
 def _described(machine: Machine) -> tuple[dict[str, str], int, str]:

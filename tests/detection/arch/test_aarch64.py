@@ -99,7 +99,7 @@ def test_models_have_the_cpus_that_zig_gives_them() -> None:
 
 
 def test_rows_name_existing_cpus_and_are_the_first_to_match_their_models() -> None:
-    known = llvm_tables.load(ARCH).cpus.keys() | levels(ARCH).keys()
+    known = llvm_tables.load(ARCH).cpus.keys() | {cpu.name for cpu in cpus(ARCH).values() if cpu.has}
     for row in (row for row in MODELS if row.name and row.cpu):
         assert row.cpu in known
         for part in re.split("[,-]", row.model):
@@ -176,6 +176,19 @@ def test_features_without_a_core_are_told_apart_by_level() -> None:
     assert (detected.cpu, detected.level) == ("generic", "armv8.4-a")
     assert {"sve", "pauth"} <= detected.features.names
     assert "sve2" not in detected.features
+
+
+@pytest.mark.parametrize(
+    ("core", "cpu", "stands_for", "name"),
+    [
+        ((0x48, 0xD03, 0x10), "tsv110", "", "TaiShan-v130"),
+        ((0x48, 0xD22, 0x10), "tsv110", "", "HIP11"),
+        ((0x48, 0xD06, 0x10), "tsv110", "hip12", "HIP12"),
+    ],
+)
+def test_kunpengs_are_told_apart(core: tuple[int, int, int], cpu: str, stands_for: str, name: str) -> None:
+    detected = detect(of_cpuinfo("fp asimd atomics asimdrdm crc32 asimddp sve", core))
+    assert (detected.cpu, detected.stands_for, detected.name) == (cpu, stands_for, name)
 
 
 def test_a_core_in_no_table_is_generic_with_its_features() -> None:

@@ -86,6 +86,8 @@ def test_every_cpu_of_llvm_has_a_name_here(version: int) -> None:
         ("Loongson-3C5000L", "la464", "LA464"),
         ("Loongson-3A6000", "la664", "LA664"),
         ("Loongson-3C6000/S", "la664", "LA664"),
+        ("Loongson-3B6000", "la664", "LA664"),
+        ("Loongson-3B6000M", "loongarch64", "LA364E"),
         ("Loongson-2K2000", "loongarch64", "LA364"),
         ("Loongson-9Z9999", "generic-la64", ""),
         ("-", "generic-la64", ""),
