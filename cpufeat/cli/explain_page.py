@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from cpufeat.detection.host import Host
     from cpufeat.target import Target
 
+_HEADINGS = {"source": "What was read", "stand-in": "Stand-in"}
+"""The headings over decisions about a machine that are not about its model."""
 _MAX_LACKING = 8
 """The number of features named that a level still lacks."""
 _MAX_BESIDE = 56
@@ -99,16 +101,9 @@ def _decisions(explanation: Explanation) -> Iterator[Block]:
 
 def _contradiction(explanation: Explanation) -> Iterator[Block]:
     for decision in explanation.host.decisions:
-        if decision.kind == "source":
-            yield section_heading("What was read")
-            yield wrapped(f"{decision}.", "warn", 2)
-            continue
-        if decision.kind == "stand-in":
-            yield section_heading("Stand-in")
-            yield wrapped(f"{decision.subject} {decision.reason}.", "", 2)
-            continue
-        yield section_heading("Contradiction" if explanation.host.named else "Unknown model")
-        yield wrapped(f"{decision.reason}.", "warn", 2)
+        identity = "Contradiction" if explanation.host.named else "Unknown model"
+        yield section_heading(_HEADINGS.get(decision.kind, identity))
+        yield wrapped(f"{decision if decision.kind in _HEADINGS else decision.reason}.", "warn", 2)
 
 
 def _name(explanation: Explanation) -> Iterator[Block]:

@@ -164,7 +164,9 @@ def _tuned(arch: str, identity: Identity) -> Identity:
 
     cpu, llvm = stand_in(arch, identity.cpu), llvm_tables.newest(arch)
     known_as = f"{identity.cpu} ({identity.name})" if identity.name else identity.cpu
-    decision = Decision("stand-in", cpu, f"stands in for {known_as}, which LLVM {llvm} does not have", "cpus.tsv")
+    decision = Decision(
+        "stand-in", cpu, f"stands in for {known_as}, which LLVM {llvm} does not have", f"data/{family(arch)}/cpus.tsv"
+    )
     return identity.replace(
         cpu=cpu,
         named=stand_in(arch, identity.named),
