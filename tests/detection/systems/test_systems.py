@@ -605,7 +605,11 @@ def test_code_of_32_bits_reads_what_64_bit_code_reads(tmp_path: Path) -> None:
     ("variables", "cpu", "name"),
     [
         ("machdep.cpu.brand_string: Apple M2 Pro", "apple-m2", "M2"),
-        ("machdep.cpu.brand_string: Apple M9\nhw.optional.arm.FEAT_SME: 1", "apple-m4", ""),
+        (
+            "machdep.cpu.brand_string: Apple M9\nhw.optional.arm.FEAT_SME: 1\nhw.optional.arm.sme_max_svl_b: 64",
+            "apple-m4",
+            "",
+        ),
         ("machdep.cpu.brand_string: Apple M9\nhw.optional.arm.FEAT_BF16: 1", "apple-m2", ""),
         ("machdep.cpu.brand_string: Apple processor", "apple-m1", ""),
         ("hw.cpufamily: 99", "apple-m1", ""),
