@@ -78,7 +78,7 @@ def _compile_for(request: str, target: Target) -> Iterator[Block]:
     of_level = f"all of {target.level}" if target.level else f"less than {ladder(target.features)[1][0]}"
     yield section_heading("Compile for", f"request: {request}")
     known = stand_in(arch, target.cpu)
-    stands_in = f"; {known} stands in for it up to LLVM {newest(arch)}" if known != target.cpu else ""
+    stands_in = f"; {known} stands in for it: LLVM {newest(arch)} has none" if known != target.cpu else ""
     yield row("cpu", target.cpu, "title", f"LLVM's name, for tuning only{stands_in}")
     yield row("features", f"{len(target.features)}: {of_level}" + (f" and {beyond} more" if beyond else ""))
     if target.options:
