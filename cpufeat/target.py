@@ -6,7 +6,7 @@ from cpufeat import llvm_tables
 from cpufeat.detection.host import Host
 from cpufeat.errors import CpufeatError, OptionError, TargetError, expect, one_of
 from cpufeat.features import HARDWARE, FeatureSet, family, find
-from cpufeat.levels import baseline, level_of, levels
+from cpufeat.levels import baseline, level_of, levels, required_features
 from cpufeat.request import arch_of, parse, wanted
 from cpufeat.support.value import TYPE_CHECKING, Value
 from cpufeat.tables import architecture, has_tables, of_triple
@@ -231,9 +231,10 @@ class Target(Value):
         TargetError for a triple that it generates no code for, or features without which LLVM would end the process as
         soon as it did (``64bit`` for x86-64); MissingExtraError without llvmlite.
         """
-        required = architecture(self.arch).requires
-        if required and required not in self.features:
-            raise TargetError(f"{self.triple}: LLVM ends the process instead of generating code without {required}")
+        missing = required_features(self.arch) - self.features
+        if missing:
+            names = ", ".join(missing)
+            raise TargetError(f"{self.triple}: LLVM ends the process instead of generating code without {names}")
         from cpufeat.support.extras import extra
 
         with extra("aot"):

@@ -57,7 +57,8 @@ def _with_baseline(machine: Machine, readings: list[Reading]) -> list[Reading]:
     It is added where nothing else is known, or what is known is of no CPU that runs the process.
     """
     own = architecture(machine.arch)
-    if readings and all(reading.reported and own.requires in ("", *reading.reported) for reading in readings):
+    needs = set(own.requires.split())
+    if readings and all(reading.reported and needs <= reading.reported.keys() for reading in readings):
         return readings
     runs = dict.fromkeys(level_features(machine.arch, own.level).names, f"runs {machine.arch}")
     silent = Reading(source=PROCESS, count=max(1, len(machine.online_cpus())))

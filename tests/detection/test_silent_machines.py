@@ -93,6 +93,14 @@ def test_no_target_machine_ends_the_process(arch: str) -> None:
         cpufeat.Target(arch, "generic", FeatureSet(arch)).create_target_machine()
 
 
+def test_what_llvm_takes_for_granted_may_not_be_missing() -> None:
+    """``SSE register return with SSE disabled`` ends the process too."""
+    lowest = level_features("x86_64", "x86-64")
+    with pytest.raises(cpufeat.TargetError, match=r"code without sse, sse2$"):
+        cpufeat.Target("x86_64", "haswell", lowest.without(["sse"])).create_target_machine()
+    assert cpufeat.Target("x86_64", "haswell", lowest).create_target_machine()
+
+
 # --- an empty answer is no answer
 
 
