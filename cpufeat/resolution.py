@@ -100,7 +100,12 @@ def resolve(request: str | None = None, *, host: Host | None = None, on_missing:
     target = Target(host.triple, cpu, requested.features & usable, parsed.options)
     if missing:
         _warn(asked, missing)
-    changed = (*removals(text, requested), *_permissions(host, permitted), *_drops(missing))
+    changed = (
+        *corrections(parsed, requested),
+        *removals(text, requested),
+        *_permissions(host, permitted),
+        *_drops(missing),
+    )
     return Resolution(text, host, target, (*disabled, *from_environment, *changed))
 
 
@@ -151,6 +156,18 @@ def _permitted(request: Request, host: Host) -> FeatureSet:
     named = [name for sign, feature in request.changes if sign == "+" for name in implied(host.arch, feature.name)]
     withheld = host.withheld_reported
     return FeatureSet(host.arch, [name for name in named if name in withheld and withheld[name].reason in _ON_REQUEST])
+
+
+def corrections(request: Request, requested: Wanted) -> Iterator[Decision]:
+    """Yield a decision for each feature that LLVM gives the CPU of a request and that this counts as lacking."""
+    if request.is_native:
+        return
+    from cpufeat.cpus import correction
+
+    row = correction(requested.features.arch, request.base)
+    for name in row.lacks.split():
+        if name not in requested.features.names:
+            yield Decision("removed", name, f"{request.base} counts as lacking it, to which LLVM gives it", row.source)
 
 
 def removals(text: str, requested: Wanted) -> Iterator[Decision]:

@@ -43,7 +43,7 @@ def target_of(options: Namespace) -> tuple[str, Target, tuple[Decision, ...]]:
     from cpufeat.cpus import base_features
     from cpufeat.levels import baseline
     from cpufeat.request import parse, wanted
-    from cpufeat.resolution import removals
+    from cpufeat.resolution import corrections, removals
     from cpufeat.tables import of_triple
     from cpufeat.target import Target
 
@@ -55,7 +55,8 @@ def target_of(options: Namespace) -> tuple[str, Target, tuple[Decision, ...]]:
     request = baseline(arch) if options.request is None else options.request
     target = Target.parse(request, options.triple)
     parsed = parse(request, arch)
-    return request, target, tuple(removals(request, wanted(parsed, base_features(arch, parsed.base))))
+    requested = wanted(parsed, base_features(arch, parsed.base))
+    return request, target, (*corrections(parsed, requested), *removals(request, requested))
 
 
 def llvm_version(text: str) -> int:

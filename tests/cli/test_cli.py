@@ -165,6 +165,7 @@ def test_target_of_a_cpu_of_another_architecture_is_that_of_its_linux(machine: t
     assert (done.returncode, done.stderr) == (0, "")
     assert answer["triple"] == "aarch64-unknown-linux-gnu"
     assert answer["names"] == list(Target.parse("cortex-a72,-crc", "aarch64").features)
+    assert [decision["subject"] for decision in answer["decisions"]] == ["aes", "sha2"], "an option of the core"
     asks = cpufeat("target", "generic", *machine)
     assert (asks.returncode, asks.stdout) == (2, "")
     assert "generic is a name of several architectures" in asks.stderr

@@ -120,7 +120,7 @@ def test_any_text_is_a_request_or_an_error(text: str) -> None:
 
 
 def test_a_32_bit_cpu_is_no_base_for_64_bit_code() -> None:
-    with pytest.raises(cpufeat.TargetError, match="pentium3 is a 32-bit CPU"):
+    with pytest.raises(cpufeat.TargetError, match="pentium3 is no 64-bit CPU"):
         Target.parse("pentium3", "x86_64")
 
 
@@ -578,6 +578,16 @@ def test_a_removal_takes_along_what_depends_on_it_and_says_so(haswell: cpufeat.H
     assert resolution.target.level == "x86-64-v2"
 
 
+def test_what_llvm_gives_a_cpu_that_lacks_it_is_a_decision() -> None:
+    host = detect(machine(AMD, 15, 65, features_of("k8-sse3") | {"3dnow", "3dnowa"}))
+    (lacking,) = cpufeat.resolve("k8-sse3", host=host).decisions
+    assert (lacking.kind, lacking.subject) == ("removed", "cx16")
+    assert "AMD 25481" in lacking.evidence
+    asked = cpufeat.resolve("k8-sse3,+cx16", host=host)
+    assert not asked.decisions
+    assert "cx16" in asked.target.features
+
+
 def test_amx_is_granted_when_asked_for(sapphire_rapids: cpufeat.Host) -> None:
     assert "amx_tile" not in cpufeat.resolve(host=sapphire_rapids).target.features
     resolution = cpufeat.resolve("native,+amx-int8", host=sapphire_rapids)
@@ -609,7 +619,7 @@ def test_cpufeat_target_replaces_native(haswell: cpufeat.Host, monkeypatch: pyte
     [
         ("CPUFEAT_TARGET", "haswel", "^CPUFEAT_TARGET: unknown x86 CPU 'haswel'; did you mean haswell"),
         ("CPUFEAT_TARGET", "haswell,avx2", "^CPUFEAT_TARGET: 'haswell,avx2': 'avx2' stands where"),
-        ("CPUFEAT_TARGET", "i486", "^CPUFEAT_TARGET: i486 is a 32-bit CPU"),
+        ("CPUFEAT_TARGET", "i486", "^CPUFEAT_TARGET: i486 is no 64-bit CPU"),
         ("CPUFEAT_TARGET", "znver4", "^CPUFEAT_TARGET=znver4 needs what this host cannot run"),
         ("CPUFEAT_DISABLE", "avx22", "^CPUFEAT_DISABLE: unknown x86 feature 'avx22'"),
     ],
