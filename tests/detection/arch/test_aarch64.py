@@ -181,8 +181,10 @@ def test_features_without_a_core_are_told_apart_by_level() -> None:
 @pytest.mark.parametrize(
     ("core", "cpu", "stands_for", "name"),
     [
-        ((0x48, 0xD03, 0x10), "tsv110", "", "TaiShan-v130"),
-        ((0x48, 0xD22, 0x10), "tsv110", "", "HIP11"),
+        ((0x48, 0xD01, 0x10), "tsv110", "", "TaiShan-v110"),
+        ((0x48, 0xD02, 0x10), "tsv110", "hip09", "TaiShan-v120"),
+        ((0x48, 0xD03, 0x10), "tsv110", "hip10a", "TaiShan-v130"),
+        ((0x48, 0xD22, 0x10), "tsv110", "hip11", "HIP11"),
         ((0x48, 0xD06, 0x10), "tsv110", "hip12", "HIP12"),
     ],
 )
