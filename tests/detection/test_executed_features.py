@@ -13,7 +13,7 @@ import pytest
 from helpers.foreign_python import ARM64, unpacked
 from helpers.requirements import tool
 
-from cpufeat.decisions import CLEARED
+from cpufeat.decisions import CLEARED, ERRATUM
 from cpufeat.detection.systems import ThisMachine
 from cpufeat.features import table
 from tools.execute_features.compare import GUARD, TOO_LITTLE, TOO_MUCH, differences, explained
@@ -73,8 +73,9 @@ def test_differences_are_found() -> None:
     assert unexplained(differ) == differ
 
 
-def test_what_the_kernel_cleared_may_run_but_a_program_may_not_use_what_faults() -> None:
-    found: Found = {"usable": [], "missing": dict.fromkeys(["avx2", "fsgsbase"], CLEARED)}
+@pytest.mark.parametrize("reason", [CLEARED, ERRATUM])
+def test_what_is_withheld_may_run_but_a_program_may_not_use_what_faults(reason: str) -> None:
+    found: Found = {"usable": [], "missing": dict.fromkeys(["avx2", "fsgsbase"], reason)}
     ran = Executed({"avx2": True, "fsgsbase": False}, {"avx2": "ran"}, {"avx2": True, "fsgsbase": True})
     kinds = [(difference.kind, difference.feature) for difference in differences("x86_64", "here", ran, found)]
     assert kinds == [(TOO_LITTLE, "avx2"), (GUARD, "avx2"), (GUARD, "fsgsbase")]

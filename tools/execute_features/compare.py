@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
-from cpufeat.decisions import CLEARED
+from cpufeat.decisions import CLEARED, ERRATUM
 
 if TYPE_CHECKING:
     from tools.execute_features.program import Executed
@@ -14,9 +14,10 @@ TOO_MUCH, TOO_LITTLE, GUARD = "too much", "too little", "guard"
 _BY_ANSWER = {
     "it depends on": "what lacks its base is in no target, as LLVM has it",
     CLEARED: "the kernel does not want it to be used; nothing makes it fault",
+    ERRATUM: "models of the CPU have it broken, or lack what they report; nothing makes it fault here",
 }
 """Why something that runs is missing all the same, by a part of what cpufeat says."""
-_ASKS_THE_CPU = "a program asks the CPU alone, and what the kernel cleared still runs"
+_ASKS_THE_CPU = "a program asks the CPU alone, where this still runs"
 
 
 class Found(TypedDict):
@@ -53,7 +54,9 @@ def differences(arch: str, where: str, executed: Executed, found: Found) -> list
             differ.append(Difference(kind, feature, says[feature], executed.how[feature], reason))
     for feature, guard in executed.guard.items():
         if guard != (feature in usable):
-            still_runs = guard and executed.ran.get(feature) and CLEARED in says[feature]
+            still_runs = (
+                guard and executed.ran.get(feature) and any(word in says[feature] for word in (CLEARED, ERRATUM))
+            )
             reason = _ASKS_THE_CPU if still_runs else ""
             differ.append(Difference(GUARD, feature, says[feature], f"a program finds {guard}", reason))
     return differ
