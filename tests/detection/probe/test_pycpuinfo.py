@@ -17,6 +17,7 @@ from helpers.paths import CORPORA
 from cpufeat.detection.detect import detect
 from cpufeat.detection.recording import Recording
 from cpufeat.detection.systems import ThisMachine
+from cpufeat.errors import CpufeatError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -103,10 +104,18 @@ def test_py_cpuinfo_is_not_asked_where_the_auxiliary_vector_answers() -> None:
     assert (detected.source, "sve" in detected.features, "neon" in detected.features) == ("AT_HWCAP", False, True)
 
 
-@pytest.mark.parametrize("flags", [None, 7, "fp asimd", {"fp": 1}, ["fp", 1, None, ["asimd"]]])
-def test_an_answer_of_another_shape_does_no_harm(flags: object) -> None:
+@pytest.mark.parametrize(
+    ("flags", "features"), [("fp asimd", {"fp_armv8", "neon"}), (["fp", 1, None, ["asimd"]], {"fp_armv8"})]
+)
+def test_of_an_answer_of_another_shape_what_can_be_read_counts(flags: object, features: set[str]) -> None:
     detected = detect(Recording(arch="aarch64", cpuinfo={"flags": flags, "count": "many", "family": [1]}))
-    assert detected.features.names <= {"fp_armv8", "neon"}
+    assert detected.features.names == features
+
+
+@pytest.mark.parametrize("flags", [None, 7, {"fp": 1}])
+def test_an_answer_of_another_shape_that_names_no_feature_is_an_error(flags: object) -> None:
+    with pytest.raises(CpufeatError, match="nothing in py-cpuinfo names one"):
+        detect(Recording(arch="aarch64", cpuinfo={"flags": flags, "count": "many", "family": [1]}))
 
 
 def test_the_working_directory_describes_no_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
