@@ -119,7 +119,8 @@ def base_features(arch: str, cpu: str) -> FeatureSet:
     Raises TargetError for a CPU that cannot run the architecture's code.
     """
     if not can_run(arch, cpu):
-        raise TargetError(f"{cpu} is no 64-bit CPU in LLVM's table: {arch} code needs at least {baseline(arch)}")
+        size = architecture(arch).requires.replace("bit", "-bit")
+        raise TargetError(f"{cpu} is no {size} CPU in LLVM's table: {arch} code needs at least {baseline(arch)}")
     return cpu_features(arch, cpu) | required_features(arch)
 
 

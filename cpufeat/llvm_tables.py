@@ -29,6 +29,7 @@ class Llvm(Value):
     def attribute_string(self, features: FeatureSet, options: tuple[str, ...] = ()) -> str:
         """Return ``+a,-b,...``: every hardware feature of this LLVM, on only if all that it implies here is on as well.
 
+        But for AArch64's privileged ``CONTEXTIDREL2``: llc puts what it is given into lower case, and warns.
         ``options`` (``+prefer_256_bit``) follow, those that this LLVM knows.
         """
         requirements, spelled = self._by_own_names()
@@ -49,6 +50,7 @@ class Llvm(Value):
             needs = {
                 name: frozenset([own_names[other] for other in names if other in own_names])
                 for name, names in needed.items()
+                if name == name.lower()
             }
             _own_names[key] = needs, {find(self.arch, name).name: name for name in self.options}
         return _own_names[key]

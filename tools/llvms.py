@@ -124,6 +124,18 @@ class Llvmlite:
             sys.stdout.write(f"{cpu}\n")
             sys.stdout.flush()
 
+    def complaints(self, triple: str, strings: Sequence[tuple[str, str]]) -> list[str]:
+        """Return what LLVM writes when it compiles for each CPU and feature string."""
+        process = _child("compile_for", triple, *(f"{cpu} {features}" for cpu, features in strings))
+        status = [f"exit status {process.returncode}"] if process.returncode else []
+        return [*process.stderr.splitlines(), *status]
+
+    def compile_for(self, triple: str, *strings: str) -> None:
+        """Generate code for each CPU and feature string, with a space between them."""
+        for string in strings:
+            cpu, features = string.split(" ")
+            self.machine(triple, cpu, features).emit_object(self._parse(triple, EMPTY))
+
     @functools.cached_property
     def image(self) -> Image:
         """The library in this process's memory, on Linux. Its last two mappings are what the loader fills, and data."""
@@ -170,6 +182,18 @@ class Zig:
     def has_target(self, triple: str) -> bool:
         """Whether this LLVM generates code for a triple."""
         return self.clang(triple, EMPTY, "-S").returncode == 0
+
+    def compiled(self, triple: str, cpu: str, features: str) -> subprocess.CompletedProcess[bytes]:
+        """Compile an empty function for a CPU and a feature string.
+
+        They are the function's own, for clang refuses some of LLVM's names of CPUs; on RISC-V, those of the module,
+        which the assembly then names.
+        """
+        if triple.startswith("riscv"):
+            switches = [option for feature in features.split(",") for option in ("-target-feature", feature)]
+            return self.clang(triple, EMPTY, "-S", "-target-cpu", cpu, *switches)
+        attributes = f'"target-cpu"="{cpu}" "target-features"="{features}" {{'
+        return self.clang(triple, EMPTY.replace("{", attributes), "-S")
 
     def listing(self, triple: str) -> str:
         """Return what LLVM prints for the feature string ``+help``."""
@@ -225,6 +249,30 @@ class Zig:
         if process.returncode:
             raise RuntimeError(process.stderr.decode())
         return process.stdout
+
+
+class Llc:
+    """LLVM's llc, as distributions have it."""
+
+    def __init__(self, program: Path) -> None:
+        self.program = program
+        printed = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout
+        found = re.search(r"LLVM version (\d+)\.(\d+)\.(\d+)", printed)
+        if found is None:
+            raise RuntimeError(f"{program}: {printed}")
+        self.version = tuple(map(int, found.groups()))
+
+    def has_target(self, triple: str) -> bool:
+        """Whether this LLVM generates code for a triple."""
+        return self._run(f"-mtriple={triple}").returncode == 0
+
+    def compiled(self, triple: str, cpu: str, features: str) -> subprocess.CompletedProcess[bytes]:
+        """Compile an empty function for a CPU and a feature string."""
+        return self._run(f"-mtriple={triple}", f"-mcpu={cpu}", f"-mattr={features}")
+
+    def _run(self, *options: str) -> subprocess.CompletedProcess[bytes]:
+        command = [str(self.program), *options, "-o", "-", "-"]
+        return subprocess.run(command, input=EMPTY.encode(), capture_output=True, check=False)
 
 
 Source = Llvmlite | Zig

@@ -6,15 +6,20 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from helpers.command_line import ENVIRONMENT, ESCAPE, cpufeat
+from helpers.paths import PROJECT
 from helpers.requirements import tool
 
 from cpufeat import __version__
 from cpufeat.cli import options, verbs
 from cpufeat.cli.parser import EXAMPLES, STATUSES, VERBS, parser_for
 from cpufeat.support.verdict import EXIT_STATUS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 SWEEP = (
     "--nonsense",
@@ -148,13 +153,23 @@ def test_colour_without_rich_is_refused_where_it_was_asked_for() -> None:
     assert "pip install 'cpufeat[cli]'" in done.stderr
 
 
-def test_the_example_for_llc_draws_no_warning_from_it(tmp_path: Path) -> None:
+def llc_of_the_help() -> str:
     """The version in the example is that of Debian 12's llc; another llc is asked for its own."""
-    llc = tool("llc")
-    version = re.search(r"LLVM version (\d+)", subprocess.check_output([llc, "--version"], text=True))[1]
+    version = re.search(r"LLVM version (\d+)", subprocess.check_output([tool("llc"), "--version"], text=True))[1]
     example = next(example for example in EXAMPLES if example.startswith("llc ")).replace("\n", "")
+    return example.replace("--llvm 14", f"--llvm {version}")
+
+
+def llc_of_the_how_to() -> str:
+    tool("llc")
+    page = (PROJECT / "docs" / "how-to" / "build-systems.md").read_text(encoding="utf-8")
+    return re.search(r"```sh\n(version=.*?)```", page, re.DOTALL)[1].replace("kernel.ll", "x.bc")
+
+
+@pytest.mark.parametrize("example", [llc_of_the_help, llc_of_the_how_to])
+def test_the_example_for_llc_draws_no_warning_from_it(example: Callable[[], str], tmp_path: Path) -> None:
     (tmp_path / "x.bc").write_text("define i32 @f(i32 %a) { ret i32 %a }")
-    command = example.replace("--llvm 14", f"--llvm {version}").replace("cpufeat ", "python -m cpufeat ")
+    command = example().replace("cpufeat ", "python -m cpufeat ")
     script = f'python() {{ "$PYTHON" "$@"; }}; {command}'
     done = subprocess.run(
         ["bash", "-euc", script],  # noqa: S607
