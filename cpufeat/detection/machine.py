@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from cpufeat.decisions import Decision
 
-AT_PLATFORM, AT_HWCAP = 15, 16
+AT_PLATFORM, AT_HWCAP, AT_HWCAP2 = 15, 16, 26
 """Entries of the auxiliary vector (<linux/auxvec.h>)."""
 LARGEST_FILE = 16 << 20
 """The most bytes that are read from a file: ``/proc/cpuinfo`` of 2,048 processors is about 3 MiB."""

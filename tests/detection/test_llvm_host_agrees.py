@@ -64,6 +64,7 @@ DIFFERENCES = [
         "LLVM", ALL, "kl widekl", "faults unless the system has set CR4.KL (19:EBX[0]), which LLVM does not ask"
     ),
     Difference("LLVM", ALL, "lwp", "faults unless XCR0[62] is set, which LLVM does not ask"),
+    Difference("LLVM", ALL, "shstk uintr usermsr", "faults unless the system enabled it, which LLVM does not ask"),
     Difference("LLVM", ALL, "rtm", "an erratum (data/x86/errata.tsv): transactions of Haswell give wrong results"),
     Difference("LLVM", range(20, 22), "egpr push2pop2 ppx", "faults unless XCR0[19] is set; LLVM 22 asks"),
     Difference("LLVM", range(20, 23), "ndd ccmp nf cf zu", "has a bit of its own (29:EBX[0]), which LLVM does not ask"),
@@ -168,6 +169,10 @@ NAMES = {
 """Where cpufeat's name for an emulated CPU and LLVM's differ: the two, and the reason."""
 
 
+NOT_TOLD_BY_QEMU = {("LLVM", "fsgsbase")}
+"""It would run; the auxiliary vector, by which Linux tells that it does, is QEMU's own and does not."""
+
+
 def test_llvm_detects_the_same_on_every_emulated_model(qemu: str) -> None:
     command = [sys.executable, ASK_BOTH]
     every = models(qemu)
@@ -179,7 +184,7 @@ def test_llvm_detects_the_same_on_every_emulated_model(qemu: str) -> None:
     differing, names = {}, set()
     for model, process in can_run.items():
         (answers,) = answers_of(process)
-        beyond = differences(answers) - listed(answers["llvm"])
+        beyond = differences(answers) - listed(answers["llvm"]) - ERRATA - NOT_TOLD_BY_QEMU
         if beyond:
             differing[model] = beyond
         if answers["cpu"] != answers["llvm cpu"]:

@@ -179,7 +179,9 @@ class CompiledIR:
         return int(self.machine.permitted_states())
 
     def _getauxval(self, kind: int) -> int:
-        return int(self.machine.getauxval(kind) or 0)
+        """Every Linux has a vector: a recording of x86 without one says nothing, which Python takes for yes."""
+        says_nothing = self.machine.arch == "x86_64" and self.machine.getauxval(16) is None
+        return int(self.machine.getauxval(kind) or (2 if says_nothing and kind == 26 else 0))
 
     def _elf_aux_info(self, kind: int, out: int, size: int) -> int:
         value = self.machine.getauxval({25: 16, 26: 26}[kind])

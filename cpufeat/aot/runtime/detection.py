@@ -30,6 +30,7 @@ def feature_tests(target: Target) -> FeatureTests:
 def usable(body: Body, tests: FeatureTests, features: FeatureSet, *, permitted: bool = True) -> str:
     """Return an i1: whether the ISA features of a set, and all that they depend on, are usable.
 
+    Those are the ones that do not fault: emitted code does not ask for errata, nor what the kernel cleared of CPUID.
     ``permitted``: a feature that the process must request from the kernel counts only once that was granted. Raises
     TargetError for a feature that cannot be tested on this system.
     """

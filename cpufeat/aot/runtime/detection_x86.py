@@ -7,12 +7,59 @@ from typing import TYPE_CHECKING
 from cpufeat.aot.llvm.builder import Body, constant
 from cpufeat.aot.runtime.feature_tests import Condition, FeatureTests, Field, sysctl
 from cpufeat.detection import instructions
-from cpufeat.detection.arch.x86 import states
+from cpufeat.detection.arch.x86 import NOWHERE, states
 from cpufeat.detection.cpuid import AVX512_STATE, FIRST_LEAVES, OSXSAVE, REGISTERS, SUBLEAVES_IN_EAX
+from cpufeat.detection.machine import AT_HWCAP2
 from cpufeat.support.conditions import Term
 
 if TYPE_CHECKING:
     from cpufeat.features import Feature
+
+_HWCAP2 = (
+    bytes.fromhex(  # (unused, unused, uint64_t *word), System V: the word stays as it is where there is no such file
+        "f30f1efa"  # endbr64
+        "53"  # push rbx
+        "4881ec00040000"  # sub rsp, 1024
+        "4989d1"  # mov r9, rdx
+        "48b86c662f6175787600"  # mov rax, "lf/auxv"
+        "4889442408"  # mov [rsp + 8], rax
+        "48b82f70726f632f7365"  # mov rax, "/proc/se"
+        "48890424"  # mov [rsp], rax
+        "4889e7"  # mov rdi, rsp
+        "be00000800"  # mov esi, O_RDONLY | O_CLOEXEC
+        "31d2"  # xor edx, edx
+        "b802000000"  # mov eax, open
+        "0f05"  # syscall
+        "85c0"  # test eax, eax
+        "783f"  # js done
+        "89c3"  # mov ebx, eax
+        "89c7"  # mov edi, eax
+        "4889e6"  # mov rsi, rsp
+        "ba00040000"  # mov edx, 1024
+        "31c0"  # xor eax, eax: read
+        "0f05"  # syscall
+        "4989c0"  # mov r8, rax
+        "89df"  # mov edi, ebx
+        "b803000000"  # mov eax, close
+        "0f05"  # syscall
+        "4d85c0"  # test r8, r8
+        "7e1e"  # jle done
+        "4901e0"  # add r8, rsp
+        "4889e6"  # mov rsi, rsp
+        "4c39c6"  # next: cmp rsi, r8
+        "7313"  # jae done
+        "48833e1a"  # cmp qword [rsi], AT_HWCAP2
+        "7406"  # je found
+        "4883c610"  # add rsi, 16
+        "ebef"  # jmp next
+        "488b4608"  # found: mov rax, [rsi + 8]
+        "498901"  # mov [r9], rax
+        "4881c400040000"  # done: add rsp, 1024
+        "5b"  # pop rbx
+        "c3"  # ret
+    )
+)
+"""Read AT_HWCAP2 in ``/proc/self/auxv``."""
 
 
 class CpuidTests(FeatureTests):
@@ -23,23 +70,43 @@ class CpuidTests(FeatureTests):
     for the machine that it runs on, and this code must compile for x86 on any.
     """
 
+    _asks_vector = False
+    """Whether a word of the auxiliary vector is read: only then is the C library needed."""
+
     def condition(self, feature: Feature, *, permitted: bool = True) -> Condition:
-        """Return the row's bits, those of XCR0 that its state needs, and those that Linux has to permit."""
+        """Return the row's bits, and those by which the system shows that it enabled the state, or permits it."""
         needs: list[Field] = []
         if feature.state:
             state = states()[feature.state]
             words = ("xcr0", "permitted") if state.permission and permitted else ("xcr0",)
             needs = [Field(word, bit) for word in words for bit in range(64) if state.mask >> bit & 1]
+            if state.shown == NOWHERE:
+                return ()
+            if state.shown and self._has_vector:
+                needs.append(Field("hwcap2", Term(state.shown).low))
+            if state.windows and self.system == "windows":
+                needs.append(Field(state.windows))
         return tuple((*map(_field, terms), *needs) for terms in feature.condition.alternatives)
 
     def word(self, body: Body, name: str) -> str:
-        """Read half of a leaf (``7.1:ECX``: ECX and EDX), ``xcr0`` or ``permitted``."""
+        """Read half of a leaf (``7.1:ECX``: ECX and EDX), ``xcr0``, ``permitted``, ``hwcap2`` or a number."""
+        if name == "hwcap2":
+            self._asks_vector = True
+            return body.let("call i64 @__cpufeat_hwcap2()")
+        if name.isdecimal():
+            answer = body.let(f"call i32 @IsProcessorFeaturePresent(i32 {name})")
+            return body.let(f"zext i1 {body.let(f'icmp ne i32 {answer}, 0')} to i64")
         if name == "permitted":
             return body.let("call i64 @__cpufeat_permitted()")
         if name == "xcr0":
             return self._xcr0(body)
         leaf, register = name.split(":")
         return _half(body, _leaf(body, *(int(part, 16) for part in leaf.split("."))), register)
+
+    @property
+    def _has_vector(self) -> bool:
+        """Whether the auxiliary vector tells of instructions for user code; those are of 64-bit code."""
+        return self.system == "linux" and self.arch == "x86_64"
 
     def _xcr0(self, body: Body) -> str:
         enabled = body.let("call i64 @__cpufeat_xcr0()")
@@ -117,7 +184,19 @@ read:
 none:
   ret i64 0
 }}
-{sysctl(self.attributes) if self.system == "darwin" else ""}"""
+{sysctl(self.attributes) if self.system == "darwin" else ""}{self._hwcap2() if self._asks_vector else ""}
+{"declare i32 @IsProcessorFeaturePresent(i32)" if self.system == "windows" else ""}"""
+
+    def _hwcap2(self) -> str:
+        """Define ``@__cpufeat_hwcap2``: by the C library, or before that works, by the file of the vector."""
+        if self.in_resolver:
+            return self._instruction("hwcap2", _HWCAP2, "i64", "", "i32 0, i32 0")
+        return f"""
+declare i64 @getauxval(i64)
+define internal i64 @__cpufeat_hwcap2() {self.attributes} {{
+  %word = call i64 @getauxval(i64 {AT_HWCAP2})
+  ret i64 %word
+}}"""
 
 
 _HALVES = {"EAX": ("EAX", 0), "EBX": ("EAX", 32), "ECX": ("ECX", 0), "EDX": ("ECX", 32)}

@@ -51,6 +51,8 @@ class FeatureTests:
     """The parameters of an ``ifunc`` resolver."""
     needs_library = False
     """Whether the tests call the system's library, which an ``ifunc`` resolver cannot do yet."""
+    in_resolver = False
+    """Whether they run in an ``ifunc`` resolver."""
 
     def __init__(self, target: Target) -> None:
         self.leaf_attributes: str = attributes(target)
@@ -85,7 +87,7 @@ class FeatureTests:
         raise NotImplementedError
 
     def helpers(self) -> str:
-        """Define the functions on top of :meth:`primitives` that reading words needs."""
+        """Define the functions on top of :meth:`primitives` that reading the words needs that were read so far."""
         return ""
 
 

@@ -61,10 +61,11 @@ def guard(targets: Sequence[Target], name: str, *, mode: Mode = "exit", beside_s
     if not guarded:
         return ""
     always = mode == "exit" and all(last <= target for target in better)
+    missing = _missing(tests, better, last.arch, guarded)
     parts = (
         "" if beside_selector else tests.primitives() + tests.helpers(),
         f"@__cpufeat_needs = internal constant {constant(guard_table.table(guarded, always=always))}",
-        _missing(tests, better, last.arch, guarded),
+        missing,
         _lacking(tests, guarded),
         _answer(tests) if mode == "ask" else _refusal(tests, targets, name, guarded),
     )

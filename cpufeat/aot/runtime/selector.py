@@ -51,7 +51,9 @@ def selector(targets: Sequence[Target], *, dispatch: Mechanism = "pointer", runt
         raise TargetError(
             f'{unreadable} cannot be read in an ifunc resolver, before libraries work: use dispatch="pointer"'
         )
-    parts = [tests.primitives(), tests.helpers(), _choose(targets, tests, runtime_override)]
+    tests.in_resolver = dispatch == "ifunc"
+    choose = _choose(targets, tests, runtime_override)
+    parts = [tests.primitives(), tests.helpers(), choose]
     if runtime_override:
         parts.append(disable.disabled(targets, tests.attributes))
     return "\n".join([*parts, _pick(targets, tests, dispatch, runtime_override)])

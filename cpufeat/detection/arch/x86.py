@@ -11,8 +11,10 @@ from cpufeat.decisions import CLEARED, NEEDS_PERMISSION, STATE_OFF, Withheld
 from cpufeat.detection.arch import Reading
 from cpufeat.detection.arch.identity import errata
 from cpufeat.detection.cpuid import Cpuid
+from cpufeat.detection.machine import AT_HWCAP, AT_HWCAP2
 from cpufeat.features import Feature, normalize, table
 from cpufeat.levels import baseline, level_features
+from cpufeat.support.conditions import Term
 from cpufeat.support.value import TYPE_CHECKING, Value
 
 if TYPE_CHECKING:
@@ -117,7 +119,7 @@ def _reading(machine: Machine, cpuid: Cpuid, count: int) -> Reading:
         count=count,
         reported={feature.name: f"CPUID {fields[feature.name]}" for feature in features},
         withheld=_withheld(machine, features, known, enabled, evidence),
-        states=tuple(name for name, state in known.items() if enabled & state.mask == state.mask),
+        states=tuple(name for name, state in known.items() if state.mask and enabled & state.mask == state.mask),
         states_evidence=evidence,
     )
     return _without_broken(machine, reading, cpuid, _cleared(machine, reading, cpuid))
@@ -134,37 +136,63 @@ def _named(*signatures: str) -> str:
     return next((name for _, name, *_ in filter(None, rows)), "")
 
 
-class State(Value):
-    """A row of ``states.tsv``: register state that the operating system has to enable."""
+NOWHERE = "!"
+"""The mark of a state of which no system shows that it is enabled."""
 
+
+class State(Value):
+    """A row of ``states.tsv``: state that the operating system has to enable."""
+
+    name: str
     mask: int
     """The XCR0 bits that must be set."""
     permission: str
     """The way in which a process asks for permission to use it, empty if it need not."""
+    shown: str
+    """The bit of the auxiliary vector by which Linux shows that it is enabled, :data:`NOWHERE`, or empty."""
+    windows: str
+    """The number by which ``IsProcessorFeaturePresent`` tells that it is enabled, or empty."""
 
 
 def states() -> dict[str, State]:
     """Return every state by name."""
     return {
-        name: State(sum(1 << int(bit) for bit in bits.split()), permission)
-        for name, bits, permission, *_ in tables.rows("x86/states.tsv")
+        name: State(name, sum(1 << int(bit) for bit in bits.split()), permission, shown, windows)
+        for name, bits, permission, shown, windows, _ in tables.rows("x86/states.tsv")
     }
 
 
 def _withheld(
     machine: Machine, features: list[Feature], known: dict[str, State], xcr0: int, evidence: str
 ) -> dict[str, Withheld]:
-    """Return the features whose register state is not enabled in ``xcr0``, or needs a permission, with the reason."""
-    withheld = {}
-    for feature in features:
-        if not feature.state:
-            continue
-        state = known[feature.state]
-        if xcr0 & state.mask != state.mask:
-            withheld[feature.name] = Withheld(STATE_OFF, f"{feature.state}: {evidence}, needs {state.mask:#x}")
-        elif state.permission and machine.permitted_states() & state.mask != state.mask:
-            withheld[feature.name] = Withheld(NEEDS_PERMISSION, state.permission)
-    return withheld
+    """Return the features whose state is not enabled, by ``xcr0`` or the kernel, or needs a permission, and why."""
+    needed = {feature.state for feature in features if feature.state}
+    reasons = {name: _why_off(machine, known[name], xcr0, evidence) for name in needed}
+    return {feature.name: why for feature in features if (why := reasons.get(feature.state))}
+
+
+def _why_off(machine: Machine, state: State, xcr0: int, evidence: str) -> Withheld | None:
+    if xcr0 & state.mask != state.mask:
+        return Withheld(STATE_OFF, f"{state.name}: {evidence}, needs {state.mask:#x}")
+    hidden = _not_shown(machine, state)
+    if hidden:
+        return Withheld(STATE_OFF, f"{state.name}: {hidden}")
+    is_permitted = state.mask and machine.permitted_states() & state.mask == state.mask
+    return Withheld(NEEDS_PERMISSION, state.permission) if state.permission and not is_permitted else None
+
+
+def _not_shown(machine: Machine, state: State) -> str:
+    """Return how the system shows that it has not enabled a state; empty where it does, or says nothing at all."""
+    if state.shown == NOWHERE:
+        return "no system shows that it is enabled"
+    if state.windows and machine.processor_feature(int(state.windows)) is False:
+        return f"IsProcessorFeaturePresent {state.windows} is 0"
+    if not state.shown or machine.system != "linux":
+        return ""
+    bit, word = Term(state.shown).low, machine.getauxval(AT_HWCAP2)
+    if word is None and machine.getauxval(AT_HWCAP) is None:
+        return ""
+    return "" if (word or 0) >> bit & 1 else f"AT_HWCAP2 bit {bit} is 0"
 
 
 # --- what the kernel cleared, and errata

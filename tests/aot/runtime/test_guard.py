@@ -34,6 +34,7 @@ from helpers.qemu import NO_64_BIT, models, run, side_by_side
 from helpers.requirements import tool
 from helpers.run_emitted_ir import LINUX, LINUX_ON_ARM, CompiledIR, compile_all, features_text, selectable_features
 
+from cpufeat import aot
 from cpufeat.aot.objects import init_array
 from cpufeat.aot.objects.elf import Elf
 from cpufeat.aot.objects.gnu_property import isa_level, with_isa_level
@@ -524,6 +525,24 @@ def test_the_message_names_the_targets(request_: str) -> None:
     spelled = built.decode().partition("built for ")[2].removesuffix(")\n\0")
     assert spelled.startswith(target.cpu)
     assert Target.parse(spelled).features.isa >= target.features.isa
+
+
+READS_FS = """
+#include <immintrin.h>
+#include <stdio.h>
+int main(void) { return printf("%s\\n", _readfsbase_u64() ? "ran" : "no thread") < 0; }
+"""
+
+
+def test_what_the_kernel_has_to_enable_is_not_run_where_it_did_not(qemu: str, tmp_path: Path) -> None:
+    """A Haswell under Linux 5.4 reports FSGSBASE and faults. The auxiliary vector tells; QEMU's says no."""
+    (tmp_path / "fs.c").write_text(READS_FS)
+    program = tmp_path / "fs"
+    aot.compile(aot.from_c(tmp_path / "fs.c", LINUX, ["-mfsgsbase"]), "x86-64+fsgsbase").link(program)
+    refused = (126, "", "fs: this CPU lacks: fsgsbase (needed by this program, built for x86-64,+fsgsbase)\n")
+    here = subprocess.run([program], capture_output=True, text=True, check=False)
+    assert outcome(here) == (RAN if "fsgsbase" in detect().features else refused)
+    assert [outcome(run(qemu, cpu, [str(program)])) for cpu in ("Haswell", "Nehalem")] == [refused, refused]
 
 
 @ONE_LLVM

@@ -32,6 +32,7 @@ from helpers.detection_programs import (
     parsed_output,
     recorded_machines,
 )
+from helpers.llvm_data import features_of
 from helpers.machines import EVERY_STATE, machine, made_up
 from helpers.paths import CORPORA, CORPUS
 from helpers.qemu import NO_64_BIT, models, run, side_by_side
@@ -49,12 +50,14 @@ from helpers.zig import capabilities
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cpufeat import tables
 from cpufeat.aot.runtime.selector import resolver_parameters, selector
+from cpufeat.decisions import CLEARED
 from cpufeat.detection import dumps
 from cpufeat.detection.detect import detect
 from cpufeat.detection.recording import Recording
 from cpufeat.detection.systems import ThisMachine
-from cpufeat.errors import TargetError, UnknownNameError
+from cpufeat.errors import CpufeatError, TargetError, UnknownNameError
 from cpufeat.features import find, implied, table
 from cpufeat.levels import level_features
 from cpufeat.target import Target
@@ -62,7 +65,10 @@ from cpufeat.target import Target
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from cpufeat.aot.runtime.dispatcher import Mechanism
+
 HWCAP, HWCAP2, HWCAP3, CPUID_BIT = 16, 26, 29, 1 << 11
+ERRATA = {evidence for table in ("x86", "arm") for *_, evidence in tables.rows(f"{table}/errata.tsv")}
 
 
 @functools.cache
@@ -71,7 +77,15 @@ def emitted(triple: str) -> CompiledIR:
 
 
 def expected(machine: Recording | ThisMachine, triple: str) -> set[str]:
-    return set(detect(machine).features.isa) & set(selectable_features(triple))
+    """The host's features, and those that are only not trusted: emitted code asks neither for errata nor the kernel."""
+    try:
+        host = detect(machine)
+    except CpufeatError:  # nothing can be read of it
+        return set()
+    distrusted = {
+        name for name, why in host.withheld_reported.items() if why.reason == CLEARED or why.evidence in ERRATA
+    }
+    return (set(host.features.isa) | distrusted) & set(selectable_features(triple))
 
 
 def check(machine: Recording, triple: str = LINUX) -> set[str]:
@@ -358,6 +372,33 @@ def test_the_last_target_that_runs_cannot_be_disabled() -> None:
     assert CompiledIR(overridden, LINUX).pick(older, **{DISABLES: "sse3"}) == 2
 
 
+# --- what CPUID does not tell
+
+
+@pytest.mark.parametrize("hwcap2", range(4))
+def test_emitted_code_has_linux_tell_whether_fsgsbase_is_enabled(hwcap2: int) -> None:
+    on_record = machine("GenuineIntel", 6, 60, features_of("haswell")).replace(auxv={HWCAP: 0, HWCAP2: hwcap2})
+    found = emitted(LINUX).features(on_record, LINUX)
+    assert ("fsgsbase" in found) == bool(hwcap2 & 2)
+    assert found == expected(on_record, LINUX)
+    targets = [Target.parse("haswell"), Target.parse("x86-64-v3")]
+    assert CompiledIR(selector(targets), LINUX).pick(on_record) == (0 if hwcap2 & 2 else 1)
+
+
+@pytest.mark.parametrize("dispatch", ["ifunc", "pointer"])
+def test_resolvers_and_constructors_find_what_this_machines_vector_tells(dispatch: Mechanism) -> None:
+    """A resolver reads the file of the vector by itself."""
+    here = detect()
+    if here.arch != "x86_64" or here.system != "linux":
+        pytest.skip("needs an x86-64 Linux")
+    targets = [Target.parse("x86-64+fsgsbase"), Target.parse("x86-64")]
+    text = selector(targets, dispatch=dispatch)
+    assert ("@getauxval(" in text) == (dispatch == "pointer")
+    compiled = CompiledIR(text, LINUX, asks_here=True)
+    pick = ctypes.CFUNCTYPE(ctypes.c_int)(compiled.address("__cpufeat_pick"))
+    assert pick() == ("fsgsbase" not in here.features)
+
+
 # --- what an ifunc resolver is handed on 64-bit Arm
 
 
@@ -527,6 +568,7 @@ def test_emitted_detection_agrees_with_every_emulated_model(qemu: str, objects: 
     feature_sets = []
     for output in outputs:
         features, machine = parsed_output(output, LINUX)
+        machine = machine.replace(auxv={HWCAP: 0, HWCAP2: 0})  # QEMU's vector says no more
         assert features == expected(machine, LINUX)
         feature_sets.append(frozenset(features))
     assert len(set(feature_sets)) > 20

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from helpers.llvm_data import features_of
@@ -12,7 +12,7 @@ from helpers.machines import AMD, INTEL, machine
 
 import cpufeat
 from cpufeat import tables
-from cpufeat.decisions import CLEARED, ERRATUM
+from cpufeat.decisions import CLEARED, ERRATUM, NEEDS_PERMISSION, STATE_OFF
 from cpufeat.detection.arch import x86
 from cpufeat.detection.arch.identity import ANY, Erratum
 from cpufeat.detection.cpuid import Cpuid
@@ -216,6 +216,64 @@ def test_a_feature_with_an_erratum_is_granted_to_who_names_it() -> None:
     absent = detect(machine(AMD, 15, 5, features_of("k8-sse3") | {"sahf"}))
     with pytest.warns(cpufeat.CpufeatWarning, match="sahf: not reported"):
         assert "sahf" not in cpufeat.resolve("native+sahf", host=absent).target.features
+
+
+# --- what the operating system has to enable
+
+
+HASWELL = machine(INTEL, 6, 60, features_of("haswell"))
+OLD_AMD64 = {16: 0xBFEBFBFF}
+
+
+@pytest.mark.parametrize(
+    ("answers", "is_usable"),
+    [
+        ({"auxv": {**OLD_AMD64, 26: 2}}, True),
+        ({"auxv": {**OLD_AMD64, 26: 1}}, False),
+        ({"auxv": {**OLD_AMD64, 26: 0}}, False),
+        ({"auxv": OLD_AMD64}, False),
+        ({}, True),
+        ({"system": "darwin", "auxv": {**OLD_AMD64, 26: 0}}, True),
+        ({"system": "windows", "processor_features": (22, 23)}, True),
+        ({"system": "windows", "processor_features": (23,)}, False),
+        ({"system": "windows"}, True),
+    ],
+    ids=str,
+)
+def test_fsgsbase_is_usable_where_the_system_enabled_it(answers: dict[str, Any], *, is_usable: bool) -> None:
+    """And by CPUID alone where nothing but a processor was recorded."""
+    found = detect(HASWELL.replace(**answers))
+    assert ("fsgsbase" in found.features) == is_usable
+    assert is_usable or found.withheld["fsgsbase"].reason == STATE_OFF
+    assert detect(HASWELL).features.names - found.features.names == (set() if is_usable else {"fsgsbase"})
+
+
+def test_the_kernels_flag_for_fsgsbase_does_not_say_that_it_is_enabled() -> None:
+    """Linux 5.4 shows the flag and does not set CR4.FSGSBASE."""
+    flags = b"vendor_id: GenuineIntel\ncpu family: 6\nmodel: 60\nstepping: 0\nflags: fpu lm sse2 fsgsbase avx\n"
+    old = HASWELL.replace(leaves={}, xcr0=None, files={"/proc/cpuinfo": flags}, auxv={**OLD_AMD64, 26: 0})
+    assert str(detect(old).withheld["fsgsbase"]) == "OS state not enabled (fsgsbase: AT_HWCAP2 bit 1 is 0)"
+    assert "fsgsbase" in detect(old.replace(auxv={**OLD_AMD64, 26: 2})).features
+
+
+def test_what_nothing_shows_to_be_enabled_is_no_feature_of_the_host() -> None:
+    reported = machine(INTEL, 6, 173, features_of("graniterapids") | {"shstk", "uintr", "usermsr", "pku"})
+    found = detect(reported)
+    assert {"shstk", "uintr", "usermsr"}.isdisjoint(found.features.names)
+    assert [found.withheld[name].reason for name in ("uintr", "usermsr")] == [STATE_OFF, STATE_OFF]
+    assert found.withheld["shstk"].reason == NEEDS_PERMISSION
+    assert "ARCH_SHSTK_ENABLE" in found.withheld["shstk"].evidence
+    assert "shstk" in cpufeat.resolve("native+shstk", host=found).target.features
+
+
+def test_protection_keys_are_usable_where_the_system_enabled_them() -> None:
+    """CPUID itself tells: 7.0:ECX[4] is CR4.PKE, [3] only that the CPU could."""
+    (leaf,) = machine(INTEL, 6, 85, {*features_of("skylake-avx512"), "pku"}).leaves.values()
+    eax, ebx, ecx, edx = leaf[7, 0]
+    enabled = ZEN_4.replace(leaves={0: {**leaf, (7, 0): (eax, ebx, ecx | 0b11000, edx)}})
+    not_enabled = ZEN_4.replace(leaves={0: {**leaf, (7, 0): (eax, ebx, ecx & ~0b10000 | 0b1000, edx)}})
+    assert "pku" in detect(enabled).features
+    assert "pku" not in detect(not_enabled).features
 
 
 # --- this machine
