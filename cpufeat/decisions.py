@@ -13,6 +13,9 @@ CLEARED = "cleared by the kernel"
 ERRATUM = "erratum"
 DISABLED = "disabled by the user"
 
+STAND_IN = "stand-in"
+"""The kind of a decision to tune for another CPU, where LLVM does not have this one."""
+
 
 class Withheld(Value):
     """The reason why a feature is not usable, and the evidence. ``str()`` gives both: ``not reported (...)``."""

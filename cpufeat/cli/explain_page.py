@@ -6,7 +6,7 @@ import re
 
 from cpufeat.cli.layout import fixed, row, section_heading, wrapped
 from cpufeat.cpus import stand_in
-from cpufeat.decisions import Withheld
+from cpufeat.decisions import STAND_IN, Withheld
 from cpufeat.detection import unreported
 from cpufeat.detection.arch.identity import described
 from cpufeat.explanation import OF_ANY_MACHINE, OTHERS, PRIVILEGED, Explanation, groups, heading, verdict
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from cpufeat.detection.host import Host
     from cpufeat.target import Target
 
-_HEADINGS = {"source": "What was read", "stand-in": "Stand-in"}
+_HEADINGS = {"source": "What was read", STAND_IN: "Stand-in"}
 """The headings over decisions about a machine that are not about its model."""
 _MAX_LACKING = 8
 """The number of features named that a level still lacks."""

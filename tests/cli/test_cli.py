@@ -128,6 +128,26 @@ def test_target_json_has_the_target_and_the_decisions() -> None:
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("arguments", "cpu", "stands_for"),
+    [
+        (("hip12",), "tsv110", "hip12"),
+        (("znver6", "--triple", "x86_64-linux-gnu"), "znver5", "znver6"),
+        (("znver5", "--triple", "x86_64-linux-gnu", "--llvm", "14"), "znver3", "znver5"),
+        (("znver5", "--triple", "x86_64-linux-gnu"), "znver5", ""),
+        (("x86-64-v3", "--triple", "x86_64-linux-gnu"), "x86-64-v3", ""),
+    ],
+)
+def test_a_cpu_that_an_llvm_does_not_have_has_a_stand_in_that_is_called_one(
+    arguments: tuple[str, ...], cpu: str, stands_for: str
+) -> None:
+    answer = json.loads(cpufeat("target", *arguments, "--json").stdout)
+    assert answer["cpu"] == cpu
+    named = [made for made in answer["decisions"] if made["kind"] == "stand-in"]
+    assert [made["subject"] for made in named] == [cpu] * bool(stands_for)
+    assert all(f"stands in for {stands_for}," in made["reason"] for made in named)
+
+
 def test_a_missing_feature_is_an_error_on_request() -> None:
     done = cpufeat("target", "haswell", "--machine", NEHALEM, "--on-missing", "error")
     assert (done.returncode, done.stdout) == (1, "")

@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 
 from cpufeat.cli.options import OK, add_machine_or_triple, add_on_missing, llvm_version, target_of
+from cpufeat.cpus import cpus
+from cpufeat.decisions import STAND_IN, Decision
 from cpufeat.detection.detect import default_machine
+from cpufeat.features import family
 from cpufeat.llvm_tables import newest
-from cpufeat.request import arch_of
+from cpufeat.request import NATIVE, arch_of
 from cpufeat.resolution import resolve
 from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
-    from cpufeat.decisions import Decision
     from cpufeat.target import Target
 
 _KEYS = ("triple", "cpu", "features", "level")
@@ -55,11 +57,20 @@ def run(options: Namespace) -> int:
     elif options.json:
         input_ = {"request": request, "llvm": options.llvm}
         names = {"names": list(target.features), "options": list(target.options)}
-        made = [vars(decision) for decision in decisions]
+        made = [vars(decision) for decision in (*decisions, *_stand_in(target, options.llvm))]
         print(json.dumps({**input_, **answer, **names, "decisions": made}, indent=2))
     else:
         print("\n".join(f"{key}={value}" for key, value in answer.items()))
     return OK
+
+
+def _stand_in(target: Target, llvm: int) -> list[Decision]:
+    """Return the decision to tune for another CPU, where this LLVM does not have the target's."""
+    cpu = target.llvm_cpu(llvm)
+    if cpu == target.cpu or target.cpu not in cpus(target.arch):
+        return []
+    evidence = f"data/{family(target.arch)}/cpus.tsv"
+    return [Decision(STAND_IN, cpu, f"stands in for {target.cpu}, which LLVM {llvm} does not have", evidence)]
 
 
 def _target(options: Namespace) -> tuple[str, Target, tuple[Decision, ...]]:
@@ -70,4 +81,6 @@ def _target(options: Namespace) -> tuple[str, Target, tuple[Decision, ...]]:
     if options.triple is not None:
         return target_of(options)
     resolution = resolve(options.request, on_missing=options.on_missing or "fallback")
-    return resolution.request, resolution.target, resolution.decisions
+    of_host = resolution.host.decisions if resolution.request == NATIVE else ()
+    stand_ins = tuple(decision for decision in of_host if decision.kind == STAND_IN)
+    return resolution.request, resolution.target, (*stand_ins, *resolution.decisions)

@@ -6,7 +6,7 @@ The facts are rows of ``data/<family>/models.tsv``; nothing here knows a feature
 from __future__ import annotations
 
 from cpufeat import llvm_tables, tables
-from cpufeat.decisions import Decision
+from cpufeat.decisions import STAND_IN, Decision
 from cpufeat.features import FeatureSet, family, table
 from cpufeat.levels import levels
 from cpufeat.support.value import TYPE_CHECKING, Value
@@ -165,7 +165,7 @@ def _tuned(arch: str, identity: Identity) -> Identity:
     cpu, llvm = stand_in(arch, identity.cpu), llvm_tables.newest(arch)
     known_as = f"{identity.cpu} ({identity.name})" if identity.name else identity.cpu
     decision = Decision(
-        "stand-in", cpu, f"stands in for {known_as}, which LLVM {llvm} does not have", f"data/{family(arch)}/cpus.tsv"
+        STAND_IN, cpu, f"stands in for {known_as}, which LLVM {llvm} does not have", f"data/{family(arch)}/cpus.tsv"
     )
     return identity.replace(
         cpu=cpu,
