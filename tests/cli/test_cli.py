@@ -261,7 +261,7 @@ def test_identify_reports_features_and_reasons() -> None:
     assert done.returncode == 0
     assert answer.keys() >= KEYS
     assert answer["format"] == "recording"
-    assert answer["cores"] == [{"cpu": "haswell", "count": answer["cores"][0]["count"]}]
+    assert answer["cores"] == [{"cpu": "haswell", "count": answer["cores"][0]["count"], "stands_for": ""}]
     assert answer["features"] == list(detect(load(path)[1]).features)
     assert answer["withheld"]["avx"] == "not reported"
     assert answer["withheld"]["fma"] == "OS state not enabled"
