@@ -31,6 +31,8 @@ _ISA_STRINGS = ("isa", "hart isa", "ISA")
 """Those of lists that may have ``_`` between the names in place of a space."""
 _CONTINUATION = re.compile(r"\s*(?:[a-z0-9_]+(?:\s+[a-z0-9_]+)*|[A-Z0-9_.]+(?:\s+[A-Z0-9_.]+)*)\s*$")
 """What a list may go on with: no sentence, and nothing with a colon."""
+_NUMBERED = "x86"
+"""The family of architectures whose kernel prints the words in the order of numbers, and has a table of them."""
 _WIDTHS = range(40, 301)
 """The columns at which lines are broken."""
 _CUT_MARKS = ("...", "\u2026", "...]", "\u2026]", ">", "\\")
@@ -110,7 +112,7 @@ def _one_line(group: list[str], decisions: list[Decision]) -> str:
                     _said(key, f"the list is broken at {last!r} and {first!r}, which may be one word; neither counts")
                 )
         listed = " ".join([before, joined, *after])
-    return f"{key}: {_without_mark(key, listed, decisions)}"
+    return f"{key}: {_without_mark(key, listed, decisions)}" if listed.strip() else group[0]
 
 
 def _last_word(text: str) -> tuple[str, str]:
@@ -132,17 +134,47 @@ def _words(arch: str) -> frozenset[str]:
         return frozenset()
     features = [feature for feature in table(arch).values() if feature.bit]
     names = {word for feature in features for word in feature.spellings.get("kernel", (feature.name,))}
-    others = {word for folder, word in tables.rows("kernel_words.tsv") if folder == family(arch)}
-    return frozenset(names | others) - {NO_SPELLING}
+    return frozenset(names.union(_numbers(arch))) - {NO_SPELLING}
+
+
+def _numbers(arch: str) -> dict[str, int]:
+    """Return the kernel's words with the numbers that give their order, -1 for unknown ones; empty but for x86."""
+    path = f"{family(arch)}/kernel_words.tsv"
+    rows = tables.rows(path) if arch and family(arch) == _NUMBERED else []
+    return {word: int(number or -1) for word, number, *_ in rows}
 
 
 def _without_mark(key: str, listed: str, decisions: list[Decision]) -> str:
-    """Leave out a last word that a mark says was cut off."""
-    if not listed.rstrip().endswith(_CUT_MARKS):
-        return listed.strip()
+    """Leave out a last word that was cut off: a mark says so, it is no word, or it is out of the kernel's order."""
     before, last = _last_word(listed)
-    decisions.append(_said(key, f"the list was cut off, at {last!r}; what follows is unknown"))
-    return before
+    if last.endswith(_CUT_MARKS):
+        decisions.append(_said(key, f"the list was cut off, at {last!r}; what follows is unknown"))
+        return before
+    if key not in _ISA_STRINGS and _is_half(before, last):
+        decisions.append(_said(key, f"the list stops in the middle of a word, at {last!r}; what follows is unknown"))
+        return before
+    return listed.strip()
+
+
+def _is_half(before: str, last: str) -> bool:
+    """Whether the last word of a list is half of another: no word itself, or one that belongs further forward."""
+    arch = infer_arch({"flags": f"{before} {last}"})
+    if not before or last not in _beginnings(arch):
+        return False
+    numbers = _numbers(arch)
+    order = [number for word in before.split() if (number := numbers.get(word, -1)) >= 0]
+    return last not in _words(arch) or (order == sorted(order) and -1 < numbers.get(last, -1) < order[-1])
+
+
+_known_beginnings: dict[str, frozenset[str]] = {}
+
+
+def _beginnings(arch: str) -> frozenset[str]:
+    """Return everything that some word of the kernel begins with."""
+    if arch not in _known_beginnings:
+        words = _words(arch)
+        _known_beginnings[arch] = frozenset(word[:end] for word in words for end in range(1, len(word)))
+    return _known_beginnings[arch]
 
 
 def _without_half_a_word(line: str, decisions: list[Decision]) -> str:
@@ -151,8 +183,8 @@ def _without_half_a_word(line: str, decisions: list[Decision]) -> str:
         return line
     key, listed = split(line)
     before, separator, last = listed.rpartition(_separator(key, listed))
-    known = _words(infer_arch({"flags": listed}))
-    is_whole = separator == " " and last in known and not any(word.startswith(last) for word in known - {last})
+    arch = infer_arch({"flags": listed})
+    is_whole = separator == " " and last in _words(arch) - _beginnings(arch)
     if is_whole or not separator:
         return line
     decisions.append(
