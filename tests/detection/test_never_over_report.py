@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from helpers import dumps as written
+from helpers.pasting import cut_at_column, pasted
 from helpers.paths import CORPORA, CORPUS, PROJECT
 
 from cpufeat.decisions import CLEARED, DIFFERS, ERRATUM
@@ -228,6 +229,45 @@ def test_clearing_a_bit_or_removing_an_answer_of_the_kernel_never_adds_a_feature
             check(whole, machine.replace(stored=stored), f"facility {number}")
         for less in (machine.replace(auxv={}), machine.replace(probes={}), machine.replace(files={})):
             check(whole, less, "a source less")
+
+
+# --- texts as people paste them
+
+
+TEXTS = {kind: files for kind, files in DUMPS.items() if kind[0] in ("cpuinfo", "lscpu", "sysctl", "made up")}
+
+
+def pasted_dump(number: int) -> tuple[bytes, bytes, str]:
+    """Some text of a machine, the same as somebody pasted it, and its name."""
+    chosen = random.Random(number)
+    kind = chosen.choice(list(TEXTS))
+    name, content = chosen.choice(TEXTS[kind])
+    text = content.decode("utf-8", "replace")
+    more_ways = () if "rv64" in text or "rv32" in text or name in NOT_X86 else (cut_at_column,)
+    return content, pasted(text, chosen, *more_ways).encode(), name
+
+
+def test_no_text_crashes_stalls_or_gains_a_feature_by_being_pasted() -> None:
+    """All but RISC-V's cut at a column: ``zfh`` of ``zfhmin`` is a name, more than the whole, and in its place.
+
+    Nor those of machines that do not exist, which have ``flagm2`` without the ``flagm`` that it is more than.
+    """
+    whole: dict[str, host.Host | None] = {}
+    slow, read = [], 0
+    for number in range(MUTATIONS):
+        content, text, name = pasted_dump(number)
+        if name not in whole:
+            whole[name] = detected(content)
+        began = time.process_time()
+        cut = detected(text)
+        if time.process_time() - began > SECONDS:
+            slow.append(number)
+        of_whole = whole[name]
+        if of_whole:
+            check_cut(of_whole, cut, f"{name}, pasted as {number}")
+            read += cut is not None
+    assert read > MUTATIONS / 2
+    assert not [number for number in slow if min(_seconds(pasted_dump(number)[1]) for _ in range(3)) > SECONDS]
 
 
 # --- mutated dumps

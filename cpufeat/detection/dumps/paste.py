@@ -150,20 +150,27 @@ def _without_mark(key: str, listed: str, decisions: list[Decision]) -> str:
     if last.endswith(_CUT_MARKS):
         decisions.append(_said(key, f"the list was cut off, at {last!r}; what follows is unknown"))
         return before
-    if key not in _ISA_STRINGS and _is_half(before, last):
+    if key not in _ISA_STRINGS and _is_half(before.split(), last):
         decisions.append(_said(key, f"the list stops in the middle of a word, at {last!r}; what follows is unknown"))
         return before
     return listed.strip()
 
 
-def _is_half(before: str, last: str) -> bool:
-    """Whether the last word of a list is half of another: no word itself, or one that belongs further forward."""
-    arch = infer_arch({"flags": f"{before} {last}"})
-    if not before or last not in _beginnings(arch):
+def _is_half(before: list[str], last: str) -> bool:
+    """Whether the last word of a list is half of another: no word itself, or one that belongs further forward.
+
+    The kernel prints the facilities of s390x in the order of their numbers, too.
+    """
+    if not before:
+        return False
+    if last.isdecimal():
+        return before[-1].isdecimal() and int(last) <= int(before[-1])
+    arch = infer_arch({"flags": " ".join([*before, last])})
+    if last not in _beginnings(arch):
         return False
     numbers = _numbers(arch)
-    order = [number for word in before.split() if (number := numbers.get(word, -1)) >= 0]
-    return last not in _words(arch) or (order == sorted(order) and -1 < numbers.get(last, -1) < order[-1])
+    order = [number for word in before if (number := numbers.get(word, -1)) >= 0]
+    return last not in _words(arch) or (order == sorted(order) and -1 < numbers.get(last, -1) < max(order, default=-1))
 
 
 _known_beginnings: dict[str, frozenset[str]] = {}

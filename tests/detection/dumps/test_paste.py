@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import textwrap
 from typing import TYPE_CHECKING
 
 import pytest
+from helpers import pasting
 from helpers.dumps import CPUID_R, CPUINFO, LSCPU, LSCPU_JSON
 
 from cpufeat import tables
@@ -46,25 +46,13 @@ def host(text: str | bytes) -> Host:
 
 
 def at_column(text: str, width: int, indent: str = "", *, strips: bool = False) -> str:
-    """The text as a terminal of that width breaks it, copied with or without the spaces at the ends of lines."""
-    lines = []
-    for line in text.splitlines():
-        rest = line.expandtabs()
-        lines.append(rest[:width])
-        rest = rest[width:]
-        while rest:
-            lines.append(indent + rest[: width - len(indent)])
-            rest = rest[width - len(indent) :]
-    return "".join((line.rstrip() if strips else line) + "\n" for line in lines)
+    return "".join(
+        f"{line}\n" for line in pasting.at_column(text.expandtabs().splitlines(), width, indent, strips=strips)
+    )
 
 
 def at_words(text: str, width: int, indent: str = "") -> str:
-    """The text as a mail program breaks it."""
-    lines = (
-        textwrap.wrap(line.expandtabs(), width, subsequent_indent=indent, break_long_words=False)
-        for line in text.splitlines()
-    )
-    return "".join(f"{line}\n" for wrapped in lines for line in wrapped)
+    return "".join(f"{line}\n" for line in pasting.at_words(text.expandtabs().splitlines(), width, indent))
 
 
 # --- what changes nothing
