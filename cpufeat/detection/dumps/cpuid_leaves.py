@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from cpufeat.detection.machine import Leaves
 
 _BEGINNING = re.compile(r"\s*(?:0x|CPUID\s+[0-9A-Fa-f]{1,8}(?:[\s:]|$))")
-_EAX, _EBX, _ECX, _EDX = (f"(?P<{register}>[0-9A-Fa-f]{{8}})" for register in ("eax", "ebx", "ecx", "edx"))
-_LEAF, _SUBLEAF = (f"(?P<{number}>[0-9A-Fa-f]{{1,8}})" for number in ("leaf", "subleaf"))
+_LEAF, _EAX, _EBX, _ECX, _EDX = (f"(?P<{word}>[0-9A-Fa-f]{{8}})" for word in ("leaf", "eax", "ebx", "ecx", "edx"))
+_SUBLEAF = "(?P<subleaf>[0-9A-Fa-f]{1,8})"
 _SHAPES = {
     "0x00000007 0x00: eax=0x00000000 ebx=0x00000000 ecx=0x00000000 edx=0x00000000": re.compile(
         rf"\s*0x{_LEAF}(?:\s+0x{_SUBLEAF})?\s*:\s*eax=0x{_EAX}\s+ebx=0x{_EBX}\s+ecx=0x{_ECX}\s+edx=0x{_EDX}\s*$"

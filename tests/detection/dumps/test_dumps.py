@@ -224,6 +224,8 @@ def test_a_recording_of_cpufeat_is_read_back() -> None:
         (CPUID_R.encode().replace(b"0x00000007 0x00", b"0x000000007 0x00"), "dump:3: damaged"),
         (CPUID_R.encode().replace(b"0x00000007 0x00", b"0x00000007 0x000000000"), "dump:3: damaged"),
         (CPUID_R.encode().replace(b"0xfc1cc410", b"0xfc1cc41"), "dump:3: damaged"),
+        (CPUID_R.encode().replace(b"0x00000007 0x01", b"0x01"), "dump:4: damaged"),
+        (INSTLATX64.encode().replace(b"CPUID 0000000D", b"CPUID 1"), "dump:5: damaged"),
         (b'{"lscpu": [1]}', "dump: not JSON of lscpu"),
         (b'{"lscpu": ', "dump: Expecting value: line 1"),
         (b'{"some": "thing"}', "dump: not a recording of cpufeat"),
