@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 _ARCHITECTURES = (
-    ("flags", " asimd ", "aarch64"),
     ("flags", " thumb ", "arm"),
+    ("flags", " asimd", "aarch64"),
     ("flags", " cpucfg ", "loongarch64"),
     ("flags", " esan3 ", "s390x"),
     ("flags", " lm ", "x86_64"),

@@ -1,8 +1,8 @@
 """Undo what printing on a terminal, copying and mailing did to the lines of a text.
 
-Lists of features that were broken into lines are joined. Lines are broken between words, or at a column, as lscpu
-itself does on a terminal, and then also inside words. What can be read in two ways does not count, nor does what may be
-half a word: half of ``avx512f`` is ``avx``.
+Lists of features that were broken into lines are joined. Lines are broken between words, which leaves them of
+different widths, or at a column, as lscpu itself does on a terminal, and then also inside words. What can be read in
+two ways does not count, nor does what may be half a word: half of ``avx512f`` is ``avx``.
 """
 
 from __future__ import annotations
@@ -95,22 +95,18 @@ def _one_line(group: list[str], decisions: list[Decision]) -> str:
     if not _is_list(group[0]):
         return group[0]
     key, listed = split(group[0])
-    widest = max(map(_width, group))
-    is_between_words = any(_width(line) < widest - 1 for line in group[:-1])
+    widest = max(map(_width, group[1:]), default=0)
+    has_ragged_lines = any(_width(line) < widest - 1 for line in group[1:-1])
     known = _words(infer_arch({"flags": " ".join([listed, *group[1:]])})) if len(group) > 1 else frozenset()
     for line in group[1:]:
         before, last = _last_word(listed)
         first, *after = line.split(maxsplit=1)
-        if is_between_words or listed != listed.rstrip():
+        joined = last + first if _separator(key, listed) == "_" else _joined(last, first, known)
+        if not joined and (has_ragged_lines or listed != listed.rstrip()):
             joined = f"{last} {first}"
-        elif _separator(key, listed) == "_":
-            joined = last + first
-        else:
-            joined = _joined(last, first, known)
-            if not joined:
-                decisions.append(
-                    _said(key, f"the list is broken at {last!r} and {first!r}, which may be one word; neither counts")
-                )
+        if not joined:
+            reason = f"the list is broken at {last!r} and {first!r}, which may be one word; neither counts"
+            decisions.append(_said(key, reason))
         listed = " ".join([before, joined, *after])
     return f"{key}: {_without_mark(key, listed, decisions)}" if listed.strip() else group[0]
 
@@ -123,7 +119,7 @@ def _last_word(text: str) -> tuple[str, str]:
 
 
 def _joined(last: str, first: str, known: Container[str]) -> str:
-    """Return what was broken at a column: two words or one, whichever the kernel has; empty if both are possible."""
+    """Return two words or one, whichever the kernel has, for what a line end parts; empty if both are possible."""
     are_two, is_one = last in known and first in known, last + first in known
     return "" if are_two == is_one else f"{last} {first}" if are_two else last + first
 
