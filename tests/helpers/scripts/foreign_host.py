@@ -24,6 +24,16 @@ def midr() -> int:
     return register
 
 
+class WithoutProc(ThisMachine):
+    """This machine as a program in a chroot without /proc sees it."""
+
+    def read_file(self, path: str) -> bytes | None:
+        return None if path.startswith("/proc/") else super().read_file(path)
+
+    def py_cpuinfo(self) -> None:
+        return None
+
+
 def account() -> dict[str, object]:
     machine = ThisMachine()
     host = cpufeat.detect(machine)
@@ -36,6 +46,7 @@ def account() -> dict[str, object]:
         "level": host.level,
         "cores": sum(core.count for core in host.cores),
         "features": list(host.features),
+        "without_proc": list(cpufeat.detect(WithoutProc()).features),
         "online": len(machine.online_cpus()),
         "words": words,
         "midr": midr() if host.arch == "aarch64" and words[0] & HWCAP_CPUID else None,
