@@ -117,6 +117,25 @@ def test_a_function_to_which_nothing_is_seen_to_refer_may_run_and_the_reason_say
     assert [lack.function for lack in answer.lacks] == ["unused"]
 
 
+@pytest.mark.parametrize(
+    ("instruction", "cpu", "lacks"),
+    [
+        ("aese v0.16b, v1.16b", "a64fx", ["aes"]),
+        ("sha256h q0, q1, v2.4s", "a64fx", []),
+        ("aese v0.16b, v1.16b", "cortex-a72", ["aes"]),
+        ("aese v0.16b, v1.16b", "cortex-a72+aes", []),
+        ("aese v0.16b, v1.16b", "apple-m1", []),
+    ],
+)
+def test_a_cpu_lacks_what_llvm_alone_gives_it(instruction: str, cpu: str, lacks: list[str], tmp_path: Path) -> None:
+    function = f".globl used\n.type used, %function\nused: {instruction}\nret\n.size used, .-used\n"
+    (tmp_path / "text.s").write_text(f".arch armv8-a+crypto\n.text\n{function}")
+    library = build(tmp_path / "library.so", "-shared", tmp_path / "text.s", triple="aarch64-linux-gnu")
+    answer = check(library, cpu)
+    assert [lack.feature for lack in answer.lacks] == lacks
+    assert answer.verdict == (MAY_NOT_RUN if lacks else RUNS)
+
+
 def test_a_missing_feature_is_named_with_its_reason_first_use_and_a_rebuild(built) -> None:
     answer = check(built("avx2"), machine("qemu-nehalem"))
     assert (answer.on, answer.verdict) == ("Nehalem (nehalem)", MAY_NOT_RUN)
