@@ -128,7 +128,7 @@ def _say_that_it_is_newer(version: int, newest_known: int) -> None:
         _said.add(version)
         from cpufeat.errors import warn
 
-        warn(f"LLVM {version} is newer than the tables, which end with LLVM {newest_known}: its names are used")
+        warn(f"no table of LLVM {version} yet: these are the names of LLVM {newest_known}, the newest that is known")
 
 
 def _read(arch: str, version: int) -> Llvm:

@@ -11,6 +11,7 @@ import pytest
 from helpers.paths import PROJECT
 
 from cpufeat import llvm_tables, tables
+from cpufeat.aot.toolchain import zig
 
 GENERATOR = PROJECT / "tools" / "llvm_tables.py"
 VERSIONS = llvm_tables.versions("x86_64")
@@ -70,6 +71,18 @@ def run(script, *arguments):
 def test_the_tables_equal_what_the_installed_llvm_says():
     check = run(GENERATOR, "--check", *([] if ON_LINUX else ["--arch", "x86"]))
     assert (check.returncode, check.stdout, check.stderr) == (0, "", "")
+
+
+@pytest.mark.skipif(not ON_LINUX, reason="the tables of Zig's LLVM are read from a program for Linux")
+def test_the_llvm_in_a_zig_says_what_the_table_of_its_version_says():
+    """By the inliner for AArch64, from the program for IBM Z. Point releases may differ in the newest features."""
+    program = zig.program()
+    check = run(GENERATOR, "--check", "--zig", program, "--arch", "s390x")
+    assert (check.returncode, check.stdout, check.stderr) == (0, "", "")
+    check = run(GENERATOR, "--check", "--zig", program, "--arch", "aarch64")
+    assert check.stderr == ""
+    differing = {line.split("\t")[1] for line in check.stdout.splitlines() if "\t" in line}
+    assert differing <= {"f16mm", "v9.7a"}
 
 
 @pytest.mark.skipif(not ON_LINUX, reason="LLVM's own tables are found through /proc")
