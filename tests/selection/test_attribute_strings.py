@@ -76,6 +76,8 @@ ARCHITECTURES = [arch for arch, *_ in rows("architectures.tsv")]
 def test_every_level_and_cpu_has_a_string_and_a_cpu_for_every_llvm(arch: str, version: int) -> None:
     """In that LLVM's own names, and closed under what it takes to be implied: nothing is on that was not asked for."""
     known = llvm_tables.load(arch, version)
+    turned_on = {name: {name, *implied.split()} for name, implied in known.implied.items()}
+    turned_off = {name: {other for other, names in turned_on.items() if name in names} for name in turned_on}
     named = dict.fromkeys([*levels(arch), *cpus(arch)])
     for name in named:
         try:
@@ -84,14 +86,16 @@ def test_every_level_and_cpu_has_a_string_and_a_cpu_for_every_llvm(arch: str, ve
             assert "-bit CPU" in str(error)
             continue
         signed = target.llvm_features(version).split(",")
-        assert [feature[1:] for feature in signed] == [
-            feature for feature in known.implied if feature == feature.lower()
-        ]
+        assert [feature[1:] for feature in signed] == [feature for feature in known.implied if feature not in UNSAID]
         on = {feature[1:] for feature in signed if feature[0] == "+"}
         implied = set().union(*(known.implied[feature].split() for feature in on))
         assert implied - on <= known.options | UNSAID, name
         assert FeatureSet(arch, on).names <= target.features.names, name
         assert target.llvm_cpu(version) in known.cpus, name
+        subtarget = set(known.cpus[target.llvm_cpu(version)].split())  # MCSubtargetInfo.cpp: ApplyFeatureFlag, in order
+        for feature in signed:
+            subtarget = subtarget | turned_on[feature[1:]] if feature[0] == "+" else subtarget - turned_off[feature[1:]]
+        assert subtarget & turned_on.keys() - UNSAID == on, name
 
 
 def test_the_llcs_that_are_here_compile_without_a_word() -> None:
