@@ -22,7 +22,7 @@ _ARCHITECTURES = {
     "powerpc64le": "ppc64le",
     "powerpc64": "ppc64",
 }
-_32_BIT_ARCHITECTURES = {"x86_64": "i686", "aarch64": "armv8l"}
+_32_BIT_ARCHITECTURES = {"x86_64": "i686", "aarch64": "armv8l", "ppc64": "ppc"}
 """What a 32-bit process runs as, by what a 64-bit kernel calls itself."""
 _64_BIT_ARCHITECTURES = {"i686": "x86_64", "armv8l": "aarch64", "ppc": "ppc64", "ppcle": "ppc64le", "s390": "s390x"}
 """What a 64-bit process runs as, by what its kernel calls itself under ``setarch linux32`` (COMPAT_UTS_MACHINE)."""

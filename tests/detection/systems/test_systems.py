@@ -426,6 +426,7 @@ def test_a_c_library_that_is_not_glibc_is_musl(monkeypatch: pytest.MonkeyPatch) 
         ("i86pc", 64, "x86_64"),
         ("arm64", 64, "aarch64"),
         ("aarch64", 32, "armv8l"),
+        ("ppc64", 32, "ppc"),
         ("armv7l", 32, "armv7l"),
         ("s390x", 64, "s390x"),
         ("i686", 64, "x86_64"),
