@@ -8,6 +8,7 @@ two ways does not count, nor does what may be half a word: half of ``avx512f`` i
 from __future__ import annotations
 
 import re
+from functools import cache
 from itertools import pairwise
 
 from cpufeat import tables
@@ -18,7 +19,7 @@ from cpufeat.features import NO_SPELLING, family, table
 from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Container
+    from collections.abc import Container, Iterator
 
 _LISTS = frozenset(
     [
@@ -33,8 +34,13 @@ _CONTINUATION = re.compile(r"\s*(?:[a-z0-9_]+(?:\s+[a-z0-9_]+)*|[A-Z0-9_.]+(?:\s
 """What a list may go on with: no sentence, and nothing with a colon."""
 _NUMBERED = "x86"
 """The family of architectures whose kernel prints the words in the order of numbers, and has a table of them."""
+_LATE = "lahf_lm"
+"""A word that all 64-bit x86 CPUs have but the first of AMD (2003) and Intel (2004); most words come after it."""
+_IS_64_BIT = re.compile(r"x86_64|\b(?:48|57) bits virtual| lm( |$)", re.MULTILINE)
 _WIDTHS = range(40, 301)
 """The columns at which lines are broken."""
+_LEAST_WORDS = 10
+"""The words of a list that is long enough to tell that it is in the kernel's order."""
 _CUT_MARKS = ("...", "\u2026", "...]", "\u2026]", ">", "\\")
 """What people and pagers put where they cut off a line."""
 
@@ -54,7 +60,23 @@ def mend(text: str) -> tuple[str, tuple[Decision, ...]]:
     lines = [_one_line(group, decisions) for group in groups]
     if lines and text[-1:].isalnum():
         lines[-1] = _without_half_a_word(lines[-1], decisions)
-    return "\n".join([*lines, ""]), tuple(dict.fromkeys(decisions))
+    mended = "\n".join([*lines, ""])
+    if not decisions:
+        decisions += _stops_early(mended)
+    return mended, tuple(dict.fromkeys(decisions))
+
+
+def _stops_early(text: str) -> Iterator[Decision]:
+    """Yield the decision about a list of x86 in the kernel's order whose end is nowhere near that of a whole one."""
+    lists = (split(line) for line in text.splitlines() if _is_list(line))
+    key, listed = next(lists, ("", ""))
+    words = listed.split()
+    if len(words) < _LEAST_WORDS or infer_arch({"flags": listed}) not in ("x86_64", "i686"):
+        return
+    numbers = _numbers("x86_64")
+    order = [number for word in words if (number := numbers.get(word, -1)) >= 0]
+    if order == sorted(order) and 0 < max(order, default=0) < numbers[_LATE] and _IS_64_BIT.search(text):
+        yield _said(key, f"the list stops at {words[-1]!r}, early for a 64-bit CPU: it may be cut off")
 
 
 def several_machines(key: str, values: list[str]) -> tuple[Decision, ...]:
@@ -124,6 +146,7 @@ def _joined(last: str, first: str, known: Container[str]) -> str:
     return "" if are_two == is_one else f"{last} {first}" if are_two else last + first
 
 
+@cache
 def _words(arch: str) -> frozenset[str]:
     """Return the words of an architecture's kernel."""
     if not tables.has_tables(arch):
@@ -133,6 +156,7 @@ def _words(arch: str) -> frozenset[str]:
     return frozenset(names.union(_numbers(arch))) - {NO_SPELLING}
 
 
+@cache
 def _numbers(arch: str) -> dict[str, int]:
     """Return the kernel's words with the numbers that give their order, -1 for unknown ones; empty but for x86."""
     path = f"{family(arch)}/kernel_words.tsv"
@@ -169,15 +193,10 @@ def _is_half(before: list[str], last: str) -> bool:
     return last not in _words(arch) or (order == sorted(order) and -1 < numbers.get(last, -1) < max(order, default=-1))
 
 
-_known_beginnings: dict[str, frozenset[str]] = {}
-
-
+@cache
 def _beginnings(arch: str) -> frozenset[str]:
     """Return everything that some word of the kernel begins with."""
-    if arch not in _known_beginnings:
-        words = _words(arch)
-        _known_beginnings[arch] = frozenset(word[:end] for word in words for end in range(1, len(word)))
-    return _known_beginnings[arch]
+    return frozenset(word[:end] for word in _words(arch) for end in range(1, len(word)))
 
 
 def _without_half_a_word(line: str, decisions: list[Decision]) -> str:

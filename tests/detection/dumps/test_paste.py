@@ -159,6 +159,15 @@ def test_half_a_word_at_the_end_of_a_text_is_no_feature(text: str) -> None:
         assert cut.features.names <= whole
 
 
+@pytest.mark.parametrize("text", [ZEN5 + "address sizes\t: 48 bits physical, 48 bits virtual\n", ZEN5_LSCPU])
+def test_a_list_that_was_cut_at_a_column_is_said(text: str) -> None:
+    for width in range(70, 240):
+        cut = host("".join(f"{line[:width]}\n" for line in text.expandtabs().splitlines()))
+        assert cut.features.names <= host(text).features.names
+        assert [decision.kind for decision in cut.decisions].count("source") == 1, width
+    assert "source" not in {decision.kind for decision in host(text).decisions}
+
+
 def test_avx_of_a_cut_avx512f_does_not_count_and_is_said() -> None:
     cut = host("flags: fpu lm sse sse2 fma")
     assert "fma" not in cut.features
