@@ -108,8 +108,8 @@ class Target(Value):
     def llvm_features(self, version: int | None = None) -> str:
         """Return LLVM's attribute string: ``+`` or ``-`` for every hardware feature that this LLVM knows, in its order.
 
-        ``version`` is LLVM's major version, by default that of the installed llvmlite. Raises OptionError for a number
-        below 1.
+        ``version`` is LLVM's major version, by default that of the installed llvmlite; for one that is newer than all
+        tables the newest serves, with a CpufeatWarning. Raises OptionError for a number below 1.
         """
         return self._llvm(version).attribute_string(self.features, self.options)
 
