@@ -202,6 +202,11 @@ def test_zen_5_is_no_stand_in(model: int) -> None:
     assert (detected.cpu, detected.stands_for, detected.name) == ("znver5", "", "Zen 5")
 
 
+def test_a_contradiction_that_the_best_fit_does_not_resolve_leaves_the_model_number() -> None:
+    detected = detect(machine(INTEL, 6, 167, features_of("rocketlake") | {"amx_tile"}))
+    assert (detected.cpu, detected.name, detected.decisions) == ("rocketlake", "Rocket Lake", ())
+
+
 @pytest.mark.parametrize("vendor", [INTEL, AMD, "NobodysCPU!!"])
 def test_a_model_in_no_table_is_generic_with_its_features(vendor: str) -> None:
     detected = detect(machine(vendor, 99, 254, features_of("haswell")))
