@@ -58,8 +58,10 @@ def mend(text: str) -> tuple[str, tuple[Decision, ...]]:
             groups.append([line])
     decisions: list[Decision] = []
     lines = [_one_line(group, decisions) for group in groups]
-    if lines and text[-1:].isalnum():
-        lines[-1] = _without_half_a_word(lines[-1], decisions)
+    for at, line in enumerate(lines):
+        is_last = at + 1 == len(lines)
+        if text[-1:].isalnum() if is_last else _CONTINUATION.match(lines[at + 1]):
+            lines[at] = _without_half_a_word(line, decisions)
     mended = "\n".join([*lines, ""])
     if not decisions:
         decisions += _stops_early(mended)
@@ -209,9 +211,7 @@ def _without_half_a_word(line: str, decisions: list[Decision]) -> str:
     is_whole = separator == " " and last in _words(arch) - _beginnings(arch)
     if is_whole or not separator:
         return line
-    decisions.append(
-        _said(key, f"the text ends in this list, at {last!r}, which may be half a word and does not count")
-    )
+    decisions.append(_said(key, f"the list ends at {last!r}, which may be half a word and does not count"))
     return f"{key}: {before.strip()}"
 
 
