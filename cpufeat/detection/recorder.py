@@ -64,7 +64,7 @@ class Recorder(Machine):
 
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
-        self.leaves = machine.leaves
+        self.leaves: dict[int, Leaves] = machine.leaves
         self.answered: dict[str, dict[tuple[Any, ...], Any]] = {question.method: {} for question in QUESTIONS}
         self.__dict__.update({name: getattr(machine, name) for name in FACTS})
 
