@@ -64,9 +64,7 @@ DIFFERENCES = [
         "LLVM", ALL, "kl widekl", "faults unless the system has set CR4.KL (19:EBX[0]), which LLVM does not ask"
     ),
     Difference("LLVM", ALL, "lwp", "faults unless XCR0[62] is set, which LLVM does not ask"),
-    Difference(
-        "LLVM", ALL, "shstk uintr usermsr enqcmd", "faults unless the system enabled it, which LLVM does not ask"
-    ),
+    Difference("LLVM", ALL, "shstk uintr usermsr", "faults unless the system enabled it, which LLVM does not ask"),
     Difference("LLVM", ALL, "rtm", "an erratum (data/x86/errata.tsv): transactions of Haswell give wrong results"),
     Difference("LLVM", range(20, 22), "egpr push2pop2 ppx", "faults unless XCR0[19] is set; LLVM 22 asks"),
     Difference("LLVM", range(20, 23), "ndd ccmp nf cf zu", "has a bit of its own (29:EBX[0]), which LLVM does not ask"),
