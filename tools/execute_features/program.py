@@ -86,7 +86,8 @@ def build(arch: str, folder: Path) -> Path:
     sources = [str(HERE / "run.c"), "probes.o", "detection.o"]
     target = [sys.executable, "-m", "ziglang", "cc", "-target", f"{arch}-linux-musl"]
     _compile([*target, *_everything(arch, target, folder), "-c", "probes.s"], folder)
-    _compile([*target, "-O1", "-static", "-I.", "-o", "run", *sources], folder)
+    here = f"-I{folder.resolve()}"  # Zig keeps objects by their options: `.` would be that of another folder
+    _compile([*target, "-O1", "-static", here, "-o", "run", *sources], folder)
     return folder / "run"
 
 
