@@ -6,12 +6,17 @@ English).
 
 from __future__ import annotations
 
+from collections import Counter
+
 from cpufeat.detection.probe.proc_cpuinfo import number
 from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
+
+_MAX_SHARED = 30
+"""The most lines before the first kind that are about all kinds: lscpu prints about ten."""
 
 
 def fields(content: bytes) -> dict[str, str]:
@@ -31,7 +36,8 @@ def kinds(content: bytes) -> list[dict[str, str]]:
     pairs = list(entries(content.decode("utf-8", "replace")))
     labels = [label for label, _ in pairs]
     before = pairs[: labels.index("Model name")] if "Model name" in labels else pairs
-    shared = {label: value for label, value in before if labels.count(label) == 1}
+    times = Counter(labels)
+    shared = {label: value for label, value in before[:_MAX_SHARED] if times[label] == 1}
     cores: list[dict[str, str]] = [{}]
     vendor = ""
     for label, value in pairs:
