@@ -43,7 +43,6 @@ def positive(argument: str, value: object) -> None:
 def warn(message: str) -> None:
     """Issue a CpufeatWarning at the first line outside this package: the one that the user can change."""
     import os
-    import sys
     import warnings
 
     package = os.path.dirname(__file__)

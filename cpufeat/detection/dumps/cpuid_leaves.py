@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from cpufeat.detection.dumps.paste import several_machines
+from cpufeat.detection.dumps.paste import repeated, several_machines
 from cpufeat.detection.dumps.text import check_processors
 from cpufeat.detection.probe import proc_cpuinfo
 from cpufeat.detection.recording import Recording
@@ -56,7 +56,10 @@ def read(text: str, path: str) -> Recording:
     check_processors(len(cpus), path)
     is_64bit = all(leaves.get(_LONG_MODE, (0,) * 4)[3] >> 29 & 1 for leaves in cpus.values())
     return Recording(
-        arch="x86_64" if is_64bit else "i686", leaves=cpus, xcr0=xcr0, remarks=several_machines("CPU", headings)
+        arch="x86_64" if is_64bit else "i686",
+        leaves=cpus,
+        xcr0=xcr0,
+        remarks=several_machines("CPU", repeated(headings)),
     )
 
 

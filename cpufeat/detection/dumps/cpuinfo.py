@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cpufeat.detection.dumps.architecture import infer_arch
-from cpufeat.detection.dumps.paste import mend, several_machines
+from cpufeat.detection.dumps.paste import CPUINFO_LISTS, mend, repeated, several_machines
 from cpufeat.detection.dumps.text import check_processors
 from cpufeat.detection.probe import proc_cpuinfo
 from cpufeat.detection.recording import Recording
@@ -16,7 +16,7 @@ KEYS = (
 """Keys by which it is recognized."""
 
 
-_TELL = ("flags", "Features", "features", "facilities", "isa", "hart isa", "ISA", "cpu", "cpu model", "Processor")
+_TELL = (*CPUINFO_LISTS, "cpu", "cpu model", "Processor")
 """Keys that tell features, of which each architecture has one: lists, or on POWER, MIPS and old Arm a name."""
 _ARM64 = ("8", "AArch64")
 """The versions of Arm's architecture that do not tell the features: a 64-bit kernel lists them."""
@@ -43,5 +43,5 @@ def read(text: str, path: str) -> Recording:
     return Recording(
         arch=arch,
         files={"/proc/cpuinfo": content},
-        remarks=(*decisions, *several_machines("processor", numbers)),
+        remarks=(*decisions, *several_machines("processor", repeated(numbers))),
     )

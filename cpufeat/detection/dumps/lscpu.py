@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from cpufeat.detection.dumps.architecture import infer_arch
 from cpufeat.detection.dumps.labels import english, split
-from cpufeat.detection.dumps.paste import mend, several_machines
+from cpufeat.detection.dumps.paste import LSCPU_LISTS, mend, repeated, several_machines
 from cpufeat.detection.probe import lscpu
 from cpufeat.detection.recording import Recording
 from cpufeat.errors import DumpError
@@ -23,7 +23,6 @@ _LABELS = (
     "Flags",
 )
 """Labels by which it is recognized."""
-_LISTS = ("Flags", "ISA")
 _WITHOUT_LISTS = ("ppc", "riscv")
 """The beginnings of architectures whose features lscpu does not list, or did not before version 2.40."""
 
@@ -39,16 +38,13 @@ def read(text: str, path: str) -> Recording:
     Raises DumpError for JSON that is not lscpu's, and for an output without a list of features.
     """
     try:
-        entries = list(lscpu.entries(text))
+        mended, decisions = (_of_json(text), ()) if text.lstrip()[:1] == "{" else mend(text)
     except ValueError as error:
         raise DumpError(f"{path}: {error}") from None
-    is_json = text.lstrip()[:1] == "{"
-    lines = "".join(f"{english(split(label)[0])}: {' '.join(value.split())}\n" for label, value in entries)
-    mended, decisions = (lines, ()) if is_json else mend(text)
     content = mended.encode()
     fields = lscpu.fields(content)
     arch = fields.get("Architecture") or infer_arch({"flags": fields.get("Flags", "")})
-    if not arch.startswith(_WITHOUT_LISTS) and not any(fields.get(label) for label in _LISTS):
+    if not arch.startswith(_WITHOUT_LISTS) and not any(fields.get(label) for label in LSCPU_LISTS):
         said = "cut, filtered, or in a language that is not known? Give all of what LC_ALL=C lscpu prints"
         raise DumpError(f"{path}: no label of lscpu is Flags: {said}")
     archs = [value for label, value in lscpu.entries(mended) if label == "Architecture"]
@@ -59,5 +55,10 @@ def read(text: str, path: str) -> Recording:
     return Recording(
         arch="i686" if arch in ("i386", "i486", "i586") else arch,
         files={"lscpu": content},
-        remarks=(*decisions, *several_machines("Architecture", archs)),
+        remarks=(*decisions, *several_machines("Architecture", repeated(archs))),
     )
+
+
+def _of_json(text: str) -> str:
+    """Return the content of JSON as lines of text. Raises ValueError for JSON that is not lscpu's."""
+    return "".join(f"{english(split(label)[0])}: {' '.join(value.split())}\n" for label, value in lscpu.entries(text))

@@ -19,14 +19,12 @@ from cpufeat.features import NO_SPELLING, family, table
 from cpufeat.support.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterator
+    from collections.abc import Container, Iterable, Iterator
 
-_LISTS = frozenset(
-    [
-        *("flags", "Flags", "Features", "features", "facilities", "isa", "hart isa", "ISA"),
-        *("machdep.cpu.features", "machdep.cpu.leaf7_features", "machdep.cpu.extfeatures"),
-    ]
-)
+CPUINFO_LISTS = ("flags", "Features", "features", "facilities", "isa", "hart isa", "ISA")
+LSCPU_LISTS = ("Flags", "ISA")
+_SYSCTL_LISTS = ("machdep.cpu.features", "machdep.cpu.leaf7_features", "machdep.cpu.extfeatures")
+_LISTS = frozenset([*CPUINFO_LISTS, *LSCPU_LISTS, *_SYSCTL_LISTS])
 """The keys of lists of features."""
 _ISA_STRINGS = ("isa", "hart isa", "ISA")
 """Those of lists that may have ``_`` between the names in place of a space."""
@@ -81,12 +79,21 @@ def _stops_early(text: str) -> Iterator[Decision]:
         yield _said(key, f"the list stops at {words[-1]!r}, early for a 64-bit CPU: it may be cut off")
 
 
-def several_machines(key: str, values: list[str]) -> tuple[Decision, ...]:
-    """Return the decision about a text that says twice what a machine says once; none where it does not."""
-    repeated = next((value for at, value in enumerate(values) if value in values[:at]), None)
-    if repeated is None:
+def repeated(values: Iterable[str]) -> Iterator[str]:
+    """Yield each value that was there before."""
+    known: set[str] = set()
+    for value in values:
+        if value in known:
+            yield value
+        known.add(value)
+
+
+def several_machines(key: str, repeated: Iterable[str]) -> tuple[Decision, ...]:
+    """Return the decision about a text that says more than once what a machine says once; none where none is."""
+    first = next(iter(repeated), None)
+    if first is None:
         return ()
-    return (_said(key, f"{repeated} occurs twice, as in dumps of several machines; what all of them run counts"),)
+    return (_said(key, f"{first} occurs twice, as in dumps of several machines; what all of them run counts"),)
 
 
 def _single_spaced(lines: list[str]) -> list[str]:
@@ -122,16 +129,22 @@ def _one_line(group: list[str], decisions: list[Decision]) -> str:
     widest = max(map(_width, group[1:]), default=0)
     has_ragged_lines = any(_width(line) < widest - 1 for line in group[1:-1])
     known = _words(infer_arch({"flags": " ".join([listed, *group[1:]])})) if len(group) > 1 else frozenset()
+    earlier: list[str] = []  # and `listed` is what follows: one text of all would be copied for every line
     for line in group[1:]:
+        while earlier and not listed.strip():
+            listed = f"{earlier.pop()} {listed}"
         before, last = _last_word(listed)
         first, *after = line.split(maxsplit=1)
-        joined = last + first if _separator(key, listed) == "_" else _joined(last, first, known)
+        separator = " " if earlier else _separator(key, listed)
+        joined = last + first if separator == "_" else _joined(last, first, known)
         if not joined and (has_ragged_lines or listed != listed.rstrip()):
             joined = f"{last} {first}"
         if not joined:
             reason = f"the list is broken at {last!r} and {first!r}, which may be one word; neither counts"
             decisions.append(_said(key, reason))
-        listed = " ".join([before, joined, *after])
+        earlier += [before] if before else []
+        listed = " ".join([*([] if earlier else [""]), joined, *after])
+    listed = " ".join([*earlier, listed])
     return f"{key}: {_without_mark(key, listed, decisions)}" if listed.strip() else group[0]
 
 

@@ -43,7 +43,7 @@ def read(text: str, path: str) -> Recording:
         libc="",
         sysctls=values,
         online=tuple(range(min(count, MAX_PROCESSORS))) if isinstance(count, int) else (),
-        remarks=(*decisions, *several_machines("sysctl", sorted([*differing, *differing]))),
+        remarks=(*decisions, *several_machines("sysctl", sorted(differing))),
     )
 
 
