@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING
 
 from cpufeat.aot import fallback, provenance
@@ -15,7 +14,7 @@ from cpufeat.aot.runtime.dispatcher import mechanism
 from cpufeat.aot.runtime.guard_table import level_to_state, narrow
 from cpufeat.aot.unit import Unit
 from cpufeat.detection.detect import detect
-from cpufeat.errors import ArtifactError, CompileError, CpufeatWarning, TargetError, expect
+from cpufeat.errors import ArtifactError, CompileError, TargetError, expect, warn
 from cpufeat.resolution import resolve
 from cpufeat.support.deadline import Deadline
 from cpufeat.target import Target
@@ -213,4 +212,4 @@ def _warn(name: str, compiled: Compiled) -> None:
     stderr = compiled.stderr.strip()
     lines = [str(decision) for decision in compiled.decisions] + ([f"LLVM wrote: {stderr}"] if stderr else [])
     if lines:
-        warnings.warn(f"{name}: {'; '.join(lines)}", CpufeatWarning, stacklevel=3)
+        warn(f"{name}: {'; '.join(lines)}")

@@ -19,11 +19,10 @@ import re
 import stat
 import sys
 import time
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cpufeat.errors import CpufeatError, CpufeatWarning
+from cpufeat.errors import CpufeatError, warn
 from cpufeat.support.value import Value
 
 if TYPE_CHECKING:
@@ -236,4 +235,4 @@ _warned: set[str] = set()
 def _warn(message: str) -> None:
     if message not in _warned:
         _warned.add(message)
-        warnings.warn(message, CpufeatWarning, stacklevel=2)
+        warn(message)

@@ -6,7 +6,6 @@ import functools
 import os
 import re
 import tempfile
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +13,7 @@ from cpufeat import llvm_tables
 from cpufeat.aot.frontend.module import Source
 from cpufeat.aot.llvm import triples
 from cpufeat.aot.toolchain import zig
-from cpufeat.errors import CompileError, CpufeatError, CpufeatWarning, expect, expect_strings, positive
+from cpufeat.errors import CompileError, CpufeatError, expect, expect_strings, positive, warn
 from cpufeat.support import files, processes
 
 if TYPE_CHECKING:
@@ -67,7 +66,7 @@ def from_c(
             f"in the installed llvmlite: pip install -U llvmlite"
         )
     if messages:
-        warnings.warn(messages, CpufeatWarning, stacklevel=2)
+        warn(messages)
     for default in _defaults(triple, options, time_limit):
         ir = ir.replace(default, "")
     return Source(path, False, ir.encode())

@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import tempfile
-import warnings
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -16,7 +15,7 @@ from cpufeat.aot.llvm import triples
 from cpufeat.aot.objects import note
 from cpufeat.aot.toolchain import link_checks, zig
 from cpufeat.binary_format.elf import MAGIC as ELF_MAGIC
-from cpufeat.errors import ArtifactError, CpufeatWarning, LinkError, TargetError
+from cpufeat.errors import ArtifactError, LinkError, TargetError, warn
 from cpufeat.support import files, processes
 
 if TYPE_CHECKING:
@@ -74,7 +73,7 @@ def link(  # noqa: PLR0913
         _check_ifuncs(linked, os.fspath(output))
     _write(output, linked, files.PROGRAM)
     if messages:
-        warnings.warn(messages, CpufeatWarning, stacklevel=2)
+        warn(messages)
 
 
 def _common_triple(inputs: Sequence[Input]) -> str:
